@@ -1,0 +1,53 @@
+# Everything runs from .venv, made from the hash-locked files in requirements/.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime-installed
+DEV := $(VENV)/.dev-installed
+
+.PHONY: demo test check bench docs setup setup-dev lock clean
+
+demo: $(RUNTIME)
+	$(BIN)/federome demo $(DEMO)
+
+test: $(DEV)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(TEST)
+
+check: $(DEV)
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	-$(BIN)/pip-audit --progress-spinner off --skip-editable --disable-pip --require-hashes -r requirements/runtime.txt
+
+bench: $(RUNTIME)
+	$(BIN)/federome bench all
+
+docs: $(DEV)
+	$(BIN)/federome docs build
+
+setup: $(RUNTIME)
+setup-dev: $(DEV)
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Federome needs Python 3.11 or newer; set PYTHON=... to name one.")'
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): requirements/runtime.txt requirements/build.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/runtime.txt -r requirements/build.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --no-index -e .
+	@touch $@
+
+$(DEV): requirements/dev.txt $(RUNTIME)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/dev.txt
+	@touch $@
+
+# Needs uv on the PATH; only for people who change dependencies.
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
+lock:
+	$(LOCK) pyproject.toml -o requirements/runtime.txt
+	$(LOCK) --group build -c requirements/runtime.txt -o requirements/build.txt
+	$(LOCK) pyproject.toml --group dev -c requirements/runtime.txt -o requirements/dev.txt
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

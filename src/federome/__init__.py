@@ -1,0 +1,1 @@
+"""Federome: federated genomics."""

@@ -1,0 +1,1 @@
+"""Approved algorithms, one file each, and the contract they keep."""

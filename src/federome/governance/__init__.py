@@ -1,0 +1,1 @@
+"""Who may ask what, for which purpose: pure decisions over signed documents."""

@@ -1,0 +1,1 @@
+"""Nodes, hub and releaser: authenticate, decide, run, release and record, across countries."""

@@ -1,0 +1,1 @@
+"""The open faces: GA4GH services over the network."""

@@ -1,0 +1,1 @@
+"""Canonical bytes, keys, signatures and receipts: what lets one party believe another."""

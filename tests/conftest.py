@@ -1,0 +1,42 @@
+"""Fixtures that every test folder shares: where the shared data is, and which external tools are installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+def missing(reason: str) -> None:
+    """Skip with a reason; where everything must be present (FEDEROME_TEST_ALL=1) a gap is a failure."""
+    if os.environ.get("FEDEROME_TEST_ALL") == "1":
+        pytest.fail(f"{reason}, and FEDEROME_TEST_ALL=1 forbids skipping")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of shared reference data: FEDEROME_SHARED, else ``../shared`` beside the checkout."""
+    folder = Path(os.environ.get("FEDEROME_SHARED") or REPO.parent / "shared")
+    if not (folder / "data").is_dir():
+        missing("the shared data folder is absent (set FEDEROME_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str], str]:
+    """``tool("plink2")`` gives the program's path or skips the test with the reason."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            missing(f"{name} is not installed")
+        assert path is not None
+        return path
+
+    return find
