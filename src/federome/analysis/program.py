@@ -1,0 +1,172 @@
+"""The order in which an algorithm's rounds run, driven by totals: the same few lines at the releaser and in tests.
+
+A program knows which round is due and for which blocks, hands out the state to broadcast, takes gated totals, and in
+the end the finished tables. It neither talks to nodes nor decides what may pass: its caller does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from federome.analysis.algorithm import DONE, EMPTY, Algorithm, Block, Finished, State, Table, View
+from federome.errors import Invalid
+from federome.model.index import BlockIndex
+from federome.model.release import Round
+
+PEOPLE = -1
+"""Stands for the block number in rounds whose scope is people."""
+
+Gate = Callable[[Table, Round], Table]
+"""Marks and drops what must not go on; must keep the column ``row``."""
+Namer = Callable[[int, Table], Table]
+"""Names of the given rows (column ``row``) of a block, in that order."""
+
+
+class Program:
+    """One run of one algorithm over agreed blocks. ``states`` keeps block states; pass a mapping on disk if large."""
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        blocks: Sequence[BlockIndex],
+        states: MutableMapping[int, State] | None = None,
+    ) -> None:
+        self.algorithm = algorithm
+        self.blocks = {block.number: block for block in blocks}
+        self.shared = algorithm.start()
+        self._states: MutableMapping[int, State] = {} if states is None else states
+        self._waiting: set[int] = set()
+        self._open(self.shared.round)
+
+    @property
+    def round(self) -> Round | None:
+        """The round that is due, or ``None`` when only :meth:`finish` is left."""
+        return self._round
+
+    @property
+    def waiting(self) -> tuple[int, ...]:
+        """Block numbers whose totals this round still needs; ``(PEOPLE,)`` for a round over people."""
+        return tuple(sorted(self._waiting))
+
+    def state(self, number: int) -> State:
+        """What the nodes need for their part in this round: the shared state and, for a block, its own."""
+        own = self._states.get(number)
+        return State(self.due.name, self.shared.shared, own.block if own else None, own.kept if own else None)
+
+    @property
+    def due(self) -> Round:
+        """The round that is due; ``Invalid`` after the last."""
+        if self._round is None:
+            raise Invalid("the run has no further round.")
+        return self._round
+
+    def numbered(self, number: int, total: Table) -> Table:
+        """The total with its column ``row``: each line's place in the block. Checks the promised columns."""
+        declared = tuple(self.due.totals.columns)
+        if tuple(total.columns) != declared:
+            raise Invalid(f"round {self.due.name!r} promised the columns {', '.join(declared)}.")
+        own = self.state(number).block if number != PEOPLE else None
+        expected = self.blocks[number].rows if number != PEOPLE and own is None else None
+        rows = own.ints("row") if own is not None else np.arange(total.rows, dtype=np.int64)
+        if (expected is not None and total.rows != expected) or len(rows) != total.rows:
+            raise Invalid(f"round {self.due.name!r} returned a table of the wrong length.")
+        return total.with_column("row", rows)
+
+    def accept(self, number: int, total: Table) -> State:
+        """Take one gated total (with column ``row``) and step. Moves to the next round once all totals are in."""
+        if number not in self._waiting:
+            raise Invalid(f"block {number} was not waited for.")
+        new = self.algorithm.step(self.state(number), total)
+        self._check_broadcast(new)
+        self._waiting.discard(number)
+        if number == PEOPLE:
+            self.shared = new
+        else:
+            self._states[number] = new
+        if not self._waiting:
+            self._advance()
+        return new
+
+    def finish(self, names: Namer) -> Mapping[str, Table]:
+        """The finished tables, unrounded and before the gate has checked their columns."""
+        if self._round is not None:
+            raise Invalid("the run has rounds left.")
+        return self.algorithm.finish(self.shared, self._finished(names))
+
+    def _finished(self, names: Namer) -> Iterator[Finished]:
+        for number, block in sorted(self.blocks.items()):
+            kept = self._states[number].kept if number in self._states else None
+            if kept is None or not kept.rows:
+                continue
+            wanted = kept.take(self.algorithm.named(kept))
+            named = names(number, wanted.only("row")) if wanted.rows else EMPTY
+            yield Finished(number, block.chromosome, block.bins, kept, named)
+
+    def _check_broadcast(self, state: State) -> None:
+        sent = {*state.shared.columns, *(state.block.columns if state.block is not None else ())} - {"row"}
+        if extra := sorted(sent - self.algorithm.broadcasts):
+            raise Invalid(f"{self.algorithm.name} may not broadcast {extra[0]!r}: it is not declared.")
+
+    def _advance(self) -> None:
+        if self.due.scope == "people":
+            self._open(self.shared.round)
+            return
+        requested = {state.round for state in self._states.values()} - {DONE}
+        self._open(next((r.name for r in self.algorithm.rounds if r.name in requested), DONE))
+
+    def _open(self, name: str) -> None:
+        self._round = self.algorithm.round(name) if name != DONE else None
+        if self._round is None:
+            self._waiting = set()
+        elif self._round.scope == "people":
+            self._waiting = {PEOPLE}
+        elif self._states:
+            self._waiting = {n for n, state in self._states.items() if state.round == name}
+        else:
+            self._waiting = set(self.blocks)
+            if not self._waiting:
+                self._round = None
+
+
+class Site(Protocol):
+    """One node's people and variants, aligned to the run's blocks."""
+
+    @property
+    def view(self) -> View:
+        """The frozen cohort."""
+
+    def block(self, index: BlockIndex, rows: Table | None) -> Block:
+        """A block of the common index, restricted to the rows of a state's table if one is given."""
+
+
+def contribution(algorithm: Algorithm, site: Site, index: BlockIndex | None, state: State) -> Table:
+    """One node's part of a round. Hides ``kept`` from ``local`` and checks the columns it returns."""
+    block = site.block(index, state.block) if index is not None else None
+    table = algorithm.local(site.view, block, State(state.round, state.shared, state.block))
+    declared = tuple(algorithm.round(state.round).totals.columns)
+    if tuple(table.columns) != declared:
+        raise Invalid(f"{algorithm.name} returned columns that round {state.round!r} does not declare.")
+    if block is not None and table.rows != block.rows:
+        raise Invalid(f"{algorithm.name} returned {table.rows} rows for a block of {block.rows}.")
+    return table
+
+
+def run_in_process(
+    algorithm: Algorithm, sites: Iterable[Site], blocks: Sequence[BlockIndex], *, gate: Gate, names: Namer
+) -> Mapping[str, Table]:
+    """The whole run in one process, parts added in the clear: for tests, synthetic try-outs and pooled stores."""
+    sites = list(sites)
+    program = Program(algorithm, blocks)
+    while program.round is not None:
+        for number in program.waiting:
+            index = program.blocks[number] if number != PEOPLE else None
+            state = program.state(number)
+            parts = [contribution(algorithm, site, index, state) for site in sites]
+            total = parts[0]
+            for part in parts[1:]:
+                total = total + part
+            program.accept(number, gate(program.numbered(number, total), program.due))
+    return program.finish(names)
