@@ -1,0 +1,261 @@
+"""Signed and encrypted documents: compact JWS for what must be believed, JWE for what the hub must not read.
+
+Every document that crosses a border is signed here and checked here. Whatever is wrong with a token, however odd,
+the answer is ``Refused`` with a reason code of the access scenarios, and nothing else.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode, urlsafe_b64encode
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+from cryptography.exceptions import InvalidTag
+from joserfc import jwe
+from joserfc.errors import JoseError
+from joserfc.jwe import JWERegistry
+from joserfc.jws import JWSRegistry
+
+from federome.errors import Invalid, Refused
+from federome.trust.canonical import Json, JsonValue, canonical, parse_object
+from federome.trust.keys import KeyRing, Material, PrivateKey, PublicKey, SigningAlgorithm
+
+MAX_TOKEN_BYTES = 1 << 18
+MAX_SEALED_BYTES = 1 << 24
+MAX_HEADER_BYTES = 2048
+CLOCK_SKEW_S = 60.0
+
+OWN_ALGORITHMS: tuple[SigningAlgorithm, ...] = ("Ed25519",)
+PERSON_ALGORITHMS: tuple[SigningAlgorithm, ...] = ("ES256",)
+
+_ECDH, _AES = "ECDH-ES+A256KW", "A256GCM"
+# Header members that switch a library to other rules, or bring their own key: none is ever needed here.
+_DANGEROUS_HEADERS = frozenset({"b64", "crit", "jwk", "x5c", "x5u", "zip"})
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A payload whose signature was checked, whose key it was, and which key."""
+
+    payload: dict[str, Json]
+    owner: str
+    kid: str
+
+
+@dataclass(frozen=True)
+class Unverified:
+    """What a token claims before anything was checked: good for choosing a key ring, and for nothing else."""
+
+    header: dict[str, Json]
+    payload: dict[str, Json]
+
+
+def sign(document: Mapping[str, JsonValue], key: PrivateKey, *, typ: str) -> str:
+    """The canonical bytes of ``document`` as a compact JWS (RFC 7515) with header ``alg``, ``kid`` and ``typ``.
+
+    ``typ`` names the kind of document, so that one kind can never be shown as another. ``Invalid`` when the
+    document is no JSON, is larger than a reader would accept, or the key is not one for signing.
+    """
+    if key.algorithm not in ("Ed25519", "ES256", "RS256"):
+        raise Invalid("this key cannot sign", remedy="Use an Ed25519 or ES256 key.")
+    header = canonical({"alg": key.algorithm, "kid": key.kid, "typ": typ})
+    signed = f"{_encode(header)}.{_encode(canonical(document))}"
+    signature = _sign_bytes(signed.encode("ascii"), key.algorithm, key.material)
+    token = f"{signed}.{_encode(signature)}"
+    if len(token) > MAX_TOKEN_BYTES:
+        raise Invalid("the document is too large to be signed as a token", remedy="Sign its digest instead.")
+    return token
+
+
+def verify(
+    token: str | bytes,
+    ring: KeyRing,
+    *,
+    typ: str,
+    algorithms: Collection[SigningAlgorithm],
+    now: float,
+    max_bytes: int = MAX_TOKEN_BYTES,
+) -> Verified:
+    """Check a compact JWS against pinned keys and return what it says, with the key's owner.
+
+    ``typ`` must match exactly (a missing one reads as ""); the algorithm must be in ``algorithms`` and be the
+    one of the key that ``kid`` names; the key must be valid ``now`` (Unix seconds). Claims such as ``exp`` are
+    not looked at: see ``check_claims``. Raises ``Refused`` with ``alg_not_allowed``, ``issuer_untrusted`` or
+    ``token_invalid``, and nothing else whatever the token holds.
+    """
+    header_part, payload_part, signature_part = _split(token, 3, max_bytes)
+    header = _header(header_part)
+    algorithm = header.get("alg")
+    if not isinstance(algorithm, str) or algorithm not in algorithms:
+        raise Refused("the token's algorithm is not allowed here", codes=["alg_not_allowed"])
+    if header.get("typ", "") != typ:
+        _invalid("the token is of another kind than expected")
+    kid = header.get("kid")
+    if not isinstance(kid, str):
+        _invalid("the token does not name its key")
+    pinned = ring.find(kid, now=now)
+    if pinned.key.algorithm != algorithm:
+        raise Refused("the token's algorithm is not the one of its key", codes=["alg_not_allowed"])
+    if not _signature_holds(header_part + b"." + payload_part, _decode(signature_part), pinned.key):
+        _invalid("the signature does not hold")
+    return Verified(_object(_decode(payload_part), max_bytes=max_bytes), pinned.owner, kid)
+
+
+def peek(token: str | bytes, *, max_bytes: int = MAX_TOKEN_BYTES) -> Unverified:
+    """Header and payload of a token nobody has checked yet, to find out whose key ring to ask.
+
+    ``Refused`` (``token_invalid``) when it is malformed.
+    """
+    header, payload, _ = _split(token, 3, max_bytes)
+    return Unverified(_header(header), _object(_decode(payload), max_bytes=max_bytes))
+
+
+def check_claims(
+    payload: Mapping[str, JsonValue],
+    *,
+    now: float,
+    audience: str | None = None,
+    require: Collection[str] = ("iat", "exp"),
+) -> None:
+    """Check the registered claims of RFC 7519 §4.1 and raise ``Refused`` with every code that applies.
+
+    ``iat`` and ``nbf`` may be at most 60 s ahead (``not_yet_valid``), ``exp`` must lie ahead (``token_expired``).
+    An ``aud`` that is present must name ``audience``; so must a required one (``audience_mismatch``). A required
+    claim that is missing, or one of the wrong type, is ``token_invalid``.
+    """
+    codes: set[str] = set()
+    if any(name not in payload for name in require):
+        codes.add("token_invalid")
+    times = {name: payload[name] for name in ("iat", "nbf", "exp") if name in payload}
+    for name, value in times.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            codes.add("token_invalid")
+        elif name == "exp" and now >= value:
+            codes.add("token_expired")
+        elif name != "exp" and value > now + CLOCK_SKEW_S:
+            codes.add("not_yet_valid")
+    if "aud" in payload:
+        named = payload["aud"]
+        audiences = [named] if isinstance(named, str) else named
+        if not isinstance(audiences, list) or not all(isinstance(one, str) for one in audiences):
+            codes.add("token_invalid")
+        elif audience is None or audience not in audiences:
+            codes.add("audience_mismatch")
+    if codes:
+        raise Refused("the token's claims do not hold here and now", codes=sorted(codes))
+
+
+def encrypt(payload: bytes, to: PublicKey, *, typ: str) -> str:
+    """Compact JWE (RFC 7516) that only the holder of ``to``'s private half can read.
+
+    ECDH-ES with a fresh X25519 key, A256KW, A256GCM (RFC 7518 §4.6, RFC 8037). It hides, but does not say who wrote
+    it: sign first, with the receiver in ``aud``, and encrypt the token. ``Invalid`` for a key of another kind
+    and for more than ``MAX_SEALED_BYTES``.
+    """
+    if to.algorithm != _ECDH:
+        raise Invalid("this key cannot receive encrypted documents", remedy="Use an X25519 key.")
+    if len(payload) > MAX_SEALED_BYTES:
+        raise Invalid(f"a sealed document holds at most {MAX_SEALED_BYTES} bytes", remedy="Send it in parts.")
+    header = {"alg": _ECDH, "enc": _AES, "kid": to.kid, "typ": typ}
+    try:
+        return jwe.encrypt_compact(header, payload, to.material, registry=_JWE)
+    except (JoseError, ValueError) as error:
+        raise Invalid("the receiver's key cannot be used", where=to.kid) from error
+
+
+def decrypt(token: str | bytes, key: PrivateKey, *, typ: str) -> bytes:
+    """The bytes that ``encrypt`` sealed for us; ``Refused`` (``token_invalid``, ``alg_not_allowed``) otherwise."""
+    parts = _split(token, 5, _MAX_JWE_BYTES)
+    header = _header(parts[0])
+    if header.get("alg") != _ECDH or header.get("enc") != _AES:
+        raise Refused("the document is encrypted with an algorithm not allowed here", codes=["alg_not_allowed"])
+    if header.get("typ", "") != typ or header.get("kid") != key.kid:
+        _invalid("the document is of another kind, or sealed for another key")
+    _check_ephemeral_key(header)
+    try:
+        plaintext = jwe.decrypt_compact(b".".join(parts), key.material, registry=_JWE).plaintext
+    except (JoseError, InvalidTag, ValueError, TypeError, KeyError) as error:
+        raise Refused("the sealed document cannot be opened", codes=["token_invalid"]) from error
+    return plaintext or b""
+
+
+class _Registry(JWERegistry):
+    max_protected_header_length = MAX_HEADER_BYTES
+    max_ciphertext_length = 4 * (MAX_SEALED_BYTES // 3 + 1)
+
+
+_JWE = _Registry(algorithms=[_ECDH, _AES])
+_MAX_JWE_BYTES = _Registry.max_ciphertext_length + 2 * MAX_HEADER_BYTES
+_JWS = JWSRegistry(algorithms=["Ed25519", "ES256", "RS256"])
+
+
+def _sign_bytes(data: bytes, algorithm: str, material: Material) -> bytes:
+    return _JWS.get_alg(algorithm).sign(data, material)
+
+
+def _signature_holds(data: bytes, signature: bytes, key: PublicKey) -> bool:
+    try:
+        return _JWS.get_alg(key.algorithm).verify(data, signature, key.material)
+    except (JoseError, ValueError) as error:
+        raise Refused("the signature cannot be read", codes=["token_invalid"]) from error
+
+
+def _check_ephemeral_key(header: Mapping[str, Json]) -> None:
+    """Only the header that ``encrypt`` writes: the sender's one-use X25519 point and no further parameter."""
+    point = header.get("epk")
+    if header.keys() != {"alg", "enc", "kid", "typ", "epk"} or not isinstance(point, dict):
+        _invalid("the sealed document has another header than expected")
+    if point.keys() != {"kty", "crv", "x"} or (point["kty"], point["crv"]) != ("OKP", "X25519"):
+        _invalid("the sealed document has no proper one-use key")
+    if not isinstance(point["x"], str) or len(_decode(point["x"].encode())) != 32:
+        _invalid("the sealed document has no proper one-use key")
+
+
+def _split(token: str | bytes, parts: int, max_bytes: int) -> list[bytes]:
+    if len(token) > max_bytes:
+        _invalid(f"the token is larger than {max_bytes} bytes")
+    try:
+        data = token.encode("ascii") if isinstance(token, str) else token
+    except UnicodeEncodeError:
+        _invalid("the token holds foreign characters")
+    pieces = data.split(b".", parts)
+    if len(pieces) != parts:
+        _invalid(f"the token does not have {parts} parts")
+    return pieces
+
+
+def _header(part: bytes) -> dict[str, Json]:
+    if len(part) > MAX_HEADER_BYTES:
+        _invalid("the token's header is too large")
+    header = _object(_decode(part), max_bytes=MAX_HEADER_BYTES)
+    if not _DANGEROUS_HEADERS.isdisjoint(header):
+        _invalid("the token's header asks for an extension that is not accepted")
+    return header
+
+
+def _object(data: bytes, *, max_bytes: int) -> dict[str, Json]:
+    try:
+        return parse_object(data, max_bytes=max_bytes)
+    except Invalid as error:
+        raise Refused(f"the token cannot be read: {error.message}", codes=["token_invalid"]) from error
+
+
+def _encode(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def _decode(part: bytes) -> bytes:
+    """Strict base64url without padding: one spelling for one byte string (RFC 7515 §2, RFC 4648 §3.5)."""
+    try:
+        data = b64decode(part + b"=" * (-len(part) % 4), b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        _invalid("a part of the token is not base64url")
+    if _encode(data).encode("ascii") != part:
+        _invalid("a part of the token is not base64url")
+    return data
+
+
+def _invalid(message: str) -> NoReturn:
+    raise Refused(message, codes=["token_invalid"])
