@@ -10,7 +10,7 @@ import binascii
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from cryptography.exceptions import InvalidTag
 from joserfc import jwe
@@ -20,7 +20,7 @@ from joserfc.jws import JWSRegistry
 
 from federome.errors import Invalid, Refused
 from federome.trust.canonical import Json, JsonValue, canonical, parse_object
-from federome.trust.keys import KeyRing, Material, PrivateKey, PublicKey, SigningAlgorithm
+from federome.trust.keys import KeyRing, PrivateKey, PublicKey, SigningAlgorithm
 
 MAX_TOKEN_BYTES = 1 << 18
 MAX_SEALED_BYTES = 1 << 24
@@ -30,7 +30,8 @@ CLOCK_SKEW_S = 60.0
 OWN_ALGORITHMS: tuple[SigningAlgorithm, ...] = ("Ed25519",)
 PERSON_ALGORITHMS: tuple[SigningAlgorithm, ...] = ("ES256",)
 
-_ECDH, _AES = "ECDH-ES+A256KW", "A256GCM"
+_ECDH: Final = "ECDH-ES+A256KW"
+_AES: Final = "A256GCM"
 # Header members that switch a library to other rules, or bring their own key: none is ever needed here.
 _DANGEROUS_HEADERS = frozenset({"b64", "crit", "jwk", "x5c", "x5u", "zip"})
 
@@ -58,11 +59,9 @@ def sign(document: Mapping[str, JsonValue], key: PrivateKey, *, typ: str) -> str
     ``typ`` names the kind of document, so that one kind can never be shown as another. ``Invalid`` when the
     document is no JSON, is larger than a reader would accept, or the key is not one for signing.
     """
-    if key.algorithm not in ("Ed25519", "ES256", "RS256"):
-        raise Invalid("this key cannot sign", remedy="Use an Ed25519 or ES256 key.")
     header = canonical({"alg": key.algorithm, "kid": key.kid, "typ": typ})
     signed = f"{_encode(header)}.{_encode(canonical(document))}"
-    signature = _sign_bytes(signed.encode("ascii"), key.algorithm, key.material)
+    signature = sign_bytes(signed.encode("ascii"), key)
     token = f"{signed}.{_encode(signature)}"
     if len(token) > MAX_TOKEN_BYTES:
         raise Invalid("the document is too large to be signed as a token", remedy="Sign its digest instead.")
@@ -98,7 +97,7 @@ def verify(
     pinned = ring.find(kid, now=now)
     if pinned.key.algorithm != algorithm:
         raise Refused("the token's algorithm is not the one of its key", codes=["alg_not_allowed"])
-    if not _signature_holds(header_part + b"." + payload_part, _decode(signature_part), pinned.key):
+    if not signature_holds(header_part + b"." + payload_part, _decode(signature_part), pinned.key):
         _invalid("the signature does not hold")
     return Verified(_object(_decode(payload_part), max_bytes=max_bytes), pinned.owner, kid)
 
@@ -110,6 +109,21 @@ def peek(token: str | bytes, *, max_bytes: int = MAX_TOKEN_BYTES) -> Unverified:
     """
     header, payload, _ = _split(token, 3, max_bytes)
     return Unverified(_header(header), _object(_decode(payload), max_bytes=max_bytes))
+
+
+def sign_bytes(data: bytes, key: PrivateKey) -> bytes:
+    """The bare signature of these bytes; ``Invalid`` when the key is not one for signing."""
+    if key.algorithm == _ECDH:
+        raise Invalid("this key cannot sign", remedy="Use an Ed25519 or ES256 key.")
+    return _JWS.get_alg(key.algorithm).sign(data, key.material)
+
+
+def signature_holds(data: bytes, signature: bytes, key: PublicKey) -> bool:
+    """Whether ``signature`` is the one of these bytes by ``key``, under the key's own algorithm."""
+    try:
+        return key.algorithm != _ECDH and _JWS.get_alg(key.algorithm).verify(data, signature, key.material)
+    except (JoseError, ValueError):
+        return False
 
 
 def check_claims(
@@ -189,17 +203,6 @@ class _Registry(JWERegistry):
 _JWE = _Registry(algorithms=[_ECDH, _AES])
 _MAX_JWE_BYTES = _Registry.max_ciphertext_length + 2 * MAX_HEADER_BYTES
 _JWS = JWSRegistry(algorithms=["Ed25519", "ES256", "RS256"])
-
-
-def _sign_bytes(data: bytes, algorithm: str, material: Material) -> bytes:
-    return _JWS.get_alg(algorithm).sign(data, material)
-
-
-def _signature_holds(data: bytes, signature: bytes, key: PublicKey) -> bool:
-    try:
-        return _JWS.get_alg(key.algorithm).verify(data, signature, key.material)
-    except (JoseError, ValueError) as error:
-        raise Refused("the signature cannot be read", codes=["token_invalid"]) from error
 
 
 def _check_ephemeral_key(header: Mapping[str, Json]) -> None:
