@@ -1,0 +1,179 @@
+"""The one place that opens a database: SQLite by default, PostgreSQL by another URL. Store and network use it.
+
+Reads and writes are told apart at the call: ``read(engine)`` sees one consistent snapshot, ``write(engine)`` takes
+the write lock at once, so that what it has read is still true when it commits.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.pool import StaticPool
+
+from federome.errors import Damaged, FederomeError, Invalid, Unavailable
+
+BUSY_TIMEOUT_MS = 15_000
+_BUSY = ("database is locked", "database table is locked", "database is busy")
+
+Step = Callable[[Operations], None]
+"""One change of a schema, written with Alembic's operations (its batch mode alters tables on SQLite too)."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A set of tables under one name. Version 1 is the first ``metadata``; each step leads to the next version.
+
+    ``metadata`` is always the newest form: a fresh database is made from it directly, an older one takes the
+    missing steps. Steps that have been released are never edited.
+    """
+
+    name: str
+    metadata: sa.MetaData
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def version(self) -> int:
+        """The version this program reads and writes."""
+        return 1 + len(self.steps)
+
+
+_versions = sa.MetaData()
+_schema_version = sa.Table(
+    "schema_version",
+    _versions,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+)
+
+
+def engine(url: str, *, durable: bool = False) -> Engine:
+    """An engine for a SQLAlchemy URL (``sqlite:///path``, ``sqlite://`` in memory, ``postgresql+psycopg://…``).
+
+    SQLite runs in WAL mode with foreign keys on. A commit survives the end of the process always; with ``durable``
+    it also survives loss of power (``synchronous=FULL``, one fsync a commit).
+    """
+    parsed = sa.engine.make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return sa.create_engine(parsed, pool_pre_ping=True)
+    in_memory = parsed.database in (None, "", ":memory:")
+    arguments: dict[str, object] = {"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000}
+    if in_memory:  # every connection would be a database of its own
+        made = sa.create_engine(parsed, connect_args=arguments, poolclass=StaticPool)
+    else:
+        made = sa.create_engine(parsed, connect_args=arguments)
+
+    @event.listens_for(made, "connect")
+    def _prepare(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # the driver must not open transactions by itself; "begin" below does
+        for pragma in (
+            f"busy_timeout = {BUSY_TIMEOUT_MS}",
+            "journal_mode = WAL",
+            f"synchronous = {'FULL' if durable else 'NORMAL'}",
+            "foreign_keys = ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(made, "begin")
+    def _begin(connection: Connection) -> None:
+        mode = "IMMEDIATE" if connection.get_execution_options().get("federome_write") else "DEFERRED"
+        connection.exec_driver_sql(f"BEGIN {mode}")
+
+    return made
+
+
+@contextmanager
+def read(database: Engine) -> Iterator[Connection]:
+    """A connection in one read transaction. Raises ``Unavailable`` if busy, ``Damaged`` if not a database."""
+    with _explained(database), database.connect() as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def write(database: Engine) -> Iterator[Connection]:
+    """A connection in one write transaction, committed at the end, rolled back on any error.
+
+    SQLite takes the write lock at the start and waits for it up to ``BUSY_TIMEOUT_MS``; then ``Unavailable``.
+    """
+    with _explained(database), database.connect() as connection:
+        connection = connection.execution_options(federome_write=True)
+        with connection.begin():
+            yield connection
+
+
+def migrate(database: Engine, schema: Schema) -> None:
+    """Bring the schema's tables to the newest version in one transaction; safe to call from many processes at once.
+
+    Raises ``Invalid`` if the database was written by a newer program.
+    """
+    with write(database) as connection:
+        _versions.create_all(connection)
+        held = connection.execute(
+            sa.select(_schema_version.c.version).where(_schema_version.c.name == schema.name)
+        ).scalar_one_or_none()
+        if held == schema.version:
+            return
+        if held is None:
+            schema.metadata.create_all(connection)
+            connection.execute(_schema_version.insert().values(name=schema.name, version=schema.version))
+            return
+        if held > schema.version:
+            raise Invalid(
+                f"the tables of {schema.name!r} have version {held}; this program knows {schema.version}.",
+                where=_place(database),
+                remedy="Run the newer release of the program that wrote them.",
+            )
+        operations = Operations(MigrationContext.configure(connection))
+        for step in schema.steps[held - 1 :]:
+            step(operations)
+        connection.execute(
+            _schema_version.update().where(_schema_version.c.name == schema.name).values(version=schema.version)
+        )
+
+
+def version(database: Engine, name: str) -> int | None:
+    """The version that a schema has in this database, or ``None`` if it was never migrated."""
+    with read(database) as connection:
+        if not sa.inspect(connection).has_table(_schema_version.name):
+            return None
+        return connection.execute(
+            sa.select(_schema_version.c.version).where(_schema_version.c.name == name)
+        ).scalar_one_or_none()
+
+
+def _place(database: Engine) -> str:
+    return database.url.database or database.url.render_as_string(hide_password=True)
+
+
+@contextmanager
+def _explained(database: Engine) -> Iterator[None]:
+    """Turn what the driver says into the three kinds of expected failure; constraint violations stay as they are."""
+    try:
+        yield
+    except FederomeError:
+        raise
+    except sa.exc.IntegrityError:
+        raise
+    except sa.exc.OperationalError as error:
+        text = str(error.orig)
+        if any(words in text for words in _BUSY):
+            raise Unavailable("the database is busy.", where=_place(database), remedy="Try again.") from error
+        raise Unavailable(
+            f"the database cannot be used: {text}.",
+            where=_place(database),
+            remedy="Check that the folder exists, is writable and has space left.",
+        ) from error
+    except sa.exc.DatabaseError as error:
+        text = str(error.orig)
+        if "not a database" in text or "malformed" in text:
+            raise Damaged(
+                "the file is not a whole database.", where=_place(database), remedy="Restore it from a backup."
+            ) from error
+        raise
