@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -79,11 +79,25 @@ class Block(Protocol):
         this node cannot speak about counts everyone as not called; one absent where callable, as reference.
         """
 
-    def products(self, view: View, weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Σᵢ gᵢ·Wᵢ over called people and Σᵢ Wᵢ over people not called, each (rows, K), for weights (people, K)."""
+    def products(self, view: View, weights: NDArray[np.float64]) -> Products:
+        """Weighted sums over people, for weights of shape (people, K): see :class:`Products`.
 
-    def dosages(self, view: View) -> NDArray[np.int8]:
-        """Dense dosages (rows, people), −1 not called. For a handful of variants only."""
+        Hence Σ gᵢ²·Wᵢ = ``dosage`` + 2·``double``, since dosages are 0, 1 or 2.
+        """
+
+    def dosages(self, view: View, rows: slice = slice(None)) -> NDArray[np.int8]:
+        """Dense dosages (rows, people), −1 not called, of a contiguous part of the rows. For few variants only."""
+
+
+class Products(NamedTuple):
+    """Weighted sums over people for a block of variants, each of shape (rows, K)."""
+
+    dosage: NDArray[np.float64]
+    """Σ gᵢ·Wᵢ over people whose genotype is called."""
+    missing: NDArray[np.float64]
+    """Σ Wᵢ over people not called."""
+    double: NDArray[np.float64]
+    """Σ Wᵢ over people with two copies of the counted allele."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +270,7 @@ __all__ = [
     "Algorithm",
     "Block",
     "Finished",
+    "Products",
     "Reads",
     "State",
     "Table",
