@@ -308,11 +308,12 @@ def _instant(value: object, where: str) -> datetime:
 
 
 def _date(value: object, where: str) -> date:
-    if isinstance(value, date) and not isinstance(value, datetime):
-        return value
+    day = value if isinstance(value, date) and not isinstance(value, datetime) else None
     if isinstance(value, str) and len(value) == 10:
         try:
-            return date.fromisoformat(value)
+            day = date.fromisoformat(value)
         except ValueError:
-            pass
-    raise Invalid("a day belongs here.", where=where, remedy="Write it like 2026-06-01.")
+            day = None
+    if day is None or not 1970 <= day.year <= 9000:
+        raise Invalid("a day belongs here.", where=where, remedy="Write it like 2026-06-01.")
+    return day
