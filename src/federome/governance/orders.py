@@ -22,6 +22,10 @@ MAX_LIFETIME = timedelta(days=7)  # bounds how long a node must remember that an
 class Seen(Protocol):
     """What remembers used orders; it must be durable and atomic."""
 
+    def used(self, jti: str) -> bool:
+        """Whether this id was told before and is still remembered."""
+        ...
+
     def remember(self, jti: str, until: datetime) -> bool:
         """True the first time this id is told, False ever after until ``until`` has passed."""
         ...
