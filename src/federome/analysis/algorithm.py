@@ -211,7 +211,8 @@ def algorithm(name: str, version: str) -> Callable[[Registered], Registered]:
     """Register a class under its public name. Registered is not approved: approval is signatures, elsewhere."""
 
     def register(cls: Registered) -> Registered:
-        if name in _REGISTRY and _REGISTRY[name].__qualname__ != cls.__qualname__:
+        other = _REGISTRY.get(name, cls)
+        if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
             raise Invalid(f"two algorithms are called {name!r}.")
         cls.name, cls.version = name, version
         _REGISTRY[name] = cls
@@ -260,9 +261,30 @@ def build(name: str, values: Mapping[str, object]) -> Algorithm:
     if extra:
         raise Invalid(f"{name} has no parameter {extra[0][:40]!r}.", remedy=f"Parameters: {', '.join(sorted(fields))}.")
     try:
-        return msgspec.convert(dict(values), type=cls)
+        built = msgspec.convert(dict(values), type=cls)
     except msgspec.ValidationError as error:
         raise Invalid(f"parameters of {name}: {error}.") from None
+    if lost := _unread(values, parameters(built)):
+        raise Invalid(f"parameters of {name}: {lost[:80]!r} is not known.", remedy="Mind the spelling.")
+    return built
+
+
+def _unread(given: object, read: object) -> str:
+    """The first name inside the parameters that was not read: a misspelt criterion must not widen a cohort."""
+    match given, read:
+        case Mapping(), Mapping():
+            for name, value in given.items():
+                if name not in read:
+                    return str(name)
+                if inner := _unread(value, read[name]):
+                    return f"{name}.{inner}"
+        case list() | tuple(), list() | tuple():
+            for at, (value, understood) in enumerate(zip(given, read, strict=True)):
+                if inner := _unread(value, understood):
+                    return f"{at}.{inner}"
+        case _:
+            pass
+    return ""
 
 
 __all__ = [

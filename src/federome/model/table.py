@@ -22,6 +22,7 @@ Cell = int | float | bool | str | None | list["Cell"]
 _WIRE = {"int64": "<i8", "float64": "<f8", "bool": "|u1", "str": "utf8", "uint64": "<u8"}
 MAX_HEADER = 1 << 20
 MAX_CELLS = 1 << 31
+MAX_LETTERS = 1 << 28  # of a text column as it lies in memory: cells times its longest text
 
 
 def _canonical(name: str, values: object) -> Column:
@@ -29,6 +30,8 @@ def _canonical(name: str, values: object) -> Column:
     if array.ndim not in (1, 2):
         raise Invalid(f"column {name!r} has {array.ndim} axes.", remedy="Columns have one or two axes.")
     if array.dtype.kind in "iu":
+        if array.dtype == np.uint64 and array.size and array.max() >= 1 << 63:
+            raise Invalid(f"column {name!r} holds numbers beyond 64 signed bits.")
         return array.astype(np.int64, copy=False)
     if array.dtype.kind == "f":
         return array.astype(np.float64, copy=False)
@@ -95,6 +98,8 @@ class Table:
         """Cell by cell sum of numeric tables with the same columns and shape: the default ``combine``."""
         if tuple(self.columns) != tuple(other.columns):
             raise Invalid("tables with different columns cannot be added.")
+        if self.withheld or other.withheld:
+            raise Invalid("tables with withheld cells cannot be added.", remedy="Add first, withhold after.")
         for name, values in self.columns.items():
             if values.dtype.kind not in "if" or values.dtype != other[name].dtype or values.shape != other[name].shape:
                 raise Invalid(f"column {name!r} cannot be added: types or shapes differ.")
@@ -156,11 +161,15 @@ class Table:
             header = msgspec.msgpack.decode(view[8 : 8 + size], type=list[tuple[str, str, list[int], int]])
             columns: dict[str, Column] = {}
             masks: dict[str, Mask] = {}
+            seen: set[str] = set()
             at = 8 + size
             for name, kind, shape, length in header:
                 cells = int(np.prod(shape, dtype=object))
-                if not 1 <= len(shape) <= 2 or min(shape) < 0 or cells > MAX_CELLS or at + length > len(view):
+                if not 1 <= len(shape) <= 2 or min(shape) < 0 or cells > MAX_CELLS:
                     raise Invalid("the payload's header does not fit its body.")
+                if not 0 <= length <= len(view) - at or name in seen:
+                    raise Invalid("the payload's header does not fit its body.")
+                seen.add(name)
                 array = _read(kind, view[at : at + length], cells).reshape(shape)
                 if name[:1] == "\x00":
                     masks[name[1:]] = array
@@ -188,7 +197,7 @@ class Table:
 def _read(kind: str, body: memoryview, cells: int) -> NDArray:  # type: ignore[type-arg]
     if kind == "str":
         texts = msgspec.msgpack.decode(body, type=list[str])
-        if len(texts) != cells:
+        if len(texts) != cells or cells * max(map(len, texts), default=0) > MAX_LETTERS:
             raise Invalid("a text column does not have the promised length.")
         return np.asarray(texts, dtype=np.str_)
     if kind not in ("int64", "float64", "bool"):

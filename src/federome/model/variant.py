@@ -24,6 +24,7 @@ ASSEMBLIES: tuple[Assembly, ...] = ("GRCh37", "GRCh38")
 CHROMOSOMES: tuple[str, ...] = (*(str(n) for n in range(1, 23)), "PAR1", "X", "PAR2", "Y", "MT")
 _ORDER = {name: rank for rank, name in enumerate(CHROMOSOMES)}
 BIN_SIZE = 1_000_000
+LAST_POSITION = 2**31 - 1  # as in BCF; keeps bins of one chromosome class below those of the next
 
 # Pseudo-autosomal regions of X, 1-based inclusive (Genome Reference Consortium, human genome overview).
 _PAR: dict[str, dict[str, tuple[int, int]]] = {
@@ -31,10 +32,11 @@ _PAR: dict[str, dict[str, tuple[int, int]]] = {
     "GRCh38": {"PAR1": (10_001, 2_781_479), "PAR2": (155_701_383, 156_030_895)},
 }
 _ALIASES = {"M": "MT", "23": "X", "24": "Y", "26": "MT", "XY": "X", "25": "X", "PAR1": "X", "PAR2": "X"}
-_ALLELE = re.compile(r"^[ACGTN]+$")
+_ALLELE = re.compile(r"[ACGTN]+")
+_SPAN = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?")
 _TEXT = re.compile(
-    r"^(?:(?P<assembly>GRCh3[78]|hg19|hg38)[:\-])?(?P<chromosome>[A-Za-z0-9]+)[:\-](?P<position>\d+)"
-    r"[:\-](?P<ref>[A-Za-z]+)[:\->](?P<alt>[A-Za-z]+)$"
+    r"(?:(?P<assembly>GRCh3[78]|hg19|hg38)[:\-])?(?P<chromosome>[A-Za-z0-9]+)[:\-](?P<position>[0-9]{1,10})"
+    r"[:\-](?P<ref>[A-Za-z]+)[:\->](?P<alt>[A-Za-z]+)"
 )
 
 
@@ -56,9 +58,7 @@ def chromosome_name(text: str) -> str:
     name = name[3:] if name[:3].lower() == "chr" else name
     name = _ALIASES.get(name.upper(), name.upper())
     if name not in _ORDER or name.startswith("PAR"):
-        raise Invalid(
-            f"contig {text[:40]!r} is not a chromosome this product stores.", remedy="Use 1-22, X, Y or MT."
-        )
+        raise Invalid(f"contig {text[:40]!r} is not a chromosome this product stores.", remedy="Use 1-22, X, Y or MT.")
     return name
 
 
@@ -97,22 +97,20 @@ class Variant:
 
     @classmethod
     def of(cls, assembly: str, chromosome: str, position: int, ref: str, alt: str) -> Variant:
-        """Checked and trimmed; raises ``Invalid`` for unknown contigs, positions below 1 or symbolic alleles."""
+        """Checked and trimmed; raises ``Invalid`` for unknown contigs, positions out of range, symbolic alleles."""
         ref, alt = ref.upper(), alt.upper()
-        if not _ALLELE.match(ref) or not _ALLELE.match(alt):
-            raise Invalid(
-                "alleles must be sequences of A, C, G, T or N.", remedy="Symbolic alleles are not keys."
-            )
+        if not _ALLELE.fullmatch(ref) or not _ALLELE.fullmatch(alt):
+            raise Invalid("alleles must be sequences of A, C, G, T or N.", remedy="Symbolic alleles are not keys.")
         if ref == alt:
             raise Invalid("REF and ALT are the same.")
-        if position < 1:
-            raise Invalid(f"position {position} is below 1.", remedy="Positions are 1-based, as in VCF.")
+        if not 1 <= position <= LAST_POSITION:
+            raise Invalid(f"position {position} is out of range.", remedy="Positions are 1-based, as in VCF.")
         return cls(assembly_name(assembly), chromosome_name(chromosome), *trim(position, ref, alt))
 
     @classmethod
     def parse(cls, text: str, assembly: str = "GRCh38") -> Variant:
         """From ``[assembly:]chromosome:position:ref:alt`` (``-`` may stand for ``:``, ``>`` between the alleles)."""
-        found = _TEXT.match(text.strip()[:20_000])
+        found = _TEXT.fullmatch(text.strip())
         if not found:
             raise Invalid(
                 f"{text[:60]!r} is not a variant.",
@@ -151,21 +149,19 @@ class Region:
     @classmethod
     def parse(cls, text: str) -> Region:
         """From ``chromosome:start-end`` or a whole ``chromosome``; thousands separators are allowed."""
-        name, _, span = text.strip()[:100].partition(":")
+        name, colon, span = text.strip().partition(":")
         chromosome = chromosome_name(name)
-        if not span:
-            return cls(chromosome, 1, 2**31 - 1)
-        first, _, last = span.replace(",", "").partition("-")
-        if not first.isdigit() or (last and not last.isdigit()):
+        if not colon:
+            return cls(chromosome, 1, LAST_POSITION)
+        found = _SPAN.fullmatch(span.replace(",", ""))
+        if not found:
             raise Invalid(
                 f"{text[:60]!r} is not a region.",
                 remedy="Write chromosome:start-end, as 19:44900000-44910000.",
             )
-        start, end = int(first), int(last or first)
+        start, end = int(found[1]), int(found[2] or found[1])
         if start < 1 or end < start:
-            raise Invalid(
-                f"region {text[:60]!r} ends before it starts.", remedy="Positions are 1-based, start ≤ end."
-            )
+            raise Invalid(f"region {text[:60]!r} ends before it starts.", remedy="Positions are 1-based, start ≤ end.")
         return cls(chromosome, start, end)
 
     def holds(self, chromosome: str, position: int) -> bool:
