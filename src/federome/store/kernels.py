@@ -1,0 +1,237 @@
+"""What analyses ask of a genotype file, computed on its compressed, memory-mapped records.
+
+Cost follows carriers: a rare variant is never made dense. Every function takes the numbers of the variants wanted,
+either ``range(first, last)`` or an int64 array in any order in which **-1 means "not in this file"**: such a
+variant gives zeros everywhere (and -1, missing, in `decode`). All release the GIL, so callers split variants over
+threads; the answer for one variant has the same bits whatever else is asked for.
+
+Genotypes: int8, variants x people, -1 missing (dense); uint8 1, 2, 3 missing (beside a list of people).
+Every function raises Damaged, naming the file, where a record contradicts itself, and computes nothing then.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federome.errors import Invalid
+from federome.store import records, sums
+from federome.store.pgen import PgenFile, PgenWriter
+
+Variants = range | NDArray[np.int64]
+"""Which variants of a file: a range of step one, or numbers of which -1 means "not in this file"."""
+
+_SPREAD = (
+    np.unpackbits(np.arange(256, dtype=np.uint8)[:, np.newaxis], axis=1, bitorder="little").view(np.uint64).reshape(256)
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """Sets of people prepared for `counts_masked` (any number of sets, they may overlap); make with `Masks.of`."""
+
+    people: int
+    planes: NDArray[np.uint64]
+    members: NDArray[np.uint8]
+    sizes: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, sets: NDArray[np.bool_]) -> Masks:
+        """From bool [sets, people], or [people] for one set."""
+        sets = np.atleast_2d(np.asarray(sets, np.bool_))
+        count, people = sets.shape
+        padded = np.zeros((count, -(-people // 64), 2, 32), np.bool_)
+        padded.reshape(count, -1)[:, :people] = sets
+        ordered = np.ascontiguousarray(padded.swapaxes(2, 3)).reshape(count, -1)
+        return cls(
+            people=people,
+            planes=np.packbits(ordered, axis=1, bitorder="little").view(np.uint64),
+            members=np.packbits(sets, axis=0, bitorder="little"),
+            sizes=sets.sum(axis=1, dtype=np.int64),
+        )
+
+    @classmethod
+    def from_packed(cls, packed: NDArray[np.uint8], people: int) -> Masks:
+        """From bits, person i in bit i % 8 of byte i // 8: uint8 [sets, ceil(people / 8)]."""
+        packed = np.atleast_2d(packed)
+        if packed.dtype != np.uint8 or packed.shape[1] != (people + 7) // 8:
+            raise Invalid(f"A mask of {people} people takes {(people + 7) // 8} bytes")
+        return cls.of(np.unpackbits(packed, axis=1, count=people, bitorder="little").view(np.bool_))
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A matrix [people, columns] laid out for `inner_products`: make it once with `Weights.of`, use it often."""
+
+    people: int
+    columns: int
+    width: int
+    rows: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, matrix: NDArray[np.float64] | NDArray[np.float32]) -> Weights:
+        """From float64 (or float32) [people, columns]; sums are float64 either way.
+
+        Rows are padded with zeros to whole cache lines (8 columns) and to a multiple of 64 people. Raises
+        Invalid unless every weight is finite.
+        """
+        people, columns = matrix.shape
+        if not np.isfinite(matrix).all():
+            raise Invalid("Weights must be finite numbers")
+        width = max(1, -(-columns // 8)) * 8
+        size = -(-people // 64) * 64 * width
+        block = np.zeros(size + 8, np.float64)
+        rows = block[(-block.ctypes.data % 64) // 8 :][:size]
+        rows.reshape(-1, width)[:people, :columns] = matrix
+        return cls(people, columns, width, rows)
+
+
+def counts(file: PgenFile, variants: Variants) -> NDArray[np.int32]:
+    """How many people are hom-ref, het, hom-alt, missing: int32 [variants, 4], all people of the file."""
+    numbers = _numbers(file, variants)
+    out = np.zeros((len(numbers), 4), np.int32)
+    _check(file, records.count(*file.kernel, numbers, out))
+    return out
+
+
+def counts_masked(file: PgenFile, variants: Variants, masks: Masks) -> NDArray[np.int32]:
+    """The same within each set of people: int32 [variants, sets, 4]; rare variants cost their carriers."""
+    numbers = _numbers(file, variants)
+    _check_people(file, masks.people)
+    out = np.zeros((len(numbers), len(masks.sizes), 4), np.int32)
+    bad = records.count_masked(*file.kernel, numbers, masks.planes, masks.members, masks.sizes, _SPREAD, out)
+    _check(file, bad)
+    return out
+
+
+def carriers(file: PgenFile, variant: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
+    """Everybody who is not hom-ref: (people sorted uint32, genotypes uint8 1 het, 2 hom-alt, 3 missing)."""
+    if not 0 <= variant < file.variants:
+        raise ValueError(f"the file has no variant {variant}")
+    people, genotypes, sound = records.list_carriers(*file.kernel, variant)
+    if not sound:
+        raise file.damaged(variant)
+    return people, genotypes
+
+
+def any_carrier(file: PgenFile, variants: Variants, mask: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+    """Who has at least one alternate allele at any of the variants: bool [people], False outside ``mask``."""
+    numbers = _numbers(file, variants)
+    out = np.zeros(file.people, np.uint8)
+    _check(file, records.mark_carriers(*file.kernel, numbers, out))
+    found = out.view(np.bool_)
+    if mask is not None:
+        _check_people(file, len(mask))
+        found &= mask
+    return found
+
+
+class Products(NamedTuple):
+    """Weighted sums over people, each float64 [variants, columns]; Σ_i g_i²·W_ik is ``dosage + 2 * double``."""
+
+    dosage: NDArray[np.float64]
+    """Σ g_i·W_ik over people whose genotype is called."""
+    missing: NDArray[np.float64]
+    """Σ W_ik over people whose genotype is missing."""
+    double: NDArray[np.float64]
+    """Σ W_ik over people with two alternate alleles."""
+
+
+def inner_products(
+    file: PgenFile, variants: Variants, weights: Weights | NDArray[np.float64] | NDArray[np.float32]
+) -> Products:
+    """What a regression needs of each variant: sums of W [people, columns] over people, by genotype.
+
+    With them and counts, mean imputation, g'y, g'Q and g'g follow exactly. People outside an analysis have zero
+    rows in W. Rounding: |error| ≤ 1e-13 · Σ_i |g_i·W_ik| up to a million people, because stretches of 4,096 people
+    (or 256 carriers) are summed before the stretches are. Pass `Weights` rather than an array when asking more
+    than once.
+    """
+    numbers = _numbers(file, variants)
+    if not isinstance(weights, Weights):
+        weights = Weights.of(weights)
+    _check_people(file, weights.people)
+    out = np.zeros((3, len(numbers), weights.width), np.float64)
+    _check(file, sums.inner(*file.kernel, numbers, weights.rows, weights.width, out.reshape(-1)))
+    het, double, missing = out[:, :, : weights.columns]
+    het += 2 * double
+    return Products(dosage=het, missing=missing, double=double)
+
+
+def weighted_sums(
+    file: PgenFile, variants: Variants, weights: NDArray[np.float64], fill: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Polygenic scores: Σ_v g_vi·w_vs, float64 [people, scores].
+
+    weights float64 [variants, scores]; a missing genotype of variant v counts as ``fill[v]`` alleles (0 to leave
+    it out, twice the frequency to impute the mean). A variant that is not in the file adds nothing, not even its
+    fill. Parts over several lists of variants are to be added in one fixed order.
+    """
+    numbers = _numbers(file, variants)
+    if weights.ndim != 2 or len(weights) != len(numbers) or fill.shape != (len(numbers),):
+        raise ValueError("weights are [variants, scores] and fill is [variants]")
+    if not (np.isfinite(weights).all() and np.isfinite(fill).all()):
+        raise Invalid("Weights must be finite numbers")
+    weights, fill = (np.ascontiguousarray(each, np.float64) for each in (weights, fill))
+    out = np.zeros((file.people, weights.shape[1]), np.float64)
+    _check(file, sums.score(*file.kernel, numbers, weights, fill, out))
+    return out
+
+
+def decode(file: PgenFile, variants: Variants) -> NDArray[np.int8]:
+    """Dense genotypes, int8 [variants, people], -1 missing: for tests and small questions only."""
+    numbers = _numbers(file, variants)
+    out = np.empty((len(numbers), file.people), np.int8)
+    _check(file, records.expand(*file.kernel, numbers, out))
+    return out
+
+
+def warm() -> None:
+    """Compile every kernel, or load it from numba's cache, by running each once on a tiny file."""
+    rows = np.tile(np.array([[0, 1, 2, -1]], np.int8), (2, 32))
+    rows[0] = 0
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "warm.pgen"
+        with PgenWriter(path, rows.shape[1], max_variants=3) as writer:
+            writer.append_many(rows)
+            writer.append_sparse(np.array([5], np.uint32), np.array([1], np.uint8))
+        with PgenFile.open(path) as file:
+            everything = range(file.variants)
+            counts(file, everything)
+            counts_masked(file, everything, Masks.of(np.ones(file.people, np.bool_)))
+            carriers(file, 0)
+            any_carrier(file, everything)
+            inner_products(file, everything, np.ones((file.people, 1)))
+            weighted_sums(file, everything, np.ones((file.variants, 1)), np.zeros(file.variants))
+            decode(file, everything)
+
+
+def _numbers(file: PgenFile, variants: Variants) -> NDArray[np.int64]:
+    """The variants as an array, checked to lie in the file."""
+    if isinstance(variants, range):
+        if variants.step != 1:
+            raise ValueError("a range of variants has step one")
+        variants = np.arange(variants.start, variants.stop, dtype=np.int64)
+        low = 0
+    else:
+        low = -1
+    if variants.dtype != np.int64 or variants.ndim != 1:
+        raise ValueError("numbers of variants are one int64 array")
+    if len(variants) and (variants.min() < low or variants.max() >= file.variants):
+        raise ValueError(f"a variant is outside the file's {file.variants}")
+    return np.ascontiguousarray(variants)
+
+
+def _check_people(file: PgenFile, people: int) -> None:
+    if people != file.people:
+        raise Invalid(f"This mask or matrix is for {people} people, the file has {file.people}", where=str(file.path))
+
+
+def _check(file: PgenFile, bad: int) -> None:
+    if bad >= 0:
+        raise file.damaged(bad)

@@ -1,0 +1,540 @@
+"""Compiled readers of PGEN records, and the counting loops that `kernels` puts an interface to.
+
+A record is read in one of two forms. **Sparse:** a difflist over hom-ref (type 4, nearly every variant) becomes a
+sorted list of people and their categories, and costs what its carriers cost. **Planes:** any other record
+becomes two bit planes, the lower and the higher bit of everybody's category, 64 people a word in *plane order*:
+bit 2i of word w is person 64w+i and bit 2i+1 is person 64w+32+i, because two words of 32 two-bit fields fold
+into that order without moving a bit. Bits beyond the last person are zero.
+
+Nothing in a record is believed: each count, position and sample number is checked against the record's bytes and
+the number of people before it is used. Readers return False (or -1) for a record that contradicts itself and loops
+then return the number of that variant (else -1). When working on this file remove `__pycache__`: numba's cache
+watches each file by itself, not what a function inlines.
+Format: PLINK 2 File Format Specification (draft), §2.3.
+"""
+
+# mypy: allow-untyped-decorators, allow-untyped-defs, allow-untyped-calls
+
+from __future__ import annotations
+
+import numpy as np
+
+from federome.store.bits import compiled, load64, lowest, popcount
+
+LOW = np.uint64(0x5555555555555555)
+ONE = np.uint64(1)
+
+
+# --- Difflists ---------------------------------------------------------------------------------------------
+
+
+@compiled
+def _varint(data, pos, end):
+    """(value, next position), the position -1 if the number runs past ``end`` or over five bytes."""
+    value = np.int64(0)
+    for shift in range(0, 35, 7):
+        if pos >= end:
+            break
+        byte = np.int64(data[pos])
+        pos += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, pos
+    return 0, -1
+
+
+@compiled
+def _difflist_head(data, pos, end, people):
+    """(entries, first sample numbers, group sizes, categories, deltas): positions; entries -1 if inconsistent.
+
+    At most people // 8 entries, as in pgenlib, so that scratch of that size always suffices.
+    """
+    count, pos = _varint(data, pos, end)
+    if pos < 0 or count > people >> 3:
+        return -1, 0, 0, 0, 0
+    if count == 0:
+        return 0, pos, pos, pos, pos
+    groups = (count + 63) >> 6
+    sizes = pos + groups * (1 + (people > 0xFF) + (people > 0xFFFF) + (people > 0xFFFFFF))
+    pairs = sizes + groups - 1
+    deltas = pairs + ((count + 3) >> 2)
+    if deltas + count - groups > end:
+        return -1, 0, 0, 0, 0
+    return count, pos, sizes, pairs, deltas
+
+
+@compiled
+def _delta_bytes(data, pos, ids, start, person):
+    """63 deltas of one byte each; returns the last person, or -1 if one is zero or longer than a byte."""
+    seen = np.uint8(0)
+    zero = False
+    for k in range(63):
+        byte = data[pos + k]
+        seen |= byte
+        zero |= byte == 0
+        person += np.int64(byte)
+        ids[start + k] = person
+    return -1 if zero or seen > 127 else person
+
+
+@compiled
+def _difflist(data, pos, end, people, ids, categories):
+    """Read (person, category) pairs into scratch; (entries, next position), entries -1 if inconsistent."""
+    count, firsts, sizes, pairs, pos = _difflist_head(data, pos, end, people)
+    if count <= 0:
+        return count, pos
+    groups = (count + 63) >> 6
+    width = (sizes - firsts) // groups
+    last = np.int64(-1)
+    for group in range(groups):
+        person = np.int64(0)
+        for byte in range(width):
+            person |= np.int64(data[firsts + group * width + byte]) << (8 * byte)
+        if person <= last:
+            return -1, 0
+        start = group << 6
+        ids[start] = person
+        full = group + 1 < groups
+        size = np.int64(data[sizes + group]) + 63 if full else 0
+        if size == 63 and pos + 63 <= end:
+            person = _delta_bytes(data, pos, ids, start + 1, person)
+            pos += 63
+        else:
+            begin = pos
+            for k in range(start + 1, min(start + 64, count)):
+                delta, pos = _varint(data, pos, end)
+                if delta == 0:  # also what a bad varint gives
+                    return -1, 0
+                person += delta
+                ids[k] = person
+            if full and pos - begin != size:
+                return -1, 0
+        if person < 0 or person >= people:
+            return -1, 0
+        last = person
+    for k in range(count):
+        categories[k] = (data[pairs + (k >> 2)] >> np.uint8(2 * (k & 3))) & 3
+    return count, pos
+
+
+# --- Planes ------------------------------------------------------------------------------------------------
+
+
+@compiled
+def _shuffle(x):
+    """Natural order to plane order: bits 0-31 go to the even, bits 32-63 to the odd positions."""
+    t = (x ^ (x >> np.uint64(16))) & np.uint64(0x00000000FFFF0000)
+    x ^= t ^ (t << np.uint64(16))
+    t = (x ^ (x >> np.uint64(8))) & np.uint64(0x0000FF000000FF00)
+    x ^= t ^ (t << np.uint64(8))
+    t = (x ^ (x >> np.uint64(4))) & np.uint64(0x00F000F000F000F0)
+    x ^= t ^ (t << np.uint64(4))
+    t = (x ^ (x >> np.uint64(2))) & np.uint64(0x0C0C0C0C0C0C0C0C)
+    x ^= t ^ (t << np.uint64(2))
+    t = (x ^ (x >> ONE)) & np.uint64(0x2222222222222222)
+    return x ^ t ^ (t << ONE)
+
+
+@compiled
+def _tail(people):
+    """The bits of the last word that belong to people."""
+    rest = people & 63
+    ones = ~np.uint64(0)
+    return _shuffle(ones if rest == 0 else (ONE << np.uint64(rest)) - ONE)
+
+
+@compiled
+def _bytes_word(data, pos, size):
+    """Up to eight bytes as one word; ``size`` may be zero or negative."""
+    word = np.uint64(0)
+    for k in range(min(size, 8)):
+        word |= np.uint64(data[pos + k]) << np.uint64(8 * k)
+    return word
+
+
+@compiled
+def _fill(lo, hi, people, category):
+    """Everybody in one category."""
+    lo[:] = ~np.uint64(0) if category & 1 else np.uint64(0)
+    hi[:] = ~np.uint64(0) if category & 2 else np.uint64(0)
+    lo[-1] &= _tail(people)
+    hi[-1] &= _tail(people)
+
+
+@compiled
+def _two_bit(data, pos, people, lo, hi):
+    """Planes of a 2-bit record (type 0)."""
+    full = people >> 6
+    for w in range(full):
+        a = load64(data, pos + 16 * w)
+        b = load64(data, pos + 16 * w + 8)
+        lo[w] = (a & LOW) | ((b & LOW) << ONE)
+        hi[w] = ((a >> ONE) & LOW) | (b & ~LOW)
+    if people & 63:
+        left = ((people + 3) >> 2) - 16 * full
+        a = _bytes_word(data, pos + 16 * full, left)
+        b = _bytes_word(data, pos + 16 * full + 8, left - 8)
+        lo[full] = ((a & LOW) | ((b & LOW) << ONE)) & _tail(people)
+        hi[full] = (((a >> ONE) & LOW) | (b & ~LOW)) & _tail(people)
+
+
+@compiled
+def _one_bit(data, pos, people, low, high, lo, hi):
+    """Planes of the bit array of a 1-bit record (type 1), without its exceptions."""
+    full = people >> 6
+    ones = ~np.uint64(0)
+    lo_set, lo_clear = ones * np.uint64(high & 1), ones * np.uint64(low & 1)
+    hi_set, hi_clear = ones * np.uint64(high >> 1), ones * np.uint64(low >> 1)
+    for w in range(full):
+        x = _shuffle(load64(data, pos + 8 * w))
+        lo[w] = (x & lo_set) | (~x & lo_clear)
+        hi[w] = (x & hi_set) | (~x & hi_clear)
+    if people & 63:
+        x = _shuffle(_bytes_word(data, pos + 8 * full, ((people + 7) >> 3) - 8 * full))
+        lo[full] = ((x & lo_set) | (~x & lo_clear)) & _tail(people)
+        hi[full] = ((x & hi_set) | (~x & hi_clear)) & _tail(people)
+
+
+@compiled
+def _patch(lo, hi, ids, categories, count):
+    """Put listed people into their categories."""
+    for k in range(count):
+        person = np.int64(ids[k])
+        bit = np.uint64(((person & 31) << 1) + ((person >> 5) & 1))
+        category = np.uint64(categories[k])
+        w = person >> 6
+        lo[w] = (lo[w] & ~(ONE << bit)) | ((category & ONE) << bit)
+        hi[w] = (hi[w] & ~(ONE << bit)) | ((category >> ONE) << bit)
+
+
+@compiled
+def _one_bit_head(data, pos, end, people):
+    """(low category, high category) of a 1-bit record; low -1 if inconsistent."""
+    if pos + 1 + ((people + 7) >> 3) > end:
+        return -1, 0
+    low, high = np.int64(data[pos]) >> 2, (np.int64(data[pos]) >> 2) + (np.int64(data[pos]) & 3)
+    if low == high or high > 3:
+        return -1, 0
+    return low, high
+
+
+@compiled
+def _plain_planes(data, kind, pos, end, people, lo, hi, ids, categories):
+    """Planes of a record that is not LD-compressed; the end of its hard-call track, or -1."""
+    if kind == 0:
+        stop = pos + ((people + 3) >> 2)
+        if stop > end:
+            return -1
+        _two_bit(data, pos, people, lo, hi)
+        return stop
+    if kind == 1:
+        low, high = _one_bit_head(data, pos, end, people)
+        if low < 0:
+            return -1
+        _one_bit(data, pos + 1, people, low, high, lo, hi)
+        pos += 1 + ((people + 7) >> 3)
+    else:
+        _fill(lo, hi, people, kind & 3)
+    count, stop = _difflist(data, pos, end, people, ids, categories)
+    if count < 0:
+        return -1
+    _patch(lo, hi, ids, categories, count)
+    return stop
+
+
+@compiled
+def read_planes(data, types, offsets, bases, people, v, lo, hi, ids, categories):
+    """Planes of any record; whether it is consistent."""
+    kind = types[v] & 7
+    base = bases[v]
+    stop = _plain_planes(data, types[base] & 7, offsets[base], offsets[base + 1], people, lo, hi, ids, categories)
+    if base == v or stop < 0:
+        return _ends(types[v], stop, offsets[v + 1])
+    count, stop = _difflist(data, offsets[v], offsets[v + 1], people, ids, categories)
+    if count < 0:
+        return False
+    _patch(lo, hi, ids, categories, count)
+    if kind == 3:  # hom-ref and hom-alt change places, after the patch: pgenlib stores it so
+        for w in range(lo.size):
+            hi[w] ^= ~lo[w]
+        hi[-1] &= _tail(people)
+    return _ends(types[v], stop, offsets[v + 1])
+
+
+@compiled
+def _ends(kind, stop, end):
+    """Whether a hard-call track ends where it should: with the record, or before it if other tracks follow."""
+    return stop == end or (stop >= 0 and stop < end and kind > 7)
+
+
+@compiled
+def read_sparse(data, types, offsets, people, v, ids, categories):
+    """Carriers of a type 4 record; -1 if inconsistent."""
+    count, stop = _difflist(data, offsets[v], offsets[v + 1], people, ids, categories)
+    return count if count >= 0 and _ends(types[v], stop, offsets[v + 1]) else -1
+
+
+@compiled
+def scratch(people):
+    """(lower plane, higher plane, people, categories) for one record."""
+    words, most = (people + 63) >> 6, (people >> 3) + 1
+    planes = np.empty((2, words), np.uint64)
+    return planes[0], planes[1], np.empty(most, np.uint32), np.empty(most, np.uint8)
+
+
+@compiled
+def people_of(plane, ids):
+    """Write the people of a plane, in increasing order, to ``ids``; returns how many."""
+    count = 0
+    for w in range(plane.size):
+        for half in range(2):
+            left = (plane[w] >> np.uint64(half)) & LOW
+            while left:
+                ids[count] = (w << 6) + (half << 5) + (lowest(left) >> 1)
+                left &= left - ONE
+                count += 1
+    return count
+
+
+@compiled
+def size_of(plane):
+    """Number of people in a plane."""
+    count = 0
+    for w in range(plane.size):
+        count += popcount(plane[w])
+    return count
+
+
+# --- Counts ------------------------------------------------------------------------------------------------
+
+
+@compiled
+def _count_pairs(data, pos, entries, out):
+    """Add the categories of packed two-bit fields to ``out``."""
+    one, two, three = 0, 0, 0
+    full = entries >> 5
+    for w in range(full):
+        x = load64(data, pos + 8 * w)
+        one += popcount(x & LOW)
+        two += popcount((x >> ONE) & LOW)
+        three += popcount(x & (x >> ONE) & LOW)
+    rest = entries & 31
+    if rest:
+        x = _bytes_word(data, pos + 8 * full, (rest + 3) >> 2) & ((ONE << np.uint64(2 * rest)) - ONE)
+        one += popcount(x & LOW)
+        two += popcount((x >> ONE) & LOW)
+        three += popcount(x & (x >> ONE) & LOW)
+    out[0] += entries - one - two + three
+    out[1] += one - three
+    out[2] += two - three
+    out[3] += three
+
+
+@compiled
+def _count_one_bit(data, pos, end, people, ids, categories, out):
+    """Counts of a 1-bit record into ``out``; the end of the track, or -1."""
+    low, high = _one_bit_head(data, pos, end, people)
+    if low < 0:
+        return -1
+    bits = pos + 1
+    full = people >> 6
+    in_high = 0
+    for w in range(full):
+        in_high += popcount(load64(data, bits + 8 * w))
+    if people & 63:
+        word = _bytes_word(data, bits + 8 * full, ((people + 7) >> 3) - 8 * full)
+        in_high += popcount(word & ((ONE << np.uint64(people & 63)) - ONE))
+    count, stop = _difflist(data, bits + ((people + 7) >> 3), end, people, ids, categories)
+    if count < 0:
+        return -1
+    for k in range(count):  # the bit of an exception says nothing
+        person = np.int64(ids[k])
+        in_high -= (data[bits + (person >> 3)] >> np.uint8(person & 7)) & 1
+        out[categories[k]] += 1
+    out[high] += in_high
+    out[low] += people - count - in_high
+    return stop
+
+
+@compiled
+def _count_planes(lo, hi, people, out):
+    one, two, three = 0, 0, 0
+    for w in range(lo.size):
+        one += popcount(lo[w])
+        two += popcount(hi[w])
+        three += popcount(lo[w] & hi[w])
+    out[0] = people - one - two + three
+    out[1] = one - three
+    out[2] = two - three
+    out[3] = three
+
+
+@compiled
+def count(data, types, offsets, bases, people, variants, out):
+    """Category counts of all people into zeroed int32 [variants, 4]."""
+    lo, hi, ids, categories = scratch(people)
+    for row in range(variants.size):
+        v = variants[row]
+        if v < 0:
+            continue
+        kind, pos, end, tally = types[v] & 7, offsets[v], offsets[v + 1], out[row]
+        if kind >= 4:
+            entries, _, _, pairs, _ = _difflist_head(data, pos, end, people)
+            if entries < 0:
+                return v
+            _count_pairs(data, pairs, entries, tally)
+            tally[kind & 3] += people - entries
+        elif kind == 1:
+            if not _ends(types[v], _count_one_bit(data, pos, end, people, ids, categories, tally), end):
+                return v
+        elif kind == 0:
+            if not _ends(types[v], pos + ((people + 3) >> 2), end):
+                return v
+            _count_pairs(data, pos, people, tally)
+        else:
+            if not read_planes(data, types, offsets, bases, people, v, lo, hi, ids, categories):
+                return v
+            _count_planes(lo, hi, people, tally)
+    return -1
+
+
+@compiled
+def _count_carriers(ids, categories, entries, member, spread, lanes, out):
+    """Add carriers to the counts of eight masks: ``member`` uint8 [people] has a bit for each mask.
+
+    ``spread[byte]`` puts its bits into eight byte lanes of a word, so that one addition serves eight masks; the
+    lanes are emptied before they could overflow.
+    """
+    for start in range(0, entries, 255):
+        lanes[:] = 0
+        for k in range(start, min(start + 255, entries)):
+            lanes[categories[k]] += spread[member[ids[k]]]
+        for category in range(4):
+            for mask in range(out.shape[0]):
+                out[mask, category] += np.int64((lanes[category] >> np.uint64(8 * mask)) & np.uint64(255))
+
+
+@compiled
+def _count_masked_planes(lo, hi, mask, out):
+    one, two, three = 0, 0, 0
+    for w in range(lo.size):
+        one += popcount(lo[w] & mask[w])
+        two += popcount(hi[w] & mask[w])
+        three += popcount(lo[w] & hi[w] & mask[w])
+    out[1] = one - three
+    out[2] = two - three
+    out[3] = three
+
+
+@compiled
+def count_masked(data, types, offsets, bases, people, variants, masks, members, sizes, spread, out):
+    """Category counts under masks into zeroed int32 [variants, masks, 4].
+
+    masks uint64 [masks, words] in plane order; members uint8 [masks / 8, people]; sizes int64 [masks].
+    """
+    lo, hi, ids, categories = scratch(people)
+    lanes = np.empty(4, np.uint64)
+    for row in range(variants.size):
+        v = variants[row]
+        if v < 0:
+            continue
+        tally = out[row]
+        if types[v] & 7 == 4:
+            entries = read_sparse(data, types, offsets, people, v, ids, categories)
+            if entries < 0:
+                return v
+            for eight in range(members.shape[0]):
+                part = tally[8 * eight : 8 * eight + 8]
+                _count_carriers(ids, categories, entries, members[eight], spread, lanes, part)
+        else:
+            if not read_planes(data, types, offsets, bases, people, v, lo, hi, ids, categories):
+                return v
+            for mask in range(masks.shape[0]):
+                _count_masked_planes(lo, hi, masks[mask], tally[mask])
+        for mask in range(masks.shape[0]):
+            tally[mask, 0] = sizes[mask] - tally[mask, 1] - tally[mask, 2] - tally[mask, 3]
+    return -1
+
+
+# --- People ------------------------------------------------------------------------------------------------
+
+
+@compiled
+def list_carriers(data, types, offsets, bases, people, v):
+    """(people, categories) of everybody who is not hom-ref; the people array is None-like (size 0) and the
+    third value False if the record is inconsistent."""
+    lo, hi, ids, categories = scratch(people)
+    if types[v] & 7 == 4:
+        entries = read_sparse(data, types, offsets, people, v, ids, categories)
+        if entries < 0:
+            return ids[:0], categories[:0], False
+        kept = 0
+        for k in range(entries):
+            if categories[k] != 0:
+                ids[kept], categories[kept] = ids[k], categories[k]
+                kept += 1
+        return ids[:kept].copy(), categories[:kept].copy(), True
+    if not read_planes(data, types, offsets, bases, people, v, lo, hi, ids, categories):
+        return ids[:0], categories[:0], False
+    anyone = lo | hi
+    found = np.empty(size_of(anyone), np.uint32)
+    values = np.empty(found.size, np.uint8)
+    people_of(anyone, found)
+    for k in range(found.size):
+        person = np.int64(found[k])
+        bit = np.uint64(((person & 31) << 1) + ((person >> 5) & 1))
+        w = person >> 6
+        values[k] = ((lo[w] >> bit) & ONE) + np.uint64(2) * ((hi[w] >> bit) & ONE)
+    return found, values, True
+
+
+@compiled
+def mark_carriers(data, types, offsets, bases, people, variants, out):
+    """Set ``out`` (zeroed uint8 [people]) to 1 for people with an alternate allele at any of ``variants``."""
+    lo, hi, ids, categories = scratch(people)
+    union = np.zeros(lo.size, np.uint64)
+    dense = False
+    for row in range(variants.size):
+        v = variants[row]
+        if v < 0:
+            continue
+        if types[v] & 7 == 4:
+            entries = read_sparse(data, types, offsets, people, v, ids, categories)
+            if entries < 0:
+                return v
+            for k in range(entries):
+                out[ids[k]] |= (categories[k] ^ (categories[k] >> 1)) & 1
+        else:
+            if not read_planes(data, types, offsets, bases, people, v, lo, hi, ids, categories):
+                return v
+            dense = True
+            for w in range(union.size):
+                union[w] |= lo[w] ^ hi[w]
+    if dense:
+        for person in range(people):
+            bit = np.uint64(((person & 31) << 1) + ((person >> 5) & 1))
+            out[person] |= (union[person >> 6] >> bit) & ONE
+    return -1
+
+
+@compiled
+def expand(data, types, offsets, bases, people, variants, out):
+    """Dense genotypes into int8 [variants, people]; -1 missing, also everybody of a variant that is not here."""
+    lo, hi, ids, categories = scratch(people)
+    for row in range(variants.size):
+        v = variants[row]
+        if v < 0:
+            out[row] = -1
+            continue
+        if not read_planes(data, types, offsets, bases, people, v, lo, hi, ids, categories):
+            return v
+        for w in range(lo.size):
+            for half in range(2):
+                first = (w << 6) + (half << 5)
+                low, high = (lo[w] >> np.uint64(half)) & LOW, (hi[w] >> np.uint64(half)) & LOW
+                both = low & high
+                for k in range(min(32, people - first)):
+                    bit = np.uint64(2 * k)
+                    two = np.int64((high >> bit) & ONE) - 2 * np.int64((both >> bit) & ONE)
+                    out[row, first + k] = np.int64((low >> bit) & ONE) + 2 * two
+    return -1
