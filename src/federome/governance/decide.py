@@ -27,7 +27,8 @@ def decide(request: AccessRequest, evidence: Evidence, state: State, now: dateti
         if request.operation in rule.operations:
             found = tuple(dict.fromkeys(rule.check(case)))
             reasons.extend(found)
-            steps.append(Step(rule.id, rule.title, tuple(reason.says for reason in found)))
+            asked = bool(found) or rule.asked(case)
+            steps.append(Step(rule.id, rule.title, tuple(reason.says for reason in found), asked=asked))
     outcome = outcome_of(reasons)
     return Decision(
         outcome=outcome,

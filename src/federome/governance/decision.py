@@ -96,11 +96,12 @@ class InputRef:
 
 @dataclass(frozen=True)
 class Step:
-    """One rule that was asked, in order, and whether it had something to say."""
+    """One rule in its turn, and what it had to say; ``asked`` is false where it found nothing to look at."""
 
     rule: str
     title: str
     says: tuple[str, ...] = ()
+    asked: bool = True
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ def explain(decision: Decision) -> list[str]:
     """The chain of rules in plain sentences: what was asked, what each rule found, what follows."""
     lines = []
     for step in decision.steps:
-        found = " ".join(step.says) if step.says else "satisfied."
+        found = " ".join(step.says) or ("satisfied." if step.asked else "not asked for here.")
         lines.append(f"{step.rule} {step.title}: {found}")
     lines.extend(f"Obligation: {obligation}{_about(obligation.about)}." for obligation in decision.obligations)
     codes = f" ({', '.join(decision.codes)})" if decision.codes else ""

@@ -63,7 +63,7 @@ def gather(
     claimed = claimed_order(presented.order or "")
     order = _order(presented.order or "", claimed, grant, state, now, failures)
     if order is not None and seen is not None and seen.used(f"{order.person}/{order.jti}"):
-        failures.append(Reason("R8", "replayed", says="This run order was used before."))
+        failures.append(Reason("R8", "replayed", says="this run order was used before."))
     request = request_of(claimed, grant, stage=stage, now=now)
     if order is None and not all(f.code in _AUTHENTIC for f in failures if f.rule == "R8"):
         request = replace(request, person=None)
@@ -140,7 +140,7 @@ def _order(
 ) -> RunOrder | None:
     key = _key_of(claimed.person, grant, state)
     if key is None:
-        says = "No document of an authority gives a key for who signed the order."
+        says = "no document of an authority gives a key for who signed the order."
         failures.append(Reason("R8", "person_not_named", says=says))
         return None
     try:
@@ -159,7 +159,7 @@ def _key_of(person: str, grant: Grant | None, state: State) -> PersonKey | None:
 
 
 def _reasons(refusal: Refused, *, rule: str) -> Iterable[Reason]:
-    says = refusal.message[:1].upper() + refusal.message[1:]
+    says = f"{refusal.message.rstrip('.')}."
     return [Reason(rule, code, says=says) for code in refusal.codes]
 
 

@@ -63,12 +63,16 @@ _CUSTODIAN_ROLES: Final[frozenset[Role]] = frozenset({"node-operator", "administ
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule: its number, what it is about, for which operations it is asked, and the function that answers."""
+    """One rule: its number, what it is about, for which operations it is asked, and the function that answers.
+
+    ``asked`` says whether this node and this case give it anything to look at, for an honest explanation.
+    """
 
     id: str
     title: str
     operations: frozenset[Operation]
     check: Check
+    asked: Callable[[Case], bool] = lambda _case: True
 
 
 def default_deny(case: Case) -> Iterator[Reason]:
@@ -384,13 +388,25 @@ def _acts_publicly(case: Case, institution: str) -> bool:
     return own.public_body or any(body and body.public_body and body.standing(case.now) for body in bodies)
 
 
+def _visas_needed(case: Case) -> bool:
+    return bool(case.visa_needs)
+
+
+def _register_asked(case: Case) -> bool:
+    return case.person is not None or "accreditation" in case.state.policy.required
+
+
+def _course_known(case: Case) -> bool:
+    return case.request.grant in case.state.processes
+
+
 def _applying(case: Case) -> bool:
     """An application concerns datasets of many nodes; it is judged where it is handed in."""
     return case.request.operation == "apply"
 
 
 def _no(rule: str, code: str, says: str, *, about: str = "", effect: Effect = "deny") -> Reason:
-    return Reason(rule, code, effect, about, says[:1].upper() + says[1:])
+    return Reason(rule, code, effect, about, says)
 
 
 _ALL: Final[frozenset[Operation]] = frozenset({"catalogue", "frequency", "match", "run", "request", "rows", "apply"})
@@ -401,13 +417,13 @@ _USES: Final[frozenset[Operation]] = frozenset({"match", "run", "request", "appl
 RULES: Final[tuple[Rule, ...]] = (
     Rule("R1", "default deny", _ALL, default_deny),
     Rule("R2", "signed documents", _VISAS | _ORDERED, tokens),
-    Rule("R3", "trusted issuers and sources", _VISAS, visa_trust),
-    Rule("R4", "visas outlast the access", _VISAS, visa_expiry),
-    Rule("R5", "linked identities", _VISAS, visa_links),
-    Rule("R6", "conditions of visas", _VISAS, visa_conditions),
-    Rule("R7", "grants and registered access", _VISAS, visa_needs),
+    Rule("R3", "trusted issuers and sources", _VISAS, visa_trust, _visas_needed),
+    Rule("R4", "visas outlast the access", _VISAS, visa_expiry, _visas_needed),
+    Rule("R5", "linked identities", _VISAS, visa_links, _visas_needed),
+    Rule("R6", "conditions of visas", _VISAS, visa_conditions, _visas_needed),
+    Rule("R7", "grants and registered access", _VISAS, visa_needs, _visas_needed),
     Rule("R8", "run order", _ORDERED, run_order),
-    Rule("R9", "accreditation", _USES, accreditation),
+    Rule("R9", "accreditation", _USES, accreditation, _register_asked),
     Rule("R10", "permit", frozenset({"run", "request", "rows", "frequency"}), permit),
     Rule("R11", "purpose under the law", _USES, purpose_of_law),
     Rule("R12", "data use: permission", _USES, data_use_permission),
@@ -416,8 +432,8 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("R17", "approved algorithm", _ORDERED, algorithm),
     Rule("R19", "nothing record-level leaves", frozenset({"run", "request", "rows"}), record_level),
     Rule("R20", "the node's own word", _ALL, local_refusal),
-    Rule("R21", "course of the application", frozenset({"run", "request"}), process),
-    Rule("R22", "separation of duties", _ALL, duties_apart),
+    Rule("R21", "course of the application", frozenset({"run", "request"}), process, _course_known),
+    Rule("R22", "separation of duties", _ALL, duties_apart, lambda case: case.person is not None),
     Rule("R23", "health data request", frozenset({"request"}), aggregate_only),
     Rule("R24", "care", frozenset({"match"}), care),
 )
