@@ -1,0 +1,268 @@
+"""``gwas-linear`` against ordinary least squares on pooled people with one indicator per site, and against plink2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from federome.analysis.algorithm import Finished, State, Table, build, parameters
+from federome.analysis.gwas import Association
+from federome.analysis.gwas_linear import GwasLinear
+from federome.errors import Invalid, Refused
+from federome.model.index import BlockIndex
+from worlds import (
+    MemorySite,
+    Split,
+    Watched,
+    blocks_for,
+    by_sex,
+    make_world,
+    random_assignment,
+    run,
+    splits,
+    threshold_gate,
+    without_kin,
+)
+
+LOOSE = GwasLinear(
+    phenotype="trait",
+    covariates=("age", "male", "pc1"),
+    maf_min=0,
+    minor_alleles_min=1,
+    call_rate_min=0,
+    threshold=1e-4,
+)
+
+
+def statistics(algorithm: Association, sites: Sequence[MemorySite]) -> Table:
+    """Unrounded statistics of a run without thresholds."""
+
+    class Open(type(algorithm)):  # type: ignore[misc]
+        def finish(self, state: State, blocks: Iterable[Finished]) -> Mapping[str, Table]:
+            return self.exact(state, blocks)  # type: ignore[no-any-return]
+
+    values = {f.name: getattr(algorithm, f.name) for f in fields(algorithm)}
+    return run(Open(**values), sites)["statistics"]
+
+
+def oracle(
+    algorithm: GwasLinear, sites: Sequence[MemorySite], index: BlockIndex, row: int
+) -> tuple[float, float, float] | None:
+    """β, SE and t by statsmodels with explicit site columns and pooled mean imputation; None where not estimable."""
+    outcome, covariates, dosage, site_of = [], [], [], []
+    for number, site in enumerate(sites):
+        block = site.block(index, Table({"row": np.array([row])}))
+        view = site.view
+        values = np.column_stack([view.numbers(c) for c in (algorithm.phenotype, *algorithm.covariates)])
+        complete = np.isfinite(values).all(axis=1)
+        keep = np.flatnonzero(complete)
+        keep = keep[view.where(complete).unrelated()] if algorithm.unrelated else keep
+        g = block.dosages(view)[0].astype(float)
+        if index.chromosome == "X":
+            g[(g == 1) & (view.numbers("male") == 1)] = -1
+        outcome.append(values[keep, 0])
+        covariates.append(values[keep, 1:])
+        dosage.append(np.where(g < 0, np.nan, g)[keep])
+        site_of.append(np.full(len(keep), number))
+    g, sites_of = np.concatenate(dosage), np.concatenate(site_of)
+    if np.isnan(g).all():
+        return None
+    g = np.where(np.isnan(g), np.nanmean(g), g)
+    present = np.unique(sites_of) if algorithm.site_intercepts else np.array([-1])
+    dummies = (sites_of[:, None] == present) | (present == -1)
+    known = np.concatenate(covariates)
+    known = (known - known.mean(axis=0)) / known.std(axis=0)  # the same model, and statsmodels keeps its digits
+    design = np.column_stack([dummies, known]).astype(float)
+    left = g - design @ np.linalg.lstsq(design, g, rcond=None)[0]
+    if left @ left < 1e-6 * max(g @ g, 1):
+        return None
+    fit = sm.OLS(np.concatenate(outcome), np.column_stack([g, design])).fit()
+    return float(fit.params[0]), float(fit.bse[0]), float(fit.tvalues[0])
+
+
+def assert_matches_oracle(algorithm: GwasLinear, sites: Sequence[MemorySite]) -> int:
+    table, blocks = statistics(algorithm, sites), blocks_for(sites, algorithm.reads.variants)
+    got = {(r["block"], r["row"]): r for r in table.records()}
+    compared = 0
+    for index in blocks:
+        for row in range(index.rows):
+            wanted = oracle(algorithm, sites, index, row) if index.chromosome not in ("Y", "MT") else None
+            found = got.get((index.number, row))
+            if wanted is None:
+                assert found is None
+                continue
+            assert found is not None
+            for name, value in zip(("beta", "se", "statistic"), wanted, strict=True):
+                assert found[name] == pytest.approx(value, rel=1e-9, abs=1e-9), name
+            compared += 1
+    return compared
+
+
+@pytest.mark.parametrize("site_intercepts", [True, False])
+@pytest.mark.parametrize("unrelated", [True, False])
+def test_equals_least_squares_on_pooled_people(site_intercepts: bool, unrelated: bool) -> None:
+    world = make_world(seed=3, people=240, variants=40)
+    split = world.split(random_assignment(world, sites=3, seed=1), lacking={1: [0, 9]}, absent={2: [1]})
+    algorithm = replace(LOOSE, site_intercepts=site_intercepts, unrelated=unrelated)
+    assert assert_matches_oracle(algorithm, split.sites) >= 20
+
+
+@settings(max_examples=25, deadline=None)
+@given(split=splits(min_people=60, max_people=90, max_variants=8), site_intercepts=st.booleans())
+def test_equals_least_squares_on_any_split(split: Split, site_intercepts: bool) -> None:
+    assert_matches_oracle(replace(LOOSE, covariates=("pc1",), site_intercepts=site_intercepts), split.sites)
+
+
+def test_a_node_of_one_sex_and_an_empty_node_are_no_obstacle() -> None:
+    world = without_kin(make_world(seed=5, people=150, variants=16))
+    women_men = world.split(by_sex(world)).sites
+    mixed = make_world(seed=6, people=90, variants=16)
+    nobody = mixed.pooled().where(np.zeros(90, bool))
+    same_variants = replace(mixed, variants=world.variants)
+    sites = (*women_men, nobody, same_variants.pooled())
+    assert assert_matches_oracle(LOOSE, sites) > 5
+
+
+def test_large_offsets_and_units_do_not_cost_precision() -> None:
+    world = make_world(seed=8, people=200, variants=12)
+    year = 1_950_000.0 + world.view.numbers("pc2") * 4_000
+    tiny = world.view.numbers("trait") * 1e-7
+    world = world.with_numbers("year", year).with_numbers("tiny", tiny)
+    split = world.split(random_assignment(world, sites=2, seed=2))
+    assert_matches_oracle(replace(LOOSE, phenotype="tiny", covariates=("year", "age")), split.sites)
+
+
+def test_monomorphic_and_uncalled_variants_are_not_tested() -> None:
+    world = make_world(seed=9, people=100, variants=10)
+    world.genotypes[0] = 2
+    world.genotypes[1] = -1
+    table, blocks = statistics(LOOSE, [world.pooled()]), blocks_for([world.pooled()], LOOSE.reads.variants)
+    lines = [(b.number, r) for b in blocks for r in range(b.rows)]
+    assert len(lines) == 10
+    assert not {lines[0], lines[1]} & {(r["block"], r["row"]) for r in table.records()}
+
+
+@pytest.mark.parametrize(
+    ("covariates", "named"),
+    [
+        (("age", "pc1", "double"), "double"),
+        (("constant", "age"), "constant"),
+        (("age", "site"), "site"),
+    ],
+)
+def test_collinear_covariates_are_refused_by_name(covariates: tuple[str, ...], named: str) -> None:
+    world = make_world(seed=10, people=120, variants=4)
+    where = random_assignment(world, sites=3, seed=3)
+    age, pc1 = world.view.numbers("age"), world.view.numbers("pc1")
+    world = (
+        world.with_numbers("double", 2 * age - 3 * pc1 + 7)
+        .with_numbers("constant", np.full(120, 1.7))
+        .with_numbers("site", where.astype(float))
+    )
+    with pytest.raises(Invalid, match=named):
+        run(replace(LOOSE, covariates=covariates), world.split(where).sites)
+
+
+def test_what_cannot_be_analysed_is_said_clearly() -> None:
+    world = make_world(seed=11, people=100, variants=4).with_numbers("same", np.full(100, 3.0))
+    age = world.view.numbers("age")
+    world = world.with_numbers("copy", 2 * age + 1)
+    sites = [world.pooled()]
+    with pytest.raises(Invalid, match="the same for everybody"):
+        run(replace(LOOSE, phenotype="same"), sites)
+    with pytest.raises(Invalid, match="explained entirely"):
+        run(replace(LOOSE, phenotype="copy"), sites)
+    with pytest.raises(Invalid, match="more than a third"):
+        run(LOOSE, [s.where(np.arange(100) < 15) for s in sites])
+    with pytest.raises(Invalid, match="too few people"):
+        run(LOOSE, sites, gate=threshold_gate(101))
+    with pytest.raises(Invalid, match="no numeric column"):
+        run(replace(LOOSE, phenotype="absent"), sites)
+
+
+def test_parameters_are_checked_and_travel_as_json() -> None:
+    made = build("gwas-linear", {"phenotype": "bmi", "covariates": ["age"], "regions": ["19:1-2000000"]})
+    assert build("gwas-linear", parameters(made)) == made
+    assert made.reads.columns == ("bmi", "age", "male")
+    for wrong in ({"maf_min": 0.7}, {"threshold": 0.5}, {"regions": ["1:9-2"]}, {"covariates": ["bmi"]}):
+        with pytest.raises(Invalid):
+            build("gwas-linear", {"phenotype": "bmi", **wrong})
+    with pytest.raises(Invalid, match="phenotype"):
+        build("gwas-linear", {})
+    with pytest.raises(Refused, match="output checkers"):
+        build("gwas-linear", {"phenotype": "bmi", "full": True})
+
+
+def planted(seed: int = 12) -> tuple[GwasLinear, Split]:
+    """A world in which one common variant on chromosome 19 moves the trait strongly."""
+    world = make_world(seed=seed, people=400, variants=40, missing=0.01)
+    line = next(i for i, v in enumerate(world.variants) if v.chromosome == "19" and 0.1 < af(world.genotypes[i]) < 0.9)
+    trait = 5 + 3.0 * np.maximum(world.genotypes[line], 0) + np.random.default_rng(1).normal(size=400)
+    world = world.with_numbers("planted", trait)
+    split = world.split(random_assignment(world, sites=3, seed=4), swapped={1: [line], 2: [line]})
+    return replace(LOOSE, phenotype="planted"), split
+
+
+def af(copies: np.ndarray) -> float:
+    return float(copies[copies >= 0].mean() / 2)
+
+
+def test_hits_are_told_for_alt_whatever_was_counted() -> None:
+    algorithm, split = planted()
+    told = run(algorithm, split.sites)
+    (lead,) = [r for r in told["hits"].records() if r["chromosome"] == "19"]
+    variant = next(v for v in split.pooled.variants if v.chromosome == "19" and v.position == lead["position"])
+    assert (lead["other_allele"], lead["effect_allele"]) == (variant.ref, variant.alt)
+    assert lead["beta"] == pytest.approx(3.0, abs=0.5)
+    assert lead["p"] < 1e-20
+    assert lead["statistic"] == pytest.approx(lead["beta"] / lead["se"])
+    counted = split.pooled.genotypes[split.pooled.variants.index(variant)]
+    assert lead["frequency"] == pytest.approx(af(counted), abs=0.05)
+
+
+def test_released_tables_hold_exactly_what_is_declared() -> None:
+    algorithm, split = planted()
+    for sites in (split.sites, [s.where(np.arange(s.view.people) < 100) for s in split.sites]):
+        for name, table in run(algorithm, sites).items():
+            assert tuple(table.columns) == tuple(GwasLinear.releases[name].columns)
+    told = run(algorithm, split.sites)
+    tested = told["summary"].ints("tested")[0]
+    assert told["qq"].ints("variants").sum() == tested == told["manhattan"].ints("tested").sum()
+    assert told["summary"].ints("people")[0] + told["summary"].ints("related")[0] + told["summary"].ints("incomplete")[
+        0
+    ] == sum(s.view.people for s in split.sites)
+
+
+def test_nothing_tested_is_an_answer_too() -> None:
+    algorithm, split = planted()
+    told = run(replace(algorithm, minor_alleles_min=10_000), split.sites)
+    assert told["hits"].rows == told["qq"].rows == told["manhattan"].rows == 0
+    assert told["summary"].ints("tested")[0] == 0
+    assert np.isnan(told["summary"].floats("lambda_gc")[0])
+    assert tuple(told["hits"].columns) == tuple(GwasLinear.releases["hits"].columns)
+
+
+def test_only_gated_variants_go_on_and_only_hits_are_named() -> None:
+    algorithm, split = planted()
+    watched = Watched(threshold_gate(10))
+    told = run(algorithm, split.sites, gate=watched)
+    scored = [t for t in watched.totals if "squares" in t]
+    counted = [t for t in watched.totals if "copies" in t]
+    everything = sum(index.rows for index in blocks_for(split.sites, algorithm.reads.variants))
+    assert 0 < sum(t.rows for t in scored) < everything
+    assert len(counted) >= len(scored)
+    assert told["summary"].ints("tested")[0] == sum(t.rows for t in scored)
+    assert told["hits"].rows < 5
+
+
+def test_order_of_nodes_does_not_matter() -> None:
+    algorithm, split = planted()
+    one = statistics(algorithm, split.sites)
+    two = statistics(algorithm, split.sites[::-1])
+    np.testing.assert_allclose(one.floats("statistic"), two.floats("statistic"), rtol=1e-9, atol=1e-9)
