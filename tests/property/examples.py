@@ -1,0 +1,61 @@
+"""Valid parameters for each registered algorithm, so that the shared suite can run it: append yours to ``EXAMPLES``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from worlds import POPULATIONS, MemorySite
+
+Parameters = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Example:
+    """``parameters(pooled)`` gives questions that make sense for these people and variants, as plain JSON values.
+
+    ``people`` is the smallest and largest world to draw; methods that estimate need more people than methods that
+    count. An algorithm that must refuse a world raises ``Invalid`` or ``Refused``, federated and pooled alike.
+    """
+
+    parameters: Callable[[MemorySite], Sequence[Parameters]]
+    people: tuple[int, int] = (12, 80)
+
+
+def _cohort_count(site: MemorySite) -> Sequence[Parameters]:
+    first = site.variants[0]
+    return [
+        {},
+        {"by": ["sex"]},
+        {"by": ["population", "age_band"], "populations": list(POPULATIONS[:3]), "band_years": 25},
+        {"by": ["sex", "population"], "populations": ["IBS"], "cohort": {"age": {"low": 30, "high": 70}}},
+        {"cohort": {"diagnoses": [{"code": "I10"}], "sex": "female"}},
+        {"cohort": {"carriers": [{"variant": str(first)}], "measurements": [{"name": "trait", "low": 20}]}},
+    ]
+
+
+def _allele_frequency(site: MemorySite) -> Sequence[Parameters]:
+    named = [str(variant) for variant in site.variants[::2]]
+    return [
+        {},
+        {"by": "sex", "regions": ["X", "1:1-2000000", "MT"]},
+        {"by": "sex-population", "populations": list(POPULATIONS), "variants": [*named, "7:1000:A:G", "X:5000000:T:A"]},
+        {"by": "population", "populations": ["TSI", "FIN"], "cohort": {"sex": "male"}},
+    ]
+
+
+def _gwas_linear(site: MemorySite) -> Sequence[Parameters]:
+    # Site intercepts are a part of the model that depends on the split; with them, unit tests compare with indicators.
+    loose = {"phenotype": "trait", "site_intercepts": False, "maf_min": 0, "minor_alleles_min": 1, "threshold": 1e-4}
+    return [
+        loose,
+        {**loose, "covariates": [], "call_rate_min": 0, "unrelated": False, "regions": ["1", "X"], "clump_kb": 1},
+        {**loose, "covariates": ["age", "pc1", "pc2"], "maf_min": 0.05, "cohort": {"sex": "female"}},
+    ]
+
+
+EXAMPLES: dict[str, Example] = {
+    "allele-frequency": Example(_allele_frequency),
+    "cohort-count": Example(_cohort_count),
+    "gwas-linear": Example(_gwas_linear, people=(40, 120)),
+}
