@@ -7,8 +7,9 @@ chromosomes for the next attempt.
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from types import TracebackType
@@ -17,65 +18,84 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from federome.model.cohort import Sex
-from federome.model.dataset import DatasetManifest
+from federome import db
+from federome.errors import Invalid
+from federome.model.dataset import Callability, DatasetManifest, check_slug
+from federome.model.variant import chromosome_name, chromosome_rank
+from federome.store import phenotypes, staging
+from federome.store.batch import (
+    DeclaredSex,
+    FinishedBatch,
+    GeneRegion,
+    Interval,
+    Relatives,
+    check_new,
+    check_release,
+    enter,
+    joined,
+    people_digest,
+    placed,
+)
+from federome.store.catalogue import DataRelease, Store
+from federome.store.chromosome import ChromosomeWriter, Dense, Genotypes, Sparse, VariantInfo, is_whole, read_records
+from federome.store.layout import (
+    BATCH_PARTS,
+    BLOCK_PARTS,
+    MAX_BLOCK_VARIANTS,
+    canonical,
+    file_digest,
+    make_folder,
+    stem,
+    with_part,
+    write_durably,
+)
 
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
 
-    from federome.store.catalogue import DataRelease, Store
+__all__ = ["BatchWriter", "DeclaredSex", "GeneRegion", "Interval", "Relatives", "VariantInfo"]
 
-DeclaredSex = Sex | Literal["unknown"]
-
-
-@dataclass(frozen=True, slots=True)
-class VariantInfo:
-    """What is known of the variants of one call besides their genotypes; each list has one entry a variant.
-
-    ``effects``: pairs of gene symbol (may be empty) and one Sequence Ontology term, as CSQ or ANN give them.
-    ``not_left_aligned``: True for an indel that could not be normalised for lack of a reference sequence.
-    """
-
-    effects: Sequence[Sequence[tuple[str, str]]] = ()
-    not_left_aligned: Sequence[bool] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class GeneRegion:
-    """Where a gene lies: 1-based, both ends included."""
-
-    symbol: str
-    chromosome: str
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A stretch in which absence of a variant means reference: 1-based, both ends included."""
-
-    chromosome: str
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Relatives:
-    """Two people of the same dataset, this batch or an earlier one, and their kinship coefficient."""
-
-    first: str
-    second: str
-    kinship: float
+_PERSON = re.compile(r"[^\s\x00-\x1f\x7f]{1,100}")
+_PSAM_SEX = {"male": "1", "female": "2", "unknown": "NA"}
 
 
 class BatchWriter:
     """One batch being written; make it with :meth:`begin` and use it as a context manager.
 
     Chromosomes come one after another, in any order, each in one run of calls sorted by position; variants are
-    biallelic and trimmed (``model.variant.trim``). Leaving the ``with`` block without ``commit`` keeps the finished
-    chromosomes for the next ``begin`` with the same arguments and shows nothing to readers.
+    biallelic and trimmed (``model.variant.trim``). A chromosome is finished when the next one starts, or at
+    ``commit``. Leaving the ``with`` block without ``commit`` shows nothing to readers and keeps the finished
+    chromosomes for the next ``begin`` with the same arguments.
     """
+
+    def __init__(
+        self,
+        store: Store,
+        manifest: DatasetManifest,
+        batch: str,
+        people: Sequence[str],
+        sexes: Sequence[DeclaredSex],
+        held: staging.Lock,
+        *,
+        block_variants: int,
+    ) -> None:
+        self._store = store
+        self._manifest = manifest
+        self._batch = batch
+        self._names = list(people)
+        self._sexes = list(sexes)
+        self._lock = held
+        self._stem = stem(manifest.id, batch)
+        self._folder = store.layout.staging / self._stem
+        self._men = np.array([sex == "male" for sex in sexes], np.bool_)
+        self._women = np.array([sex == "female" for sex in sexes], np.bool_)
+        self._block_variants = block_variants
+        self._open: ChromosomeWriter | None = None
+        self._callable: Callability | None = None if manifest.callable == "intervals" else manifest.callable
+        self._intervals: tuple[Interval, ...] = ()
+        self._genes: tuple[GeneRegion, ...] | None = None
+        self._relatives: tuple[Relatives, ...] = ()
 
     @classmethod
     def begin(
@@ -87,6 +107,7 @@ class BatchWriter:
         sexes: Sequence[DeclaredSex],
         *,
         source: str = "",
+        block_variants: int = MAX_BLOCK_VARIANTS,
     ) -> BatchWriter:
         """Start a batch, or resume it where ``people``, ``sexes``, ``manifest`` and ``source`` are as before.
 
@@ -95,11 +116,24 @@ class BatchWriter:
         Raises ``Invalid`` for a batch that exists, repeated people, people already in the dataset, another profile
         or assembly than before; ``Unavailable`` while another process writes the same batch.
         """
-        raise NotImplementedError
+        check_slug(batch, where="batch")
+        _check_people(people, sexes)
+        if not 1 <= block_variants <= MAX_BLOCK_VARIANTS:
+            raise Invalid(f"a block holds 1 to {MAX_BLOCK_VARIANTS} variants.")
+        held = staging.lock(store.layout, manifest.id, batch)
+        try:
+            with db.read(store.database) as connection:
+                check_new(connection, manifest, batch, people)
+            writer = cls(store, manifest, batch, people, sexes, held, block_variants=block_variants)
+            writer._resume(source)
+        except BaseException:
+            held.release()
+            raise
+        return writer
 
     def done(self, chromosome: str) -> bool:
         """Whether this chromosome is finished already, by this or an earlier attempt; then do not add to it."""
-        raise NotImplementedError
+        return (self._folder / chromosome_name(chromosome) / staging.FINISHED).is_file()
 
     def add_dense(
         self,
@@ -117,7 +151,9 @@ class BatchWriter:
         women on Y. ``Invalid`` also for positions that fall, variants given twice (alleles exchanged included),
         untrimmed alleles.
         """
-        raise NotImplementedError
+        if genotypes.ndim != 2 or genotypes.shape[1] != len(self._names) or genotypes.dtype != np.int8:
+            raise Invalid(f"genotypes must be int8 of {len(self._names)} people a variant.")
+        self._add(chromosome, positions, refs, alts, Dense(genotypes), info)
 
     def add_sparse(
         self,
@@ -135,43 +171,167 @@ class BatchWriter:
         Variant i is carried by ``carriers[offsets[i]:offsets[i+1]]`` (rows of ``people``, rising) with ``codes``
         1 (one copy), 2 (two copies) or 3 (not called); ``offsets`` has one entry more than there are variants.
         """
-        raise NotImplementedError
+        ends = [0, len(carriers)]
+        sound = len(offsets) and [offsets[0], offsets[-1]] == ends and len(codes) == ends[1]
+        if not sound or np.any(np.diff(offsets) < 0) or np.any(carriers >= len(self._names)) or np.any(codes > 3):
+            raise Invalid("carriers, codes and offsets do not fit together.", where=f"chromosome {chromosome[:5]}")
+        self._add(chromosome, positions, refs, alts, Sparse(offsets, carriers, codes), info)
 
     def set_phenotypes(self, table: Path | pd.DataFrame | duckdb.DuckDBPyRelation) -> None:
         """Phenotypes keyed by ``person_id`` (a Parquet file, data frame or DuckDB relation), in any order.
 
         Exactly the people of the batch, once each, else ``Invalid``. ``sex`` is taken from ``begin``. Column names
-        are small letters, digits and ``_``; columns are numbers, truth values, dates, texts or lists of texts.
+        are small letters, digits and ``_``; columns are numbers, truth values, dates, texts, or lists of these.
+        Fields that are constant for a batch must be columns too if algorithms are to read them.
         """
-        raise NotImplementedError
+        phenotypes.write(table, self._folder / BATCH_PARTS[1], people=self._names, sexes=self._sexes)
 
     def set_genes(self, rows: Iterable[GeneRegion]) -> None:
         """Gene regions; they replace those of earlier batches from this release on."""
-        raise NotImplementedError
+        self._genes = tuple(placed(row) for row in rows)
 
     def set_callable(self, where: Literal["everywhere", "sites"] | Iterable[Interval]) -> None:
         """Where absence of a variant means reference for this batch; by default what the manifest says.
 
         A manifest that says ``intervals`` needs this call.
         """
-        raise NotImplementedError
+        if isinstance(where, str):
+            self._callable, self._intervals = where, ()
+        else:
+            self._callable, self._intervals = "intervals", joined(where)
 
     def set_relatives(self, pairs: Iterable[Relatives]) -> None:
         """Related pairs found at ingest; pairs may include people of earlier batches of the dataset."""
-        raise NotImplementedError
+        self._relatives = tuple(pairs)
 
     def commit(self, released_on: date) -> DataRelease:
         """Make everything durable, then visible, as a new data release dated ``released_on``.
 
         Raises ``Invalid`` if the batch has no variants, holds fewer new people than the policy's threshold (unless
-        it is the dataset's first), or is dated before the last release.
+        it is the dataset's first), is dated before the last release, or relates people who are unknown.
         """
-        raise NotImplementedError
+        self._finish_open()
+        with db.read(self._store.database) as connection:
+            check_release(connection, self._manifest, len(self._names), released_on)
+        finished = self._finished()
+        staging.move_in(self._store.layout, self._folder, self._moves(finished))
+        try:
+            with db.write(self._store.database) as connection:
+                made = enter(connection, finished, released_on)
+        except BaseException:
+            staging.move_back(self._store.layout, self._folder)
+            raise
+        staging.remove(self._folder)
+        self._lock.release()
+        return made
 
     def __enter__(self) -> BatchWriter:
-        raise NotImplementedError
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        raise NotImplementedError
+        if self._open is not None:
+            self._open.abort()
+            self._open = None
+        self._lock.release()
+
+    def _resume(self, source: str) -> None:
+        """Keep what an earlier attempt finished from the same input, unharmed; discard everything else."""
+        description = canonical(
+            {
+                "people": people_digest(self._names, self._sexes),
+                "manifest": self._manifest.to_document(),
+                "source": source,
+                "block_variants": self._block_variants,
+            }
+        )
+        noted = self._folder / staging.BATCH
+        if not noted.is_file() or noted.read_bytes() != description:
+            staging.remove(self._folder)
+            make_folder(self._folder)
+            write_durably(noted, description)
+        staging.drop_unfinished(self._folder)
+        for name in BATCH_PARTS:
+            (self._folder / name).unlink(missing_ok=True)
+        for chromosome in staging.finished(self._folder):
+            if not is_whole(self._folder / chromosome):
+                shutil.rmtree(self._folder / chromosome)
+
+    def _add(
+        self,
+        chromosome: str,
+        positions: NDArray[np.int64],
+        refs: Sequence[str],
+        alts: Sequence[str],
+        genotypes: Genotypes,
+        info: VariantInfo | None,
+    ) -> None:
+        name = chromosome_name(chromosome)
+        if self._open is None or self._open.chromosome != name:
+            self._finish_open()
+            if self.done(name):
+                raise Invalid(
+                    f"chromosome {name} is finished.", remedy="Ask `done` first, and add a chromosome in one run."
+                )
+            self._open = ChromosomeWriter(
+                self._folder / name,
+                name,
+                self._manifest.assembly,
+                men=self._men,
+                women=self._women,
+                block_variants=self._block_variants,
+            )
+        self._open.add(positions, refs, alts, genotypes, info or VariantInfo())
+
+    def _finish_open(self) -> None:
+        if self._open is not None:
+            self._open.finish()
+            self._open = None
+
+    def _finished(self) -> FinishedBatch:
+        """The whole batch, after writing what is still missing of its files."""
+        if self._callable is None:
+            raise Invalid("the manifest says `intervals`, but none were given.", remedy="Call set_callable.")
+        names = sorted(staging.finished(self._folder), key=chromosome_rank)
+        if not names:
+            raise Invalid("the batch has no variants.", where=self._batch)
+        psam, parquet = BATCH_PARTS
+        lines = ["#IID\tSEX", *(f"{n}\t{_PSAM_SEX[s]}" for n, s in zip(self._names, self._sexes, strict=True))]
+        write_durably(self._folder / psam, ("\n".join(lines) + "\n").encode())
+        if not (self._folder / parquet).is_file():
+            phenotypes.write(None, self._folder / parquet, people=self._names, sexes=self._sexes)
+        return FinishedBatch(
+            manifest=self._manifest,
+            name=self._batch,
+            people=tuple(self._names),
+            sexes=tuple(self._sexes),
+            blocks={name: read_records(self._folder / name) for name in names},
+            files={name: file_digest(self._folder / name) for name in BATCH_PARTS},
+            callable=self._callable,
+            intervals=self._intervals,
+            genes=self._genes,
+            relatives=self._relatives,
+        )
+
+    def _moves(self, batch: FinishedBatch) -> list[staging.Move]:
+        """Where each file goes."""
+        layout = self._store.layout
+        moves = [(name, str((layout.batch(self._stem) / name).relative_to(layout.root))) for name in batch.files]
+        for chromosome, records in batch.blocks.items():
+            for record in records:
+                base = layout.block(self._manifest.assembly, chromosome, record.first, self._stem)
+                for part in BLOCK_PARTS:
+                    source = f"{chromosome}/{record.first:09d}{part}"
+                    moves.append((source, str(with_part(base, part).relative_to(layout.root))))
+        return moves
+
+
+def _check_people(people: Sequence[str], sexes: Sequence[DeclaredSex]) -> None:
+    if not people or len(people) != len(sexes) or len(set(people)) != len(people):
+        raise Invalid("the people are none, repeated, or not as many as their sexes.", remedy="List each person once.")
+    bad = sum(not _PERSON.fullmatch(name) for name in people)
+    if bad:
+        raise Invalid(f"{bad} pseudonyms are empty, longer than 100 characters, or hold spaces.")
+    if set(sexes) - set(_PSAM_SEX):
+        raise Invalid("a sex is none of female, male, unknown.")

@@ -1,0 +1,297 @@
+"""Phenotypes of a batch: Parquet with one row a person in the order of the genotypes, queried with DuckDB.
+
+Written once at ingest, read by column, and asked who meets the criteria of a cohort. Values that users write reach
+DuckDB as parameters only, and column names only after they were found in the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from federome.errors import Invalid
+from federome.model.cohort import Cohort, Diagnosis, Measurement
+from federome.model.table import Mask
+from federome.store.layout import altered, file_digest, sync_file, sync_folder, with_part
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROW, PERSON = "person_row", "person_id"
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_NUMBERS = {
+    *("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"),
+    *("FLOAT", "DOUBLE", "BOOLEAN"),
+}
+_CODE_COLUMNS = {"ICD10": "diagnosis_icd10", "HP": "hpo_terms"}
+_BIRTHDAY_MONTH = 7
+
+Values: TypeAlias = "np.ma.MaskedArray[tuple[int, ...], np.dtype[np.generic]]"
+Parameter = str | int | float | list[str]
+Condition = tuple[str, list[Parameter]]
+
+
+class Closure(Protocol):
+    """An ontology that knows what lies below a term (``model.ontology.Ontology`` does)."""
+
+    def descendants(self, term: str, /) -> Collection[str]:
+        """The term and everything below it."""
+
+
+def write(
+    table: Path | pd.DataFrame | duckdb.DuckDBPyRelation | None,
+    path: Path,
+    *,
+    people: Sequence[str],
+    sexes: Sequence[str],
+) -> None:
+    """Write a batch's Parquet durably, rows in the order of ``people``; the pseudonyms themselves stay out of it.
+
+    Raises ``Invalid`` for people who are unknown, repeated or missing, and for column names or types that the store
+    does not keep.
+    """
+    import pandas as pd
+
+    partial = with_part(path, ".partial")
+    listed = pd.DataFrame(
+        {ROW: np.arange(len(people)), PERSON: pd.Series(people, dtype=object), "sex": pd.Series(sexes, dtype=object)}
+    )
+    with _connection() as connection:
+        connection.register("people", listed)
+        if table is None:
+            kept = connection.sql("SELECT person_row, sex FROM people ORDER BY person_row")
+        else:
+            _load(connection, table, path)
+            columns = _checked_columns(connection)
+            _check_people(connection, len(people))
+            listing = "".join(f', t."{name}"' for name in columns)
+            kept = connection.sql(
+                f"SELECT p.person_row, p.sex{listing} FROM people p JOIN given t"  # noqa: S608 - names checked above
+                " ON CAST(t.person_id AS VARCHAR) = p.person_id ORDER BY p.person_row"
+            )
+        kept.write_parquet(str(partial), compression="zstd")
+    sync_file(partial)
+    partial.replace(path)
+    sync_folder(path.parent)
+
+
+def _load(
+    connection: duckdb.DuckDBPyConnection, table: Path | pd.DataFrame | duckdb.DuckDBPyRelation, path: Path
+) -> None:
+    """Make the caller's table visible under the name ``given``."""
+    if isinstance(table, duckdb.DuckDBPyRelation):  # it lives in another connection
+        copy = with_part(path, ".given.partial")
+        table.write_parquet(str(copy))
+        connection.read_parquet(str(copy)).create("given")
+        copy.unlink()
+    elif isinstance(table, Path):
+        try:
+            connection.read_parquet(str(table)).create_view("given")
+        except duckdb.Error as error:
+            raise Invalid("this is not a Parquet file.", where=str(table)) from error
+    else:
+        connection.register("given", table)
+
+
+def _checked_columns(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Columns to keep, all but the key and ``sex``; ``Invalid`` for names and types that are not kept."""
+    described = connection.table("given")
+    types = dict(zip(described.columns, (str(kind) for kind in described.types), strict=True))
+    if PERSON not in types:
+        raise Invalid(f"the phenotype table has no column {PERSON}.", remedy="Add it: one pseudonym a row.")
+    for name, kind in types.items():
+        if not _NAME.fullmatch(name) or name == ROW:
+            raise Invalid(
+                f"column {name[:63]!r} cannot be kept.", remedy="Use small letters, digits and _, a letter first."
+            )
+        if name != PERSON and not _is_kept(kind):
+            raise Invalid(
+                f"column {name!r} holds {kind}.", remedy="Use numbers, truth values, dates, texts, or lists of them."
+            )
+    return [name for name in types if name not in (PERSON, "sex")]
+
+
+def _is_kept(kind: str) -> bool:
+    kind = kind.removesuffix("[]")
+    return is_number(kind) or kind in ("VARCHAR", "DATE") or kind.startswith(("ENUM", "TIMESTAMP"))
+
+
+def _check_people(connection: duckdb.DuckDBPyConnection, expected: int) -> None:
+    [(rows, distinct, known)] = connection.execute(
+        "SELECT count(*), count(DISTINCT CAST(t.person_id AS VARCHAR)), count(p.person_id)"
+        " FROM given t LEFT JOIN people p ON p.person_id = CAST(t.person_id AS VARCHAR)"
+    ).fetchall()
+    for count, what in (
+        (rows - known, "rows are of people who are not in the batch"),
+        (known - min(distinct, known), "people have more than one row"),
+        (expected - distinct, "people of the batch have no row"),
+    ):
+        if count > 0:
+            raise Invalid(f"{count} {what}.", where="phenotype table", remedy="One row for each person of the batch.")
+
+
+@dataclass(frozen=True)
+class Phenotypes:
+    """The Parquet file of one batch of ``people`` rows; its SHA-256 is checked before the first read."""
+
+    path: Path
+    people: int
+    sha256: str
+
+    @cached_property
+    def columns(self) -> dict[str, str]:
+        """DuckDB type of each column by name."""
+        if file_digest(self.path) != self.sha256:
+            raise altered(self.path)
+        found = self._ask("SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM read_parquet(?))", [])
+        types = dict(zip(found["column_name"].tolist(), found["column_type"].tolist(), strict=True))
+        return {name: kind for name, kind in types.items() if name != ROW}
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """A numeric column, NaN where unknown; ``Invalid`` if it holds something else."""
+        kind = self.columns[name]
+        if not is_number(kind):
+            raise Invalid(f"column {name!r} holds {kind}, not numbers.")
+        values = self._column(f'CAST("{name}" AS DOUBLE)')
+        return np.where(np.ma.getmaskarray(values), np.nan, np.ma.getdata(values).astype(np.float64))
+
+    def labels(self, name: str) -> NDArray[np.str_]:
+        """A text column, empty where unknown; ``Invalid`` if it holds lists or numbers."""
+        kind = self.columns[name]
+        if kind != "VARCHAR" and not kind.startswith("ENUM"):
+            raise Invalid(f"column {name!r} holds {kind}, not texts.")
+        texts = self._column(f"""coalesce(CAST("{name}" AS VARCHAR), '')""")
+        return np.asarray(texts).astype(np.str_)
+
+    def meets(self, conditions: Sequence[Condition]) -> Mask:
+        """Rows for which every condition is true (unknown is not), shape (people,)."""
+        assert self.columns
+        clauses = " AND ".join(f"({sql})" for sql, _ in conditions) or "true"
+        query = f"SELECT person_row FROM read_parquet(?) WHERE {clauses}"  # noqa: S608 - clauses of `conditions`
+        rows = self._ask(query, [value for _, values in conditions for value in values])[ROW]
+        mask = np.zeros(self.people, np.bool_)
+        mask[np.asarray(rows, np.int64)] = True
+        return mask
+
+    def _column(self, expression: str) -> Values:
+        query = f"SELECT {expression} AS v FROM read_parquet(?) ORDER BY person_row"  # noqa: S608 - a known column
+        return self._ask(query, [])["v"]
+
+    def _ask(self, query: str, parameters: Sequence[Parameter]) -> dict[str, Values]:
+        with _connection() as connection:
+            found = connection.execute(query, [str(self.path), *parameters]).fetchnumpy()
+        return {name: np.ma.asarray(values) for name, values in found.items()}
+
+
+def is_number(kind: str) -> bool:
+    """Whether a DuckDB type is read as numbers (truth values are 0 and 1)."""
+    return kind in _NUMBERS or kind.startswith("DECIMAL")
+
+
+def reference_year(released_on: date) -> int:
+    """The year from which a birth year is subtracted to give completed years on the day of a release.
+
+    Only the year of birth is kept. Everybody counts as born on 1 July, which is right on average over a year.
+    """
+    return released_on.year - (released_on.month < _BIRTHDAY_MONTH)
+
+
+def conditions(
+    cohort: Cohort, columns: dict[str, str], *, released_on: date, ontology: Closure | None
+) -> list[Condition]:
+    """What a cohort asks of phenotypes, as SQL with parameters; its carriers are not part of it.
+
+    A batch that lacks a column knows nothing about it: nobody meets the criterion there. Raises ``Invalid`` where a
+    column holds another kind of value, or a code needs an ontology that is not installed.
+    """
+    found: list[Condition] = []
+    if cohort.sex is not None:
+        found.append(("sex = ?", [cohort.sex]))
+    if cohort.age is not None:
+        year = reference_year(released_on)
+        found.append(("? - birth_year BETWEEN ? AND ?", [year, cohort.age.low, cohort.age.high]))
+    if cohort.populations:
+        found.append(("list_contains(?::VARCHAR[], population)", [list(cohort.populations)]))
+    found += [_measured(each, columns) for each in cohort.measurements if each.name in columns]
+    found += [_diagnosed(each, columns, ontology) for each in cohort.diagnoses if code_column(each) in columns]
+    if any(name not in columns for name in needed_columns(cohort)):
+        return [("false", [])]
+    return found
+
+
+def needed_columns(cohort: Cohort) -> tuple[str, ...]:
+    """The stored columns that a cohort's criteria read."""
+    return (
+        *(("birth_year",) if cohort.age is not None else ()),
+        *(("population",) if cohort.populations else ()),
+        *(each.name for each in cohort.measurements),
+        *(code_column(each) for each in cohort.diagnoses),
+    )
+
+
+def code_column(diagnosis: Diagnosis) -> str:
+    """The column that holds codes of a diagnosis' system: ICD-10 (plain, or after ``ICD10:``) or HPO (``HP:``)."""
+    system = diagnosis.code.partition(":")[0].upper() if ":" in diagnosis.code else "ICD10"
+    if system not in _CODE_COLUMNS:
+        raise Invalid(
+            f"no column holds codes of {system[:20]!r}.", remedy="Use ICD-10 codes as E11, or HPO terms as HP:0001250."
+        )
+    return _CODE_COLUMNS[system]
+
+
+def _measured(criterion: Measurement, columns: dict[str, str]) -> Condition:
+    name = criterion.name
+    if not is_number(columns[name]):
+        raise Invalid(f"column {name!r} holds {columns[name]}, not numbers.")
+    value = f'CAST("{name}" AS DOUBLE)'  # found in the file, and names there are plain (`write`)
+    clauses: list[str] = [f"NOT isnan({value})"]
+    values: list[Parameter] = []
+    for operator, bound in ((">=", criterion.low), ("<=", criterion.high)):
+        if bound is not None:
+            clauses.append(f"{value} {operator} ?::DOUBLE")
+            values.append(bound)
+    return " AND ".join(clauses), values
+
+
+def _diagnosed(criterion: Diagnosis, columns: dict[str, str], ontology: Closure | None) -> Condition:
+    """With the code or one below it; or, for ``present=False``, known (a list, maybe empty) to be without."""
+    column = code_column(criterion)
+    if columns[column] != "VARCHAR[]":
+        raise Invalid(f"column {column!r} holds {columns[column]}, not lists of codes.")
+    wanted = "> 0" if criterion.present else "= 0"
+    if column == _CODE_COLUMNS["ICD10"]:
+        code = criterion.code.upper().removeprefix("ICD10:").replace(".", "")
+        plain = "replace(upper(x), '.', '')"
+        test = f"starts_with({plain}, ?)" if criterion.descendants else f"{plain} = ?"
+        return f'len(list_filter("{column}", lambda x: {test})) {wanted}', [code]
+    codes = {criterion.code}
+    if criterion.descendants:
+        if ontology is None:
+            raise Invalid(
+                "descendants of this code need its ontology, which is not installed here.",
+                remedy="Install the ontology, or ask for the code alone (descendants: false).",
+            )
+        codes.update(ontology.descendants(criterion.code))
+    return f'len(list_filter("{column}", lambda x: list_contains(?::VARCHAR[], x))) {wanted}', [sorted(codes)]
+
+
+@contextmanager
+def _connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    """An in-memory DuckDB of one thread that fetches no extensions."""
+    settings: dict[str, str | bool | int | float | list[str]] = {
+        "threads": 1,
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
+    with duckdb.connect(":memory:", config=settings) as connection:
+        yield connection

@@ -1,0 +1,119 @@
+"""The sidecar that says which variants a block holds: positions, alleles, effects, and on X and Y counts of men.
+
+Written once beside each PGEN file; read instead of the ``.pvar.zst``, which is there for other programs. The
+catalogue holds its SHA-256, so its content is trusted once that has been checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from federome.errors import Damaged
+from federome.model.variant import Assembly, chromosome_class, chromosome_rank, oriented
+
+_FORMAT = "federome-sites/1"
+Effects = tuple[tuple[str, str], ...]
+"""Pairs of gene symbol and Sequence Ontology term."""
+
+
+class _Wire(msgspec.Struct, array_like=True):
+    format: str
+    positions: bytes
+    ends: bytes
+    alleles: str
+    not_left_aligned: bytes
+    effects: list[Effects]
+    effect: bytes
+    male_counts: bytes | None
+
+
+@dataclass(frozen=True, eq=False)
+class Sites:
+    """The variants of one block, in file order.
+
+    positions int64 [variants]; ``effect`` int64 [variants] points into ``effects``, the distinct sets of effects;
+    male_counts int32 [variants, 4] (hom-ref, het, hom-alt, missing among men) on X and Y, else None.
+    """
+
+    positions: NDArray[np.int64]
+    refs: Sequence[str]
+    alts: Sequence[str]
+    not_left_aligned: NDArray[np.bool_]
+    effects: tuple[Effects, ...]
+    effect: NDArray[np.int64]
+    male_counts: NDArray[np.int32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @cached_property
+    def flipped(self) -> NDArray[np.bool_]:
+        """Where the allele that runs count is REF (see ``model.variant.oriented``), shape (variants,)."""
+        return np.fromiter(
+            (oriented(ref, alt)[2] for ref, alt in zip(self.refs, self.alts, strict=True)), np.bool_, len(self)
+        )
+
+    def ranks(self, chromosome: str, assembly: Assembly) -> NDArray[np.int64]:
+        """Rank of each variant's chromosome class, shape (variants,)."""
+        out = np.full(len(self), chromosome_rank(chromosome), np.int64)
+        if chromosome == "X":
+            out[:] = [chromosome_rank(chromosome_class("X", int(p), assembly)) for p in self.positions]
+        return out
+
+    def to_bytes(self) -> bytes:
+        """The sidecar's content."""
+        texts = [text for pair in zip(self.refs, self.alts, strict=True) for text in pair]
+        ends = np.cumsum([len(text) for text in texts], dtype="<u4")
+        return msgspec.msgpack.encode(
+            _Wire(
+                _FORMAT,
+                self.positions.astype("<i4").tobytes(),
+                ends.tobytes(),
+                "".join(texts),
+                np.packbits(self.not_left_aligned).tobytes(),
+                list(self.effects),
+                self.effect.astype("<i4").tobytes(),
+                None if self.male_counts is None else self.male_counts.astype("<i4").tobytes(),
+            )
+        )
+
+    @classmethod
+    def from_bytes(cls, content: bytes, *, where: str) -> Sites:
+        """Read a sidecar back; ``Damaged`` if it is none or its parts disagree."""
+        try:
+            wire = msgspec.msgpack.decode(content, type=_Wire)
+            positions = np.frombuffer(wire.positions, "<i4").astype(np.int64)
+            count = len(positions)
+            ends = [0, *np.frombuffer(wire.ends, "<u4").tolist()]
+            effect = np.frombuffer(wire.effect, "<i4").astype(np.int64)
+            men = None if wire.male_counts is None else np.frombuffer(wire.male_counts, "<i4").reshape(count, 4)
+        except (msgspec.DecodeError, ValueError) as error:
+            raise _damaged(where) from error
+        sound = (
+            wire.format == _FORMAT
+            and len(ends) == 2 * count + 1
+            and ends[-1] == len(wire.alleles)
+            and len(effect) == count
+            and len(wire.not_left_aligned) == (count + 7) // 8
+            and (not count or 0 <= effect.min() <= effect.max() < len(wire.effects))
+        )
+        if not sound:
+            raise _damaged(where)
+        texts = [wire.alleles[start:stop] for start, stop in pairwise(ends)]
+        flags = np.unpackbits(np.frombuffer(wire.not_left_aligned, np.uint8), count=count).view(np.bool_)
+        return cls(positions, texts[::2], texts[1::2], flags, tuple(wire.effects), effect, men)
+
+
+def _damaged(where: str) -> Damaged:
+    return Damaged(
+        "this is not a list of sites as the store writes it.",
+        where=where,
+        remedy="Restore the file from a copy, then run: federome store verify",
+    )
