@@ -111,6 +111,8 @@ class Genotypes:
         self._thresholds = np.cumsum(frequencies.founder_weights, axis=1)
         self._row_of_common = np.full(len(panel), -1, dtype=np.int64)
         self._row_of_common[panel.common] = np.arange(len(panel.common))
+        self._region_of_block = np.zeros(len(frequencies.founder_weights), dtype=np.int64)
+        self._region_of_block[panel.block[panel.common]] = panel.region[panel.common]
         self._inheritance = _inherit(np.random.default_rng([*self._entropy, _STREAM_INHERIT]), panel, people)
         everyone = np.arange(2 * len(people), dtype=np.int64)
         self._haplotypes = {False: everyone, True: everyone[~(people.male[everyone >> 1] & (everyone & 1 == 1))]}
@@ -163,19 +165,20 @@ class Genotypes:
     def _carriers(self, rng: np.random.Generator, variants: Ints, *, hemizygous: bool) -> tuple[Ints, Ints]:
         """Row (within the batch) and haplotype of each copy of a rare ALT allele: sorted, none twice.
 
-        A hit on a copied stretch counts for the haplotype it was copied from; the copies then follow their donors.
-        That way a variant that was hit is carried by somebody, whatever the relatives do.
+        Only stretches that are nobody's copy are hit; copies then follow their donors. A hit is moved, never lost, so
+        a variant that was hit is carried by somebody.
         """
         link, panel = self._inheritance, self._panel
         pool = self._haplotypes[hemizygous]
         hits = self._hits[variants]
         row = np.repeat(np.arange(len(variants)), hits)
-        haplotype = pool[rng.integers(0, len(pool), len(row))]
         region = panel.region[variants][row]
-        into = link.link_into[haplotype]
-        origin = link.origin[into, region]  # for into = -1 any value, masked next
-        copied = (into >= 0) & (origin >= 0)
-        haplotype = np.where(copied, 2 * link.donor[into] + origin, haplotype)
+        haplotype = np.empty(len(row), dtype=np.int64)
+        todo = np.arange(len(row))
+        while len(todo):
+            haplotype[todo] = pool[rng.integers(0, len(pool), len(todo))]
+            into = link.link_into[haplotype[todo]]
+            todo = todo[(into >= 0) & (link.origin[into, region[todo]] >= 0)]
         out = link.link_from[haplotype]
         passed = (out >= 0) & (link.origin[out, region] == (haplotype & 1))
         row = np.concatenate([row, row[passed]])
@@ -201,13 +204,11 @@ class Genotypes:
         """The founder that each haplotype copies in a block; the same however often it is asked."""
         rng = np.random.default_rng([*self._entropy, _STREAM_BLOCK, block])
         # a table of 2^16 equal slots makes the draw one look-up; weights are rounded to 1.5e-5
-        slots = (np.arange(2**16) + 0.5) / 2**16
-        weights = self._thresholds[block]
-        table = np.minimum(np.searchsorted(weights, slots), len(weights) - 1).astype(np.uint8)
+        bounds = np.round(self._thresholds[block] * 2**16).astype(np.int64)
+        table = np.repeat(np.arange(len(bounds), dtype=np.uint8), np.diff(bounds, prepend=0))
         founder = table[rng.integers(0, 2**16, 2 * len(self._people), dtype=np.uint16)]
         link = self._inheritance
-        region = self._panel.region[self._panel.common[self._panel.block[self._panel.common] == block][0]]
-        origin = link.origin[:, region]
+        origin = link.origin[:, self._region_of_block[block]]
         copied = origin >= 0
         founder[link.target[copied]] = founder[2 * link.donor[copied] + origin[copied]]
         return founder

@@ -8,6 +8,8 @@ Model. Rare variants have a base frequency with density 1/f and drift in each co
 variants live in blocks of perfect co-inheritance: a block has ``FOUNDERS`` founder haplotypes with weights, a variant
 is carried by a run of neighbouring founders, and the weights of a country are Dirichlet around the base weights.
 Sums of Dirichlet weights are beta distributed, so common variants follow Balding-Nichols too, with linkage kept.
+Half of the common variants share a block with others; half stand alone at even steps through the genome, like the
+backbone of a genotyping array, so that kinship can be told from chance.
 """
 
 from __future__ import annotations
@@ -36,11 +38,13 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Trait = Literal["ldl_c_mmol_l", "I25"]
 
-MIN_VARIANTS = 2_000
+MIN_VARIANTS = 4_000
 FOUNDERS = 64
 COMMON_SHARE = 0.02
 COMMON_PER_BLOCK = 8
 COMMON_FREQUENCY = (0.01, 0.5)
+BACKBONE_SHARE = 0.5  # of the common variants
+BACKBONE_FREQUENCY = (0.05, 0.5)
 RARE_FREQUENCY = (4e-5, 3e-3)
 LOW_FREQUENCY = 0.05  # below this a common variant is called low-frequency
 
@@ -125,18 +129,16 @@ def make_panel(seed: int, variants: int) -> Panel:
     rng = np.random.default_rng([seed, _STREAM_PANEL])
     genes, starts, ends, region_chromosome = _lay_regions(rng, min(max(variants // 20, 60), 20_000))
     common_count = round(COMMON_SHARE * variants)
-    linked = _linked_regions(rng, genes, common_count)
-    block = np.concatenate([np.arange(common_count) % len(linked), np.full(variants - common_count, -1)]).astype(
-        np.int64
-    )
+    block_of_common, region_of_block = _lay_blocks(rng, genes, common_count)
+    block = np.concatenate([block_of_common, np.full(variants - common_count, -1)])
     weight = np.cumsum(ends - starts)
     rare_region = np.searchsorted(weight, rng.integers(0, weight[-1], variants - common_count), side="right")
-    region = np.concatenate([linked[block[:common_count]], rare_region]).astype(np.int64)
+    region = np.concatenate([region_of_block[block_of_common], rare_region])
     position = _distinct_positions(rng, region, starts, ends)
     order = np.lexsort((position, region_chromosome[region]))
     region, block, position = region[order], block[order], position[order]
 
-    founder_weights = rng.dirichlet(np.ones(FOUNDERS), len(linked))
+    founder_weights = rng.dirichlet(np.ones(FOUNDERS), len(region_of_block))
     common = np.flatnonzero(block >= 0)
     carriers = _founder_carriers(rng, founder_weights, block[common])
     frequency = _log_scale(RARE_FREQUENCY, rng.random(variants))
@@ -163,7 +165,7 @@ def make_panel(seed: int, variants: int) -> Panel:
             (CHROMOSOMES[c], int(s), int(e)) for c, s, e in zip(region_chromosome, starts, ends, strict=True)
         ),
         region_gene=genes,
-        planted=_plant(seed, genes, chromosome, region, frequency, common),
+        planted=_plant(seed, genes, chromosome, region, frequency, _linked(block)),
     )
 
 
@@ -182,6 +184,11 @@ def _log_scale(bounds: tuple[float, float], u: Floats) -> Floats:
     """Map [0, 1) to the bounds on a logarithmic scale: a uniform ``u`` gets density 1/x."""
     low, high = bounds
     return low * (high / low) ** u
+
+
+def _strata(rng: np.random.Generator, count: int) -> Floats:
+    """Uniform draws, one from each of ``count`` equal strata: small panels have their share of every frequency too."""
+    return (rng.permutation(count) + rng.random(count)) / count
 
 
 def _lay_regions(rng: np.random.Generator, count: int) -> tuple[tuple[Gene, ...], Ints, Ints, Bytes]:
@@ -216,12 +223,28 @@ def _lay_regions(rng: np.random.Generator, count: int) -> tuple[tuple[Gene, ...]
     )
 
 
-def _linked_regions(rng: np.random.Generator, genes: tuple[Gene, ...], common_count: int) -> Ints:
-    """The regions that hold a block of common variants: the lipid genes, and others at random."""
-    wanted = max(len(LIPID_GENES), -(-common_count // COMMON_PER_BLOCK))
+def _lay_blocks(rng: np.random.Generator, genes: tuple[Gene, ...], common_count: int) -> tuple[Ints, Ints]:
+    """Deal the common variants into blocks: block of each, and region of each block, no region with two.
+
+    The lipid genes and random regions hold the blocks of several variants; the backbone is one variant a block, its
+    regions at even steps through the genome.
+    """
+    alone = round(BACKBONE_SHARE * common_count)
+    together = common_count - alone
+    blocks = max(len(LIPID_GENES), -(-together // COMMON_PER_BLOCK))
     lipid = np.array([i for i, gene in enumerate(genes) if gene.name in LIPID_GENES], dtype=np.int64)
     rest = np.setdiff1d(np.arange(len(genes)), lipid)
-    return np.concatenate([lipid, rng.choice(rest, min(wanted - len(lipid), len(rest)), replace=False)])
+    linked = np.concatenate([lipid, rng.choice(rest, blocks - len(lipid), replace=False)])
+    rest = np.setdiff1d(rest, linked)
+    backbone = rest[((np.arange(alone) + rng.random()) * len(rest) / alone).astype(np.int64)]
+    block = np.concatenate([np.arange(together) % blocks, blocks + np.arange(alone)])
+    return block, np.concatenate([linked, backbone])
+
+
+def _linked(block: Ints) -> Ints:
+    """The common variants that share their block with others."""
+    size = np.bincount(block[block >= 0])
+    return np.flatnonzero((block >= 0) & (size[block] > 1))
 
 
 def _distinct_positions(rng: np.random.Generator, region: Ints, starts: Ints, ends: Ints) -> Ints:
@@ -239,9 +262,11 @@ def _distinct_positions(rng: np.random.Generator, region: Ints, starts: Ints, en
 
 def _founder_carriers(rng: np.random.Generator, weights: Floats, block: Ints) -> Bytes:
     """Which founders carry each common variant: a run from a random founder until the drawn frequency is reached."""
-    # one draw from each of as many equal strata, so that small panels have their share of every frequency too
-    strata = (rng.permutation(len(block)) + rng.random(len(block))) / len(block)
-    target = _log_scale(COMMON_FREQUENCY, strata)
+    target = np.empty(len(block))
+    alone = np.bincount(block)[block] == 1
+    low, high = BACKBONE_FREQUENCY
+    target[alone] = low + (high - low) * _strata(rng, int(alone.sum()))
+    target[~alone] = _log_scale(COMMON_FREQUENCY, _strata(rng, int((~alone).sum())))
     shift = rng.integers(0, FOUNDERS, len(block))
     founder = (shift[:, None] + np.arange(FOUNDERS)) % FOUNDERS
     rolled = np.take_along_axis(weights[block], founder, axis=1)
@@ -268,7 +293,7 @@ def _consequences(
 
 
 def _plant(
-    seed: int, genes: tuple[Gene, ...], chromosome: Bytes, region: Ints, frequency: Floats, common: Ints
+    seed: int, genes: tuple[Gene, ...], chromosome: Bytes, region: Ints, frequency: Floats, linked: Ints
 ) -> tuple[Planted, ...]:
     """Choose the causal variants, spread over as many blocks as there are, and size their effects.
 
@@ -277,7 +302,7 @@ def _plant(
     """
     rng = np.random.default_rng([seed, _STREAM_EFFECTS])
     names = np.array([gene.name for gene in genes])
-    pool = rng.permutation(common[(chromosome[common] != X) & (frequency[common] <= 0.6)])
+    pool = rng.permutation(linked[(chromosome[linked] != X) & (frequency[linked] <= 0.6)])
     # rank within the block first, so that second choices of a block come after the first choice of every block
     by_block = np.argsort(region[pool], kind="stable")
     _, size = np.unique(region[pool], return_counts=True)
