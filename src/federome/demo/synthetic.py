@@ -145,7 +145,7 @@ def write_hospital(out: Path, country: str, *, people: int = 20_000, variants: i
     """Write the synthetic cohort of ``country`` (a key of ``COUNTRIES``) to the new folder ``out``.
 
     ``variants`` is the size of the panel; a country stores those that somebody in it carries (about half). The same
-    arguments give the same bytes. Time grows with people x variants, memory only with people.
+    arguments give the same bytes. Time grows with people x variants, memory with their sum.
     Raises ``Invalid`` where the folder exists or an argument is out of range.
     """
     if country not in COUNTRIES:
@@ -164,6 +164,7 @@ def write_hospital(out: Path, country: str, *, people: int = 20_000, variants: i
         frequency, call_rate = _write_genotypes(path / "genotypes.pgen", genotypes, people)
         ldl, liability = _genetic_values(panel, genotypes, people)
         phenotypes = draw_phenotypes(cohort, seed=seed, country=country, genetic_ldl=ldl, genetic_liability=liability)
+        pairs = _pairs(cohort, phenotypes)
         facts = Facts(
             version=VERSION,
             country=country,
@@ -176,8 +177,8 @@ def write_hospital(out: Path, country: str, *, people: int = 20_000, variants: i
             below_one_percent=float((frequency < 0.01).mean()),
             call_rate=call_rate,
             planted=_planted(panel, genotypes, phenotypes),
-            parent_child=_pairs(cohort, phenotypes)[: cohort.relatives.parent_child],
-            full_sibs=_pairs(cohort, phenotypes)[cohort.relatives.parent_child :],
+            parent_child=pairs[: cohort.relatives.parent_child],
+            full_sibs=pairs[cohort.relatives.parent_child :],
         )
         _write_tables(path, panel, genotypes.stored, cohort, phenotypes)
         _write_manifest(path, facts)

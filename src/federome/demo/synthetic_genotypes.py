@@ -277,4 +277,5 @@ def _chain(rng: np.random.Generator, panel: Panel, gametes: Ints) -> Int8s:
         rate[restart] = 0.5
         these = np.flatnonzero(gametes == meioses)
         switch[these] = rng.random((len(these), len(step)), dtype=np.float32) < rate
-    return (np.cumsum(switch, axis=1, dtype=np.int64) & 1).astype(np.int8)
+    # eight bits may wrap round: only whether the number of switches is odd matters
+    return (np.cumsum(switch, axis=1, dtype=np.uint8) & 1).astype(np.int8)
