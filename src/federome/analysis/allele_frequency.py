@@ -12,9 +12,10 @@ be shown is decided on the pooled totals, per variant and stratum, in two groups
   and carriers = heterozygotes + homozygotes + hemizygotes, so carriers beside alleles would give homozygotes away.
   Alternate and called alleles, and so the frequency, stay: one equation for what is hidden.
 
-A small cell of the first group implies one of the second, so zygosity never outlives the frequency. Sums of all
-genotype counts per copy number are kept, hence a row whose counted allele turns out to be REF is turned round
-exactly: the groups are symmetric, so its guard needs no second look.
+A small cell of the first group implies one of the second, so zygosity never outlives the frequency. Genotype counts
+are kept for both alleles, hence a row whose counted allele turns out to be REF is turned round exactly, and its guard,
+being symmetric, needs no second look. A stratum of both sexes on X needs enough called women and enough called men;
+where one sex is nearly absent from a cohort, ask by sex.
 """
 
 from __future__ import annotations
@@ -150,14 +151,15 @@ class AlleleFrequency(Algorithm):
     @property
     def strata(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """Label and sexes (0 women, 1 men, 2 unknown) of each stratum, in the order of the totals' second axis."""
-        sexes = tuple((name, (code,)) for code, name in enumerate(SEXES))
+        sexes = tuple((name, (code,) if self.cohort.sex in (None, name) else ()) for code, name in enumerate(SEXES))
+        mixed = (0, 1, 2) if self.cohort.sex is None else (SEXES.index(self.cohort.sex),)
         match self.by:
             case "all":
-                return (("all", (0, 1, 2)),)
+                return (("all", mixed),)
             case "sex":
                 return sexes
             case "population":
-                return tuple((name, (0, 1, 2)) for name in self.populations)
+                return tuple((name, mixed) for name in self.populations)
             case "sex-population":
                 return tuple((f"{place}:{sex}", code) for place in self.populations for sex, code in sexes)
 
