@@ -2,7 +2,7 @@
 
 Each node encodes its numbers in the ring of integers modulo 2^64 and adds one-use random masks that it shares with
 every other node (they cancel in the sum) and with the releaser (who removes them). The coordinator in between adds
-what it is given and learns nothing, not even the total. After Bonawitz et al. 2017, without drop-out recovery.
+what it is given and learns nothing, not even the total. After Bonawitz et al. 2017; drop-out is in ``shares``.
 
 A round runs: ``check_roster`` and ``admit`` → ``acknowledge`` → ``RoundKey.generate`` and ``announce`` →
 ``open_round`` → ``make_pads`` → ``encode`` → ``mask`` → ``add_part`` at the coordinator → ``unmask`` → ``decode``.
@@ -117,11 +117,13 @@ def encode(values: Numbers, encoding: Encoding, *, parties: int) -> Ring:
     expected = "iu" if encoding.kind == "integer" else "f"
     if values.dtype.kind not in expected or values.dtype.itemsize > 8 or values.ndim < 1:
         raise Invalid(f"a column declared {encoding.kind} cannot hold a {values.ndim}-d array of {values.dtype}")
-    if not bool(np.all((values <= encoding.bound) & (values >= -encoding.bound))):  # false for NaN as well
+    # Widened before it is compared: NumPy would round the bound to the width of float32 values.
+    numbers = np.ascontiguousarray(values, dtype=None if encoding.kind == "integer" else np.float64)
+    if not bool(np.all((numbers <= encoding.bound) & (numbers >= -encoding.bound))):  # false for NaN as well
         raise Invalid("a value is not finite or lies beyond the bound declared for its column")
     if encoding.kind == "integer":
-        return np.ascontiguousarray(values).astype(np.int64).view(np.uint64)
-    scaled = np.rint(np.ldexp(np.ascontiguousarray(values, dtype=np.float64), encoding.fraction_bits))
+        return numbers.astype(np.int64).view(np.uint64)
+    scaled: NDArray[np.float64] = np.rint(np.ldexp(numbers, encoding.fraction_bits))
     if encoding.kind == "fixed":
         return scaled.astype(np.int64).view(np.uint64)
     # A float64 holds 53 bits, so scaling, flooring and the remainder below are all exact.
@@ -157,7 +159,7 @@ def _decode_wide(total: Ring, limit: int, parties: int) -> NDArray[np.float64]:
     if bool(np.any((high > top) | (high < -top - 1) | (carry >= parties))):
         raise _does_not_open()
     exact: NDArray[np.float64] = np.ldexp(high.astype(np.float64), _LIMB_BITS) + low.astype(np.float64)
-    # Above 2^53 the high limb alone would be rounded; dividing Python's integers rounds the whole only once.
+    # Above 2^53 the high limb alone would be rounded; converting Python's integer rounds the whole only once.
     for place in np.argwhere(np.abs(high) > 2**53):
         at = tuple(place)
         exact[at] = float((int(high[at]) << _LIMB_BITS) + int(low[at]))
@@ -317,12 +319,12 @@ def check_acknowledged(roster: Roster, tokens: Iterable[str], *, ring: KeyRing, 
     heard = {}
     for token in tokens:
         verified = verify(token, ring, typ=ACKNOWLEDGEMENT_TYP, algorithms=OWN_ALGORITHMS, now=now)
-        heard[_speaker(verified, roster)] = verified
+        heard[speaker(verified, roster)] = verified
     _refuse_missing(roster, heard)
 
 
-def _speaker(verified: Verified, roster: Roster) -> str:
-    """The member who signed this, provided it is about this roster and signed with the key on it."""
+def speaker(verified: Verified, roster: Roster) -> str:
+    """The member who signed this. ``Refused`` when it is about another roster or signed with a key not on it."""
     said = verified.payload
     if said.get("roster") != roster.digest or said.get("run") != roster.run:
         raise Refused("a signed statement is about another roster", codes=["token_invalid"], where=roster.run)
@@ -426,7 +428,7 @@ def open_round(roster: Roster, round: int, announcements: Iterable[str], *, ring
     publics: dict[str, bytes] = {}
     for token in announcements:
         verified = verify(token, ring, typ=ROUND_KEY_TYP, algorithms=OWN_ALGORITHMS, now=now)
-        name = _speaker(verified, roster)
+        name = speaker(verified, roster)
         if verified.payload.get("round") != round:
             raise Refused("a round key is from another round", codes=["replayed"], where=name)
         public = _read_key(verified.payload.get("key"))
@@ -510,8 +512,6 @@ def mask(values: Ring, pads: Pads, *, part: int, out: Ring | None = None) -> Rin
 
 def unmask(total: Ring, pads: Pads, *, part: int, out: Ring | None = None) -> Ring:
     """The opened total of ``part``: the releaser takes off what every contributor added for it."""
-    if pads.added:
-        raise Invalid("only the releaser's pads open a total")
     return _apply(total, pads, part, np.empty_like(total, order="C") if out is None else out)
 
 
@@ -542,8 +542,8 @@ def _apply(values: Ring, pads: Pads, part: int, out: Ring) -> Ring:
     # Key: one per pair and round. Counter block: part number, then the place in the part. So none is used twice.
     nonce = CTR(part.to_bytes(8, "big") + bytes(8))
     streams = [
-        (np.add if keys is pads.added else np.subtract, Cipher(AES(key), nonce).encryptor())
-        for keys in (pads.added, pads.subtracted)
+        (combine, Cipher(AES(key), nonce).encryptor())
+        for combine, keys in ((np.add, pads.added), (np.subtract, pads.subtracted))
         for key in keys
     ]
     source, target = values.reshape(-1), out.reshape(-1)

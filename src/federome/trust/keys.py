@@ -202,6 +202,28 @@ class KeyRing:
                 keys.append(PinnedKey(owner, key))
         return cls(tuple(keys))
 
+    @classmethod
+    def from_document(cls, document: Mapping[str, JsonValue]) -> KeyRing:
+        """Read what ``to_document`` wrote, from a file of pinned keys; ``Invalid`` names the first fault."""
+        listed = document.get("pinned")
+        if not isinstance(listed, list) or document.keys() != {"pinned"}:
+            raise Invalid("this is not a file of pinned keys", remedy='Write {"pinned": [...]}.')
+        return cls(tuple(_read_pinned(entry, f"pinned[{number}]") for number, entry in enumerate(listed)))
+
+    def to_document(self) -> dict[str, Json]:
+        """The ring as JSON: owner, public JWK, and the dates in Unix seconds (null when open)."""
+        return {
+            "pinned": [
+                {
+                    "owner": pinned.owner,
+                    "key": pinned.key.jwk(),
+                    "valid_from": pinned.valid_from,
+                    "valid_until": None if pinned.valid_until == inf else pinned.valid_until,
+                }
+                for pinned in self.keys
+            ]
+        }
+
     def find(self, kid: str, *, now: float) -> PinnedKey:
         """The key of this id; ``Refused`` (``issuer_untrusted``) when unknown or outside its period."""
         pinned = self._by_kid.get(kid)
@@ -220,6 +242,22 @@ class KeyRing:
             for pinned in self.keys
             if pinned.owner == owner and pinned.valid_from <= now < pinned.valid_until
         )
+
+
+def _read_pinned(entry: JsonValue, where: str) -> PinnedKey:
+    match entry:
+        case {
+            "owner": str() as owner,
+            "key": dict() as key,
+            "valid_from": int() | float() as valid_from,
+            "valid_until": int() | float() | None as valid_until,
+        }:
+            try:
+                until = inf if valid_until is None else valid_until
+                return PinnedKey(owner, PublicKey.from_jwk(key), valid_from, until)
+            except Invalid as error:
+                raise Invalid(error.message, where=where, remedy=error.remedy) from error
+    raise Invalid("a pinned key needs owner, key, valid_from and valid_until", where=where)
 
 
 def _import(document: Mapping[str, JsonValue]) -> Material:

@@ -204,6 +204,7 @@ def test_parts_open_in_any_order_and_any_number_of_parties(count: int, parts: li
         (np.array([np.inf]), Encoding.wide()),
         (np.array([-np.inf]), Encoding.fixed(8, bound=2.0)),
         (np.array([2.0000001]), Encoding.fixed(8, bound=2.0)),
+        (np.array([0.1], dtype=np.float32), Encoding.fixed(8, bound=0.1)),  # float32(0.1) > 0.1
         (np.array([-(2.0**37)]), Encoding.wide()),
         (np.array([11]), Encoding.integer(bound=10)),
         (np.array([-11]), Encoding.integer(bound=10)),
@@ -286,8 +287,6 @@ def test_parts_that_do_not_fit() -> None:
         mask(total, PADS["FI"], part=0, out=np.zeros((4, 2), np.uint64)[:, 0])
     with pytest.raises(Invalid, match="ring"):
         mask(np.zeros(4), PADS["FI"], part=0)  # type: ignore[arg-type]
-    with pytest.raises(Invalid, match="releaser"):
-        unmask(total, PADS["FI"], part=0)
 
 
 # Rosters
@@ -336,6 +335,13 @@ def test_documents_that_are_no_roster(changes: dict[str, object]) -> None:
     except FederomeError:
         return
     assert roster.contributors == ROSTER.contributors
+
+
+@pytest.mark.parametrize("entry", [5, {}, {"name": "DK", "kid": "k"}, {"name": "DK", "kid": 5, "data_release": "1"}])
+def test_contributors_are_named_in_full(entry: object) -> None:
+    document = ROSTER.to_document()
+    with pytest.raises(Invalid, match="lacks"):
+        Roster.from_document({**document, "contributors": [*document["contributors"], entry]})  # type: ignore
 
 
 def test_rosters_name_pinned_keys_only() -> None:

@@ -149,6 +149,12 @@ def test_what_cannot_be_read(data: bytes) -> None:
         parse(data)
 
 
+def test_reading_is_bounded() -> None:
+    assert parse(b'"x"', max_bytes=3) == "x"
+    with pytest.raises(Invalid, match="4 bytes, more than the 3"):
+        parse(b'"xy"', max_bytes=3)
+
+
 def test_brackets_in_strings_do_not_count_as_depth() -> None:
     text = "[{" * 100 + '"\\'
     assert parse(canonical([text])) == [text]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
 from federome.errors import Invalid, Refused, Unavailable
-from federome.trust.canonical import canonical
+from federome.trust.canonical import canonical, parse_object
 from federome.trust.keys import (
     KeyRing,
     OwnAlgorithm,
@@ -196,6 +196,22 @@ def test_rings_that_make_no_sense() -> None:
             PinnedKey("FI", key, start, end)
     with pytest.raises(Invalid, match="owner"):
         PinnedKey("", key)
+
+
+def test_rings_are_kept_in_files() -> None:
+    keys = [generate(algorithm).public for algorithm in OWN]
+    ring = KeyRing((PinnedKey("FI", keys[0]), PinnedKey("alice", keys[1], 5, 7.5), PinnedKey("FI", keys[2], 1.0)))
+    document = parse_object(canonical(ring.to_document()))
+    assert KeyRing.from_document(document) == ring
+    entry = {"owner": "FI", "key": keys[0].jwk(), "valid_from": 0, "valid_until": None}
+    assert KeyRing.from_document({"pinned": [entry]}) == KeyRing((PinnedKey("FI", keys[0]),))
+    for change in ({"owner": 5}, {"owner": ""}, {"key": {}}, {"valid_from": None}, {"valid_until": -1}):
+        with pytest.raises(Invalid) as caught:
+            KeyRing.from_document({"pinned": [entry, {**entry, **change}]})  # type: ignore[dict-item]
+        assert caught.value.where == "pinned[1]"
+    for broken in ({}, {"pinned": {}}, {"pinned": [5]}, {"pinned": [], "more": 1}):
+        with pytest.raises(Invalid):
+            KeyRing.from_document(broken)
 
 
 def test_jwk_sets() -> None:

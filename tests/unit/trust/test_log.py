@@ -86,6 +86,23 @@ def test_sizes_have_one_spelling(size: str) -> None:
         open_checkpoint(f"{text}\n{notes._line(ORIGIN, signature)}", origin=ORIGIN, key=KEY.public)
 
 
+@pytest.mark.parametrize("root", ["", b64encode(bytes(31)).decode(), b64encode(bytes(32)).decode().rstrip("=")])
+def test_roots_are_32_bytes(root: str) -> None:
+    text = f"{ORIGIN}\n7\n{root}\n"
+    signature = notes._key_id(ORIGIN, 1, KEY.public) + notes.sign_bytes(text.encode(), KEY)
+    with pytest.raises(Refused):
+        open_checkpoint(f"{text}\n{notes._line(ORIGIN, signature)}", origin=ORIGIN, key=KEY.public)
+
+
+@pytest.mark.parametrize(
+    "line", ["- a AAAAAAA=", "— a", "—  AAAAAAA=", "— a+b AAAAAAA=", "— a AAAA", "— a AAAAAAB=", "— a *"]
+)
+def test_signature_lines_have_one_spelling(line: str) -> None:
+    assert len(read_note("text\n\n— a AAAAAAA=\n").signatures) == 1
+    with pytest.raises(Refused):
+        read_note(f"text\n\n{line}\n")
+
+
 def test_names_and_keys_that_cannot_be() -> None:
     with pytest.raises(Invalid, match="one word"):
         sign_checkpoint(Checkpoint("two words", 0, bytes(32)), KEY)
@@ -189,6 +206,12 @@ def test_receipts_for_what_was_never_logged(store: MemoryStore) -> None:
             verify_receipt(lie, origin=ORIGIN, key=KEY.public)
     with pytest.raises(Refused):
         verify_receipt(honest, origin=ORIGIN, key=OTHER.public)
+
+
+@pytest.mark.parametrize("change", [{"entry": "*"}, {"proof": ["*"]}, {"proof": [5]}, {"proof": ["AA=="] * 65}])
+def test_receipts_that_cannot_be_read(change: dict[str, object]) -> None:
+    with pytest.raises(Invalid, match="not a receipt"):
+        Receipt.from_document({**DOCUMENT, **change})  # type: ignore[dict-item]
 
 
 DOCUMENT = {"entry": "AA==", "index": 0, "proof": ["AA=="], "checkpoint": "x"}

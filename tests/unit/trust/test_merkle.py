@@ -163,6 +163,11 @@ def test_batches_make_no_difference(batches: list[list[bytes]]) -> None:
     assert store.frontier().root() == mth(entries)
 
 
+def test_a_proof_of_growth_is_never_empty() -> None:
+    with pytest.raises(Damaged, match="too short"):
+        check_consistency(3, 7, old_root=bytes(32), new_root=bytes(32), proof=())
+
+
 def test_rewritten_and_shortened_logs_are_noticed() -> None:
     forked = [*NUMBERED[:10], b"other", *NUMBERED[11:20]]
     with pytest.raises(Damaged, match="rewritten"):

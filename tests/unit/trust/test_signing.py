@@ -18,7 +18,16 @@ from federome.errors import Invalid, Refused
 from federome.trust import signing
 from federome.trust.canonical import Json, canonical
 from federome.trust.keys import KeyRing, PinnedKey, PrivateKey, PublicKey, SigningAlgorithm, generate
-from federome.trust.signing import check_claims, decrypt, encrypt, peek, sign, verify
+from federome.trust.signing import (
+    check_claims,
+    decrypt,
+    encrypt,
+    peek,
+    sign,
+    sign_bytes,
+    signature_holds,
+    verify,
+)
 
 NOW = 1_780_315_200.0  # 2026-06-01T12:00:00Z
 TYP = "federome-test+jws"
@@ -160,6 +169,16 @@ def test_noise_is_only_ever_refused(noise: str | bytes) -> None:
         decrypt(noise, BOX, typ=TYP)
 
 
+def test_bare_signatures() -> None:
+    for key in (NODE, PERSON, ISSUER):
+        signature = sign_bytes(b"data", key)
+        assert signature_holds(b"data", signature, key.public)
+        assert not signature_holds(b"date", signature, key.public)
+        assert not signature_holds(b"data", signature[:-1], key.public)
+        assert not signature_holds(b"data", b"", key.public)
+        assert not signature_holds(b"data", signature, BOX.public)
+
+
 # Claims
 
 
@@ -252,6 +271,8 @@ SEALED_HEADER: dict[str, Json] = {"alg": "ECDH-ES+A256KW", "enc": "A256GCM", "ki
         ({"epk": {"kty": "OKP", "crv": "Ed25519", "x": "A" * 43}}, "token_invalid"),
         ({"epk": ECKey.generate_key("P-256").as_dict(private=False)}, "token_invalid"),
         ({"epk": {"kty": "OKP", "crv": "X25519", "x": "é"}}, "token_invalid"),
+        ({"epk": {"kty": "OKP", "crv": "X25519", "x": "AAAA"}}, "token_invalid"),
+        ({"epk": {"kty": "OKP", "crv": "X25519", "x": 5}}, "token_invalid"),
         ({"epk": "x"}, "token_invalid"),
     ],
 )
