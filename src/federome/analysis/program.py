@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from federome.analysis.algorithm import DONE, EMPTY, Algorithm, Block, Finished, State, Table, View
 from federome.errors import Invalid
@@ -25,21 +26,59 @@ Namer = Callable[[int, Table], Table]
 """Names of the given rows (column ``row``) of a block, in that order."""
 
 
+class BlockShape(Protocol):
+    """What a program must know of a block: a :class:`BlockIndex`, or something lighter with the same names."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def chromosome(self) -> str: ...
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def bins(self) -> NDArray[np.int64]: ...
+
+
 class Program:
     """One run of one algorithm over agreed blocks. ``states`` keeps block states; pass a mapping on disk if large."""
 
     def __init__(
         self,
         algorithm: Algorithm,
-        blocks: Sequence[BlockIndex],
+        blocks: Sequence[BlockShape],
         states: MutableMapping[int, State] | None = None,
     ) -> None:
         self.algorithm = algorithm
         self.blocks = {block.number: block for block in blocks}
         self.shared = algorithm.start()
         self._states: MutableMapping[int, State] = {} if states is None else states
+        self._rounds: dict[int, str] = {}
         self._waiting: set[int] = set()
         self._open(self.shared.round)
+
+    def resume(self, shared: State, rounds: Mapping[int, str]) -> None:
+        """Go on where an earlier process stood between two rounds: its shared state and each block's next round.
+
+        The block states themselves must be in ``states`` already.
+        """
+        self.shared = shared
+        self._rounds = dict(rounds)
+        if self._rounds:
+            self._advance_blocks()
+        else:
+            self._open(shared.round)
+
+    @property
+    def rounds(self) -> Mapping[int, str]:
+        """Each block's next round (``DONE`` if none); empty before the first round over variants."""
+        return dict(self._rounds)
+
+    def kept(self, number: int) -> Table | None:
+        """What a block kept so far."""
+        return self._states[number].kept if number in self._rounds else None
 
     @property
     def round(self) -> Round | None:
@@ -53,7 +92,7 @@ class Program:
 
     def state(self, number: int) -> State:
         """What the nodes need for their part in this round: the shared state and, for a block, its own."""
-        own = self._states.get(number)
+        own = self._states[number] if number in self._rounds else None
         return State(self.due.name, self.shared.shared, own.block if own else None, own.kept if own else None)
 
     @property
@@ -80,12 +119,15 @@ class Program:
         if number not in self._waiting:
             raise Invalid(f"block {number} was not waited for.")
         new = self.algorithm.step(self.state(number), total)
+        if new.round != DONE:
+            self.algorithm.round(new.round)  # Invalid if there is none of that name
         self._check_broadcast(new)
         self._waiting.discard(number)
         if number == PEOPLE:
             self.shared = new
         else:
             self._states[number] = new
+            self._rounds[number] = new.round
         if not self._waiting:
             self._advance()
         return new
@@ -96,9 +138,13 @@ class Program:
             raise Invalid("the run has rounds left.")
         return self.algorithm.finish(self.shared, self._finished(names))
 
+    def exact(self, names: Namer) -> Mapping[str, Table]:
+        """Unrounded statistics for the comparison with a pooled run; they never leave the releaser."""
+        return self.algorithm.exact(self.shared, self._finished(names))
+
     def _finished(self, names: Namer) -> Iterator[Finished]:
         for number, block in sorted(self.blocks.items()):
-            kept = self._states[number].kept if number in self._states else None
+            kept = self.kept(number)
             if kept is None or not kept.rows:
                 continue
             wanted = kept.take(self.algorithm.named(kept))
@@ -114,7 +160,10 @@ class Program:
         if self.due.scope == "people":
             self._open(self.shared.round)
             return
-        requested = {state.round for state in self._states.values()} - {DONE}
+        self._advance_blocks()
+
+    def _advance_blocks(self) -> None:
+        requested = set(self._rounds.values()) - {DONE}
         self._open(next((r.name for r in self.algorithm.rounds if r.name in requested), DONE))
 
     def _open(self, name: str) -> None:
@@ -123,8 +172,8 @@ class Program:
             self._waiting = set()
         elif self._round.scope == "people":
             self._waiting = {PEOPLE}
-        elif self._states:
-            self._waiting = {n for n, state in self._states.items() if state.round == name}
+        elif self._rounds:
+            self._waiting = {n for n, due in self._rounds.items() if due == name}
         else:
             self._waiting = set(self.blocks)
             if not self._waiting:
@@ -159,10 +208,13 @@ def run_in_process(
 ) -> Mapping[str, Table]:
     """The whole run in one process, parts added in the clear: for tests, synthetic try-outs and pooled stores."""
     sites = list(sites)
+    if not sites:
+        raise Invalid("a run needs at least one node.")
     program = Program(algorithm, blocks)
+    by_number = {block.number: block for block in blocks}
     while program.round is not None:
         for number in program.waiting:
-            index = program.blocks[number] if number != PEOPLE else None
+            index = by_number[number] if number != PEOPLE else None
             state = program.state(number)
             parts = [contribution(algorithm, site, index, state) for site in sites]
             total = parts[0]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from federome.errors import Invalid
+from federome.model.strict import Document
 
 ReleaseClass = Literal["counts", "frequencies", "summary-statistics", "model", "scalar-test", "match"]
 AUTOMATIC: frozenset[ReleaseClass] = frozenset({"counts", "frequencies", "summary-statistics", "scalar-test"})
@@ -104,7 +105,7 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Document):
     """A data holder's disclosure policy, carried with the dataset; the strictest of all contributors wins.
 
     ``open_data`` marks public reference data whose cells need no threshold; it holds only if every contributor's

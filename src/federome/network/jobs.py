@@ -1,0 +1,551 @@
+"""The coordinator: moves each run from step to step once everybody it waits for has answered.
+
+It routes, adds masked parts and keeps time; it is trusted with nothing. Every step is a transaction, every transition
+may be repeated, and everything it knows is in the ledger: kill it anywhere, start it again, and runs go on.
+
+    deciding → rostering → (dealing → indexing →) leading ⇄ working → concluding → complete
+            ↘ alone (fewer than three contributors) ────────────────────────────↗        failed | cancelled
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federome.analysis.algorithm import build
+from federome.errors import FederomeError, Invalid, Refused, Unavailable
+from federome.governance.orders import claimed_order
+from federome.model.index import merge
+from federome.model.order import RunOrder
+from federome.model.table import Table
+from federome.network.ledger import Answered, Ledger, Run
+from federome.network.members import Members
+from federome.network.protocol import (
+    LEASE_S,
+    MAX_PART_BYTES,
+    Body,
+    Kind,
+    Reply,
+    Task,
+    mapping,
+    number,
+    text,
+    texts,
+)
+from federome.network.sums import Member, Roster
+from federome.trust.canonical import Json, digest
+
+ENDED: Final = ("complete", "failed", "cancelled")
+MINIMUM_SEALED: Final = 3
+MAX_EVENTS: Final = 400
+
+
+class Due(NamedTuple):
+    """A task to hand out in the next step."""
+
+    kind: Kind
+    party: str
+    body: Body
+    attached: tuple[str, ...] = ()
+
+
+class Coordinator:
+    """All runs of one hub. ``wake(party)`` is called when a party has something new to do."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        members: Members,
+        *,
+        clock: Callable[[], float],
+        members_token: str = "",
+        decide_s: float = 10.0,
+        wake: Callable[[str], None] | None = None,
+    ) -> None:
+        self.ledger = ledger
+        self.members = members
+        self.members_token = members_token
+        self._clock = clock
+        self._decide_s = decide_s
+        self._wake = wake or (lambda _party: None)
+        self._locks: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    # people
+
+    def submit(self, permit: str, orders: Mapping[str, str], *, person: str) -> Run:
+        """A new run from one signed order per node. The hub's checks are advice: each node decides for itself.
+
+        ``person`` is the thumbprint of the key that asked. Raises ``Invalid`` when the orders do not belong together.
+        """
+        read = {node: claimed_order(token) for node, token in orders.items()}
+        first = _agreed(read)
+        for node in first.roster:
+            if self.members.find(node).role != "node":
+                raise Invalid(f"{node} is not a node.", where="roster")
+        build(first.algorithm.name, first.parameters)
+        now = self._clock()
+        detail: Body = {
+            "orders": dict(orders),
+            "permit": permit,
+            "algorithm": first.algorithm.to_document(),  # type: ignore[dict-item]
+            "parameters": json.loads(json.dumps(first.parameters)),
+            "asked": list(first.roster),
+            "quorum": first.quorum,
+            "allow_partial": first.allow_partial,
+            "datasets": {node: list(order.datasets) for node, order in read.items()},
+            "absent": {},
+            "resumed": False,
+            "turn": 0,
+            "events": [],
+        }
+        run = Run(first.run, person, "deciding", 0, now, None, first.deadline.timestamp(), detail)
+        self.ledger.add_run(run)
+        due = [Due("decide", node, {"order": orders[node], "permit": permit}) for node in first.roster]
+        return self._enter(run, "deciding", due, said="orders sent to the nodes")
+
+    def cancel(self, run_id: str) -> Run:
+        """Stop a run; ended runs stay as they are."""
+        with self._lock(run_id):
+            run = self.ledger.run(run_id)
+            return run if run.state in ENDED else self._end(run, "cancelled", {"cancelled": True})
+
+    # parties
+
+    def poll(self, party: str, instance: str) -> list[Task]:
+        """Tasks that are due for a party, leased to this instance of it."""
+        tasks, resumed = self.ledger.lease(party, instance, self._clock(), LEASE_S)
+        if resumed:
+            for run_id in {task.run for task in tasks}:
+                self._note(run_id, {"resumed": True}, f"{party} came back and goes on")
+        return tasks
+
+    def heartbeat(self, party: str, instance: str, tasks: Sequence[str]) -> None:
+        """Keep leases."""
+        self.ledger.extend(party, instance, tasks, self._clock() + LEASE_S)
+
+    def reply(self, party: str, task: str, reply: Reply) -> None:
+        """Take an answer, once; then see whether the run can go on."""
+        run_id, seq, _ = task.rsplit("/", 2)
+        with self.ledger.transaction() as db:
+            for part, data in reply.parts.items():
+                self.ledger.put_in(db, run_id, f"part/{int(seq)}/{int(part)}", party, data)
+            for name, data in reply.documents.items():
+                self.ledger.put_in(db, run_id, _document(name), "", data)
+            _, new = self.ledger.answer(db, party, task, reply.body)
+        if new:
+            self.advance(run_id)
+
+    def upload(self, party: str, run: str, name: str, data: bytes) -> None:
+        """Store one piece of a run under a party's name."""
+        if len(data) > MAX_PART_BYTES:
+            raise Invalid("the part is too large.", remedy="Use smaller blocks.")
+        shared = name.startswith("document/")
+        self._may(party, run)
+        self.ledger.put(run, name, "" if shared else party, data)
+
+    def download(self, party: str, run: str, name: str) -> Iterator[bytes]:
+        """A document, an index block or (for the releaser only) a sum."""
+        self._may(party, run)
+        role = self.members.find(party).role
+        if name.split("/")[0] not in ({"document", "block", "sum"} if role == "releaser" else {"document", "block"}):
+            raise Refused("this party may not see that part of the run.", codes=["not_your_role"], where=party)
+        return self.ledger.stream(run, name)
+
+    def _may(self, party: str, run: str) -> None:
+        asked = texts(self.ledger.run(run).detail, "asked")
+        if party not in asked and self.members.find(party).role != "releaser":
+            raise Refused("this party has no part in the run.", codes=["node_not_in_permit"], where=party)
+
+    # time
+
+    def tick(self) -> None:
+        """Look at every open run: deadlines pass, and steps interrupted by a crash are taken up again."""
+        for run in self.ledger.runs(states=tuple(_STEPS)):
+            self.advance(run.id)
+
+    def advance(self, run_id: str) -> None:
+        """Go on with a run as far as its answers allow. Safe to call at any time from any thread."""
+        with self._lock(run_id):
+            run = self.ledger.run(run_id)
+            while run.state not in ENDED:
+                answers = self.ledger.answers(run.id, run.seq)
+                late = [a.party for a in answers if not a.done]
+                now = self._clock()
+                if late and now >= run.deadline:
+                    run = self._end(run, "failed", _late(late))
+                    break
+                if late and not (run.state == "deciding" and self._quorum_without(run, answers, now)):
+                    return
+                try:
+                    run = _STEPS[run.state](self, run, answers)
+                except FederomeError as error:
+                    run = self._end(run, "failed", {"problem": _problem(error)})
+        self._locks.pop(run_id, None)
+
+    def _quorum_without(self, run: Run, answers: Sequence[Answered], now: float) -> bool:
+        said_yes = sum(1 for a in answers if a.done and "refused" not in a.reply)
+        return (
+            run.detail["allow_partial"] is True
+            and said_yes >= number(run.detail, "quorum")
+            and now >= run.created + self._decide_s
+        )
+
+    # steps
+
+    def _decided(self, run: Run, answers: Sequence[Answered]) -> Run:
+        absent: Body = {a.party: a.reply["refused"] if a.done else _LATE for a in answers if not _accepts(a)}
+        accepted = [a for a in answers if _accepts(a)]
+        run = _with(run, absent=absent)
+        if absent and (run.detail["allow_partial"] is not True or len(accepted) < number(run.detail, "quorum")):
+            refusals = [f"{node}: {_reason(problem)}" for node, problem in absent.items()]
+            codes = sorted({c for problem in absent.values() for c in _codes(problem)}) or ["deadline_passed"]
+            raise Refused(f"not every node agreed ({'; '.join(refusals)}).", codes=codes)
+        if len(accepted) < MINIMUM_SEALED:
+            due = [Due("alone", a.party, {}) for a in accepted]
+            return self._enter(run, "alone", due, said="fewer than three contributors: each node answers by itself")
+        releaser = self.members.named("releaser")[0]
+        releases = {a.party: digest(mapping(mapping(a.reply, "terms"), "releases")) for a in accepted}
+        circle = Roster(
+            run=run.id,
+            question=digest({k: run.detail[k] for k in ("algorithm", "parameters", "datasets")}),
+            contributors=tuple(
+                Member(a.party, self.members.find(a.party).key.public.kid, releases[a.party]) for a in accepted
+            ),
+            releaser=Member(releaser.name, releaser.key.public.kid),
+        )
+        roster: Body = circle.to_document()
+        due = [Due("roster", party, {"roster": roster}) for party in (*(a.party for a in accepted), releaser.name)]
+        run = _with(run, roster=roster, statements={a.party: a.reply["statement"] for a in accepted})
+        return self._enter(run, "rostering", due, said=f"{len(accepted)} nodes agreed")
+
+    def _rostered(self, run: Run, answers: Sequence[Answered]) -> Run:
+        _nobody_refused(answers)
+        nodes = [a for a in answers if "announcement" in a.reply]
+        run = _with(
+            run,
+            announcements=_announced(nodes),
+            acknowledged={a.party: a.reply["acknowledged"] for a in answers},
+            boxes={a.party: a.reply["box"] for a in nodes},
+        )
+        variants = build(
+            text(mapping(run.detail, "algorithm"), "name"), mapping(run.detail, "parameters")
+        ).reads.variants
+        if variants is None or variants.named:
+            return self._begin(run, [])
+        dealer = min(a.party for a in nodes)
+        body: Body = {"boxes": run.detail["boxes"], "acknowledged": run.detail["acknowledged"]}
+        return self._enter(run, "dealing", [Due("deal", dealer, body)], said="the roster is fixed")
+
+    def _dealt(self, run: Run, answers: Sequence[Answered]) -> Run:
+        _nobody_refused(answers)
+        keys = mapping(answers[0].reply, "keys")
+        due = [
+            Due(
+                "index",
+                node,
+                {"key": key, "acknowledged": run.detail["acknowledged"]},
+            )
+            for node, key in keys.items()
+        ]
+        return self._enter(run, "indexing", due, said="agreeing on the order of variants")
+
+    def _indexed(self, run: Run, answers: Sequence[Answered]) -> Run:
+        _nobody_refused(answers)
+        blocks: list[Json] = []
+        readers = [self._tokens(run.id, a.party, number(a.reply, "pieces")) for a in answers]
+        for block in merge(_by_bin(readers)):
+            self.ledger.put(run.id, f"block/{block.number}", "", block.to_table().to_bytes())
+            blocks.append({"chromosome": block.chromosome, "rows": block.rows})
+        with self.ledger.transaction() as db:
+            self.ledger.drop(db, run.id, ["tokens/"])
+        if not blocks:
+            raise Invalid("no node has a variant there.", remedy="Check region and assembly.")
+        return self._begin(run, blocks)
+
+    def _tokens(self, run: str, party: str, pieces: int) -> Iterator[tuple[int, NDArray[np.uint64]]]:
+        for piece in range(pieces):
+            table = Table.from_bytes(self.ledger.get(run, f"tokens/{piece}", party))
+            bins, tokens = table.ints("bin"), table.ints("token").view(np.uint64)
+            for part in np.split(np.arange(len(bins)), np.flatnonzero(np.diff(bins)) + 1):
+                if len(part):
+                    yield int(bins[part[0]]), tokens[part]
+
+    def _begin(self, run: Run, blocks: list[Json]) -> Run:
+        """Hand the run to the releaser. ``blocks`` is empty where the question itself names the variants."""
+        roster = mapping(run.detail, "roster")
+        body: Body = {
+            "roster": roster,
+            "acknowledged": run.detail["acknowledged"],
+            "statements": run.detail["statements"],
+            "orders": run.detail["orders"],
+            "blocks": blocks,
+        }
+        releaser = _releaser(run)
+        return self._enter(run, "leading", [Due("begin", releaser, body)], said="computing")
+
+    def _led(self, run: Run, answers: Sequence[Answered]) -> Run:
+        """The releaser said what is next."""
+        _nobody_refused(answers)
+        order = answers[0].reply
+        kind, turn = text(order, "do"), number(run.detail, "turn") + 1
+        if kind == "complete":
+            return self._complete(run, order)
+        body: Body = {
+            "command": text(order, "command"),
+            "turn": turn,
+            "announcements": run.detail["announcements"],
+            "acknowledged": run.detail["acknowledged"],
+        }
+        attached = tuple(_document(name) for name in texts(order, "documents"))
+        match kind:
+            case "contribute" | "veto" | "names" | "conclude":
+                due = [Due(kind, node, body, attached) for node in sorted(mapping(run.detail, "announcements"))]
+                run = _with(run, turn=turn, parts=order.get("parts", []))
+                return self._enter(run, "working", due, doing=kind, said=str(order.get("said", kind)))
+        raise Invalid("the releaser asked for something unknown.", where=kind[:40])
+
+    def _worked(self, run: Run, answers: Sequence[Answered]) -> Run:
+        """All nodes did their part: add up and let the releaser open the sum."""
+        _nobody_refused(answers)
+        doing = text(run.detail, "doing")
+        follow: dict[str, Kind] = {
+            "contribute": "opened",
+            "veto": "vetoed",
+            "names": "named",
+            "conclude": "concluded",
+        }
+        body: Body = {"turn": run.detail["turn"], "step": run.seq, "announcements": run.detail["announcements"]}
+        attached: list[str] = []
+        if doing in ("contribute", "veto"):
+            body["shapes"] = answers[0].reply["shapes"]
+            if any(a.reply["shapes"] != body["shapes"] for a in answers):
+                raise Invalid("the nodes' parts differ in shape.")
+            attached = [self._sum(run, int(str(part)), answers) for part in _list(run.detail["parts"])]
+            run = _with(run, announcements=_announced(answers))
+        elif doing == "names":
+            body["pieces"] = {a.party: a.reply["released"] for a in answers}
+        else:
+            body["statements"] = {a.party: a.reply["statement"] for a in answers}
+        releaser = _releaser(run)
+        return self._enter(run, "leading", [Due(follow[doing], releaser, body, tuple(attached))])
+
+    def _sum(self, run: Run, part: int, answers: Sequence[Answered]) -> str:
+        """Add the masked vectors of one part modulo 2⁶⁴: noise plus noise, until the releaser opens it."""
+        total: NDArray[np.uint64] | None = None
+        for answer in answers:
+            vector = np.frombuffer(self.ledger.get(run.id, f"part/{run.seq}/{part}", answer.party), dtype="<u8")
+            if total is None:
+                total = vector.copy()
+            elif vector.shape != total.shape:
+                raise Invalid("the nodes' parts differ in length.", where=f"part {part}")
+            else:
+                np.add(total, vector, out=total)
+        assert total is not None
+        name = f"sum/{run.seq}/{part}"
+        with self.ledger.transaction() as db:
+            self.ledger.put_in(db, run.id, name, "", total.tobytes())
+            self.ledger.drop(db, run.id, [f"part/{run.seq}/{part}"])
+        return name
+
+    def _alone(self, run: Run, answers: Sequence[Answered]) -> Run:
+        good = [a for a in answers if "refused" not in a.reply]
+        absent = mapping(run.detail, "absent") | {a.party: a.reply["refused"] for a in answers if "refused" in a.reply}
+        if not good or len(good) < number(run.detail, "quorum"):
+            raise Refused(
+                "too few nodes released a result.", codes=sorted({c for p in absent.values() for c in _codes(p)})
+            )
+        result: Body = {"mode": "alone", "results": {a.party: a.reply["released"] for a in good}}
+        return self._complete(_with(run, absent=absent), {"result": result})
+
+    def _complete(self, run: Run, order: Mapping[str, Json]) -> Run:
+        return self._end(run, "complete", {"result": order["result"]})
+
+    # bookkeeping
+
+    def _enter(self, run: Run, state: str, due: Sequence[Due], *, doing: str = "", said: str = "") -> Run:
+        """The next step, in one transaction."""
+        run = dataclasses.replace(_with(run, doing=doing), state=state, seq=run.seq + 1)
+        run = _said(run, said, self._clock())
+        with self.ledger.transaction() as db:
+            self.ledger.save_run(db, run)
+            for task in due:
+                self.ledger.add_task(db, run.id, run.seq, task.kind, task.party, task.body, task.attached)
+        for task in due:
+            self._wake(task.party)
+        return run
+
+    def _end(self, run: Run, state: str, changes: Body) -> Run:
+        run = dataclasses.replace(_with(run, **changes), state=state, ended=self._clock())
+        run = _said(run, state, self._clock())
+        with self.ledger.transaction() as db:
+            self.ledger.save_run(db, run)
+            self.ledger.close_tasks(db, run.id)
+            self.ledger.drop(
+                db, run.id, ["part/", "sum/", "tokens/", "block/", *([] if state == "complete" else ["doc"])]
+            )
+        return run
+
+    def _note(self, run_id: str, changes: Body, said: str) -> None:
+        with self._lock(run_id):
+            run = self.ledger.run(run_id)
+            if run.state not in ENDED:
+                with self.ledger.transaction() as db:
+                    self.ledger.save_run(db, _said(_with(run, **changes), said, self._clock()))
+
+    def _lock(self, run_id: str) -> threading.Lock:
+        with self._guard:
+            return self._locks.setdefault(run_id, threading.Lock())
+
+
+class LocalPort:
+    """The coordinator as a party in the same process sees it: the hub's own releaser, and tests."""
+
+    def __init__(self, coordinator: Coordinator, party: str, instance: str) -> None:
+        self._coordinator, self._party, self._instance = coordinator, party, instance
+        self.ready = threading.Event()
+
+    def poll(self, wait_s: float) -> list[Task]:
+        """See :class:`federome.network.protocol.HubPort`."""
+        self.ready.clear()
+        tasks = self._coordinator.poll(self._party, self._instance)
+        if not tasks and self.ready.wait(wait_s):
+            tasks = self._coordinator.poll(self._party, self._instance)
+        return tasks
+
+    def heartbeat(self, tasks: Sequence[str]) -> None:
+        """See :class:`federome.network.protocol.HubPort`."""
+        self._coordinator.heartbeat(self._party, self._instance, tasks)
+
+    def reply(self, task: str, reply: Reply) -> None:
+        """See :class:`federome.network.protocol.HubPort`."""
+        self._coordinator.reply(self._party, task, reply)
+
+    def upload(self, run: str, name: str, data: bytes) -> None:
+        """See :class:`federome.network.protocol.HubPort`."""
+        self._coordinator.upload(self._party, run, name, data)
+
+    def download(self, run: str, name: str) -> bytes:
+        """See :class:`federome.network.protocol.HubPort`."""
+        return b"".join(self.stream(run, name))
+
+    def stream(self, run: str, name: str) -> Iterator[bytes]:
+        """See :class:`federome.network.protocol.HubPort`."""
+        return self._coordinator.download(self._party, run, name)
+
+
+_STEPS: Final[Mapping[str, Callable[[Coordinator, Run, Sequence[Answered]], Run]]] = {
+    "deciding": Coordinator._decided,
+    "rostering": Coordinator._rostered,
+    "dealing": Coordinator._dealt,
+    "indexing": Coordinator._indexed,
+    "leading": Coordinator._led,
+    "working": Coordinator._worked,
+    "alone": Coordinator._alone,
+}
+_LATE: Final[Body] = {
+    "type": "urn:federome:problem:unavailable",
+    "title": "Not available now",
+    "detail": "The node did not answer in time.",
+    "status": 503,
+}
+
+
+def _agreed(orders: Mapping[str, RunOrder]) -> RunOrder:
+    """One question for all: run, roster, permit, algorithm, parameters, quorum and deadline are the same."""
+    if not orders:
+        raise Invalid("no order was given.")
+    first = next(iter(orders.values()))
+    for node, order in orders.items():
+        if order.node != node or dataclasses.replace(
+            order, node=first.node, jti=first.jti, datasets=first.datasets, issued=first.issued, expires=first.expires
+        ) != dataclasses.replace(first):
+            raise Invalid("the orders of one run differ.", where=node, remedy="Sign all orders of a run together.")
+    if set(orders) != set(first.roster):
+        raise Invalid("there is not exactly one order for each node of the roster.")
+    return first
+
+
+def _by_bin(
+    readers: Sequence[Iterator[tuple[int, NDArray[np.uint64]]]],
+) -> Iterator[tuple[int, list[NDArray[np.uint64]]]]:
+    """Walk the nodes' tokens together, one genome bin at a time; a bin may be spread over two pieces."""
+    heads = [next(reader, None) for reader in readers]
+    while any(heads):
+        code = min(head[0] for head in heads if head)
+        parts: list[NDArray[np.uint64]] = []
+        for at, reader in enumerate(readers):
+            head = heads[at]
+            while head is not None and head[0] == code:
+                parts.append(head[1])
+                following = next(reader, None)
+                if following is not None and following[0] < code:
+                    raise Invalid("a node's tokens are not in genome order.")
+                head = following
+            heads[at] = head
+        yield code, parts
+
+
+def _with(run: Run, **changes: Json) -> Run:
+    return dataclasses.replace(run, detail={**run.detail, **changes})
+
+
+def _said(run: Run, said: str, now: float) -> Run:
+    if not said:
+        return run
+    event: Body = {"at": round(now, 3), "said": said}
+    events: list[Json] = [*_list(run.detail["events"]), event]
+    return _with(run, events=events[-MAX_EVENTS:])
+
+
+def _list(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else []
+
+
+def _accepts(answer: Answered) -> bool:
+    return answer.done and "refused" not in answer.reply
+
+
+def _announced(answers: Sequence[Answered]) -> Body:
+    return {a.party: a.reply["announcement"] for a in answers}
+
+
+def _nobody_refused(answers: Sequence[Answered]) -> None:
+    for answer in answers:
+        if "refused" in answer.reply:
+            problem = answer.reply["refused"]
+            raise Refused(_reason(problem), codes=_codes(problem) or ["unspecified"], where=answer.party)
+
+
+def _reason(problem: Json) -> str:
+    return str(problem.get("detail", "refused")) if isinstance(problem, dict) else "refused"
+
+
+def _codes(problem: Json) -> list[str]:
+    codes = problem.get("codes") if isinstance(problem, dict) else None
+    return [str(c) for c in codes] if isinstance(codes, list) else []
+
+
+def _problem(error: FederomeError) -> Body:
+    return dict(error.problem())  # type: ignore[arg-type]
+
+
+def _late(parties: Sequence[str]) -> Body:
+    error = Unavailable(
+        f"the deadline passed while waiting for {', '.join(parties)}.", remedy="Ask again with a later deadline."
+    )
+    return {"problem": _problem(error) | {"late": list(parties)}}
+
+
+def _releaser(run: Run) -> str:
+    return text(mapping(mapping(run.detail, "roster"), "releaser"), "name")
+
+
+def _document(name: str) -> str:
+    return name if name.startswith("document/") else f"document/{name}"

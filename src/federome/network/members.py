@@ -1,0 +1,102 @@
+"""Who belongs to the federation: a list of parties and their keys, signed by an authority that every node pins.
+
+The hub hands the list out but cannot add to it, so it can invent no node, no releaser and no key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal
+
+from federome.errors import Invalid, Refused
+from federome.model.strict import Document, Form, Identifier
+from federome.trust.canonical import JsonValue
+from federome.trust.keys import KeyRing, PinnedKey, PrivateKey, PublicKey, SigningAlgorithm
+from federome.trust.signing import check_claims, sign, verify
+
+MEMBERS_TYPE: Final = "federome-members+jwt"
+ALGORITHMS: Final[tuple[SigningAlgorithm, ...]] = ("ES256",)
+Role = Literal["node", "releaser", "hub"]
+_Point = Annotated[str, Form(re.compile(r"[A-Za-z0-9_-]{43}"), "43 base64url characters (32 bytes)")]
+
+
+@dataclass(frozen=True)
+class MemberKey(Document):
+    """An Ed25519 identity key: the public members of an OKP JWK (RFC 8037)."""
+
+    x: _Point
+    kty: Literal["OKP"] = "OKP"
+    crv: Literal["Ed25519"] = "Ed25519"
+
+    @classmethod
+    def of(cls, key: PublicKey) -> MemberKey:
+        """The key's public members; ``Invalid`` for other kinds of key."""
+        jwk = key.jwk()
+        return cls.from_document({name: jwk.get(name) for name in ("x", "kty", "crv")}, where="identity key")
+
+    @property
+    def public(self) -> PublicKey:
+        """The key itself."""
+        return PublicKey.from_jwk({"kty": self.kty, "crv": self.crv, "x": self.x})
+
+
+@dataclass(frozen=True)
+class Member(Document):
+    """One party: its name in orders and results, what it is, and its identity key."""
+
+    name: Identifier
+    role: Role
+    key: MemberKey
+
+
+@dataclass(frozen=True)
+class Members(Document):
+    """The list. ``version`` only ever rises; a party refuses a list older than one it has seen."""
+
+    version: int
+    members: tuple[Member, ...]
+
+    def __post_init__(self) -> None:
+        names = [m.name for m in self.members]
+        keys = [m.key.x for m in self.members]
+        if len(set(names)) != len(names) or len(set(keys)) != len(keys):
+            raise Invalid("the member list names a party or a key twice.", where="members")
+
+    def find(self, name: str) -> Member:
+        """The member of this name; ``Refused`` (``issuer_untrusted``) if there is none."""
+        for member in self.members:
+            if member.name == name:
+                return member
+        raise Refused("a party is not a member of this federation.", codes=["issuer_untrusted"], where=name)
+
+    def named(self, role: Role) -> tuple[Member, ...]:
+        """All members of one role, in the list's order."""
+        return tuple(m for m in self.members if m.role == role)
+
+    def ring(self, *roles: Role) -> KeyRing:
+        """The identity keys of members with these roles (all, if none is given)."""
+        return KeyRing(tuple(PinnedKey(m.name, m.key.public) for m in self.members if not roles or m.role in roles))
+
+
+def sign_members(members: Members, key: PrivateKey, *, authority: str, now: float) -> str:
+    """The signed list (compact JWS, ES256)."""
+    claims: dict[str, JsonValue] = {"iss": authority, "iat": int(now), "list": members.to_document()}
+    return sign(claims, key, typ=MEMBERS_TYPE)
+
+
+def verify_members(token: str, ring: KeyRing, *, now: float, seen_version: int = 0) -> Members:
+    """The list, if a pinned authority signed it and it is no older than ``seen_version``; else ``Refused``."""
+    verified = verify(token, ring, typ=MEMBERS_TYPE, algorithms=ALGORITHMS, now=now)
+    check_claims(verified.payload, now=now, require=("iss", "iat"))
+    if verified.payload["iss"] != verified.owner:
+        raise Refused("the member list is signed with the key of another authority.", codes=["issuer_untrusted"])
+    try:
+        listed: Mapping[str, object] | object = verified.payload.get("list")
+        members = Members.from_document(listed)
+    except Invalid as error:
+        raise Refused("the member list cannot be read.", codes=["token_invalid"]) from error
+    if members.version < seen_version:
+        raise Refused("the member list is older than one seen before.", codes=["token_invalid"])
+    return members

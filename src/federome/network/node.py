@@ -1,0 +1,222 @@
+"""What a node does with a question: authenticate → decide → freeze the cohort → run → release → record.
+
+``Node.answer`` is the main path and fits on a screen. Every task of a run goes through all six words, so a permit
+that ends, a consent that is withdrawn or an operator who says no takes effect at the next step, whatever the hub says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from federome.analysis.algorithm import build, content_digest
+from federome.disclosure.door import Released, Sealed, release, seal
+from federome.errors import Refused
+from federome.governance.case import State
+from federome.governance.decide import decide
+from federome.governance.decision import Decision
+from federome.governance.evidence import Anchors, Presented, gather
+from federome.governance.orders import claimed_order, consume
+from federome.model.release import strictest
+from federome.network import sealing, steps, sums
+from federome.network.commands import Command, link, read_command
+from federome.network.members import Members
+from federome.network.notebook import Notebook, Work
+from federome.network.protocol import INLINE_BYTES, Body, HubPort, Reply, Task, mapping, text
+from federome.network.question import Answer, Holdings, OpenSite, Outcome, Question, Said, Summands
+from federome.trust.canonical import canonical, digest, digest_bytes
+from federome.trust.keys import KeyRing, PrivateKey
+
+_COMMANDED = ("contribute", "veto", "names", "conclude")
+_RELEASING = ("conclude", "alone")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node. Everything it depends on is passed in; ``serve.py`` puts it together.
+
+    ``state`` gives what governance knows at this node now, ``authorities`` are the pinned keys of permit authorities,
+    ``secret`` keys this node's digests, ``folder`` holds what a run needs between tasks.
+    """
+
+    name: str
+    key: PrivateKey
+    secret: bytes
+    members: Members
+    authorities: KeyRing
+    state: Callable[[], State]
+    holdings: Holdings
+    notebook: Notebook
+    port: HubPort
+    folder: Path
+    clock: Callable[[], float]
+    sites: dict[str, OpenSite] = field(default_factory=dict)
+
+    def answer(self, task: Task) -> Reply:
+        """The main path. Raises ``Refused``, ``Invalid`` or ``Unavailable``; the caller tells the hub."""
+        question = self.authenticate(task)
+        decision = self.decide(question)
+        site = self.freeze(question)
+        outcome = self.run(question, site)
+        reply = self.release(question, outcome)
+        self.record(question, decision, reply)
+        return reply
+
+    def authenticate(self, task: Task) -> Question:
+        """Whose order is it, under which grant, and is this the releaser's next command? Believes nobody else.
+
+        What does not stand up becomes a reason in the evidence, for :meth:`decide` to weigh; only an order that
+        cannot be read at all, a run that is not ours, and a command that is not the next one are refused here.
+        """
+        work = self.notebook.work(task.run)
+        if task.kind == "decide":
+            tokens = text(task.body, "order"), text(task.body, "permit")
+            if work is not None and (work.order, work.permit) != tokens:
+                raise Refused("this run was ordered before, differently.", codes=["replayed"])
+        elif work is None or work.ended:
+            raise Refused("this node takes no part in that run.", codes=["wrong_state"])
+        else:
+            tokens = work.order, work.permit
+        now = self.clock()
+        presented = Presented(order=tokens[0], grant=tokens[1])
+        request, evidence = gather(
+            presented,
+            stage="release" if task.kind in _RELEASING else "start",
+            state=self.state(),
+            anchors=Anchors(self.authorities),
+            now=_instant(now),
+            seen=self.notebook if work is None else None,
+        )
+        order = claimed_order(tokens[0])
+        if order.run != task.run:
+            raise Refused("the order is for another run.", codes=["token_invalid"])
+        command = None
+        if task.kind in _COMMANDED:
+            assert work is not None
+            command = self._command(task, work, now)
+        algorithm = build(order.algorithm.name, order.parameters)
+        return Question(task, tokens, order, request, evidence, algorithm, work, command)
+
+    def _command(self, task: Task, work: Work, now: float) -> Command:
+        command = read_command(
+            text(task.body, "command"),
+            self.members.ring("releaser"),
+            releaser=steps.roster_of(work).releaser.name,
+            run=task.run,
+            previous=steps.previous_link(work, task.body),
+            now=now,
+        )
+        if command.doing != task.kind:
+            raise Refused("the hub altered a command.", codes=["token_invalid"])
+        return command
+
+    def decide(self, question: Question) -> Decision:
+        """Default deny, made anew at every step with what this node knows at this moment (rule R1)."""
+        decision = decide(question.request, question.evidence, self.state(), _instant(self.clock()))
+        decision.require()
+        here = content_digest(type(question.algorithm))
+        if here != question.order.algorithm.digest:
+            raise Refused("the ordered algorithm is not the one this node has.", codes=["algorithm_digest_mismatch"])
+        return decision
+
+    def freeze(self, question: Question) -> OpenSite:
+        """The people this run is about: fixed when it starts, the same in every later step."""
+        run = question.order.run
+        if question.work is None:
+            frozen = self.holdings.freeze(question.order.datasets, question.algorithm.cohort)
+            terms = self.holdings.terms(question.order.datasets)
+            detail: Body = {"releases": dict(terms.releases), "chain": {}}
+            consume(question.order, self.notebook)
+            self.notebook.begin(Work(run, *question.tokens, frozen, detail))
+            self.sites[run] = self.holdings.open(frozen)
+        elif run not in self.sites:
+            self.sites[run] = self.holdings.open(question.work.frozen)
+        return self.sites[run]
+
+    def run(self, question: Question, site: OpenSite) -> Outcome:
+        """The work of this task (``steps.py``), on the frozen people and nothing else."""
+        return steps.STEPS[question.task.kind](self, question, site)
+
+    def release(self, question: Question, outcome: Outcome) -> Reply:
+        """The only way out: words about the run, sealed parts of a sum, or tables that passed this node's gate."""
+        match outcome:
+            case Said(body=body, uploads=uploads):
+                for name, data in uploads:
+                    self.port.upload(question.order.run, name, data)
+                return Reply(body)
+            case Summands():
+                return self._sealed(question, outcome)
+            case Answer(tables=tables, declared=declared, people=people):
+                policy = strictest(list(self.holdings.terms(question.order.datasets).policies))
+                released: Released = release(tables, declared, policy, people=people)
+                documents = {name: table.to_bytes() for name, table in released.tables.items()}
+                digests: Body = {name: digest_bytes(data) for name, data in documents.items()}
+                told: Body = {
+                    "tables": digests,
+                    "policy": steps.policy_document(policy),
+                    "checks": list(released.checks),
+                }
+                return Reply(
+                    {"released": told, **steps.signed(self, question, told)},
+                    documents={digest_bytes(data): data for data in documents.values()},
+                )
+
+    def _sealed(self, question: Question, summands: Summands) -> Reply:
+        assert question.work is not None
+        assert question.command is not None
+        command, roster = question.command, steps.roster_of(question.work)
+        pads = steps.pads(self, question, roster)
+        inline: dict[int, bytes] = {}
+        digests: Body = {}
+        shapes: Body = {}
+        for number, table in summands.parts:
+            vector = sealing.to_vector(table, summands.declared, parties=len(roster.contributors))
+            masked = sealing.to_wire(sums.mask(vector, pads, part=sealing.mask_part(number), out=vector))
+            part: Sealed = seal(table, summands.declared, masked, roster=roster.digest, turn=command.turn, part=number)
+            digests[str(number)], shapes[str(number)] = digest_bytes(part.masked), sealing.shapes_of(table)
+            self.notebook.commit_part(question.order.run, command.turn, number, digest_bytes(part.masked))
+            if len(part.masked) + sum(map(len, inline.values())) <= INLINE_BYTES:
+                inline[number] = part.masked
+            else:
+                self.port.upload(question.order.run, f"part/{question.task.seq}/{number}", part.masked)
+        body: Body = {
+            "parts": digests,
+            "shapes": shapes,
+            "announcement": steps.announcement(self, roster, command.turn + 1),
+        }
+        return Reply({**body, **steps.signed(self, question, body)}, inline)
+
+    def record(self, question: Question, decision: Decision, reply: Reply) -> None:
+        """What was asked, decided and sent, as keyed digests: never a query text, a row or a name."""
+        keyed = hmac.new(self.secret, canonical(steps.plain(question.order.parameters)), hashlib.sha256).hexdigest()
+        run = question.order.run
+        detail: Body = {
+            "permit": question.order.permit,
+            "algorithm": question.order.algorithm.to_document(),  # type: ignore[dict-item]
+            "question": keyed,
+            "decision": decision.digest,
+            "reply": digest(reply.body),
+        }
+        self.notebook.record(self.clock(), run, question.task.kind, detail)
+        if question.command is not None and question.work is not None:
+            chain = mapping(question.work.detail, "chain") | {
+                str(question.command.turn): link(text(question.task.body, "command"))
+            }
+            self.notebook.update(run, steps.detail(self, run) | {"chain": chain})
+        if question.task.kind in ("conclude", "alone"):
+            self.forget(run)
+
+    def forget(self, run: str) -> None:
+        """A run is over at this node: its keys and its working files are destroyed."""
+        self.notebook.end(run)
+        self.sites.pop(run, None)
+        shutil.rmtree(steps.folder(self, run), ignore_errors=True)
+
+
+def _instant(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, tz=UTC)

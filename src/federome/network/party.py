@@ -1,0 +1,111 @@
+"""The loop of everybody who dials out: poll for tasks, keep their leases while working, answer, and never lose one.
+
+Nodes and the releaser run the same loop. An answer that could not be handed in is handed in later; a task whose
+party died is leased again to the next instance of that party.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+from federome.errors import FederomeError, Invalid, Refused, Unavailable
+from federome.network.protocol import HEARTBEAT_S, POLL_S, Body, HubPort, Reply, Task
+
+MAX_PAUSE_S = 5.0
+
+
+class Worker(Protocol):
+    """What a party does with a task."""
+
+    def answer(self, task: Task) -> Reply:
+        """The reply. Expected failures are raised as ``FederomeError`` and told to the coordinator."""
+
+
+class Party:
+    """Runs a worker against a hub until :meth:`stop`. ``report`` gets one line per notable event, without data."""
+
+    def __init__(
+        self,
+        port: HubPort,
+        worker: Worker,
+        *,
+        report: Callable[[str], None] = lambda _line: None,
+        wait_s: float = POLL_S,
+    ) -> None:
+        self._port = port
+        self._worker = worker
+        self._report = report
+        self._wait_s = wait_s
+        self._stopping = threading.Event()
+        self._working: tuple[str, ...] = ()
+
+    def stop(self) -> None:
+        """End after the current task; an open poll ends by itself."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Poll and work until stopped. A hub that is away is tried again, with growing pauses up to 5 s."""
+        heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        heart.start()
+        pause = 0.1
+        while not self._stopping.is_set():
+            try:
+                tasks = self._port.poll(self._wait_s)
+                pause = 0.1
+            except Unavailable as error:
+                self._report(f"hub away: {error.message}")
+                self._stopping.wait(pause)
+                pause = min(pause * 2, MAX_PAUSE_S)
+                continue
+            self._working = tuple(task.id for task in tasks)
+            for task in tasks:
+                if self._stopping.is_set():
+                    break
+                self.serve(task)
+            self._working = ()
+
+    def once(self) -> int:
+        """Work on what is due now; how many tasks that was. For tests and single-threaded runs."""
+        tasks = self._port.poll(0.0)
+        for task in tasks:
+            self.serve(task)
+        return len(tasks)
+
+    def serve(self, task: Task) -> None:
+        """Answer one task and hand the answer in, as often as it takes."""
+        try:
+            reply = self._worker.answer(task)
+        except Unavailable as error:
+            # Something this party needs is away for a while: leave the task leased, it will be due again.
+            self._report(f"{task.kind}: {error.message}")
+            return
+        except FederomeError as error:
+            self._report(f"{task.kind}: {error}")
+            reply = Reply({"refused": _problem(error)})
+        self._hand_in(task, reply)
+
+    def _hand_in(self, task: Task, reply: Reply) -> None:
+        pause = 0.1
+        while not self._stopping.is_set():
+            try:
+                self._port.reply(task.id, reply)
+                return
+            except Unavailable:
+                self._stopping.wait(pause)
+                pause = min(pause * 2, MAX_PAUSE_S)
+            except (Invalid, Refused) as error:
+                self._report(f"{task.kind}: the hub did not take the answer: {error.message}")
+                return
+
+    def _beat(self) -> None:
+        while not self._stopping.wait(HEARTBEAT_S):
+            if working := self._working:
+                with suppress(Unavailable, Invalid, Refused):
+                    self._port.heartbeat(working)
+
+
+def _problem(error: FederomeError) -> Body:
+    return dict(error.problem())  # type: ignore[arg-type]

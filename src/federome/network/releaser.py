@@ -1,0 +1,616 @@
+"""The releaser: opens pooled totals, gates them, lets contributors object, steps the algorithm, and releases.
+
+It is trusted for totals and for nothing else: it never sees a node's own part. It dials out like a node, so it can
+run beside the coordinator or at a node. Between tasks everything it needs is on disk; a task done twice gives the
+same command twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federome.analysis.algorithm import Algorithm, State, build
+from federome.analysis.program import PEOPLE, Program
+from federome.disclosure.door import apply_veto, candidates, gate, release
+from federome.errors import Damaged, Invalid, Refused
+from federome.governance.orders import claimed_order
+from federome.model.index import BlockIndex, named_blocks
+from federome.model.release import Count, Policy, Round, strictest
+from federome.model.table import Table
+from federome.model.variant import oriented
+from federome.network import sealing, steps, sums
+from federome.network.commands import Command, Doing, link, read_command
+from federome.network.members import Members
+from federome.network.protocol import (
+    INLINE_BYTES,
+    Body,
+    HubPort,
+    Reply,
+    Task,
+    decode_reply,
+    encode_reply,
+    mapping,
+    number,
+    text,
+)
+from federome.trust.canonical import Json, digest, digest_bytes
+from federome.trust.keys import PrivateKey
+from federome.trust.signing import OWN_ALGORITHMS, peek, sign, verify
+
+RESULT_TYPE: Final = "federome-result+jws"
+NAME_COLUMNS: Final = ("row", "chromosome", "position", "ref", "alt", "flipped")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A block as the releaser needs it; its genome bins are read when a result is finished."""
+
+    number: int
+    chromosome: str
+    rows: int
+    read: Callable[[], BlockIndex]
+
+    @property
+    def bins(self) -> NDArray[np.int64]:
+        """Codes of the genome bins, shape (rows,)."""
+        return self.read().bins
+
+
+class BlockStates(MutableMapping[int, State]):
+    """Block states on disk, so that memory does not grow with the number of variants.
+
+    A state is written under a new name each time; which name counts is part of the session's commit.
+    """
+
+    def __init__(self, folder: Path, current: Mapping[int, int]) -> None:
+        self._folder = folder
+        self.current = dict(current)
+        self.generation = 0
+
+    def __getitem__(self, part: int) -> State:
+        stem = self._folder / f"state-{part}-{self.current[part]}"
+        block, kept = stem.with_name(f"{stem.name}-block"), stem.with_name(f"{stem.name}-kept")
+        return State(
+            stem.read_text(),
+            block=_read(block) if block.is_file() else None,
+            kept=_read(kept) if kept.is_file() else None,
+        )
+
+    def __setitem__(self, part: int, state: State) -> None:
+        stem = self._folder / f"state-{part}-{self.generation}"
+        for name, table in (("block", state.block), ("kept", state.kept)):
+            if table is not None:
+                _write(stem.with_name(f"{stem.name}-{name}"), table)
+        stem.write_text(state.round)
+        self.current[part] = self.generation
+
+    def __delitem__(self, part: int) -> None:
+        del self.current[part]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(sorted(self.current))
+
+    def __len__(self) -> int:
+        return len(self.current)
+
+    def sweep(self) -> None:
+        """Remove states that no commit names."""
+        kept = {f"state-{part}-{generation}" for part, generation in self.current.items()}
+        for path in self._folder.glob("state-*"):
+            if path.name.removesuffix("-block").removesuffix("-kept") not in kept:
+                path.unlink()
+
+
+@dataclass
+class Session:
+    """One run at the releaser. What is here is either in the last commit or can be made again from it."""
+
+    run: str
+    roster: sums.Roster
+    algorithm: Algorithm
+    policy: Policy
+    program: Program
+    states: BlockStates
+    folder: Path
+    turn: int = 0
+    previous: str = ""
+    command: Command | None = None
+
+    @cached_property
+    def parties(self) -> int:
+        """Number of contributors."""
+        return len(self.roster.contributors)
+
+
+class Releaser:
+    """Answers the coordinator's tasks. ``keep_exact`` keeps unrounded results for comparison with a pooled run."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        key: PrivateKey,
+        members: Members,
+        port: HubPort,
+        folder: Path,
+        clock: Callable[[], float],
+        keep_exact: bool = False,
+    ) -> None:
+        self.name = name
+        self._key, self._members, self._port = key, members, port
+        self._folder, self._clock, self._keep_exact = folder, clock, keep_exact
+        self._sessions: dict[str, Session] = {}
+
+    def answer(self, task: Task) -> Reply:
+        """See :class:`federome.network.party.Worker`. A task that was answered gets the same answer again."""
+        if task.kind == "roster":
+            return self._acknowledge(task)
+        folder = self._run_folder(task.run)
+        answered = folder / f"reply-{task.seq}"
+        if answered.is_file() and _committed(folder).get("task") == task.id:
+            return decode_reply(answered.read_bytes())
+        session = self._sessions.pop(task.run, None) or self._open(task)
+        reply = self._work(session, task)
+        if task.kind == "concluded":
+            shutil.rmtree(folder, ignore_errors=True)
+            return reply
+        answered.write_bytes(encode_reply(reply))
+        self._commit(session, task)
+        self._sessions[task.run] = session
+        return reply
+
+    def _work(self, session: Session, task: Task) -> Reply:
+        match task.kind:
+            case "begin":
+                return self._next(session)
+            case "opened":
+                return self._opened(session, task)
+            case "vetoed":
+                return self._vetoed(session, task)
+            case "named":
+                return self._named(session, task)
+            case "concluded":
+                return self._concluded(session, task)
+        raise Invalid("this is no task for a releaser.", where=task.kind)
+
+    def compare(self, run: str, name: str, pooled: Table) -> dict[str, float]:
+        """Largest absolute difference per column between this run's unrounded table and a pooled one.
+
+        Only the difference is told. ``Invalid`` where the releaser was not started to keep unrounded results.
+        """
+        path = self._folder / "exact" / f"{self._run_folder(run).name}-{name}"
+        if not path.is_file():
+            raise Invalid("no unrounded result of this run was kept.", remedy="Start the hub with --keep-exact.")
+        return largest_differences(_read(path), pooled)
+
+    # tasks
+
+    def _acknowledge(self, task: Task) -> Reply:
+        roster = sums.Roster.from_document(mapping(task.body, "roster"))
+        sums.check_roster(roster, ring=self._members.ring(), releasers=[self.name], now=self._clock())
+        return Reply({"acknowledged": sums.acknowledge(roster, self._key)})
+
+    def _opened(self, session: Session, task: Task) -> Reply:
+        """Open the sums of a round; gate them; ask for vetoes where people cells are new."""
+        due = session.program.due
+        shapes = mapping(task.body, "shapes")
+        asking = due.gated and session.policy.threshold > 1
+
+        def gated() -> Iterator[tuple[int, Table]]:
+            for part, vector in self._sums(session, task):
+                columns = sealing.read_shapes(mapping(shapes, str(part)), due.totals)
+                total = sealing.from_vector(vector, due.totals, columns, parties=session.parties)
+                yield (
+                    part,
+                    gate(session.program.numbered(part, total), due, session.policy, contributors=session.parties),
+                )
+
+        if not asking:
+            return self._accept(session, gated())
+        shown: list[int] = []
+        for part, table in gated():
+            _write(session.folder / f"gated-{part}", table)
+            if table.rows:
+                shown.append(part)
+        if not shown:
+            return self._accept(session, self._gated(session))
+        documents = ((f"shown/{part}", candidates(_read(session.folder / f"gated-{part}"), due)) for part in shown)
+        return self._command(session, "veto", tuple(shown), documents, said="contributors look for cells to object to")
+
+    def _vetoed(self, session: Session, task: Task) -> Reply:
+        due = session.program.due
+
+        def kept() -> Iterator[tuple[int, Table]]:
+            vetoes = dict(self._sums(session, task))
+            for part, table in self._gated(session):
+                if part in vetoes:
+                    cells = sum(table[name].size for name in _people(due))
+                    opened = sealing.from_vector(
+                        vetoes[part], steps.VETOES, {"vetoes": (cells,)}, parties=session.parties
+                    )
+                    table = apply_veto(table, due, opened.ints("vetoes"), session.policy)
+                yield part, table
+
+        return self._accept(session, kept())
+
+    def _gated(self, session: Session) -> Iterator[tuple[int, Table]]:
+        for part in session.program.waiting:
+            yield part, _read(session.folder / f"gated-{part}")
+
+    def _accept(self, session: Session, tables: Iterator[tuple[int, Table]]) -> Reply:
+        """Step the algorithm with gated totals, part by part."""
+        over_people = session.program.due.scope == "people"
+        total: Table | None = None
+        for part, table in tables:
+            session.program.accept(part, table)
+            total = table if over_people else None
+        return self._next(session, total=total)
+
+    def _next(self, session: Session, *, total: Table | None = None) -> Reply:
+        program = session.program
+        if program.round is None:
+            return self._ask_names(session)
+
+        def documents() -> Iterator[tuple[str, Table]]:
+            yield "shared", program.shared.shared
+            if total is not None:
+                yield "total", total
+            for part in program.waiting:
+                state = program.state(part).block if part != PEOPLE else None
+                if state is not None:
+                    yield f"state/{part}", state
+
+        said = f"round {program.due.name}, {len(program.waiting)} part(s)"
+        return self._command(session, "contribute", program.waiting, documents(), said=said)
+
+    def _ask_names(self, session: Session) -> Reply:
+        variants = session.algorithm.reads.variants
+        if variants is None or variants.named:
+            return self._finish(session)
+        wanted = [part for part, rows in self._wanted(session) if rows.rows]
+        if not wanted:
+            return self._finish(session)
+        documents = ((f"rows/{part}", rows) for part, rows in self._wanted(session) if rows.rows)
+        return self._command(session, "names", tuple(wanted), documents, said="naming variants that passed the gate")
+
+    def _wanted(self, session: Session) -> Iterator[tuple[int, Table]]:
+        for part in sorted(session.program.blocks):
+            kept = session.program.kept(part)
+            if kept is not None and kept.rows:
+                yield part, kept.take(session.algorithm.named(kept)).only("row")
+
+    def _named(self, session: Session, task: Task) -> Reply:
+        pieces = mapping(task.body, "pieces")
+        lists = {party: mapping(mapping(pieces, party), "tables") for party in sorted(pieces)}
+        for part in self._last(session).parts:
+            tables = []
+            for party, named in lists.items():
+                data = self._port.download(session.run, f"document/{text(named, str(part))}")
+                if digest_bytes(data) != named[str(part)]:
+                    raise Damaged("a list of names is not the one its node sent.", where=party)
+                tables.append(Table.from_bytes(data))
+            _write(session.folder / f"names-{part}", agree_on_names(tables))
+        return self._finish(session)
+
+    def _finish(self, session: Session) -> Reply:
+        """The finished tables, through the gate; the nodes agree once more before anybody sees them."""
+
+        def names(part: int, rows: Table) -> Table:
+            return self._names(session, part, rows)
+
+        released = release(session.program.finish(names), session.algorithm.releases, session.policy, people=0)
+        if self._keep_exact:
+            for name, table in session.program.exact(names).items():
+                _write(self._folder / "exact" / f"{session.folder.name}-{name}", table)
+        digests: Body = {}
+        for name, table in released.tables.items():
+            data = table.to_bytes()
+            digests[name] = digest_bytes(data)
+            self._port.upload(session.run, f"document/{digests[name]}", data)
+        result: Body = {
+            "run": session.run,
+            "mode": "sealed",
+            "tables": digests,
+            "contributors": [member.name for member in session.roster.contributors],
+            "releases": {member.name: member.data_release for member in session.roster.contributors},
+            "policy": steps.policy_document(session.policy),
+            "checks": list(released.checks),
+            "transcript": session.previous,
+        }
+        (session.folder / "result.json").write_text(json.dumps(result))
+        extra = {"result": digest(result)}
+        return self._command(session, "conclude", (), iter(()), extra=extra, said="contributors agree to release")
+
+    def _concluded(self, session: Session, task: Task) -> Reply:
+        result = json.loads((session.folder / "result.json").read_text())
+        name = digest(result)
+        statements = mapping(task.body, "statements")
+        for member in session.roster.contributors:
+            said = self._statement(text(statements, member.name), member.name)
+            if said.get("result") != name or said.get("run") != session.run:
+                raise Refused("a node did not agree to this result.", codes=["incomplete"], where=member.name)
+        signed = sign({"result": name, "run": session.run}, self._key, typ=RESULT_TYPE)
+        told: Body = {**result, "signed": signed, "statements": statements}
+        return Reply({"do": "complete", "documents": [], "result": told})
+
+    # pieces
+
+    def _statement(self, token: str, party: str) -> Body:
+        ring = self._members.ring("node")
+        now = self._clock()
+        verified = verify(token, ring, typ=steps.STATEMENT_TYPE, algorithms=OWN_ALGORITHMS, now=now)
+        if verified.owner != party:
+            raise Refused("a statement is somebody else's.", codes=["token_invalid"], where=party)
+        return verified.payload
+
+    def _names(self, session: Session, part: int, rows: Table) -> Table:
+        """Names of the given rows, from the question or from the nodes."""
+        variants = session.algorithm.reads.variants
+        wanted = rows.ints("row")
+        if variants is not None and variants.named:
+            return named_rows(named_blocks(variants.named)[part], wanted)
+        names = _read(session.folder / f"names-{part}")
+        place = {row: at for at, row in enumerate(names.ints("row").tolist())}
+        if missing := sum(row not in place for row in wanted.tolist()):
+            raise Invalid(f"no node named {missing} of the variants that passed the gate.", where=f"block {part}")
+        return names.take(np.array([place[row] for row in wanted.tolist()], dtype=np.int64))
+
+    def _sums(self, session: Session, task: Task) -> Iterator[tuple[int, sums.Ring]]:
+        """The opened sums of this turn, part by part."""
+        command = self._last(session)
+        if command.turn != number(task.body, "turn"):
+            raise Refused("the hub opened another turn than the one commanded.", codes=["wrong_state"])
+        tokens = [str(token) for token in mapping(task.body, "announcements").values()]
+        keys = sums.open_round(
+            session.roster, command.turn, [*tokens, command.announcement], ring=self._members.ring(), now=self._clock()
+        )
+        pads = sums.make_pads(self._round_key(session, command.turn), keys)
+        for part in command.parts:
+            name = f"sum/{number(task.body, 'step')}/{part}"
+            data = task.attachments.get(name)
+            vector = sealing.from_wire(self._port.download(session.run, name) if data is None else data)
+            yield part, sums.unmask(vector, pads, part=sealing.mask_part(part), out=vector)
+
+    def _command(
+        self,
+        session: Session,
+        doing: Doing,
+        parts: tuple[int, ...],
+        tables: Iterator[tuple[str, Table]],
+        *,
+        said: str,
+        extra: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """The next signed command of the chain, with its documents: small ones in the reply, others uploaded."""
+        digests = dict(extra or {})
+        inline: dict[str, bytes] = {}
+        documents: list[Json] = []
+        room = INLINE_BYTES
+        for role, table in tables:
+            data = table.to_bytes()
+            digests[role] = digest_bytes(data)
+            if len(data) <= room:
+                inline[digests[role]] = data
+                documents.append(digests[role])
+                room -= len(data)
+            else:
+                self._port.upload(session.run, f"document/{digests[role]}", data)
+        session.turn += 1
+        session.command = Command(
+            run=session.run,
+            turn=session.turn,
+            doing=doing,
+            round=session.program.round.name if session.program.round else "",
+            parts=parts,
+            documents=digests,
+            announcement=self._round_key(session, session.turn).announce(self._key),
+            previous=session.previous,
+        )
+        token = session.command.signed(self._key)
+        session.previous = link(token)
+        (session.folder / f"command-{session.turn}").write_text(token)
+        body: Body = {"do": doing, "command": token, "parts": list(parts), "documents": documents, "said": said}
+        return Reply(body, documents=inline)
+
+    def _last(self, session: Session) -> Command:
+        if session.command is None:
+            raise Refused("nothing was commanded yet.", codes=["wrong_state"])
+        return session.command
+
+    def _round_key(self, session: Session, turn: int) -> sums.RoundKey:
+        """Fresh for each turn, on disk before it is announced, destroyed two turns later."""
+        path = session.folder / f"key-{turn}"
+        if not path.is_file():
+            (session.folder / f"key-{turn - 2}").unlink(missing_ok=True)
+            fresh = path.with_suffix(".new")
+            fresh.touch(mode=0o600)
+            fresh.write_bytes(sums.RoundKey.generate(session.roster, turn, party=self.name).to_bytes())
+            fresh.replace(path)
+        return sums.RoundKey.from_bytes(path.read_bytes())
+
+    # what survives
+
+    def _run_folder(self, run: str) -> Path:
+        return self._folder / hashlib.sha256(run.encode()).hexdigest()[:40]
+
+    def _open(self, task: Task) -> Session:
+        """A session from its last commit, or a new one from the coordinator's first task."""
+        folder = self._run_folder(task.run)
+        begun = folder / "begin.json"
+        if task.kind == "begin" and not begun.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            _replace(begun, json.dumps(task.body).encode())
+        if not begun.is_file():
+            raise Refused("this run was never begun here.", codes=["wrong_state"])
+        session = self._begun(task.run, folder, json.loads(begun.read_text()))
+        committed = _committed(folder)
+        if committed:
+            session.turn, session.previous = number(committed, "turn"), text(committed, "previous")
+            session.states.current = {int(part): int(str(g)) for part, g in mapping(committed, "states").items()}
+            rounds = {int(part): str(name) for part, name in mapping(committed, "rounds").items()}
+            session.program.resume(State(text(committed, "round"), _read(folder / text(committed, "shared"))), rounds)
+            token = (folder / f"command-{session.turn}").read_text()
+            session.command = read_command(
+                token,
+                self._members.ring("releaser"),
+                releaser=self.name,
+                run=task.run,
+                previous=text(peek(token).payload, "previous"),
+                now=self._clock(),
+            )
+        session.states.generation = session.turn + 1
+        return session
+
+    def _begun(self, run: str, folder: Path, body: Body) -> Session:
+        roster = sums.Roster.from_document(mapping(body, "roster"))
+        tokens = [str(token) for token in mapping(body, "acknowledged").values()]
+        sums.check_acknowledged(roster, tokens, ring=self._members.ring(), now=self._clock())
+        policies = []
+        for member in roster.contributors:
+            said = self._statement(text(mapping(body, "statements"), member.name), member.name)
+            if said.get("run") != run or digest(mapping(said, "releases")) != member.data_release:
+                raise Refused("a node agreed on other terms.", codes=["token_invalid"], where=member.name)
+            policies.append(Policy.from_document(said.get("policy"), where="policy"))
+        orders = [claimed_order(text(mapping(body, "orders"), member.name)) for member in roster.contributors]
+        algorithm = build(orders[0].algorithm.name, orders[0].parameters)
+        states = BlockStates(folder, {})
+        program = Program(algorithm, self._shapes(run, algorithm, body), states)
+        return Session(run, roster, algorithm, strictest(policies), program, states, folder, previous=roster.digest)
+
+    def _shapes(self, run: str, algorithm: Algorithm, body: Body) -> list[Shape]:
+        variants = algorithm.reads.variants
+        if variants is None:
+            return []
+        if variants.named:
+            return [Shape(b.number, b.chromosome, b.rows, partial(_itself, b)) for b in named_blocks(variants.named)]
+        blocks = body.get("blocks")
+        shapes = []
+        for at, block in enumerate(blocks if isinstance(blocks, list) else []):
+            if not isinstance(block, dict):
+                raise Invalid("the index of the run is malformed.")
+            read = partial(self._index, run, at)
+            shapes.append(Shape(at, text(block, "chromosome"), number(block, "rows"), read))
+        return shapes
+
+    def _index(self, run: str, part: int) -> BlockIndex:
+        return BlockIndex.from_table(part, Table.from_bytes(self._port.download(run, f"block/{part}")))
+
+    def _commit(self, session: Session, task: Task) -> None:
+        """One rename decides whether this task was done."""
+        shared = f"shared-{session.turn}"
+        _write(session.folder / shared, session.program.shared.shared)
+        committed: Body = {
+            "task": task.id,
+            "turn": session.turn,
+            "previous": session.previous,
+            "round": session.program.shared.round,
+            "shared": shared,
+            "states": {str(part): generation for part, generation in session.states.current.items()},
+            "rounds": {str(part): name for part, name in session.program.rounds.items()},
+        }
+        _replace(session.folder / "session.json", json.dumps(committed).encode())
+        session.states.sweep()
+        session.states.generation = session.turn + 1
+
+
+def agree_on_names(lists: Sequence[Table]) -> Table:
+    """One name per row from several nodes' lists. Where orientations differ, most nodes win, then the first.
+
+    ``Refused`` when nodes give one token two places: their data do not belong to one index.
+    """
+    votes: dict[int, dict[tuple[str, int, str, str, bool], int]] = {}
+    for table in lists:
+        columns = (table[name].tolist() for name in NAME_COLUMNS)
+        for row, chromosome, position, ref, alt, flipped in zip(*columns, strict=True):
+            name = (chromosome, position, ref, alt, bool(flipped))
+            held = votes.setdefault(row, {})
+            held[name] = held.get(name, 0) + 1
+    rows = sorted(votes)
+    chosen = []
+    for row in rows:
+        if (
+            len({(chromosome, position, *oriented(ref, alt)[:2]) for chromosome, position, ref, alt, _ in votes[row]})
+            > 1
+        ):
+            raise Refused("nodes name one variant differently.", codes=["token_invalid"])
+        chosen.append(max(votes[row], key=lambda name: votes[row][name]))
+    return Table(
+        {
+            "row": np.array(rows, np.int64),
+            "chromosome": np.array([name[0] for name in chosen], np.str_),
+            "position": np.array([name[1] for name in chosen], np.int64),
+            "ref": np.array([name[2] for name in chosen], np.str_),
+            "alt": np.array([name[3] for name in chosen], np.str_),
+            "flipped": np.array([name[4] for name in chosen], np.bool_),
+        }
+    )
+
+
+def named_rows(block: BlockIndex, rows: NDArray[np.int64]) -> Table:
+    """Names of rows of a block whose variants the question named."""
+    variants = [block.named[row] for row in rows.tolist()]
+    return Table(
+        {
+            "row": rows,
+            "chromosome": np.array([v.chromosome for v in variants], np.str_),
+            "position": np.array([v.position for v in variants], np.int64),
+            "ref": np.array([v.ref for v in variants], np.str_),
+            "alt": np.array([v.alt for v in variants], np.str_),
+            "flipped": np.array([oriented(v.ref, v.alt)[2] for v in variants], np.bool_),
+        }
+    )
+
+
+def largest_differences(one: Table, other: Table) -> dict[str, float]:
+    """Largest absolute difference of each numeric column; infinite where shapes or withheld cells differ."""
+    out: dict[str, float] = {}
+    for name, values in one.columns.items():
+        if values.dtype.kind not in "if":
+            continue
+        if name not in other or other[name].shape != values.shape:
+            out[name] = float("inf")
+            continue
+        mine, theirs = one.floats(name), other.floats(name)
+        same = (mine == theirs) | (np.isnan(mine) & np.isnan(theirs))
+        gap = np.where(same, 0.0, np.abs(mine - theirs))
+        out[name] = float(np.nan_to_num(gap, nan=np.inf).max(initial=0.0))
+    return out
+
+
+def _people(due: Round) -> list[str]:
+    return [name for name, rule in due.totals.columns.items() if isinstance(rule, Count) and rule.people]
+
+
+def _itself(block: BlockIndex) -> BlockIndex:
+    return block
+
+
+def _committed(folder: Path) -> Body:
+    path = folder / "session.json"
+    held: Body = json.loads(path.read_text()) if path.is_file() else {}
+    return held
+
+
+def _write(path: Path, table: Table) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, table.to_bytes())
+
+
+def _replace(path: Path, data: bytes) -> None:
+    fresh = path.with_name(f".{path.name}")
+    fresh.write_bytes(data)
+    fresh.replace(path)
+
+
+def _read(path: Path) -> Table:
+    return Table.from_bytes(path.read_bytes())

@@ -1,0 +1,441 @@
+"""The work behind each task of a run at a node: agree, acknowledge, deal keys, index, contribute, veto, name, conclude.
+
+Each function gets the node, a question that was authenticated and allowed, and the frozen site; it returns an outcome
+and sends nothing itself. What must survive a restart is in the notebook before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federome.analysis.algorithm import DONE, Algorithm, State
+from federome.analysis.program import PEOPLE, Program, contribution
+from federome.disclosure.door import gate, veto
+from federome.errors import Refused
+from federome.model.index import BlockIndex, merge, named_blocks
+from federome.model.release import Count, Label, Policy, Rows, strictest
+from federome.model.table import Table
+from federome.network import sums
+from federome.network.notebook import Work
+from federome.network.protocol import Body, mapping, number, text
+from federome.network.question import Answer, OpenSite, Outcome, Question, Said, Summands
+from federome.trust.canonical import Json, canonical, digest, digest_bytes, parse
+from federome.trust.keys import PublicKey, generate, private_key_from_jwk
+from federome.trust.signing import OWN_ALGORITHMS, decrypt, encrypt, sign, verify
+
+if TYPE_CHECKING:
+    from federome.network.node import Node
+
+STATEMENT_TYPE: Final = "federome-statement+jws"
+RUN_KEY_TYPE: Final = "federome-run-key+jws"
+PIECE_ROWS: Final = 65_536
+VETOES: Final = Rows({"vetoes": Count()})
+NAMES: Final = Rows(
+    {name: Label() for name in ("row", "chromosome", "position", "ref", "alt", "flipped")}, key=("row",)
+)
+TOLERANCE: Final = 1e-9
+
+
+def decide(node: Node, question: Question, _site: OpenSite) -> Outcome:
+    """Yes, on these terms: the data releases that answer, and their holders' policies."""
+    terms = node.holdings.terms(question.order.datasets)
+    told: Body = {
+        "releases": dict(terms.releases),
+        "policy": policy_document(strictest(list(terms.policies))),
+        "kid": node.key.kid,
+    }
+    return Said({"terms": told, **signed(node, question, told)})
+
+
+def roster(node: Node, question: Question, _site: OpenSite) -> Outcome:
+    """Check who sums with whom, once and for all rounds, and sign it."""
+    assert question.work is not None
+    now = node.clock()
+    proposed = sums.Roster.from_document(mapping(question.task.body, "roster"))
+    if proposed.run != question.order.run or not {c.name for c in proposed.contributors} <= set(question.order.roster):
+        raise Refused("the roster is not the one that was ordered.", codes=["token_invalid"])
+    releasers = [member.name for member in node.members.named("releaser")]
+    sums.check_roster(proposed, ring=node.members.ring(), releasers=releasers, now=now)
+    mine = proposed.member(node.name)
+    if mine.data_release != digest(mapping(question.work.detail, "releases")):
+        raise Refused("the roster names another data release of this node.", codes=["token_invalid"])
+    node.notebook.admit(proposed, party=node.name)
+    box = generate("ECDH-ES+A256KW")
+    kept = question.work.detail.get("box")
+    if isinstance(kept, dict):
+        box = private_key_from_jwk(kept)
+    document: Body = proposed.to_document()
+    node.notebook.update(question.order.run, {**question.work.detail, "roster": document, "box": box.secret_jwk()})
+    word: Body = {"box": dict(box.public.jwk())}
+    return Said(
+        {
+            "acknowledged": sums.acknowledge(proposed, node.key),
+            "announcement": announcement(node, proposed, 1),
+            "box": signed(node, question, word)["statement"],
+        }
+    )
+
+
+def deal(node: Node, question: Question, _site: OpenSite) -> Outcome:
+    """Draw the run's token key and give it to every node, each in its own envelope; the hub sees none of it."""
+    assert question.work is not None
+    circle = check_circle(node, question)
+    detail_now = detail(node, question.order.run)
+    key = str(detail_now.get("token_key") or secrets.token_hex(32))
+    node.notebook.update(question.order.run, {**detail_now, "token_key": key})
+    boxes = mapping(question.task.body, "boxes")
+    keys: Body = {}
+    for member in circle.contributors:
+        said = statement(node, text(boxes, member.name), party=member.name, run=question.order.run)
+        inner = sign(
+            {"run": question.order.run, "roster": circle.digest, "aud": member.name, "key": key},
+            node.key,
+            typ=RUN_KEY_TYPE,
+        )
+        keys[member.name] = encrypt(inner.encode(), PublicKey.from_jwk(mapping(said, "box")), typ=RUN_KEY_TYPE)
+    return Said({"keys": keys})
+
+
+def index(node: Node, question: Question, site: OpenSite) -> Outcome:
+    """Tokens of this node's variants under the run's key, in genome order; without the key only their number shows."""
+    assert question.work is not None
+    key = _token_key(node, question)
+    variants = question.algorithm.reads.variants
+    assert variants is not None
+    pieces = tuple((f"tokens/{n}", table.to_bytes()) for n, table in enumerate(_pieces(site.tokens(variants, key))))
+    return Said({"pieces": len(pieces), **signed(node, question, {"pieces": len(pieces)})}, pieces)
+
+
+def contribute(node: Node, question: Question, site: OpenSite) -> Outcome:
+    """This node's part of a round, block by block."""
+    assert question.command is not None
+    command, algorithm = question.command, question.algorithm
+    shared = _shared(node, question)
+    declared = algorithm.round(command.round)
+
+    def parts() -> Iterator[tuple[int, Table]]:
+        for part in command.parts:
+            block = None if part == PEOPLE else _block(node, question, site, part)
+            table = contribution(algorithm, site, block, State(command.round, shared, _state(node, question, part)))
+            if declared.gated:
+                _keep(node, question, f"own-{part}", _people(table, declared.totals))
+            yield part, table
+
+    return Summands(parts(), declared.totals)
+
+
+def vetoes(node: Node, question: Question, _site: OpenSite) -> Outcome:
+    """Object to cells whose total minus this node's own part is small: they would show somebody else's few."""
+    assert question.command is not None
+    policy = strictest(list(node.holdings.terms(question.order.datasets).policies))
+    command = question.command
+
+    def parts() -> Iterator[tuple[int, Table]]:
+        for part in command.parts:
+            shown = _document(node, question, f"shown/{part}")
+            own = _kept(node, question, f"own-{part}").take(shown.ints("row"))
+            raised = veto(shown, own, policy)
+            _keep(node, question, f"shown-{part}", shown.only("row"))
+            yield part, Table({"vetoes": raised.astype(np.int64)})
+
+    return Summands(parts(), VETOES)
+
+
+def names(node: Node, question: Question, site: OpenSite) -> Outcome:
+    """Which variants the rows stand for that passed the pooled gate: asked only now, and only for these."""
+    assert question.command is not None
+    policy = strictest(list(node.holdings.terms(question.order.datasets).policies))
+    tables: dict[str, Table] = {}
+    for part in question.command.parts:
+        rows = _document(node, question, f"rows/{part}")
+        if policy.threshold > 1:
+            seen = _kept(node, question, f"shown-{part}").ints("row")
+            if not np.isin(rows.ints("row"), seen).all():
+                raise Refused("names were asked of variants that did not pass the gate.", codes=["small_cell"])
+        block = _block(node, question, site, part)
+        tables[str(part)] = site.names(block, rows, _token_key(node, question))
+    return Answer(tables, {str(part): NAMES for part in question.command.parts}, site.view.people)
+
+
+def conclude(node: Node, question: Question, site: OpenSite) -> Outcome:
+    """Agree that the result leaves: the decision was made again, and nobody of the cohort has left meanwhile."""
+    assert question.command is not None
+    if site.changed():
+        raise Refused(
+            "a person of the cohort withdrew during the run.",
+            codes=["recompute_required"],
+            remedy="Order the run again.",
+        )
+    word: Body = {"result": question.command.documents["result"], "turn": question.command.turn}
+    return Said(signed(node, question, word))
+
+
+def alone(node: Node, question: Question, site: OpenSite) -> Outcome:
+    """Fewer than three contributors: this node computes for itself and releases under its own rules."""
+    algorithm = question.algorithm
+    policy = strictest(list(node.holdings.terms(question.order.datasets).policies))
+    key = secrets.token_bytes(32)
+    site.use(key)
+    blocks = list(_own_blocks(algorithm, site, key))
+    by_number = {block.number: block for block in blocks}
+    program = Program(algorithm, blocks)
+    while program.round is not None:
+        for part in program.waiting:
+            block = None if part == PEOPLE else by_number[part]
+            total = program.numbered(part, contribution(algorithm, site, block, program.state(part)))
+            program.accept(part, gate(total, program.due, policy, contributors=1))
+
+    def named(part: int, rows: Table) -> Table:
+        return site.names(by_number[part], rows, key)
+
+    if site.changed():
+        raise Refused("a person of the cohort withdrew during the run.", codes=["recompute_required"])
+    return Answer(program.finish(named), algorithm.releases, site.view.people)
+
+
+STEPS: Final[Mapping[str, Callable[[Node, Question, OpenSite], Outcome]]] = {
+    "decide": decide,
+    "roster": roster,
+    "deal": deal,
+    "index": index,
+    "contribute": contribute,
+    "veto": vetoes,
+    "names": names,
+    "conclude": conclude,
+    "alone": alone,
+}
+
+
+# words and keys
+
+
+def signed(node: Node, question: Question, word: Mapping[str, Json]) -> Body:
+    """This node's signed statement about a run."""
+    document = {"run": question.order.run, "node": node.name, "task": question.task.kind, **word}
+    return {"statement": sign(document, node.key, typ=STATEMENT_TYPE)}
+
+
+def plain(value: object) -> Json:
+    """A document as plain JSON values."""
+    return parse(canonical(value))  # type: ignore[arg-type]
+
+
+def policy_document(policy: Policy) -> Json:
+    """A policy for the wire."""
+    return plain(policy.to_document())
+
+
+def statement(node: Node, token: str, *, party: str, run: str) -> Body:
+    """What another node stated about this run; ``Refused`` unless that node's pinned key signed it."""
+    verified = verify(token, node.members.ring(), typ=STATEMENT_TYPE, algorithms=OWN_ALGORITHMS, now=node.clock())
+    if verified.owner != party or verified.payload.get("run") != run:
+        raise Refused("a statement is somebody else's, or about another run.", codes=["token_invalid"])
+    return verified.payload
+
+
+def roster_of(work: Work) -> sums.Roster:
+    """The roster this node acknowledged; ``Refused`` if it has not yet."""
+    if "roster" not in work.detail:
+        raise Refused("this run has no roster yet.", codes=["wrong_state"])
+    return sums.Roster.from_document(mapping(work.detail, "roster"))
+
+
+def check_circle(node: Node, question: Question) -> sums.Roster:
+    """The roster, after checking that every member acknowledged exactly it."""
+    assert question.work is not None
+    circle = roster_of(question.work)
+    tokens = [str(token) for token in mapping(question.task.body, "acknowledged").values()]
+    sums.check_acknowledged(circle, tokens, ring=node.members.ring(), now=node.clock())
+    return circle
+
+
+def announcement(node: Node, circle: sums.Roster, turn: int) -> str:
+    """This node's signed round key for a turn: made once, kept before it is shown."""
+    kept = node.notebook.key(circle.run, turn)
+    if kept is not None:
+        return kept[1]
+    key = sums.RoundKey.generate(circle, turn, party=node.name)
+    token = key.announce(node.key)
+    node.notebook.keep_key(circle.run, turn, key.to_bytes(), token)
+    return token
+
+
+def pads(node: Node, question: Question, circle: sums.Roster) -> sums.Pads:
+    """The masks of this turn, after checking every member's acknowledgement and round key."""
+    assert question.command is not None
+    check_circle(node, question)
+    turn = question.command.turn
+    kept = node.notebook.key(circle.run, turn)
+    if kept is None:
+        raise Refused("this node announced no key for that turn.", codes=["wrong_state"])
+    tokens = [str(token) for token in mapping(question.task.body, "announcements").values()]
+    keys = sums.open_round(
+        circle, turn, [*tokens, question.command.announcement], ring=node.members.ring(), now=node.clock()
+    )
+    return sums.make_pads(sums.RoundKey.from_bytes(kept[0]), keys)
+
+
+def previous_link(work: Work, body: Body) -> str:
+    """Link to the command before the one of this turn; the roster's digest before the first."""
+    turn = number(body, "turn")
+    chain = mapping(work.detail, "chain")
+    if turn == 1:
+        return roster_of(work).digest
+    if str(turn - 1) not in chain:
+        raise Refused("a command came before the one it follows.", codes=["wrong_state"])
+    return text(chain, str(turn - 1))
+
+
+def detail(node: Node, run: str) -> Body:
+    """The run's detail as it stands now."""
+    work = node.notebook.work(run)
+    assert work is not None
+    return work.detail
+
+
+def _token_key(node: Node, question: Question) -> bytes:
+    """The run's token key: kept, or opened from the dealer's envelope. Named variants need none."""
+    now = detail(node, question.order.run)
+    if "token_key" in now:
+        return bytes.fromhex(text(now, "token_key"))
+    if "key" not in question.task.body:
+        return b""
+    circle = check_circle(node, question)
+    inner = decrypt(text(question.task.body, "key"), private_key_from_jwk(mapping(now, "box")), typ=RUN_KEY_TYPE)
+    verified = verify(inner, node.members.ring("node"), typ=RUN_KEY_TYPE, algorithms=OWN_ALGORITHMS, now=node.clock())
+    said = verified.payload
+    dealer = min(member.name for member in circle.contributors)
+    if verified.owner != dealer or (said.get("roster"), said.get("aud")) != (circle.digest, node.name):
+        raise Refused("the run's token key comes from the wrong hand.", codes=["token_invalid"])
+    node.notebook.update(question.order.run, {**now, "token_key": text(said, "key")})
+    return bytes.fromhex(text(said, "key"))
+
+
+# blocks, states and files
+
+
+def folder(node: Node, run: str) -> Path:
+    """Where a run keeps its files at this node."""
+    return node.folder / hashlib.sha256(run.encode()).hexdigest()[:40]
+
+
+def _keep(node: Node, question: Question, name: str, table: Table) -> None:
+    place = folder(node, question.order.run)
+    place.mkdir(parents=True, exist_ok=True)
+    temporary = place / f".{name}"
+    temporary.write_bytes(table.to_bytes())
+    temporary.replace(place / name)
+
+
+def _kept(node: Node, question: Question, name: str) -> Table:
+    path = folder(node, question.order.run) / name
+    if not path.is_file():
+        raise Refused("this step comes before the one it builds on.", codes=["wrong_state"])
+    return Table.from_bytes(path.read_bytes())
+
+
+def _document(node: Node, question: Question, role: str) -> Table:
+    """A document of the releaser's command, checked against the digest it signed."""
+    assert question.command is not None
+    name = question.command.documents.get(role)
+    if name is None:
+        raise Refused("a command lacks a document it needs.", codes=["token_invalid"])
+    data = question.task.attachments.get(f"document/{name}")
+    if data is None:
+        data = node.port.download(question.order.run, f"document/{name}")
+    if digest_bytes(data) != name:
+        raise Refused("a document is not the one the releaser signed.", codes=["token_invalid"])
+    return Table.from_bytes(data)
+
+
+def _block(node: Node, question: Question, site: OpenSite, part: int) -> BlockIndex:
+    """A block of the common index: from the question itself, or as agreed by tokens and kept here."""
+    variants = question.algorithm.reads.variants
+    assert variants is not None
+    if variants.named:
+        return named_blocks(variants.named)[part]
+    site.use(_token_key(node, question))
+    path = folder(node, question.order.run) / f"block-{part}"
+    if not path.is_file():
+        data = node.port.download(question.order.run, f"block/{part}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".new").write_bytes(data)
+        path.with_suffix(".new").replace(path)
+    return BlockIndex.from_table(part, Table.from_bytes(path.read_bytes()))
+
+
+def _state(node: Node, question: Question, part: int) -> Table | None:
+    assert question.command is not None
+    return _document(node, question, f"state/{part}") if f"state/{part}" in question.command.documents else None
+
+
+def _shared(node: Node, question: Question) -> Table:
+    """The shared state; where the releaser shows the total it came from, the step is computed again here."""
+    assert question.command is not None
+    command, run = question.command, question.order.run
+    shared = _document(node, question, "shared")
+    before = detail(node, run).get("state")
+    if "total" in command.documents and isinstance(before, dict):
+        earlier = State(text(before, "round"), _kept(node, question, f"shared-{text(before, 'shared')[-16:]}"))
+        stepped = question.algorithm.step(earlier, _document(node, question, "total"))
+        if stepped.round not in (command.round, DONE) or not _same(stepped.shared, shared):
+            raise Refused(
+                "the releaser's step is not what the algorithm computes.", codes=["algorithm_digest_mismatch"]
+            )
+    name = command.documents["shared"]
+    _keep(node, question, f"shared-{name[-16:]}", shared)
+    node.notebook.update(run, detail(node, run) | {"state": {"round": command.round, "shared": name}})
+    return shared
+
+
+def _same(one: Table, other: Table) -> bool:
+    """Equal but for rounding: two machines may differ in the last bits of a linear solve."""
+    if tuple(one.columns) != tuple(other.columns):
+        return False
+    return all(
+        one[name].shape == other[name].shape
+        and (
+            np.allclose(one.floats(name), other.floats(name), rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
+            if one[name].dtype.kind in "if"
+            else bool(np.all(one[name] == other[name]))
+        )
+        for name in one.columns
+    )
+
+
+def _people(table: Table, rows: Rows) -> Table:
+    """The people columns of a part: what a veto compares with the total."""
+    return table.only(*(n for n, rule in rows.columns.items() if isinstance(rule, Count) and rule.people))
+
+
+def _pieces(bins: Iterator[tuple[int, NDArray[np.uint64]]]) -> Iterator[Table]:
+    """Tokens as tables of bounded size."""
+    codes: list[NDArray[np.int64]] = []
+    held: list[NDArray[np.int64]] = []
+    size = 0
+    for code, tokens in bins:
+        codes.append(np.full(len(tokens), code, np.int64))
+        held.append(tokens.view(np.int64))
+        size += len(tokens)
+        if size >= PIECE_ROWS:
+            yield Table({"bin": np.concatenate(codes), "token": np.concatenate(held)})
+            codes, held, size = [], [], 0
+    if size:
+        yield Table({"bin": np.concatenate(codes), "token": np.concatenate(held)})
+
+
+def _own_blocks(algorithm: Algorithm, site: OpenSite, key: bytes) -> Iterator[BlockIndex]:
+    variants = algorithm.reads.variants
+    if variants is None:
+        return
+    if variants.named:
+        yield from named_blocks(variants.named)
+    else:
+        yield from merge((code, [tokens]) for code, tokens in site.tokens(variants, key))
