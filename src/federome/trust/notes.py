@@ -25,7 +25,7 @@ MAX_SIGNATURES = 100
 _ED25519, _COSIGNATURE_V1 = 0x01, 0x04
 _SIGNATURE_BYTES = 64
 _NAME = re.compile(r"[^\s+]{1,200}")
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
+_FOREIGN = re.compile(r"[\x00-\x09\x0b-\x1f\ud800-\udfff]")  # control characters and what is no UTF-8
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
@@ -122,8 +122,8 @@ def cosigners(note: str, witnesses: Mapping[str, PublicKey]) -> dict[str, int]:
 
 def read_note(note: str) -> Note:
     """Split a note into text and signature lines. ``Refused`` (``token_invalid``) when it is malformed."""
-    if len(note) > MAX_NOTE_BYTES or _CONTROL.search(note):
-        _invalid("the note is too large or holds control characters")
+    if len(note) > MAX_NOTE_BYTES or _FOREIGN.search(note):
+        _invalid("the note is too large or holds foreign characters")
     text, separator, tail = note.rpartition("\n\n")
     lines = tail.split("\n")
     if not separator or lines.pop() != "" or not 1 <= len(lines) <= MAX_SIGNATURES:

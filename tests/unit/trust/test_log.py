@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from federome.errors import Damaged, FederomeError, Invalid, Refused, Unavailable
@@ -119,6 +119,8 @@ def test_noise_is_only_ever_refused(noise: str) -> None:
 
 
 @given(st.integers(0, 10_000), st.characters())
+@example(10, "\ud800")
+@example(200, "\x00")
 def test_damaged_notes_are_refused(position: int, character: str) -> None:
     note = sign_checkpoint(Checkpoint(ORIGIN, 7, bytes(32)), KEY)
     position %= len(note)
