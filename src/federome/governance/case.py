@@ -280,10 +280,11 @@ class Case:
     def _bound_passport(self) -> PassportView:
         """The passport if it is this person's: its holder must be one of the person's registered identities.
 
-        Where no person is named (a Beacon question), whoever holds the passport is the person.
+        In a Beacon question that names no person, whoever holds the passport is the person.
         """
         view = self.evidence.passport or PassportView(None)
-        if self.request.person is None or (self.person is not None and view.holder in self.person.identities):
+        anonymous = self.request.person is None and self.request.operation == "frequency"
+        if anonymous or (self.person is not None and view.holder in self.person.identities):
             return view
         strangers = tuple(visa.ignored("identity_not_linked") for visa in view.visas)
         return PassportView(view.holder, ignored=(*strangers, *view.ignored))

@@ -10,8 +10,11 @@ from datetime import datetime
 
 from federome.errors import Damaged
 from federome.governance.case import AccessRequest, Case, Evidence, State
-from federome.governance.decision import Decision, Reason, Step, outcome_of
+from federome.governance.clocks import Calendar, Process, standing
+from federome.governance.consent import Mask
+from federome.governance.decision import Decision, Effect, InputRef, Reason, Step, outcome_of
 from federome.governance.rules import RULES, obligations
+from federome.trust.canonical import digest
 
 
 def decide(request: AccessRequest, evidence: Evidence, state: State, now: datetime) -> Decision:
@@ -39,6 +42,43 @@ def decide(request: AccessRequest, evidence: Evidence, state: State, now: dateti
         obligations=() if outcome == "DENY" else obligations(case),
         inputs=case.inputs(),
         steps=tuple(steps),
+    )
+
+
+def decide_process(course: Process, node: str, *, calendar: Calendar, now: datetime) -> Decision:
+    """Rule R21: does the approval of an application hold at this node now?
+
+    ALLOW once agreed or confirmed by silence, REFER while a committee or the veto window is open, DENY (with
+    ``wrong_state``) after a veto until its review ends, and after a rejection.
+    """
+    place = standing(course, node, now=now, calendar=calendar)
+    effects: dict[str, Effect] = {"confirmed": "note", "vetoed": "deny", "rejected": "deny"}
+    effect = effects.get(place.state, "refer")
+    reasons: tuple[Reason, ...] = ()
+    if effect != "note":
+        reasons = (Reason("R21", "wrong_state", effect, course.permit, place.says),)
+    if place.late:
+        reasons += (Reason("R21", "deadline_passed", "note", node, "a veto or its justification came too late."),)
+    return Decision(
+        outcome=outcome_of(reasons),
+        stage="submission",
+        node=node,
+        at=now,
+        reasons=reasons,
+        inputs=(InputRef("process", course.permit, digest(course.to_document())),),
+        steps=(Step("R21", "course of the application", (place.says,)),),
+    )
+
+
+def decide_cohort(mask: Mask, *, node: str, now: datetime) -> Decision:
+    """Rule R15 as a decision: the cohort that is frozen now; who is not in it is known to the node's log alone."""
+    return Decision(
+        outcome="ALLOW",
+        stage="start",
+        node=node,
+        at=now,
+        reasons=mask.reasons,
+        steps=(Step("R15", "consent when the cohort is frozen", tuple(reason.says for reason in mask.reasons)),),
     )
 
 

@@ -153,6 +153,8 @@ def accreditation(case: Case) -> Iterator[Reason]:
     institution = case.institution
     if institution is None or not person.vetted or not person.assigned:
         yield _no("R9", "user_not_accredited", "the person is not vetted, or not assigned by the institution.")
+    if not person.assigned:
+        yield _no("R9", "sign_off_missing", "the institution's signing official has not named the person.")
     if institution is not None and not institution.standing(case.now):
         yield _no("R9", "institution_suspended", "the person's institution is not active.", about=institution.id)
     if case.state.policy.terms is not None and person.terms != case.state.policy.terms:
