@@ -276,9 +276,10 @@ def spoiled(question: Algorithm, method: str, wrapped: Callable[..., object]) ->
 def test_undeclared_columns_and_wrong_lengths_are_errors(name: str) -> None:
     split = fixed(name)
     question = next(questions(name, split.pooled))
-    program = Program(question, blocks_for(split.sites, question.reads.variants))
+    blocks = blocks_for(split.sites, question.reads.variants)
+    program = Program(question, blocks)
     number = program.waiting[0]
-    index = None if number == PEOPLE else program.blocks[number]
+    index = None if number == PEOPLE else blocks[number]
 
     def part(by: Algorithm) -> Table:
         return contribution(by, split.sites[0], index, program.state(number))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cyvcf2
@@ -41,7 +41,7 @@ COUNTS = (
 )
 
 
-def frequencies(values: dict[str, object], sites: list[MemorySite] | tuple[MemorySite, ...], k: int = 0) -> Table:
+def frequencies(values: Mapping[str, object], sites: Sequence[MemorySite], k: int = 0) -> Table:
     gate = threshold_gate(k) if k else pass_gate
     return run(build("allele-frequency", values), sites, gate=gate)["frequencies"]
 
@@ -119,7 +119,7 @@ def test_strata_that_a_chromosome_cannot_have_get_no_row() -> None:
     assert set(table["stratum"][table["chromosome"] == "MT"].tolist()) == {"female", "male"}
 
 
-def one_variant(variant: str, copies: list[int], male: list[float]) -> MemorySite:
+def one_variant(variant: str, copies: Sequence[int], male: Sequence[float]) -> MemorySite:
     people = len(copies)
     sex = np.where(np.array(male) == 1, "male", np.where(np.array(male) == 0, "female", ""))
     view = MemoryView(np.arange(people), {"male": np.array(male)}, {"sex": sex, "population": np.full(people, "FIN")})
