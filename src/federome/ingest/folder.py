@@ -1,0 +1,283 @@
+"""From a batch folder to a data release: the one entry point of ingest, `ingest_folder`.
+
+    manifest -> phenotypes -> genotypes (source -> stream -> writer) -> kinship -> commit
+
+Everything is checked before anything is visible. A process that dies at any instant leaves the previous release whole;
+the next attempt on the same folder writes only the chromosomes that are not finished, and ends in the same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federome.errors import Invalid
+from federome.ingest.chunk import Chunk
+from federome.ingest.contigs import check_assemblies, check_lengths
+from federome.ingest.fasta import Fasta
+from federome.ingest.kinship import KinshipSites
+from federome.ingest.kinship import Relatives as Kin
+from federome.ingest.manifest import Manifest, read_manifest
+from federome.ingest.pgen import PgenSource
+from federome.ingest.phenotypes import Phenotypes, read_phenotypes
+from federome.ingest.regions import read_genes, read_intervals
+from federome.ingest.source import Source, Tally
+from federome.ingest.stream import Stream
+from federome.ingest.vcf import VcfSource
+from federome.model.variant import Assembly
+from federome.store.catalogue import DataRelease, Store
+from federome.store.writer import BatchWriter, DeclaredSex, Relatives, VariantInfo
+
+Stage = Literal["checking", "genotypes", "kinship", "committing"]
+_VCF = (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")
+_SLUG = re.compile(r"[^a-z0-9._-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where an ingest stands; ``total`` is the number of variants where the source knows it."""
+
+    stage: Stage
+    chromosome: str = ""
+    variants: int = 0
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an ingest did. Calls are one person at one variant.
+
+    ``skipped_alleles`` are symbolic or missing ALT alleles; ``ploidy_calls`` and ``half_calls`` were set to not
+    called; ``kinship_limit`` is the lowest degree that was looked for, None where there are too few SNPs
+    (``kinship_sites``) to say; ``references`` are refget digests of the reference sequence by chromosome;
+    ``null_rates`` is the share of people without a known value by field.
+    """
+
+    release: DataRelease
+    people: int
+    variants: int
+    skipped_alleles: int
+    skipped_contigs: int
+    split_lines: int
+    swapped: int
+    not_left_aligned: int
+    duplicates: int
+    half_calls: int
+    ploidy_calls: int
+    related_pairs: int
+    kinship_sites: int
+    kinship_limit: float | None
+    references: Mapping[str, str]
+    null_rates: Mapping[str, float]
+
+
+def ingest_folder(
+    store: Store,
+    folder: Path,
+    *,
+    released_on: date,
+    fasta: Path | None = None,
+    batch: str = "",
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Report:
+    """Check a batch folder and make it a data release of its dataset.
+
+    ``batch`` names the batch within the dataset, by default after the folder. ``fasta`` is the reference sequence of
+    the assembly (with ``.fai``): REF is checked against it and indels are left-aligned; without it REF is checked
+    against what the store knows, and indels are flagged. Raises ``Invalid`` with file, line and remedy; then the
+    store is as it was.
+    """
+    on_progress(Progress("checking"))
+    manifest = read_manifest(folder / "manifest.toml")
+    reference = Fasta.open(fasta) if fasta else None
+    if reference:
+        check_lengths(reference.lengths, manifest.assembly, where=str(reference.path))
+    source = find_source(folder)
+    check_lengths(source.lengths, manifest.assembly, where=source.where(0))
+    check_assemblies(source.assemblies, manifest.assembly, where=source.where(0))
+    phenotypes = read_phenotypes(_phenotype_path(folder), manifest, today=released_on)
+    men = _men(source, phenotypes)
+    callable_path = folder / "callable.bed"
+    intervals = read_intervals(callable_path, manifest.assembly) if callable_path.is_file() else None
+    dataset = manifest.dataset(
+        populations=phenotypes.populations, callable_at="sites" if intervals is None else "intervals"
+    )
+    sexes: list[DeclaredSex] = ["male" if man else "female" for man in men]
+    with BatchWriter.begin(
+        store, dataset, batch or _batch_name(folder), source.people, sexes, source=source.fingerprint
+    ) as writer:
+        tally = Tally()
+        stream = Stream(source, manifest.assembly, men, tally, reference, _StoredSites(store, manifest))
+        kinship = KinshipSites(men.size)
+        variants, chromosomes = _write_genotypes(writer, stream, kinship, on_progress)
+        on_progress(Progress("kinship", variants=variants, total=source.variants))
+        kin = kinship.related()
+        writer.set_relatives(_named(kin, source.people))
+        writer.set_phenotypes(phenotypes.table)
+        if intervals is not None:
+            writer.set_callable(intervals)
+        for genes in _gene_paths(folder):
+            writer.set_genes(read_genes(genes, manifest.assembly))
+        on_progress(Progress("committing", variants=variants, total=source.variants))
+        release = writer.commit(released_on)
+    return Report(
+        release=release,
+        people=men.size,
+        variants=variants,
+        skipped_alleles=tally.symbolic,
+        skipped_contigs=tally.other_contigs,
+        split_lines=tally.split,
+        swapped=tally.swapped,
+        not_left_aligned=tally.not_left_aligned,
+        duplicates=tally.duplicates,
+        half_calls=tally.half_calls,
+        ploidy_calls=tally.ploidy_calls,
+        related_pairs=len(kin.pairs),
+        kinship_sites=kin.sites,
+        kinship_limit=kin.limit,
+        references={name: reference.refget(name) for name in chromosomes} if reference else {},
+        null_rates=phenotypes.null_rates,
+    )
+
+
+def find_source(folder: Path) -> Source:
+    """The genotypes of a batch folder: ``genotypes.pgen``, one VCF or BCF, or a folder ``genotypes`` of them."""
+    found: list[Callable[[], Source]] = []
+    pgen, several = folder / "genotypes.pgen", folder / "genotypes"
+    if pgen.is_file():
+        found.append(lambda: PgenSource(pgen))
+    single = [path for suffix in _VCF if (path := folder / f"genotypes{suffix}").is_file()]
+    found += [lambda path=path: VcfSource([path]) for path in single]  # type: ignore[misc]
+    if several.is_dir():
+        found.append(lambda: VcfSource(sorted(path for path in several.iterdir() if path.name.endswith(_VCF))))
+    if len(found) != 1:
+        raise Invalid(
+            f"the batch has {len(found)} sets of genotypes, it needs one.",
+            where=str(folder),
+            remedy="Give genotypes.pgen, genotypes.vcf.gz, genotypes.bcf, or a folder genotypes of VCF files.",
+        )
+    return found[0]()
+
+
+def _write_genotypes(
+    writer: BatchWriter, stream: Stream, kinship: KinshipSites, on_progress: Callable[[Progress], None]
+) -> tuple[int, list[str]]:
+    """Write what is not written yet; kinship needs all of it. Returns the number of variants and the chromosomes."""
+    variants, chromosomes, skip = 0, [], False
+    for chunk in stream:
+        if chunk.chromosome not in chromosomes:
+            chromosomes.append(chunk.chromosome)
+            skip = writer.done(chunk.chromosome)
+        kinship.add(chunk)
+        if not skip:
+            _add(writer, chunk)
+        variants += len(chunk)
+        on_progress(Progress("genotypes", chunk.chromosome, variants, stream.source.variants))
+    return variants, chromosomes
+
+
+def _add(writer: BatchWriter, chunk: Chunk) -> None:
+    writer.add_sparse(
+        chunk.chromosome,
+        chunk.positions,
+        chunk.refs,
+        chunk.alts,
+        chunk.offsets,
+        chunk.carriers,
+        chunk.codes,
+        VariantInfo(effects=chunk.effects, not_left_aligned=chunk.not_left_aligned.tolist()),
+    )
+
+
+def _phenotype_path(folder: Path) -> Path:
+    names = ("phenotypes.parquet", "phenotypes.csv", "phenopackets.json", "phenopackets")
+    found = [folder / name for name in names if (folder / name).exists()]
+    if len(found) != 1:
+        raise Invalid(
+            f"the batch has {len(found)} phenotype tables, it needs one.",
+            where=str(folder),
+            remedy=f"Give one of {', '.join(names)}.",
+        )
+    return found[0]
+
+
+def _gene_paths(folder: Path) -> list[Path]:
+    found = [path for name in ("genes.bed", "genes.gff3", "genes.gff3.gz") if (path := folder / name).is_file()]
+    if len(found) > 1:
+        raise Invalid("the batch has several files of genes.", where=str(folder), remedy="Keep one of them.")
+    return found
+
+
+def _men(source: Source, phenotypes: Phenotypes) -> NDArray[np.bool_]:
+    """Who is a man, in the order of the genotypes; both tables must name the same people and sexes."""
+    rows = {person: row for row, person in enumerate(phenotypes.people)}
+    unknown = [number for number, person in enumerate(source.people) if person not in rows]
+    if unknown:
+        raise Invalid(
+            f"{len(unknown):,} of {len(source.people):,} samples, the first being number {unknown[0] + 1}, are not in "
+            "the phenotype table.",
+            where=source.where(0),
+            remedy="Give every sample a row whose person_id is the sample's name.",
+        )
+    if len(rows) != len(source.people):
+        known = set(source.people)
+        first = next(row for row, person in enumerate(phenotypes.people) if person not in known)
+        raise Invalid(
+            f"{len(rows) - len(source.people):,} people of the phenotype table have no genotypes.",
+            where=phenotypes.where(first),
+            remedy="Remove their rows, or add their genotypes.",
+        )
+    order = [rows[person] for person in source.people]
+    men = np.array(phenotypes.men, np.bool_)[order]
+    for number, stated in enumerate(source.sexes or ()):
+        if stated != "unknown" and (stated == "male") != men[number]:
+            raise Invalid(
+                "the sex in the genotypes' sample table is another than in the phenotype table.",
+                where=f"{source.where(0)}, sample {number + 1}; {phenotypes.where(order[number])}",
+                remedy="Find out which is right before going on: the samples may have been exchanged.",
+            )
+    return men
+
+
+def _named(kin: Kin, people: Sequence[str]) -> list[Relatives]:
+    pairs = zip(kin.pairs.first.tolist(), kin.pairs.second.tolist(), kin.pairs.kinship.tolist(), strict=True)
+    return [Relatives(people[first], people[second], kinship) for first, second, kinship in pairs]
+
+
+def _batch_name(folder: Path) -> str:
+    name = _SLUG.sub("-", folder.resolve().name.lower()).strip("._-")
+    if not name:
+        raise Invalid("the folder's name gives no name for the batch.", where=str(folder), remedy="Name the batch.")
+    return name[:63]
+
+
+@dataclass(frozen=True)
+class _StoredSites:
+    """REF alleles of all datasets of the store that are on the same genome: same assembly, both real or synthetic."""
+
+    store: Store
+    manifest: Manifest
+
+    def references(self, chromosome: str) -> tuple[NDArray[np.int64], Sequence[str]]:
+        """Sorted positions and REF alleles."""
+        known: dict[int, str] = {}
+        for dataset in self.store.datasets():
+            release = self.store.release(dataset)
+            if not self._same_genome(release.manifest.assembly, synthetic=release.manifest.synthetic):
+                continue
+            for batch in release.batches:
+                for file in self.store.files(batch, release, chromosome):
+                    sites = self.store.blocks.open(file).sites
+                    known.update(zip(sites.positions.tolist(), sites.refs, strict=True))
+        positions = sorted(known)
+        return np.array(positions, np.int64), [known[position] for position in positions]
+
+    def _same_genome(self, assembly: Assembly, *, synthetic: bool) -> bool:
+        return assembly == self.manifest.assembly and synthetic == self.manifest.synthetic

@@ -1,0 +1,300 @@
+"""VCF and BCF files as a source of genotypes, one file or one for each chromosome.
+
+Reads with cyvcf2 (htslib); a compiled loop turns the allele numbers of a line into carriers. Half calls are missing;
+one-copy calls are doubled where one copy is all there is (men on X and Y, everybody on MT) and missing elsewhere.
+Phase is not kept: the store of unphased counts has no place for it.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar, cast
+
+import numpy as np
+from cyvcf2 import VCF
+from numba import njit
+from numpy.typing import NDArray
+
+from federome.errors import Invalid
+from federome.ingest.chunk import Chunk, Effects
+from federome.ingest.contigs import check_position, declared, stored_chromosome
+from federome.ingest.effects import EffectReader
+from federome.ingest.source import Chromosomes, ChunkBuilder, Tally, check_people, fingerprint, plain
+from federome.model.variant import Assembly, chromosome_class
+from federome.store.writer import DeclaredSex
+
+# The empty block that ends every BGZF file (SAM specification, section 4.1.2).
+_BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+
+NO_COPY, ONE_COPY, TWO_COPIES = np.uint8(0), np.uint8(1), np.uint8(2)
+_F = TypeVar("_F", bound=Callable[..., object])
+
+
+def _compiled(function: _F) -> _F:
+    return cast(_F, njit(nogil=True, cache=True)(function))
+
+
+class VcfHeader:
+    """The header of one file: samples, contigs, and how many lines it has."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        _check_whole(path)
+        self.text = is_text(path)
+        lines = list(_header_lines(path)) if self.text else VCF(str(path), lazy=True).raw_header.splitlines()
+        columns = lines[-1].split("\t") if lines and lines[-1].startswith("#CHROM") else []
+        if len(columns) < 8:
+            raise Invalid("the file has no VCF header.", where=str(path), remedy="Export it again as VCF or BCF.")
+        self.lines = lines
+        self.people = tuple(columns[9:])
+        self.lengths, self.assemblies = declared(lines)
+
+    def where(self, record: int) -> str:
+        """Where the record of that number (from 1) stands."""
+        return f"{self.path}:{len(self.lines) + record}" if self.text else f"{self.path}, record {record}"
+
+
+class VcfSource:
+    """VCF or BCF files of the same people, read one after the other."""
+
+    provisional = False
+    sexes: Sequence[DeclaredSex] | None = None
+    variants: int | None = None
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        if not paths:
+            raise Invalid("there are no VCF files.", remedy="Add them to the batch folder.")
+        self._headers = [VcfHeader(path) for path in paths]
+        first = self._headers[0]
+        check_people(first.people, str(first.path))
+        for header in self._headers:
+            if header.people != first.people:
+                raise Invalid(
+                    f"the samples are not those of {first.path.name}, in the same order.",
+                    where=str(header.path),
+                    remedy="Export all chromosomes with the same samples.",
+                )
+            if any(line.startswith("##ALT=<ID=NON_REF") for line in header.lines):
+                raise Invalid(
+                    "this is a gVCF.",
+                    where=str(header.path),
+                    remedy="Put gVCF files into the folder gvcf of the batch.",
+                )
+        self._paths = [header.path for header in self._headers]
+        self._starts = [0]
+
+    @property
+    def people(self) -> Sequence[str]:
+        """Sample names."""
+        return self._headers[0].people
+
+    @property
+    def lengths(self) -> Mapping[str, int]:
+        """Chromosome lengths of all headers."""
+        return {name: length for header in self._headers for name, length in header.lengths.items()}
+
+    @property
+    def assemblies(self) -> Sequence[str]:
+        """Assembly names of all ``##contig`` lines."""
+        return tuple(dict.fromkeys(name for header in self._headers for name in header.assemblies))
+
+    @property
+    def fingerprint(self) -> str:
+        """See `Source`."""
+        return fingerprint(self._paths)
+
+    def where(self, line: int) -> str:
+        """File and line; lines count on over several files, line 0 is the first file."""
+        if not line:
+            return str(self._paths[0])
+        number = max(index for index, start in enumerate(self._starts) if start < line)
+        return self._headers[number].where(line - self._starts[number])
+
+    def chunks(self, men: NDArray[np.bool_], assembly: Assembly, tally: Tally) -> Iterator[Chunk]:
+        """See `Source`. Raises ``Invalid`` with file and line for anything that is not a sorted VCF with GT."""
+        order = Chromosomes(self.where)
+        self._starts = [0]
+        for header in self._headers:
+            yield from self._file_chunks(header, order, _Calls(men, assembly, tally))
+            self._starts.append(tally.lines)
+        if not tally.lines:
+            raise Invalid("the file holds no variants.", where=str(self._paths[0]), remedy="Export it again.")
+
+    def _file_chunks(self, header: VcfHeader, order: Chromosomes, calls: _Calls) -> Iterator[Chunk]:
+        effects = EffectReader(header.lines)
+        annotated = any(f"ID={effects.key}," in line for line in header.lines)
+        builder = ChunkBuilder("")
+        chromosome = contig = ""
+        tally = calls.tally
+        for record in records(header):
+            tally.lines += 1
+            line = tally.lines
+            if contig != record.CHROM:
+                contig = record.CHROM
+                chromosome = stored_chromosome(contig)
+            order.check(contig, record.POS, line)
+            if not chromosome:
+                tally.other_contigs += 1
+                continue
+            if chromosome != builder.chromosome or builder.full:
+                yield from builder.finish()
+                builder = ChunkBuilder(chromosome)
+                check_position(chromosome, record.POS, calls.assembly, where=self.where(line))
+            ref, alts = plain(record.REF), record.ALT
+            if not ref:
+                raise Invalid("REF is not a sequence of bases.", where=self.where(line), remedy="Correct REF.")
+            tally.split += len(alts) > 1
+            found: list[Effects] = [()] * len(alts)
+            if annotated and (value := record.INFO.get(effects.key)):
+                found = effects.of(value, record.REF, alts)
+            alleles = None
+            for number, alt in enumerate(alts):
+                allele = plain(alt)
+                if not allele or allele == ref:
+                    tally.symbolic += 1
+                    continue
+                if alleles is None:
+                    alleles = genotypes_of(record, self.where, line)
+                    calls.expect(chromosome, record.POS)
+                builder.add((record.POS, ref, allele), line, calls.of(alleles, number + 1), found[number])
+            tally.symbolic += not alts
+        yield from builder.finish()
+
+
+def records(header: VcfHeader) -> Iterator[VCF]:
+    """The records of a file; htslib's errors become ``Invalid`` with the line."""
+    reader = VCF(str(header.path), strict_gt=True)
+    number = 0
+    try:
+        while True:
+            try:
+                record = next(reader)
+            except StopIteration:
+                return
+            except Exception:  # noqa: BLE001 - cyvcf2 reports every parse error as a plain Exception
+                raise Invalid(
+                    "the file is truncated or this line is not VCF.",
+                    where=header.where(number + 1),
+                    remedy="Copy the file again or repair the line; bcftools view names the fault.",
+                ) from None
+            number += 1
+            yield record
+    finally:
+        reader.close()
+
+
+def genotypes_of(record: VCF, where: Callable[[int], str], line: int) -> NDArray[np.int16]:
+    """Allele numbers int16 [people, 2], −1 missing, −2 no second allele."""
+    if "GT" not in record.FORMAT:
+        raise Invalid("the line has no genotypes (GT).", where=where(line), remedy="Export genotypes with GT.")
+    array = record.genotype.array(fill=-2)[:, :-1]  # the last column is phase
+    if array.shape[1] > 2:
+        raise Invalid("a genotype has more than two alleles.", where=where(line), remedy="Give diploid calls.")
+    if array.shape[1] == 1:
+        array = np.concatenate([array, np.full_like(array, -2)], axis=1)
+    return np.ascontiguousarray(array, np.int16)
+
+
+class _Calls:
+    """Turns allele numbers into carriers, with the copies each person has at a place."""
+
+    def __init__(self, men: NDArray[np.bool_], assembly: Assembly, tally: Tally) -> None:
+        self.assembly = assembly
+        self.tally = tally
+        self._copies = {
+            "X": np.where(men, ONE_COPY, TWO_COPIES),
+            "Y": np.where(men, ONE_COPY, NO_COPY),
+            "MT": np.full(men.size, ONE_COPY),
+        }
+        self._diploid = np.full(men.size, TWO_COPIES)
+        self._expected = self._diploid
+        self._ids = np.empty(men.size, np.uint32)
+        self._codes = np.empty(men.size, np.uint8)
+        self._changed = np.zeros(2, np.int64)
+
+    def expect(self, chromosome: str, position: int) -> None:
+        """Set the place that the next calls are of."""
+        self._expected = self._copies.get(chromosome_class(chromosome, position, self.assembly), self._diploid)
+
+    def of(self, alleles: NDArray[np.int16], allele: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
+        """Carriers of one ALT allele (its number in the line) and their codes."""
+        self._changed[:] = 0
+        count = _carriers(alleles, allele, self._expected, self._ids, self._codes, self._changed)
+        if allele == 1:  # a call is changed once, however many alleles its line has
+            self.tally.half_calls += int(self._changed[0])
+            self.tally.ploidy_calls += int(self._changed[1])
+        return self._ids[:count].copy(), self._codes[:count].copy()
+
+
+@_compiled
+def _carriers(
+    alleles: NDArray[np.int16],
+    allele: int,
+    expected: NDArray[np.uint8],
+    ids: NDArray[np.uint32],
+    codes: NDArray[np.uint8],
+    changed: NDArray[np.int64],
+) -> int:
+    """List everybody who has the allele or is not called; ``changed`` counts half calls and wrong ploidy."""
+    count = 0
+    for person in range(alleles.shape[0]):
+        first, second = alleles[person, 0], alleles[person, 1]
+        called = first >= 0 and second >= 0
+        alone = first >= 0 and second == -2
+        code = (first == allele) + (second == allele) if called else 3
+        if expected[person] == 1 and alone:
+            code = 2 if first == allele else 0
+        elif expected[person] == 0:
+            code = 3
+        elif alone:
+            changed[1] += 1
+        elif not called and (first >= 0 or second >= 0):
+            changed[0] += 1
+        if code:
+            ids[count] = person
+            codes[count] = code
+            count += 1
+    return count
+
+
+def is_text(path: Path) -> bool:
+    """Whether a file is VCF text (plain or compressed), not BCF."""
+    return path.name.endswith((".vcf", ".vcf.gz", ".vcf.bgz"))
+
+
+def _header_lines(path: Path) -> Iterator[str]:
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if _is_gzip(path) else path.open(encoding="utf-8") as file:
+            for line in file:
+                if not line.startswith("#"):
+                    return
+                yield line.rstrip("\r\n")
+    except (UnicodeDecodeError, EOFError, OSError):
+        raise Invalid("the header is truncated or not text.", where=str(path), remedy="Copy the file again.") from None
+
+
+def _is_gzip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def _check_whole(path: Path) -> None:
+    """Refuse missing, empty and cut-off files before anything is read from them."""
+    if not path.is_file():
+        raise Invalid("the file is missing.", where=str(path), remedy="Add it to the batch folder.")
+    size = path.stat().st_size
+    if not size:
+        raise Invalid("the file is empty.", where=str(path), remedy="Copy it again.")
+    with path.open("rb") as file:
+        start = file.read(18)
+        file.seek(max(0, size - len(_BGZF_END)))
+        end = file.read()
+    if start[:2] == b"\x1f\x8b":
+        if start[12:14] != b"BC":
+            raise Invalid("the file is compressed with gzip.", where=str(path), remedy="Compress it with bgzip.")
+        if end != _BGZF_END:
+            raise Invalid("the file is truncated: its last block is missing.", where=str(path), remedy="Copy it again.")
+    elif is_text(path) and not end.endswith(b"\n"):
+        raise Invalid("the file is truncated: its last line has no end.", where=str(path), remedy="Copy it again.")
