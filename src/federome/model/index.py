@@ -23,6 +23,8 @@ BLOCK_ROWS = 65_536
 class BlockIndex:
     """One block: ``bins`` (codes of :class:`Bin`, shape (rows,), ascending) and ``tokens`` (uint64, shape (rows,)).
 
+    The lowest bit of a token tells nodes that lack the variant whether the counted allele is REF.
+
     ``named`` holds the variants themselves instead of tokens where the question names them. All rows lie on one
     chromosome class.
     """
@@ -92,7 +94,7 @@ def merge(bins: Iterable[tuple[int, Sequence[NDArray[np.uint64]]]], *, rows: int
         codes, held, size = [], [], 0
 
     for code, parts in bins:
-        union = np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.uint64)
+        union = _union(parts)
         if code // 100_000 != rank or size + len(union) > max(rows, 1) * 2 or size >= rows:
             yield from close()
             rank = code // 100_000
@@ -101,3 +103,11 @@ def merge(bins: Iterable[tuple[int, Sequence[NDArray[np.uint64]]]], *, rows: int
             held.append(union)
             size += len(union)
     yield from close()
+
+
+def _union(parts: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    """All tokens once, ascending. The lowest bit says which allele is REF: where nodes disagree, most of them win."""
+    tokens, votes = np.unique(np.concatenate([*parts, np.zeros(0, np.uint64)]), return_counts=True)
+    twin = np.flatnonzero((tokens[1:] >> np.uint64(1)) == (tokens[:-1] >> np.uint64(1)))
+    lost = np.where(votes[twin] >= votes[twin + 1], twin + 1, twin)
+    return np.delete(tokens, lost)

@@ -13,6 +13,7 @@ import dataclasses
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ from federome.model.index import merge
 from federome.model.order import RunOrder
 from federome.model.table import Table
 from federome.network.ledger import Answered, Ledger, Run
-from federome.network.members import Members
+from federome.network.members import MemberSource
 from federome.network.protocol import (
     LEASE_S,
     MAX_PART_BYTES,
@@ -61,16 +62,14 @@ class Coordinator:
     def __init__(
         self,
         ledger: Ledger,
-        members: Members,
+        members: MemberSource,
         *,
         clock: Callable[[], float],
-        members_token: str = "",
         decide_s: float = 10.0,
         wake: Callable[[str], None] | None = None,
     ) -> None:
         self.ledger = ledger
         self.members = members
-        self.members_token = members_token
         self._clock = clock
         self._decide_s = decide_s
         self._wake = wake or (lambda _party: None)
@@ -144,11 +143,22 @@ class Coordinator:
 
     def upload(self, party: str, run: str, name: str, data: bytes) -> None:
         """Store one piece of a run under a party's name."""
+        self.may_upload(party, run, name)
         if len(data) > MAX_PART_BYTES:
             raise Invalid("the part is too large.", remedy="Use smaller blocks.")
-        shared = name.startswith("document/")
+        self.ledger.put(run, name, _owner(party, name), data)
+
+    def take_file(self, party: str, run: str, name: str, pieces: Path, sha256: str, size: int) -> None:
+        """The same for an upload that was received into a file."""
+        self.ledger.put_file(run, name, _owner(party, name), pieces, sha256, size)
+
+    def may_upload(self, party: str, run: str, name: str) -> None:
+        """Raise unless this party may hand in such a piece now."""
         self._may(party, run)
-        self.ledger.put(run, name, "" if shared else party, data)
+        if name.split("/")[0] not in ("part", "tokens", "document") or len(name) > 200:
+            raise Invalid("this is no name for a part.", where=name[:80])
+        if self.ledger.run(run).state in ENDED:
+            raise Invalid("the run has ended.", where=run)
 
     def download(self, party: str, run: str, name: str) -> Iterator[bytes]:
         """A document, an index block or (for the releaser only) a sum."""
@@ -541,6 +551,11 @@ def _late(parties: Sequence[str]) -> Body:
         f"the deadline passed while waiting for {', '.join(parties)}.", remedy="Ask again with a later deadline."
     )
     return {"problem": _problem(error) | {"late": list(parties)}}
+
+
+def _owner(party: str, name: str) -> str:
+    """Documents belong to the run; parts and tokens to the party that made them."""
+    return "" if name.startswith("document/") else party
 
 
 def _releaser(run: Run) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Protocol
 
 from federome.errors import Invalid, Refused
 from federome.model.strict import Document, Form, Identifier
@@ -78,6 +78,19 @@ class Members(Document):
     def ring(self, *roles: Role) -> KeyRing:
         """The identity keys of members with these roles (all, if none is given)."""
         return KeyRing(tuple(PinnedKey(m.name, m.key.public) for m in self.members if not roles or m.role in roles))
+
+
+class MemberSource(Protocol):
+    """Where the current list can be asked: :class:`Members` itself, or a list that refreshes (``setup.MemberList``)."""
+
+    def find(self, name: str) -> Member:
+        """The member of this name; ``Refused`` if there is none."""
+
+    def named(self, role: Role) -> tuple[Member, ...]:
+        """All members of one role."""
+
+    def ring(self, *roles: Role) -> KeyRing:
+        """The identity keys of members with these roles."""
 
 
 def sign_members(members: Members, key: PrivateKey, *, authority: str, now: float) -> str:

@@ -25,7 +25,7 @@ from federome.governance.orders import claimed_order, consume
 from federome.model.release import strictest
 from federome.network import sealing, steps, sums
 from federome.network.commands import Command, link, read_command
-from federome.network.members import Members
+from federome.network.members import MemberSource
 from federome.network.notebook import Notebook, Work
 from federome.network.protocol import INLINE_BYTES, Body, HubPort, Reply, Task, mapping, text
 from federome.network.question import Answer, Holdings, OpenSite, Outcome, Question, Said, Summands
@@ -47,7 +47,7 @@ class Node:
     name: str
     key: PrivateKey
     secret: bytes
-    members: Members
+    members: MemberSource
     authorities: KeyRing
     state: Callable[[], State]
     holdings: Holdings

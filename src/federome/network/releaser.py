@@ -30,7 +30,7 @@ from federome.model.table import Table
 from federome.model.variant import oriented
 from federome.network import sealing, steps, sums
 from federome.network.commands import Command, Doing, link, read_command
-from federome.network.members import Members
+from federome.network.members import MemberSource
 from federome.network.protocol import (
     INLINE_BYTES,
     Body,
@@ -140,7 +140,7 @@ class Releaser:
         name: str,
         *,
         key: PrivateKey,
-        members: Members,
+        members: MemberSource,
         port: HubPort,
         folder: Path,
         clock: Callable[[], float],

@@ -7,6 +7,7 @@ without a word on the wire but the widths of two-axis columns.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import ceil, log2
 
 import numpy as np
 
@@ -25,13 +26,16 @@ def mask_part(number: int) -> int:
     return number + 1
 
 
-def encoding(rows: Rows, name: str) -> sums.Encoding:
-    """How a declared column enters the ring; ``Invalid`` for columns that cannot be summed."""
+def encoding(rows: Rows, name: str, *, parties: int) -> sums.Encoding:
+    """How a declared column enters the ring; ``Invalid`` for columns that cannot be summed.
+
+    Numbers keep 52 fraction bits, fewer where the declared bound is so large that the sum would not fit.
+    """
     match rows.columns[name]:
         case Count():
-            return sums.Encoding.integer()
+            return sums.Encoding.integer(bound=2**53 // parties)
         case Number(bound=bound):
-            return sums.Encoding.wide(bound=bound)
+            return sums.Encoding.wide(bound=bound, fraction_bits=min(52, 93 - ceil(log2(parties * bound))))
     raise Invalid(f"column {name!r} cannot be summed.", remedy="Totals are counts and numbers.")
 
 
@@ -45,7 +49,7 @@ def to_vector(table: Table, rows: Rows, *, parties: int) -> sums.Ring:
     pieces = []
     for name in rows.columns:
         values = table.ints(name) if isinstance(rows.columns[name], Count) else table.floats(name)
-        pieces.append(sums.encode(values, encoding(rows, name), parties=parties).ravel())
+        pieces.append(sums.encode(values, encoding(rows, name, parties=parties), parties=parties).ravel())
     return np.concatenate(pieces) if pieces else np.zeros(0, np.uint64)
 
 
@@ -55,7 +59,7 @@ def from_vector(vector: sums.Ring, rows: Rows, shapes: Shapes, *, parties: int) 
         raise Invalid("the part does not have the columns that its round declares.")
     columns, at = {}, 0
     for name, shape in shapes.items():
-        how = encoding(rows, name)
+        how = encoding(rows, name, parties=parties)
         size = int(np.prod(shape)) * how.limbs
         piece = vector[at : at + size]
         if len(piece) != size:

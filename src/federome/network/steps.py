@@ -61,6 +61,8 @@ def roster(node: Node, question: Question, _site: OpenSite) -> Outcome:
     proposed = sums.Roster.from_document(mapping(question.task.body, "roster"))
     if proposed.run != question.order.run or not {c.name for c in proposed.contributors} <= set(question.order.roster):
         raise Refused("the roster is not the one that was ordered.", codes=["token_invalid"])
+    for member in proposed.members:
+        node.members.find(member.name)
     releasers = [member.name for member in node.members.named("releaser")]
     sums.check_roster(proposed, ring=node.members.ring(), releasers=releasers, now=now)
     mine = proposed.member(node.name)

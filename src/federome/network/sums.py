@@ -61,8 +61,8 @@ class Encoding:
     """How one column becomes ring elements, agreed by all parties before the first value is seen.
 
     ``integer``: whole numbers as they are. ``fixed``: floats as round(x · 2^fraction_bits) in one ring element.
-    ``wide``: floats as round(x · 2^52) in two, for sums of products. ``bound`` is the largest magnitude one party
-    may contribute. Sums are exact whatever their order; a decoded sum is within parties · 2^-(fraction_bits + 1)
+    ``wide``: the same in two, for sums of products. ``bound`` is the largest magnitude one party may contribute. Sums
+    are exact whatever their order; a decoded sum is within parties · 2^-(fraction_bits + 1)
     of the true one, and correctly rounded beyond that.
     """
 
@@ -81,9 +81,9 @@ class Encoding:
         return cls("fixed", bound, fraction_bits)
 
     @classmethod
-    def wide(cls, *, bound: float = 2.0**36) -> Encoding:
-        """Floats with 52 fraction bits: parties · bound must stay below 2^42."""
-        return cls("wide", bound, _WIDE_FRACTION_BITS)
+    def wide(cls, *, bound: float = 2.0**36, fraction_bits: int = _WIDE_FRACTION_BITS) -> Encoding:
+        """Floats in two limbs: parties · bound · 2^fraction_bits must stay below 2^94 (bound 2^42 at 52 bits)."""
+        return cls("wide", bound, fraction_bits)
 
     @property
     def limbs(self) -> int:
@@ -140,7 +140,7 @@ def decode(total: Ring, encoding: Encoding, *, parties: int) -> Total:
     """
     limit = encoding.total_limit(parties)
     if encoding.kind == "wide":
-        return _decode_wide(total, limit, parties)
+        return _decode_wide(total, limit, parties, encoding.fraction_bits)
     signed = np.ascontiguousarray(total).view(np.int64)
     if bool(np.any((signed > limit) | (signed < -limit))):
         raise _does_not_open()
@@ -149,7 +149,7 @@ def decode(total: Ring, encoding: Encoding, *, parties: int) -> Total:
     return np.asarray(np.ldexp(signed.astype(np.float64), -encoding.fraction_bits))
 
 
-def _decode_wide(total: Ring, limit: int, parties: int) -> NDArray[np.float64]:
+def _decode_wide(total: Ring, limit: int, parties: int, fraction_bits: int) -> NDArray[np.float64]:
     if total.ndim < 1 or total.shape[0] != 2:
         raise Invalid("a wide total has two limbs on its first axis")
     carry = total[1] >> np.uint64(_LIMB_BITS)
@@ -163,7 +163,7 @@ def _decode_wide(total: Ring, limit: int, parties: int) -> NDArray[np.float64]:
     for place in np.argwhere(np.abs(high) > 2**53):
         at = tuple(place)
         exact[at] = float((int(high[at]) << _LIMB_BITS) + int(low[at]))
-    return np.asarray(np.ldexp(exact, -_WIDE_FRACTION_BITS))
+    return np.asarray(np.ldexp(exact, -fraction_bits))
 
 
 def _does_not_open() -> Damaged:

@@ -117,6 +117,10 @@ class HttpPort:
         except httpx.TransportError as error:
             raise Unavailable(f"the hub is out of reach ({type(error).__name__}).") from error
 
+    def members(self) -> str:
+        """The hub's current member list, as signed."""
+        return self._call("GET", "/members").text
+
     def close(self) -> None:
         """Let the connection go."""
         self._client.close()

@@ -1,0 +1,397 @@
+"""The command line: ``federome hub|node|authority|person|run|store|demo|bench``.
+
+Every command takes ``--json`` and ends with an exit code from ``errors.py`` (0 fine, 64 usage, 65 invalid input,
+69 not available, 74 damaged data, 77 refused, 70 a bug). Heavy modules are imported by the command that needs them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from federome import __version__
+from federome.errors import FederomeError, Invalid
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
+
+    from federome.ingest.folder import Progress
+    from federome.network.jobs import Coordinator
+    from federome.trust.keys import PublicKey
+
+app = typer.Typer(
+    name="federome",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Federated genomics: approved algorithms travel to national nodes, safe results come back.",
+)
+hub_app = typer.Typer(no_args_is_help=True, help="Run the hub: it routes and adds masked parts, trusted with nothing.")
+node_app = typer.Typer(no_args_is_help=True, help="Run a node: keys, data, approvals, and the process that answers.")
+authority_app = typer.Typer(no_args_is_help=True, help="Sign permits and member lists.")
+person_app = typer.Typer(no_args_is_help=True, help="Keys of people who ask.")
+store_app = typer.Typer(no_args_is_help=True, help="Look after a node's store.")
+for name, group in (
+    ("hub", hub_app),
+    ("node", node_app),
+    ("authority", authority_app),
+    ("person", person_app),
+    ("store", store_app),
+):
+    app.add_typer(group, name=name)
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+HubFolder = Annotated[Path, typer.Option("--dir", help="The hub's folder.")]
+NodeFolder = Annotated[Path, typer.Option("--dir", help="The node's folder.")]
+KeyFile = Annotated[Path, typer.Option("--key", help="A private key file.")]
+
+
+def main() -> None:
+    """Entry point: expected failures become one line and an exit code, never a traceback."""
+    as_json = "--json" in sys.argv[1:]
+    try:
+        app()
+    except FederomeError as error:
+        _fail(error, as_json=as_json)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(error: FederomeError, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps({"error": error.problem()}) + "\n")
+    codes = getattr(error, "codes", ())
+    err.print(f"[bold red]{error.title}[/]: {_escape(str(error))}")
+    if codes:
+        err.print(f"  reason codes: {', '.join(codes)}")
+    sys.exit(error.exit_code)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _tell(facts: Mapping[str, object], text: str, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(facts, default=str) + "\n")
+    else:
+        out.print(text)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False) -> None:
+    """Options that come before the command."""
+    if version:
+        out.print(f"federome {__version__}")
+        raise typer.Exit
+
+
+# hub
+
+
+@hub_app.command("init")
+def hub_init(
+    folder: HubFolder,
+    authority: Annotated[Path, typer.Option(help="The authority's public key file (*.public.json).")],
+    url: Annotated[str, typer.Option(help="What nodes and people call the hub.")] = "https://127.0.0.1:8443",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8443,
+    name: Annotated[str, typer.Option(help="The hub's name, the audience of every token.")] = "hub",
+    keep_exact: Annotated[
+        bool, typer.Option("--keep-exact", help="Keep unrounded results to compare (demonstrations only).")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a hub: its keys, a TLS certificate, the pinned authority."""
+    from federome.network.setup import HubSettings, init_hub
+
+    owner, key = _public_key(authority)
+    settings = HubSettings(name=name, url=url, host=host, port=port, authority=owner, keep_exact=keep_exact)
+    init_hub(folder, settings, key)
+    _tell(
+        {"hub": name, "url": url, "dir": str(folder)},
+        f"Hub {name!r} is set up in {folder}. Next: federome hub invite NODE --dir {folder}",
+        as_json=as_json,
+    )
+
+
+@hub_app.command("invite")
+def hub_invite(node: str, folder: HubFolder, as_json: AsJson = False) -> None:
+    """Write an invitation for one node; hand it over by another way than the hub."""
+    from federome.network.setup import invite
+
+    line = invite(folder, node).encoded()
+    _tell({"node": node, "invitation": line}, line, as_json=as_json)
+
+
+@hub_app.command("admit")
+def hub_admit(folder: HubFolder, key: KeyFile, as_json: AsJson = False) -> None:
+    """Sign a member list with every node that has enrolled (done by the authority)."""
+    from federome.network.setup import admit, hub_settings
+    from federome.trust.keys import load_private_key
+
+    members = admit(folder, hub_settings(folder).authority, load_private_key(key), now=time.time())
+    names = [member.name for member in members.members]
+    _tell(
+        {"version": members.version, "members": names},
+        f"Member list {members.version}: {', '.join(names)}.",
+        as_json=as_json,
+    )
+
+
+@hub_app.command("serve")
+def hub_serve(folder: HubFolder) -> None:
+    """Serve the hub until it is told to stop."""
+    from federome.network.serve import serve_hub
+
+    _log()
+    serve_hub(folder, faces=_faces)
+
+
+def _faces(coordinator: Coordinator, hub: str) -> list[APIRouter]:
+    from federome.standards import wes
+
+    return [wes.router(coordinator, hub=hub)]
+
+
+# node
+
+
+@node_app.command("enrol")
+def node_enrol(invitation: str, folder: NodeFolder, as_json: AsJson = False) -> None:
+    """Make this node's keys and join with an invitation. Only the public key leaves the folder."""
+    from federome.network.setup import Invitation, enrol
+
+    settings = enrol(folder, Invitation.decoded(invitation))
+    _tell(
+        {"node": settings.name, "hub": settings.hub_url},
+        f"Node {settings.name!r} has enrolled with {settings.hub_url}; the authority must admit it next.",
+        as_json=as_json,
+    )
+
+
+@node_app.command("init")
+def node_init(folder: NodeFolder, as_json: AsJson = False) -> None:
+    """Prepare a node's store and compile its kernels, so that the first question does not wait."""
+    from federome.store import kernels
+    from federome.store.catalogue import Store
+
+    started = time.perf_counter()
+    Store.open(folder / "data")
+    kernels.warm()
+    seconds = time.perf_counter() - started
+    _tell({"dir": str(folder), "seconds": seconds}, f"The store is ready ({seconds:.1f} s).", as_json=as_json)
+
+
+@node_app.command("ingest")
+def node_ingest(
+    batch: Annotated[Path, typer.Argument(help="A batch folder: see docs/reference/batch-folder.md.")],
+    folder: NodeFolder,
+    fasta: Annotated[Path | None, typer.Option(help="Reference sequence with .fai, to check REF and align.")] = None,
+    released_on: Annotated[str, typer.Option(help="Date of the data release, YYYY-MM-DD; today if omitted.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Check a batch folder and make it a data release. Nothing is visible before all of it is."""
+    from federome.ingest.folder import ingest_folder
+    from federome.store.catalogue import Store
+
+    day = _day(released_on) if released_on else datetime.now(UTC).date()
+    with _progress(enabled=not as_json) as tell:
+        report = ingest_folder(Store.open(folder / "data"), batch, released_on=day, fasta=fasta, on_progress=tell)
+    facts = {
+        "dataset": report.release.dataset,
+        "release": report.release.digest,
+        "people": report.people,
+        "variants": report.variants,
+        "related_pairs": report.related_pairs,
+    }
+    text = (
+        f"{report.release.dataset}: {report.people:,} people, {report.variants:,} variants, "
+        f"{report.related_pairs:,} related pairs; release of {day.isoformat()}."
+    )
+    _tell(facts, text, as_json=as_json)
+
+
+@node_app.command("approve")
+def node_approve(
+    folder: NodeFolder,
+    algorithms: Annotated[list[str] | None, typer.Argument(help="Names; all built-in ones if none is given.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Approve built-in algorithms at this node, by the digest of what is installed here."""
+    from federome.network.approvals import approve_built_in
+
+    approved = approve_built_in(folder, algorithms or ())
+    _tell({"approved": approved}, f"Approved: {', '.join(approved)}.", as_json=as_json)
+
+
+@node_app.command("withdraw")
+def node_withdraw(
+    people: Annotated[Path, typer.Argument(help="A file with one person id a line.")],
+    folder: NodeFolder,
+    dataset: Annotated[str, typer.Option(help="Only in this dataset.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Take people out of every answer from now on."""
+    from federome.store.catalogue import Store
+
+    names = [line.strip() for line in people.read_text().splitlines() if line.strip()]
+    count = Store.open(folder / "data").withdraw(names, datetime.now(UTC), dataset=dataset or None)
+    _tell({"withdrawn": count}, f"{count} people were withdrawn.", as_json=as_json)
+
+
+@node_app.command("refuse")
+def node_refuse(
+    folder: NodeFolder,
+    reason: Annotated[str, typer.Option(help="Said to whoever is refused.")],
+    person: Annotated[str, typer.Option()] = "",
+    permit: Annotated[str, typer.Option()] = "",
+    dataset: Annotated[str, typer.Option()] = "",
+    algorithm: Annotated[str, typer.Option()] = "",
+    as_json: AsJson = False,
+) -> None:
+    """The operator's own no: everything, or what all given fields match. Takes effect at the next step."""
+    from federome.network.approvals import refuse
+
+    count = refuse(folder, reason, person=person, grant=permit, dataset=dataset, algorithm=algorithm)
+    _tell({"refusals": count}, f"{count} refusals are in force.", as_json=as_json)
+
+
+@node_app.command("serve")
+def node_serve(folder: NodeFolder) -> None:
+    """Answer until told to stop. The node dials the hub; it needs no open port."""
+    from federome.network.serve import serve_node
+
+    _log()
+    serve_node(folder)
+
+
+# authority and people
+
+
+@authority_app.command("init")
+def authority_init(
+    key: Annotated[Path, typer.Argument(help="Where the private key goes; the public one goes beside it.")],
+    name: Annotated[str, typer.Option(help="The authority's name in permits.")] = "authority",
+    as_json: AsJson = False,
+) -> None:
+    """Make an authority's key. Hubs and nodes pin its public half."""
+    _new_key(key, name, as_json=as_json)
+
+
+@authority_app.command("permit")
+def authority_permit(
+    document: Annotated[Path, typer.Argument(help="The permit as JSON: see docs/reference/permits.md.")],
+    key: KeyFile,
+    to: Annotated[Path, typer.Option("--out", help="Where the signed permit goes.")],
+    as_json: AsJson = False,
+) -> None:
+    """Sign a permit that was decided."""
+    from federome.governance.permits import sign_permit
+    from federome.model.permit import Permit
+    from federome.trust.canonical import parse_object
+    from federome.trust.keys import load_private_key
+
+    permit = Permit.from_document(parse_object(_bytes(document)), where=str(document))
+    to.write_text(sign_permit(permit, load_private_key(key), issued=datetime.now(UTC)))
+    _tell({"permit": permit.id, "out": str(to)}, f"Permit {permit.id} is signed: {to}", as_json=as_json)
+
+
+@person_app.command("init")
+def person_init(
+    key: Annotated[Path, typer.Argument(help="Where the private key goes; the public one goes beside it.")],
+    name: Annotated[str, typer.Option(help="The person's id in permits.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make a person's key; the public half is what a permit names."""
+    _new_key(key, name, as_json=as_json)
+
+
+def _new_key(path: Path, owner: str, *, as_json: bool) -> None:
+    from federome.trust.keys import generate, save_private_key
+
+    fresh = generate("ES256")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_private_key(fresh, path)
+    public = path.with_suffix(".public.json")
+    public.write_text(json.dumps({"name": owner, "jwk": fresh.public.jwk()}, indent=1))
+    _tell({"key": str(path), "public": str(public)}, f"Private key: {path}\nPublic key:  {public}", as_json=as_json)
+
+
+# store
+
+
+@store_app.command("verify")
+def store_verify(folder: NodeFolder, as_json: AsJson = False) -> None:
+    """Read every file of the store and compare it with its checksum; names what is damaged."""
+    from federome.store.catalogue import Store
+    from federome.store.verify import verify
+
+    report = verify(Store.open(folder / "data"))
+    _tell({"files": report.files, "ok": True}, f"{report.files:,} files are as they were written.", as_json=as_json)
+
+
+# helpers
+
+
+@contextmanager
+def _progress(*, enabled: bool) -> Iterator[Callable[[Progress], None]]:
+    """A bar on the terminal while an ingest runs."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=err, disable=not enabled, transient=True) as bars:
+        bar = bars.add_task("checking", total=None)
+
+        def tell(at: Progress) -> None:
+            said = f"{at.stage} {at.chromosome}".strip()
+            bars.update(bar, description=said, completed=at.variants, total=at.total)
+
+        yield tell
+
+
+def _public_key(path: Path) -> tuple[str, PublicKey]:
+    from federome.trust.canonical import parse_object
+    from federome.trust.keys import PublicKey
+
+    told = parse_object(_bytes(path))
+    jwk, name = told.get("jwk"), told.get("name")
+    if not isinstance(jwk, dict) or not isinstance(name, str):
+        raise Invalid(
+            "this is not a public key file.", where=str(path), remedy="It is made by: federome authority init"
+        )
+    return name, PublicKey.from_jwk(jwk)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Invalid(f"the file cannot be read ({error.strerror}).", where=str(path)) from error
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise Invalid("this is not a date.", where=text[:20], remedy="Write YYYY-MM-DD.") from error
+
+
+def _log() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    for noisy in ("httpx", "httpcore"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

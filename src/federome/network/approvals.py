@@ -1,0 +1,52 @@
+"""What a node's operator decides by hand, kept as files in the node's folder: approved algorithms and own refusals.
+
+The running node reads them again when they change (``serve.NodeState``), so a decision takes effect at the next step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from federome.analysis.algorithm import content_digest, registered
+from federome.errors import Invalid
+from federome.governance.case import LocalRefusal
+from federome.model.registry import AlgorithmApproval
+
+
+def approve_built_in(folder: Path, names: Sequence[str] = ()) -> list[str]:
+    """Approve built-in algorithms as they are installed here. ``Invalid`` for a name that is not built in."""
+    known = registered()
+    for name in names:
+        if name not in known:
+            raise Invalid(f"no algorithm is called {name[:60]!r}.", remedy=f"Known: {', '.join(known)}.")
+    chosen = list(names) or list(known)
+    earlier = {str(d["name"]): d for d in _read(folder / "approvals.json")}
+    for name in chosen:
+        cls = known[name]
+        classes = sorted({rows.release_class for rows in cls.releases.values()})
+        automatic = tuple(sorted({rows.release_class for rows in cls.releases.values() if rows.automatic}))
+        approval = AlgorithmApproval(name, cls.version, content_digest(cls), classes[0], automatic)
+        earlier[name] = dict(approval.to_document())
+    _write(folder / "approvals.json", [earlier[name] for name in sorted(earlier)])
+    return chosen
+
+
+def refuse(folder: Path, reason: str, *, person: str, grant: str, dataset: str, algorithm: str) -> int:
+    """Add a refusal of the operator's own; returns how many are in force."""
+    refusal = LocalRefusal(reason, person or None, None, grant or None, dataset or None, algorithm or None)
+    documents = [*_read(folder / "refusals.json"), refusal.to_document()]
+    _write(folder / "refusals.json", documents)
+    return len(documents)
+
+
+def _read(path: Path) -> list[dict[str, object]]:
+    held: list[dict[str, object]] = json.loads(path.read_text()) if path.is_file() else []
+    return held
+
+
+def _write(path: Path, documents: Sequence[object]) -> None:
+    fresh = path.with_name(f".{path.name}")
+    fresh.write_text(json.dumps(documents, indent=1))
+    fresh.replace(path)

@@ -1,0 +1,255 @@
+"""The hub's HTTP face towards nodes and releaser: long poll, leases, idempotent answers, streamed parts.
+
+All state is in the ledger; this module only translates. Faces for people (WES and later ones) are routers passed in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+import msgspec
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+
+from federome import __version__
+from federome.errors import FederomeError, Invalid, Refused
+from federome.network.jobs import Coordinator
+from federome.network.protocol import (
+    INLINE_BYTES,
+    MAX_PART_BYTES,
+    MAX_REPLY_BYTES,
+    POLL_S,
+    PREFIX,
+    decode_reply,
+    encode_tasks,
+)
+from federome.network.transport import PARTY_TYPE
+from federome.trust.signing import OWN_ALGORITHMS, check_claims, verify
+
+MSGPACK: Final = "application/msgpack"
+TICK_S: Final = 0.5
+TOKENS_REMEMBERED: Final = 1024
+
+
+class Waiters:
+    """Who waits for work. ``wake`` may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._events: dict[str, asyncio.Event] = {}
+        self._local: dict[str, threading.Event] = {}
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Know the event loop that polls wait in."""
+        self._loop = loop
+
+    def local(self, party: str, ready: threading.Event) -> None:
+        """A party in this process is woken through its own event."""
+        self._local[party] = ready
+
+    def wake(self, party: str) -> None:
+        """Something is due for a party."""
+        if ready := self._local.get(party):
+            ready.set()
+        if self._loop is not None and (event := self._events.get(party)):
+            self._loop.call_soon_threadsafe(event.set)
+
+    def event(self, party: str) -> asyncio.Event:
+        """The event that a party's poll waits for."""
+        return self._events.setdefault(party, asyncio.Event())
+
+    def wake_all(self) -> None:
+        """Let every open poll return: the hub is about to stop."""
+        for event in self._events.values():
+            event.set()
+
+
+class Callers:
+    """Checks the token of each request; a token seen before is not verified again before it expires."""
+
+    def __init__(self, coordinator: Coordinator, hub: str, clock: Callable[[], float]) -> None:
+        self._coordinator, self._hub, self._clock = coordinator, hub, clock
+        self._known: dict[str, tuple[str, float]] = {}
+
+    def party(self, request: Request) -> str:
+        """The member who calls; ``Refused`` otherwise."""
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer":
+            raise Refused("this call needs a party's token.", codes=["token_invalid"])
+        now = self._clock()
+        party, until = self._known.get(token, ("", 0.0))
+        if now >= until:
+            verified = verify(
+                token, self._coordinator.members.ring(), typ=PARTY_TYPE, algorithms=OWN_ALGORITHMS, now=now
+            )
+            check_claims(verified.payload, now=now, audience=self._hub, require=("iss", "aud", "iat", "exp"))
+            if verified.payload["iss"] != verified.owner:
+                raise Refused("the token names another party.", codes=["token_invalid"])
+            party, until = verified.owner, float(str(verified.payload["exp"]))
+            if len(self._known) >= TOKENS_REMEMBERED:
+                self._known = {t: held for t, held in self._known.items() if held[1] > now}
+            self._known[token] = (party, until)
+        self._coordinator.members.find(party)
+        return party
+
+
+def create_app(
+    coordinator: Coordinator,
+    *,
+    hub: str,
+    waiters: Waiters,
+    clock: Callable[[], float] = time.time,
+    routers: Sequence[APIRouter] = (),
+    stopping: threading.Event | None = None,
+) -> FastAPI:
+    """The hub as an ASGI application. ``hub`` is its name, the audience of every token."""
+    ended = stopping or threading.Event()
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        waiters.start(asyncio.get_running_loop())
+        ticking = asyncio.create_task(_tick(coordinator, ended))
+        yield
+        ended.set()
+        waiters.wake_all()
+        ticking.cancel()
+        with suppress(asyncio.CancelledError):
+            await ticking
+
+    app = FastAPI(title="Federome hub", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.add_exception_handler(FederomeError, _problem)
+    app.include_router(_inner(coordinator, Callers(coordinator, hub, clock), waiters, ended))
+    for router in routers:
+        app.include_router(router)
+    return app
+
+
+def _inner(coordinator: Coordinator, callers: Callers, waiters: Waiters, ended: threading.Event) -> APIRouter:
+    inner = APIRouter(prefix=PREFIX)
+
+    @inner.get("/work")
+    async def work(request: Request, wait: float = POLL_S) -> Response:
+        party = callers.party(request)
+        instance = _instance(request)
+        event = waiters.event(party)
+        end = time.monotonic() + min(max(wait, 0.0), POLL_S)
+        while True:
+            event.clear()
+            tasks = await run_in_threadpool(coordinator.poll, party, instance)
+            left = end - time.monotonic()
+            if tasks or left <= 0 or ended.is_set() or await request.is_disconnected():
+                return Response(encode_tasks(tasks), media_type=MSGPACK)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(event.wait(), min(left, 5.0))
+
+    @inner.post("/heartbeat")
+    async def heartbeat(request: Request) -> Response:
+        party = callers.party(request)
+        try:
+            tasks = msgspec.msgpack.decode(await _body(request, MAX_REPLY_BYTES), type=list[str])
+        except msgspec.DecodeError as error:
+            raise Invalid("a heartbeat is a list of tasks.") from error
+        await run_in_threadpool(coordinator.heartbeat, party, _instance(request), tasks)
+        return Response(status_code=204)
+
+    @inner.post("/reply")
+    async def reply(request: Request, task: str) -> Response:
+        party = callers.party(request)
+        answer = decode_reply(await _body(request, MAX_REPLY_BYTES))
+        await run_in_threadpool(coordinator.reply, party, task, answer)
+        return Response(status_code=204)
+
+    @inner.put("/runs/{run}/blobs")
+    async def upload(request: Request, run: str, name: str) -> Response:
+        party = callers.party(request)
+        await _receive(request, coordinator, party, run, name)
+        return Response(status_code=204)
+
+    @inner.get("/runs/{run}/blobs")
+    async def download(request: Request, run: str, name: str) -> Response:
+        party = callers.party(request)
+        pieces = await run_in_threadpool(_first, coordinator.download(party, run, name))
+        return StreamingResponse(iterate_in_threadpool(pieces), media_type="application/octet-stream")
+
+    return inner
+
+
+async def _receive(request: Request, coordinator: Coordinator, party: str, run: str, name: str) -> None:
+    """Take an upload piece by piece: small ones into the database, large ones into a file."""
+    await run_in_threadpool(coordinator.may_upload, party, run, name)
+    held = bytearray()
+    digest, size = hashlib.sha256(), 0
+    path = coordinator.ledger.temporary()
+    file = None
+    try:
+        async for piece in request.stream():
+            size += len(piece)
+            if size > MAX_PART_BYTES:
+                raise Invalid("the part is too large.", remedy="Use smaller blocks.")
+            digest.update(piece)
+            if file is None:
+                held += piece
+                if len(held) > INLINE_BYTES:
+                    file = await run_in_threadpool(path.open, "wb")
+                    await run_in_threadpool(file.write, bytes(held))
+                    held.clear()
+            else:
+                held += piece
+                if len(held) >= 1 << 20:
+                    await run_in_threadpool(file.write, bytes(held))
+                    held.clear()
+        if file is None:
+            await run_in_threadpool(coordinator.upload, party, run, name, bytes(held))
+        else:
+            await run_in_threadpool(file.write, bytes(held))
+            file.close()
+            await run_in_threadpool(coordinator.take_file, party, run, name, path, digest.hexdigest(), size)
+    finally:
+        if file is not None and not file.closed:
+            file.close()
+        path.unlink(missing_ok=True)
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    held = bytearray()
+    async for piece in request.stream():
+        held += piece
+        if len(held) > limit:
+            raise Invalid("the request is too large.", remedy="Upload large parts first.")
+    return bytes(held)
+
+
+async def _tick(coordinator: Coordinator, ended: threading.Event) -> None:
+    while not ended.is_set():
+        await run_in_threadpool(coordinator.tick)
+        await asyncio.sleep(TICK_S)
+
+
+async def _problem(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, FederomeError)
+    headers = {"Retry-After": "5"} if error.status == 503 else {}
+    return JSONResponse(
+        error.problem(), status_code=error.status, media_type="application/problem+json", headers=headers
+    )
+
+
+def _first(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Fetch the first piece now, so that a missing document is an error and not a broken stream."""
+    first = next(pieces, b"")
+
+    def rest() -> Iterator[bytes]:
+        yield first
+        yield from pieces
+
+    return rest()
+
+
+def _instance(request: Request) -> str:
+    return request.headers.get("federome-instance", "")[:80]

@@ -1,0 +1,370 @@
+"""Folders of a hub and of a node: keys made where they are used, certificates, invitations, the signed member list.
+
+A node joins in three steps: the hub's operator writes an invitation and hands it over by another way than the hub;
+the node makes its keys and enrols with it; an authority signs a member list that holds the new node.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import ipaddress
+import json
+import os
+import secrets
+import ssl
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, TypeVar
+
+import httpx2 as httpx
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from federome.errors import Invalid, Refused, Unavailable
+from federome.network.members import Member, MemberKey, Members, Role, sign_members, verify_members
+from federome.network.protocol import PREFIX, Body, text
+from federome.network.transport import raise_for, tls_context
+from federome.trust.canonical import canonical, parse_object
+from federome.trust.keys import KeyRing, PinnedKey, PrivateKey, PublicKey, generate, load_private_key, save_private_key
+
+RELEASER: Final = "releaser"
+HUB: Final = "hub"
+CERTIFICATE_DAYS: Final = 397
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class HubSettings:
+    """``hub.toml``: the hub's name (audience of all tokens), where it listens, and what the outside calls it."""
+
+    name: str
+    url: str
+    host: str = "127.0.0.1"
+    port: int = 8443
+    authority: str = "authority"
+    keep_exact: bool = False
+    decide_s: float = 10.0
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """``node.toml``: the node's name and the hub it dials."""
+
+    name: str
+    hub: str
+    hub_url: str
+
+
+@dataclass(frozen=True)
+class Invitation:
+    """What a node needs to join: where the hub is, how to recognise it, whom to believe, and a code that works once."""
+
+    node: str
+    hub: str
+    url: str
+    fingerprint: str
+    authority: str
+    authority_jwk: Body
+    code: str
+
+    def encoded(self) -> str:
+        """One line to hand over."""
+        return base64.urlsafe_b64encode(canonical(vars(self) | {})).rstrip(b"=").decode()
+
+    @classmethod
+    def decoded(cls, line: str) -> Invitation:
+        """Read an invitation; ``Invalid`` if it is none."""
+        try:
+            padded = line.strip() + "=" * (-len(line.strip()) % 4)
+            told = parse_object(base64.urlsafe_b64decode(padded.encode()))
+            jwk = told.pop("authority_jwk")
+            if not isinstance(jwk, dict):
+                raise Invalid("the invitation names no authority.")
+            return cls(**{name: str(value) for name, value in told.items()}, authority_jwk=jwk)
+        except (ValueError, TypeError, KeyError) as error:
+            raise Invalid("this is not an invitation.", remedy="Paste the whole line that the hub printed.") from error
+
+
+# hub
+
+
+def init_hub(folder: Path, settings: HubSettings, authority: PublicKey) -> None:
+    """Make a hub's folder: its own and its releaser's identity, a TLS certificate, the pinned authority."""
+    _fresh(folder)
+    keys = folder / "keys"
+    keys.mkdir(mode=0o700)
+    for name in (HUB, RELEASER):
+        save_private_key(generate("Ed25519"), keys / f"{name}.jwk")
+    make_certificate(keys, httpx.URL(settings.url).host, settings.host)
+    pin_authority(folder, settings.authority, authority)
+    _write_toml(folder / "hub.toml", vars(settings))
+
+
+def hub_settings(folder: Path) -> HubSettings:
+    """Read ``hub.toml``; ``Invalid`` names what is wrong."""
+    return _read_toml(folder / "hub.toml", HubSettings, "federome hub init")
+
+
+def invite(folder: Path, node: str) -> Invitation:
+    """A new invitation for one node. The hub keeps only a digest of the code."""
+    settings = hub_settings(folder)
+    code = secrets.token_urlsafe(24)
+    owner, key = next(iter(_pinned(folder)))
+    Enrolments(folder).expect(node, code)
+    certificate = (folder / "keys" / "tls.pem").read_text()
+    return Invitation(node, settings.name, settings.url, _fingerprint(certificate), owner, dict(key.jwk()), code)
+
+
+class Enrolments:
+    """Who was invited and who has come, as files: one per node."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "enrolments"
+        self._folder.mkdir(exist_ok=True)
+
+    def expect(self, node: str, code: str) -> None:
+        """A node may enrol once with this code."""
+        Member(node, "node", MemberKey("A" * 43))  # checks the name
+        _replace(self._path(node), {"node": node, "code": hashlib.sha256(code.encode()).hexdigest()})
+
+    def enrol(self, node: str, code: str, key: PublicKey) -> None:
+        """Pin a node's key. ``Refused`` for a wrong or used code; the same key again is fine."""
+        path = self._path(node)
+        held = json.loads(path.read_text()) if path.is_file() else {}
+        given = hashlib.sha256(code.encode()).hexdigest()
+        if not secrets.compare_digest(str(held.get("code", "")), given):
+            raise Refused("this node was not invited with that code.", codes=["token_invalid"])
+        jwk = key.jwk()
+        if held.get("jwk") not in (None, jwk):
+            raise Refused("this invitation was used before.", codes=["replayed"], remedy="Ask for a new one.")
+        _replace(path, {**held, "jwk": jwk})
+
+    def members(self) -> list[Member]:
+        """All nodes that have enrolled, by name."""
+        found = []
+        for path in sorted(self._folder.glob("*.json")):
+            held = json.loads(path.read_text())
+            if "jwk" in held:
+                found.append(Member(held["node"], "node", MemberKey.of(PublicKey.from_jwk(held["jwk"]))))
+        return sorted(found, key=lambda member: member.name)
+
+    def _path(self, node: str) -> Path:
+        return self._folder / f"{hashlib.sha256(node.encode()).hexdigest()[:24]}.json"
+
+
+def admit(folder: Path, authority: str, key: PrivateKey, *, now: float) -> Members:
+    """Sign a member list with everybody who has enrolled, the hub and its releaser. For the authority's hand."""
+    earlier = read_members(folder, now=now) if (folder / "members.jwt").is_file() else Members(0, ())
+    roles: tuple[Role, ...] = (HUB, RELEASER)
+    keys = {role: load_private_key(folder / "keys" / f"{role}.jwk").public for role in roles}
+    own = [Member(role, role, MemberKey.of(public)) for role, public in keys.items()]
+    members = Members(earlier.version + 1, (*own, *Enrolments(folder).members()))
+    _replace_text(folder / "members.jwt", sign_members(members, key, authority=authority, now=now))
+    return members
+
+
+# node
+
+
+def enrol(folder: Path, invitation: Invitation) -> NodeSettings:
+    """Make a node's keys and join with an invitation. Keys never leave the folder; only the public half is sent."""
+    settings = NodeSettings(invitation.node, invitation.hub, invitation.url)
+    keys = folder / "keys"
+    if not (keys / "node.jwk").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        keys.mkdir(mode=0o700, exist_ok=True)
+        save_private_key(generate("Ed25519"), keys / "node.jwk")
+        (keys / "secret").touch(mode=0o600)
+        (keys / "secret").write_bytes(secrets.token_bytes(32))
+    certificate = _fetch_certificate(invitation)
+    _replace_text(keys / "hub.pem", certificate)
+    pin_authority(folder, invitation.authority, PublicKey.from_jwk(invitation.authority_jwk))
+    public = load_private_key(keys / "node.jwk").public
+    body = canonical({"node": settings.name, "code": invitation.code, "jwk": public.jwk()})
+    try:
+        with httpx.Client(verify=tls_context(keys / "hub.pem"), timeout=20) as client:
+            raise_for(client.post(f"{invitation.url.rstrip('/')}{PREFIX}/enrol", content=body))
+    except httpx.TransportError as error:
+        raise Unavailable("the hub is out of reach.", where=invitation.url, remedy="Is it being served?") from error
+    _write_toml(folder / "node.toml", vars(settings))
+    return settings
+
+
+def node_settings(folder: Path) -> NodeSettings:
+    """Read ``node.toml``; ``Invalid`` names what is wrong."""
+    return _read_toml(folder / "node.toml", NodeSettings, "federome node enrol")
+
+
+# both
+
+
+class MemberList:
+    """The current signed list, refreshed on demand; versions only rise. Looks like :class:`Members`."""
+
+    def __init__(self, folder: Path, clock: Callable[[], float], fetch: Callable[[], str] | None = None) -> None:
+        self._folder, self._clock, self._fetch = folder, clock, fetch
+        self._stamp = 0.0
+        self._members = Members(0, ())
+        self.refresh()
+
+    @property
+    def token(self) -> str:
+        """The list as it was signed."""
+        path = self._folder / "members.jwt"
+        return path.read_text() if path.is_file() else ""
+
+    def refresh(self) -> None:
+        """Take a newer list from the hub or from the folder, if there is one."""
+        if self._fetch is not None:
+            token = self._fetch()
+            if token and token != self.token:
+                ring = pinned_authorities(self._folder)
+                verify_members(token, ring, now=self._clock(), seen_version=self._members.version)
+                _replace_text(self._folder / "members.jwt", token)
+        path = self._folder / "members.jwt"
+        stamp = path.stat().st_mtime if path.is_file() else 0.0
+        if stamp != self._stamp:
+            self._members, self._stamp = read_members(self._folder, now=self._clock()), stamp
+
+    def find(self, name: str) -> Member:
+        """See :meth:`Members.find`; asks for a newer list before it gives up."""
+        try:
+            return self._members.find(name)
+        except Refused:
+            self.refresh()
+            return self._members.find(name)
+
+    def named(self, role: Role) -> tuple[Member, ...]:
+        """See :meth:`Members.named`."""
+        return self._members.named(role)
+
+    def ring(self, *roles: Role) -> KeyRing:
+        """See :meth:`Members.ring`."""
+        return self._members.ring(*roles)
+
+
+def read_members(folder: Path, *, now: float) -> Members:
+    """The member list of a folder, checked against its pinned authorities."""
+    path = folder / "members.jwt"
+    if not path.is_file():
+        raise Invalid("no member list was signed yet.", where=str(path), remedy="Run: federome hub admit")
+    return verify_members(path.read_text(), pinned_authorities(folder), now=now)
+
+
+def pin_authority(folder: Path, name: str, key: PublicKey) -> None:
+    """Trust an authority's key for permits and member lists, beside those pinned before."""
+    path = folder / "authorities.json"
+    held = json.loads(path.read_text()) if path.is_file() else []
+    entry = {"authority": name, "jwk": key.jwk()}
+    if entry not in held:
+        _replace(path, [*held, entry])
+
+
+def pinned_authorities(folder: Path) -> KeyRing:
+    """The authorities whose word counts here."""
+    return KeyRing(tuple(PinnedKey(owner, key) for owner, key in _pinned(folder)))
+
+
+def _pinned(folder: Path) -> Sequence[tuple[str, PublicKey]]:
+    path = folder / "authorities.json"
+    if not path.is_file():
+        raise Invalid("no authority is pinned here.", where=str(path))
+    return [(entry["authority"], PublicKey.from_jwk(entry["jwk"])) for entry in json.loads(path.read_text())]
+
+
+def make_certificate(folder: Path, *hosts: str) -> None:
+    """A self-signed certificate (P-256) for these names and addresses, with its key readable by the owner only."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0][:64])])
+    now = datetime.now(UTC)
+    alternatives = [_alternative(host) for host in dict.fromkeys((*hosts, "localhost", "127.0.0.1"))]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + timedelta(days=CERTIFICATE_DAYS))
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    secret = folder / "tls.key"
+    secret.touch(mode=0o600)
+    secret.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    (folder / "tls.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def _alternative(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _fetch_certificate(invitation: Invitation) -> str:
+    """The hub's certificate, accepted only if it is the one that the invitation describes."""
+    url = httpx.URL(invitation.url)
+    try:
+        certificate = ssl.get_server_certificate((url.host, url.port or 443), timeout=20)
+    except OSError as error:
+        raise Unavailable("the hub is out of reach.", where=invitation.url, remedy="Is it being served?") from error
+    if _fingerprint(certificate) != invitation.fingerprint:
+        raise Refused(
+            "somebody else answers at the hub's address.", codes=["issuer_untrusted"], remedy="Ask the hub's operator."
+        )
+    return certificate
+
+
+def _fingerprint(pem: str) -> str:
+    return x509.load_pem_x509_certificate(pem.encode()).fingerprint(hashes.SHA256()).hex()
+
+
+def _fresh(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()):
+        raise Invalid("the folder is not empty.", where=str(folder), remedy="Name a new folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _read_toml(path: Path, kind: type[Settings], remedy: str) -> Settings:
+    try:
+        return kind(**tomllib.loads(path.read_text()))
+    except FileNotFoundError as error:
+        raise Invalid("this folder is not set up.", where=str(path), remedy=f"Run: {remedy}") from error
+    except (tomllib.TOMLDecodeError, TypeError) as error:
+        raise Invalid(f"the settings cannot be read: {error}.", where=str(path)) from error
+
+
+def _write_toml(path: Path, values: dict[str, object]) -> None:
+    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+    _replace_text(path, "\n".join(lines) + "\n")
+
+
+def _replace(path: Path, document: object) -> None:
+    _replace_text(path, json.dumps(document, indent=1))
+
+
+def _replace_text(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(content)
+    fresh.replace(path)
+
+
+def enrolment(folder: Path, body: bytes) -> None:
+    """The hub's side of ``enrol``: what a node posted. Raises ``Invalid`` or ``Refused``."""
+    told = parse_object(body, max_bytes=16_384)
+    jwk = told.get("jwk")
+    if not isinstance(jwk, dict):
+        raise Invalid("an enrolment holds the node's public key.")
+    Enrolments(folder).enrol(text(told, "node"), text(told, "code"), PublicKey.from_jwk(jwk))
