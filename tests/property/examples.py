@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from worlds import POPULATIONS, MemorySite
+from tests.worlds import POPULATIONS, MemorySite
 
 Parameters = Mapping[str, object]
 
@@ -54,8 +54,19 @@ def _gwas_linear(site: MemorySite) -> Sequence[Parameters]:
     ]
 
 
+def _gwas_logistic(site: MemorySite) -> Sequence[Parameters]:
+    loose = {"phenotype": "case", "site_intercepts": False, "maf_min": 0, "minor_alleles_min": 1, "threshold": 1e-4}
+    return [
+        {**loose, "estimate_below": 0.05},
+        {**loose, "covariates": [], "call_rate_min": 0, "unrelated": False, "regions": ["1", "X"], "spa": "always"},
+        {**loose, "covariates": ["pc1"], "firth": "always", "estimate_below": 0.05, "cohort": {"sex": "male"}},
+        {**loose, "phenotype": "", "diagnosis": "E11", "covariates": ["age"], "spa": "always", "firth": "never"},
+    ]
+
+
 EXAMPLES: dict[str, Example] = {
     "allele-frequency": Example(_allele_frequency),
     "cohort-count": Example(_cohort_count),
     "gwas-linear": Example(_gwas_linear, people=(40, 120)),
+    "gwas-logistic": Example(_gwas_logistic, people=(60, 120)),
 }

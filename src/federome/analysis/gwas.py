@@ -7,6 +7,7 @@ the same pooled mean. Site intercepts are profiled out at the node: no number ab
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -20,7 +21,7 @@ from federome.analysis.cohort_count import EVERYBODY
 from federome.analysis.regression import COLLINEAR, Floats, collinear
 from federome.errors import Invalid, Refused
 from federome.model.cohort import Cohort
-from federome.model.release import Count, Number, Rule, Statistic
+from federome.model.release import Count, Number, Rows, Rule, Statistic
 from federome.model.table import Mask
 from federome.model.variant import Region
 
@@ -30,20 +31,24 @@ RAW = 2.0**68
 SKIPPED = frozenset({"Y", "MT"})
 PARAMETER_SHARE = 1 / 3
 
-MOMENTS: dict[str, Rule] = {
-    "sites": Count(),
-    "related": Count(people=True),
-    "incomplete": Count(people=True),
-    "sum": Number(bound=RAW),
-    "square": Number(bound=RAW),
-}
-SUMMARY: dict[str, Rule] = {
-    "related": Count(people=True),
-    "incomplete": Count(people=True),
-    "tested": Count(),
-    "lambda_gc": Statistic(guard="people"),
-}
+
+def moments(*people: str) -> Rows:
+    """Declaration of a moments round; ``people`` names the numbers of people who take part."""
+    sums = Number(bound=RAW, guard=people[0])
+    columns: dict[str, Rule] = dict.fromkeys((*people, "related", "incomplete"), Count(people=True))
+    return Rows(columns | {"sites": Count(), "sum": sums, "square": sums}, release_class="summary-statistics")
+
+
 SHARED = frozenset({"people", "sites", "related", "incomplete", "mean", "scale"})
+
+
+def summary_rows(*people: str) -> Rows:
+    """Declaration of the summary; ``people`` names the numbers of people who took part."""
+    columns: dict[str, Rule] = dict.fromkeys((*people, "related", "incomplete"), Count(people=True))
+    return Rows(
+        columns | {"tested": Statistic(), "lambda_gc": Statistic(guard=people[0])},
+        release_class="summary-statistics",
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +65,11 @@ class People:
     def size(self) -> int:
         """Number of people."""
         return len(self.outcome)
+
+    def without_anybody(self) -> People:
+        """The same node when none of those who could take part does."""
+        nobody = self.view.where(np.zeros(self.size, np.bool_))
+        return dataclasses.replace(self, view=nobody, outcome=self.outcome[:0], covariates=self.covariates[:0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,16 +160,16 @@ class Association(Algorithm):
                 )
         return {"mean": mean, "scale": np.sqrt(variance)}
 
-    def check_covariates(self, cross: Floats, people: int, sites: int) -> None:
+    def check_covariates(self, cross: Floats, weight: float, people: int, sites: int) -> None:
         """``Invalid`` if a covariate is explained by others, or there are too many parameters for the people.
 
-        ``cross`` (K, K) are products of standardised covariates, centred per site where sites have intercepts; the
-        intercept of a run without site intercepts is not among them.
+        ``cross`` (K, K) are products of standardised covariates, centred per site where sites have intercepts, each
+        person weighted so that weights add up to ``weight``; a column of ones is not among them.
         """
-        found = collinear(cross, np.full(len(cross), float(people)))
+        found = collinear(cross, np.full(len(cross), weight))
         if found is not None:
             name = self.covariates[found]
-            alone = cross[found, found] <= COLLINEAR * people
+            alone = cross[found, found] <= COLLINEAR * weight
             why = "the same for everybody within each site" if alone else "explained by the covariates before it"
             raise Invalid(
                 f"covariate {name!r} is {why}, so effects cannot be told apart.",
@@ -200,6 +210,23 @@ class Association(Algorithm):
         return {"statistics": Table.stack(parts)}
 
 
+def moments_of(people: People, variables: Floats, numbers: Mapping[str, int]) -> Table:
+    """A node's moments: its ``numbers`` of people, and sums and sums of squares of ``variables`` (n, M)."""
+    told = {
+        **numbers,
+        "related": people.related,
+        "incomplete": people.incomplete,
+        "sites": int(people.size > 0),
+    }
+    return Table(
+        {
+            **{name: np.array([value], np.int64) for name, value in told.items()},
+            "sum": variables.sum(axis=0, keepdims=True),
+            "square": (variables**2).sum(axis=0, keepdims=True),
+        }
+    )
+
+
 def pooled_people(total: Table, *names: str) -> tuple[int, ...]:
     """The gated numbers of people of a moments round; ``Invalid`` if one was withheld."""
     if not total.rows or any(name in total.withheld and total.withheld[name].any() for name in names):
@@ -208,6 +235,21 @@ def pooled_people(total: Table, *names: str) -> tuple[int, ...]:
             remedy="Widen the cohort, or drop covariates that many people lack.",
         )
     return tuple(int(total.ints(name)[0]) for name in names)
+
+
+def frequency(kept: Table) -> Floats:
+    """Frequency of the counted allele among called people, (R,)."""
+    return kept.floats("copies") / kept.floats("called") / 2
+
+
+def told_apart(left: Floats, kept: Table, weight: float) -> Mask:
+    """Which variants are more than what covariates and sites already tell, (R,).
+
+    ``left`` is each variant's (weighted) sum of squares given them, to be measured by what it were without them; the
+    people's weights add up to ``weight``. Of less than that nothing but rounding may be left.
+    """
+    f = frequency(kept)
+    return np.asarray(left > COLLINEAR * weight * 2 * f * (1 - f), np.bool_)
 
 
 def standardised(values: Floats, shared: Table) -> Floats:

@@ -16,14 +16,23 @@ import numpy as np
 
 from federome.analysis import gwas_report
 from federome.analysis.algorithm import DONE, Block, Finished, State, Table, View, algorithm
-from federome.analysis.gwas import MOMENTS, SHARED, SKIPPED, SUMMARY, Association, People, oriented_block, pooled_people
-from federome.analysis.gwas import standardised as in_units
+from federome.analysis.gwas import (
+    SHARED,
+    SKIPPED,
+    Association,
+    People,
+    frequency,
+    moments,
+    moments_of,
+    oriented_block,
+    pooled_people,
+    standardised,
+    summary_rows,
+    told_apart,
+)
 from federome.analysis.regression import Floats, LeastSquares, minus_log10_student
 from federome.errors import Invalid
 from federome.model.release import Count, Number, Round, Rows
-
-# Variants whose residual given covariates and sites keeps less than this share cannot be told from them.
-_EXPLAINED = 1e-6
 
 
 @algorithm("gwas-linear", "1.0")
@@ -37,12 +46,7 @@ class GwasLinear(Association):
     """
 
     rounds: ClassVar[tuple[Round, ...]] = (
-        Round(
-            "moments",
-            scope="people",
-            totals=Rows({"people": Count(people=True)} | MOMENTS, release_class="summary-statistics"),
-            gated=True,
-        ),
+        Round("moments", scope="people", totals=moments("people"), gated=True),
         Round("cross", scope="people", totals=Rows({"cross": Number()}, release_class="summary-statistics")),
         Round(
             "counts",
@@ -67,10 +71,7 @@ class GwasLinear(Association):
     broadcasts: ClassVar[frozenset[str]] = SHARED | {"cross", "dosage"}
     releases: ClassVar[Mapping[str, Rows]] = {
         "hits": gwas_report.hits_rows(),
-        "summary": Rows(
-            {"people": Count(people=True)} | SUMMARY,
-            release_class="summary-statistics",
-        ),
+        "summary": summary_rows("people"),
         "qq": gwas_report.QQ,
         "manhattan": gwas_report.MANHATTAN,
     }
@@ -84,7 +85,8 @@ class GwasLinear(Association):
         people = self.people(view)
         match state.round:
             case "moments":
-                return _moments(people)
+                variables = np.column_stack([people.outcome, people.covariates])
+                return moments_of(people, variables, {"people": people.size})
             case "cross":
                 design = self._design(people, state.shared)
                 return Table({"cross": (design.T @ design).reshape(1, -1)})
@@ -94,7 +96,7 @@ class GwasLinear(Association):
 
     def _design(self, people: People, shared: Table) -> Floats:
         """Trait, covariates and, without site intercepts, a column of ones: (n, M), standardised."""
-        design = in_units(np.column_stack([people.outcome, people.covariates]), shared)
+        design = standardised(np.column_stack([people.outcome, people.covariates]), shared)
         if not self.site_intercepts:
             return np.column_stack([design, np.ones(people.size)])
         return design - design.mean(axis=0) if people.size else design
@@ -131,7 +133,7 @@ class GwasLinear(Association):
         shared = state.shared.with_column("cross", total.floats("cross"))
         cross, size = _square(shared), 1 + len(self.covariates)
         people, sites = (int(shared.ints(name)[0]) for name in ("people", "sites"))
-        self.check_covariates(cross[1:size, 1:size], people, sites)
+        self.check_covariates(cross[1:size, 1:size], people, people, sites)
         if LeastSquares.of(cross).rest <= 1e-9 * people:
             raise Invalid(
                 f"{self.phenotype!r} is explained entirely by covariates and sites.",
@@ -155,7 +157,7 @@ class GwasLinear(Association):
         null = LeastSquares.of(_square(shared))
         people, sites = (int(shared.ints(name)[0]) for name in ("people", "sites"))
         with_trait, with_itself = null.partial(products[:, 0], products[:, 1:], squares)
-        told = with_itself > _EXPLAINED * squares
+        told = told_apart(with_itself, state.kept, people)
         with_trait, with_itself = with_trait[told], with_itself[told]
         freedom = people - len(null.effects) - 1 - (sites if self.site_intercepts else 0)
         beta = with_trait / with_itself
@@ -167,7 +169,7 @@ class GwasLinear(Association):
         columns = {
             "row": kept["row"],
             "people": kept["called"],
-            "frequency": kept.floats("copies") / kept.floats("called") / 2,
+            "frequency": frequency(kept),
             "beta": unit * beta,
             "se": unit * se,
             "statistic": t,
@@ -178,23 +180,6 @@ class GwasLinear(Association):
     def finish(self, state: State, blocks: Iterable[Finished]) -> Mapping[str, Table]:
         summary = state.shared.only("people", "related", "incomplete")
         return gwas_report.report(blocks, summary, self.releases, window_kb=self.clump_kb)
-
-
-def _moments(people: People) -> Table:
-    values = np.column_stack([people.outcome, people.covariates])
-    numbers = {
-        "people": people.size,
-        "sites": int(people.size > 0),
-        "related": people.related,
-        "incomplete": people.incomplete,
-    }
-    return Table(
-        {
-            **{name: np.array([value], np.int64) for name, value in numbers.items()},
-            "sum": values.sum(axis=0, keepdims=True),
-            "square": (values**2).sum(axis=0, keepdims=True),
-        }
-    )
 
 
 def _counts(people: People, block: Block) -> Table:

@@ -26,18 +26,19 @@ _TYPES: Mapping[str, type[np.generic]] = {
     "other_allele": np.str_,
     "people": np.int64,
     "clump": np.int64,
-    "test": np.str_,
+    "test": np.int64,
+    "model": np.int64,
 }
 MEDIAN_CHI2 = 0.454936423119572
 """Median of χ² with one degree of freedom."""
 
 QQ = Rows(
-    {"expected": Statistic(), "observed": Statistic(), "variants": Count()},
+    {"expected": Statistic(), "observed": Statistic(), "variants": Statistic()},
     release_class="summary-statistics",
     key=("expected",),
 )
 MANHATTAN = Rows(
-    {"chromosome": Label(), "start": Label(), "tested": Count(), "minus_log10_p": Statistic()},
+    {"chromosome": Label(), "start": Label(), "tested": Statistic(), "minus_log10_p": Statistic()},
     release_class="summary-statistics",
     key=("chromosome", "start"),
 )
@@ -62,7 +63,7 @@ def hits_rows(**extra: Rule) -> Rows:
         "p": guarded,
         "minus_log10_p": guarded,
         "people": Count(people=True),
-        "clump": Count(),
+        "clump": Statistic(),
     }
     return Rows(
         columns | extra,
@@ -198,10 +199,21 @@ def manhattan(bins: NDArray[np.int64], minus_log10_p: NDArray[np.float64]) -> Ta
 
 
 def report(
-    blocks: Iterable[Finished], summary: Table, declared: Mapping[str, Rows], *, window_kb: int
+    blocks: Iterable[Finished],
+    summary: Table,
+    declared: Mapping[str, Rows],
+    *,
+    window_kb: int,
+    labels: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Mapping[str, Table]:
-    """All released tables. ``summary`` (one row) holds gated numbers of people; tested variants and λ are added."""
+    """All released tables. ``summary`` (one row) holds gated numbers of people; tested variants and λ are added.
+
+    ``labels`` gives the texts for columns that were kept as codes.
+    """
     tested = Tested.of(blocks)
+    found = hits(tested.candidates, declared["hits"], window_kb=window_kb)
+    for name, texts in (labels or {}).items():
+        found = found.with_column(name, np.array(texts)[found.ints(name)])
     people = {name: np.where(_hidden(summary, name), 0, summary.ints(name)) for name in summary.columns}
     numbers: dict[str, Column] = {
         **people,
@@ -209,7 +221,7 @@ def report(
         "lambda_gc": np.array([inflation(tested.minus_log10_p)]),
     }
     return {
-        "hits": hits(tested.candidates, declared["hits"], window_kb=window_kb),
+        "hits": found,
         "summary": Table(numbers, summary.withheld),
         "qq": qq(tested.minus_log10_p),
         "manhattan": manhattan(tested.bins, tested.minus_log10_p),

@@ -74,6 +74,20 @@ def inverted(matrices: Floats) -> Floats:
     return np.where(sound, inverse, np.nan)
 
 
+def packed(matrices: Floats) -> Floats:
+    """Upper triangles (…, K·(K+1)/2) of symmetric matrices (…, K, K), row by row."""
+    return np.asarray(matrices[(..., *np.triu_indices(matrices.shape[-1]))])
+
+
+def unpacked(triangles: Floats, size: int) -> Floats:
+    """Inverse of :func:`packed`."""
+    out = np.empty((*triangles.shape[:-1], size, size))
+    row, column = np.triu_indices(size)
+    out[..., row, column] = triangles
+    out[..., column, row] = triangles
+    return out
+
+
 def minus_log10_normal(z: Floats) -> Floats:
     """−log₁₀ of the two-sided normal p value, without underflow."""
     return np.asarray(-(special.log_ndtr(-np.abs(z)) + np.log(2.0)) / LN10)
@@ -84,13 +98,13 @@ def minus_log10_student(t: Floats, freedom: float) -> Floats:
     p = 2 * special.stdtr(freedom, -np.abs(t))
     with np.errstate(divide="ignore"):
         out = np.asarray(-np.log10(p))
-    tiny = p < 1e-290
+    tiny = (p < 1e-290) & np.isfinite(t)
     out[tiny] = -_log_incomplete_beta(freedom / (freedom + t[tiny] ** 2), freedom / 2) / LN10
     return out
 
 
 def _log_incomplete_beta(x: Floats, a: float) -> Floats:
-    """ln I_x(a, ½) by its power series (DLMF 8.17.8), for the far tail where the value itself underflows."""
+    """ln I_x(a, ½) by its power series (DLMF 8.17.8), for the far tail where the value itself underflows; x > 0."""
     total, term, k = np.ones_like(x), np.ones_like(x), 0
     while term.size and term.max() > 1e-17 * total.min():
         term = term * x * (a + 0.5 + k) / (a + 1 + k)

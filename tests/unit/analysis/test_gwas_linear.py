@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from federome.analysis.algorithm import Finished, State, Table, build, parameters
-from federome.analysis.gwas import Association
-from federome.analysis.gwas_linear import GwasLinear
-from federome.errors import Invalid, Refused
-from federome.model.index import BlockIndex
-from worlds import (
+from tests.unit.analysis.gwas_twins import Pooled, each_variant, statistics
+from tests.worlds import (
     MemorySite,
     Split,
     Watched,
@@ -30,6 +25,10 @@ from worlds import (
     without_kin,
 )
 
+from federome.analysis.algorithm import build, parameters
+from federome.analysis.gwas_linear import GwasLinear
+from federome.errors import Invalid, Refused
+
 LOOSE = GwasLinear(
     phenotype="trait",
     covariates=("age", "male", "pc1"),
@@ -40,67 +39,27 @@ LOOSE = GwasLinear(
 )
 
 
-def statistics(algorithm: Association, sites: Sequence[MemorySite]) -> Table:
-    """Unrounded statistics of a run without thresholds."""
-
-    class Open(type(algorithm)):  # type: ignore[misc]
-        def finish(self, state: State, blocks: Iterable[Finished]) -> Mapping[str, Table]:
-            return self.exact(state, blocks)  # type: ignore[no-any-return]
-
-    values = {f.name: getattr(algorithm, f.name) for f in fields(algorithm)}
-    return run(Open(**values), sites)["statistics"]
-
-
-def oracle(
-    algorithm: GwasLinear, sites: Sequence[MemorySite], index: BlockIndex, row: int
-) -> tuple[float, float, float] | None:
+def oracle(algorithm: GwasLinear, people: Pooled) -> tuple[float, float, float] | None:
     """β, SE and t by statsmodels with explicit site columns and pooled mean imputation; None where not estimable."""
-    outcome, covariates, dosage, site_of = [], [], [], []
-    for number, site in enumerate(sites):
-        block = site.block(index, Table({"row": np.array([row])}))
-        view = site.view
-        values = np.column_stack([view.numbers(c) for c in (algorithm.phenotype, *algorithm.covariates)])
-        complete = np.isfinite(values).all(axis=1)
-        keep = np.flatnonzero(complete)
-        keep = keep[view.where(complete).unrelated()] if algorithm.unrelated else keep
-        g = block.dosages(view)[0].astype(float)
-        if index.chromosome == "X":
-            g[(g == 1) & (view.numbers("male") == 1)] = -1
-        outcome.append(values[keep, 0])
-        covariates.append(values[keep, 1:])
-        dosage.append(np.where(g < 0, np.nan, g)[keep])
-        site_of.append(np.full(len(keep), number))
-    g, sites_of = np.concatenate(dosage), np.concatenate(site_of)
-    if np.isnan(g).all():
+    others = people.others(site_intercepts=algorithm.site_intercepts)
+    if not people.tells(others):
         return None
-    g = np.where(np.isnan(g), np.nanmean(g), g)
-    present = np.unique(sites_of) if algorithm.site_intercepts else np.array([-1])
-    dummies = (sites_of[:, None] == present) | (present == -1)
-    known = np.concatenate(covariates)
-    known = (known - known.mean(axis=0)) / known.std(axis=0)  # the same model, and statsmodels keeps its digits
-    design = np.column_stack([dummies, known]).astype(float)
-    left = g - design @ np.linalg.lstsq(design, g, rcond=None)[0]
-    if left @ left < 1e-6 * max(g @ g, 1):
-        return None
-    fit = sm.OLS(np.concatenate(outcome), np.column_stack([g, design])).fit()
+    fit = sm.OLS(people.outcome, np.column_stack([people.dosage, others])).fit()
     return float(fit.params[0]), float(fit.bse[0]), float(fit.tvalues[0])
 
 
 def assert_matches_oracle(algorithm: GwasLinear, sites: Sequence[MemorySite]) -> int:
-    table, blocks = statistics(algorithm, sites), blocks_for(sites, algorithm.reads.variants)
-    got = {(r["block"], r["row"]): r for r in table.records()}
+    got = {(r["block"], r["row"]): r for r in statistics(algorithm, sites).records()}
     compared = 0
-    for index in blocks:
-        for row in range(index.rows):
-            wanted = oracle(algorithm, sites, index, row) if index.chromosome not in ("Y", "MT") else None
-            found = got.get((index.number, row))
-            if wanted is None:
-                assert found is None
-                continue
-            assert found is not None
-            for name, value in zip(("beta", "se", "statistic"), wanted, strict=True):
-                assert found[name] == pytest.approx(value, rel=1e-9, abs=1e-9), name
-            compared += 1
+    for block, row, people in each_variant(algorithm, sites):
+        wanted, found = oracle(algorithm, people), got.pop((block, row), None)
+        assert (wanted is None) == (found is None)
+        if wanted is None or found is None:
+            continue
+        for name, value in zip(("beta", "se", "statistic"), wanted, strict=True):
+            assert found[name] == pytest.approx(value, rel=1e-9, abs=1e-9), name
+        compared += 1
+    assert not got
     return compared
 
 
@@ -114,8 +73,9 @@ def test_equals_least_squares_on_pooled_people(site_intercepts: bool, unrelated:
 
 
 @settings(max_examples=25, deadline=None)
-@given(split=splits(min_people=60, max_people=90, max_variants=8), site_intercepts=st.booleans())
-def test_equals_least_squares_on_any_split(split: Split, site_intercepts: bool) -> None:
+@given(data=st.data(), site_intercepts=st.booleans())
+def test_equals_least_squares_on_any_split(data: st.DataObject, site_intercepts: bool) -> None:
+    split = data.draw(splits(min_people=60, max_people=90, max_variants=8))
     assert_matches_oracle(replace(LOOSE, covariates=("pc1",), site_intercepts=site_intercepts), split.sites)
 
 
