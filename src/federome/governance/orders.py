@@ -1,21 +1,22 @@
 """Run orders as signed documents: made by a person's own key, bound to one node, used once (rule R8).
 
-The client signs, the hub carries, the node verifies against the key that the permit (or the register of
-accredited people) gives for the person. ``consume`` is the one step with a memory, and that memory is passed in.
+The client signs (``trust/people.py``), the hub carries, the node verifies against the key that the permit (or the
+register of accredited people) gives for the person. ``consume`` is the one step with a memory, and that memory is
+passed in.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Protocol
 
 from federome.errors import Invalid, Refused
-from federome.model.order import RunOrder
+from federome.model.order import ORDER_TYPE, RunOrder
 from federome.model.permit import PersonKey
-from federome.trust.keys import KeyRing, PinnedKey, PrivateKey, PublicKey
-from federome.trust.signing import PERSON_ALGORITHMS, check_claims, peek, sign, verify
+from federome.trust.keys import KeyRing, PinnedKey, PublicKey
+from federome.trust.people import sign_order as sign_order
+from federome.trust.signing import PERSON_ALGORITHMS, check_claims, peek, verify
 
-ORDER_TYPE: Final = "federome-order+jwt"
 MAX_LIFETIME = timedelta(days=7)  # bounds how long a node must remember that an order was used
 
 
@@ -29,13 +30,6 @@ class Seen(Protocol):
     def remember(self, jti: str, until: datetime) -> bool:
         """True the first time this id is told, False ever after until ``until`` has passed."""
         ...
-
-
-def sign_order(order: RunOrder, key: PrivateKey) -> str:
-    """The signed order (compact JWS, ES256). Raises ``Invalid`` for any other kind of key."""
-    if key.algorithm != "ES256":
-        raise Invalid("a run order is signed with a person's ES256 key.", where="signing key")
-    return sign(order.to_claims(), key, typ=ORDER_TYPE)
 
 
 def claimed_order(token: str) -> RunOrder:

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Self
+from typing import Final, Self
 
 from federome.errors import Invalid
 from federome.model.permit import AlgorithmRef, Purpose
 from federome.model.strict import Document, Identifier, Json, JsonObject, instant, read
+
+ORDER_TYPE: Final = "federome-order+jwt"
+"""What a signed order declares itself to be (``typ``)."""
 
 
 @dataclass(frozen=True)
