@@ -21,9 +21,11 @@ from federome import db
 from federome.errors import Invalid
 from federome.model.dataset import Callability, DatasetManifest
 from federome.model.table import Mask
+from federome.model.variant import Assembly
 from federome.store import staging, tables
 from federome.store.blocks import BlockCache, BlockFile
-from federome.store.layout import Layout, digest_of, make_folder, stem
+from federome.store.layout import PHENOTYPES, Layout, digest_of, make_folder, stem
+from federome.store.phenotypes import Phenotypes
 
 FEMALE, MALE, UNKNOWN = 0, 1, -1
 _SEX = {"female": FEMALE, "male": MALE, "unknown": UNKNOWN}
@@ -167,6 +169,14 @@ class Store:
             self._people[batch.number] = People(numbers, np.array([_SEX[sex] for _, sex in rows], np.int8))
         return self._people[batch.number]
 
+    def phenotypes(self, batch: BatchRecord) -> Phenotypes:
+        """The phenotype table of a batch."""
+        table = tables.batch_file
+        query = sa.select(table.c.sha256).where(table.c.batch == batch.number, table.c.name == PHENOTYPES)
+        with db.read(self.database) as connection:
+            sha256 = connection.execute(query).scalar_one()
+        return Phenotypes(self.layout.batch(batch.stem) / PHENOTYPES, batch.people, sha256)
+
     def relatives(self, batches: Iterable[BatchRecord], *, kinship: float) -> NDArray[np.int64]:
         """Pairs of person numbers with at least this kinship, both in these batches, sorted, shape (pairs, 2)."""
         pair, first, second = tables.relative, tables.person.alias(), tables.person.alias()
@@ -209,24 +219,28 @@ class Store:
             with db.read(self.database) as connection:
                 rows = connection.execute(query.order_by(table.c.first)).all()
             assembly = release.manifest.assembly
-            self._files[key] = tuple(
-                BlockFile(
-                    base=self.layout.block(assembly, chromosome, row.first, batch.stem),
-                    assembly=assembly,
-                    chromosome=chromosome,
-                    first=row.first,
-                    last=row.last,
-                    variants=row.variants,
-                    people=batch.people,
-                    digests=(row.pgen_sha256, row.pvar_sha256, row.index_sha256, row.sites_sha256),
-                )
-                for row in rows
-            )
+            self._files[key] = tuple(block_file(self.layout, assembly, batch.stem, batch.people, row) for row in rows)
         return self._files[key]
 
     def _is_committed(self, dataset: str, name: str) -> bool:
         with db.read(self.database) as connection:
             return is_committed(connection, dataset, name)
+
+
+def block_file(
+    layout: Layout, assembly: Assembly, batch_stem: str, people: int, row: sa.Row[tuple[object, ...]]
+) -> BlockFile:
+    """The block that a row of the table ``block_file`` describes."""
+    return BlockFile(
+        base=layout.block(assembly, row.chromosome, row.first, batch_stem),
+        assembly=assembly,
+        chromosome=row.chromosome,
+        first=row.first,
+        last=row.last,
+        variants=row.variants,
+        people=people,
+        digests=(row.pgen_sha256, row.pvar_sha256, row.index_sha256, row.sites_sha256),
+    )
 
 
 def is_committed(connection: Connection, dataset: str, name: str) -> bool:

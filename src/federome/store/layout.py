@@ -22,7 +22,7 @@ from federome.model.variant import Assembly
 
 MAX_BLOCK_VARIANTS = 65_536
 BLOCK_PARTS = (".pgen", ".pvar.zst", ".index", ".sites")
-BATCH_PARTS = ("people.psam", "phenotypes.parquet")
+PEOPLE, PHENOTYPES = "people.psam", "phenotypes.parquet"
 _CHUNK = 1 << 22
 
 

@@ -39,9 +39,10 @@ from federome.store.batch import (
 from federome.store.catalogue import DataRelease, Store
 from federome.store.chromosome import ChromosomeWriter, Dense, Genotypes, Sparse, VariantInfo, is_whole, read_records
 from federome.store.layout import (
-    BATCH_PARTS,
     BLOCK_PARTS,
     MAX_BLOCK_VARIANTS,
+    PEOPLE,
+    PHENOTYPES,
     canonical,
     file_digest,
     make_folder,
@@ -184,7 +185,7 @@ class BatchWriter:
         are small letters, digits and ``_``; columns are numbers, truth values, dates, texts, or lists of these.
         Fields that are constant for a batch must be columns too if algorithms are to read them.
         """
-        phenotypes.write(table, self._folder / BATCH_PARTS[1], people=self._names, sexes=self._sexes)
+        phenotypes.write(table, self._folder / PHENOTYPES, people=self._names, sexes=self._sexes)
 
     def set_genes(self, rows: Iterable[GeneRegion]) -> None:
         """Gene regions; they replace those of earlier batches from this release on."""
@@ -252,7 +253,7 @@ class BatchWriter:
             make_folder(self._folder)
             write_durably(noted, description)
         staging.drop_unfinished(self._folder)
-        for name in BATCH_PARTS:
+        for name in (PEOPLE, PHENOTYPES):
             (self._folder / name).unlink(missing_ok=True)
         for chromosome in staging.finished(self._folder):
             if not is_whole(self._folder / chromosome):
@@ -296,18 +297,17 @@ class BatchWriter:
         names = sorted(staging.finished(self._folder), key=chromosome_rank)
         if not names:
             raise Invalid("the batch has no variants.", where=self._batch)
-        psam, parquet = BATCH_PARTS
         lines = ["#IID\tSEX", *(f"{n}\t{_PSAM_SEX[s]}" for n, s in zip(self._names, self._sexes, strict=True))]
-        write_durably(self._folder / psam, ("\n".join(lines) + "\n").encode())
-        if not (self._folder / parquet).is_file():
-            phenotypes.write(None, self._folder / parquet, people=self._names, sexes=self._sexes)
+        write_durably(self._folder / PEOPLE, ("\n".join(lines) + "\n").encode())
+        if not (self._folder / PHENOTYPES).is_file():
+            phenotypes.write(None, self._folder / PHENOTYPES, people=self._names, sexes=self._sexes)
         return FinishedBatch(
             manifest=self._manifest,
             name=self._batch,
             people=tuple(self._names),
             sexes=tuple(self._sexes),
             blocks={name: read_records(self._folder / name) for name in names},
-            files={name: file_digest(self._folder / name) for name in BATCH_PARTS},
+            files={name: file_digest(self._folder / name) for name in (PEOPLE, PHENOTYPES)},
             callable=self._callable,
             intervals=self._intervals,
             genes=self._genes,

@@ -1,0 +1,204 @@
+"""Who carries a variant, or any rare variant in a gene or region: the genotype criteria of a cohort.
+
+Finds the variants in the blocks' sidecars, decides which are rare from the counts kept there, and lets one kernel
+pass mark their carriers. People who are not called are not carriers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federome.errors import Invalid
+from federome.model.cohort import Carrier
+from federome.model.table import Mask
+from federome.model.variant import Region, Variant, chromosome_class, oriented
+from federome.store import kernels
+from federome.store.blocks import Block
+from federome.store.callability import covers
+from federome.store.catalogue import FEMALE
+
+if TYPE_CHECKING:
+    from federome.store.view import Part
+
+Key = tuple[str, int, str, str]
+"""Chromosome, position, REF, ALT."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Some variants of one block of one part; rows int64."""
+
+    part: int
+    block: Block
+    rows: NDArray[np.int64]
+
+
+def carriers(parts: Sequence[Part], criterion: Carrier) -> tuple[Mask, ...]:
+    """For each part, who of all its people carries what the criterion names, shape (people of the batch,).
+
+    Raises ``Invalid`` unless it names exactly one of a variant, a gene and a region; for a gene that is not known
+    here; and for consequences where the variants carry no annotation.
+    """
+    if sum(map(bool, (criterion.variant, criterion.gene, criterion.region))) != 1:
+        raise Invalid("a carrier criterion names one of: a variant, a gene, a region.")
+    if criterion.variant:
+        return _of_variant(parts, criterion.variant)
+    rare = _rare(parts, _candidates(parts, criterion), criterion.rare_below)
+    out = tuple(np.zeros(part.batch.people, np.bool_) for part in parts)
+    for found in rare:
+        out[found.part][:] |= kernels.any_carrier(found.block.pgen, found.rows)
+    return out
+
+
+def _blocks(part: Part, chromosome: str, first: int, last: int) -> Iterator[Block]:
+    """Open blocks of a part that reach into a stretch."""
+    for file in part.store.files(part.batch, part.release, chromosome):
+        if file.first <= last and file.last >= first:
+            yield part.store.blocks.open(file)
+
+
+def _of_variant(parts: Sequence[Part], text: str) -> tuple[Mask, ...]:
+    assembly = parts[0].release.manifest.assembly
+    variant = Variant.parse(text, assembly)
+    if variant.assembly != assembly:
+        raise Invalid(f"the variant lies on {variant.assembly}, the data on {assembly}.")
+    at = variant.position
+    out = []
+    for part in parts:
+        mask = np.zeros(part.batch.people, np.bool_)
+        for block in _blocks(part, variant.chromosome, at, at):
+            row, exchanged = locate(block, variant)
+            if row >= 0 and exchanged:
+                mask |= np.isin(kernels.decode(block.pgen, range(row, row + 1))[0], (0, 1))
+            elif row >= 0:
+                mask |= kernels.any_carrier(block.pgen, range(row, row + 1))
+        out.append(mask)
+    return tuple(out)
+
+
+def locate(block: Block, variant: Variant) -> tuple[int, bool]:
+    """Row of a variant in a block, -1 if it is not there, and whether REF and ALT are exchanged there."""
+    sites = block.sites
+    wanted = oriented(variant.ref, variant.alt)
+    first, stop = np.searchsorted(sites.positions, [variant.position, variant.position + 1]).tolist()
+    for row in range(first, stop):
+        held = oriented(sites.refs[row], sites.alts[row])
+        if held[:2] == wanted[:2]:
+            return row, held[2] != wanted[2]
+    return -1, False
+
+
+def _regions(parts: Sequence[Part], criterion: Carrier) -> dict[int, list[Region]]:
+    """Where to look, for each part."""
+    if criterion.region:
+        region = Region.parse(criterion.region)
+        return {i: [region] for i in range(len(parts))}
+    out = {i: _joined(part.store.gene(part.release, criterion.gene)) for i, part in enumerate(parts)}
+    if not any(out.values()):
+        raise Invalid(f"no gene is called {criterion.gene[:40]!r} here.", remedy="Use the symbol, or name a region.")
+    return out
+
+
+def _joined(regions: Sequence[tuple[str, int, int]]) -> list[Region]:
+    """Sorted regions with overlaps joined, so that no variant is met twice."""
+    out: list[Region] = []
+    for chromosome, start, end in regions:
+        if out and out[-1].chromosome == chromosome and start <= out[-1].end:
+            out[-1] = Region(chromosome, out[-1].start, max(end, out[-1].end))
+        else:
+            out.append(Region(chromosome, start, end))
+    return out
+
+
+def _candidates(parts: Sequence[Part], criterion: Carrier) -> list[_Found]:
+    """All variants in the gene or region with one of the wanted consequences."""
+    found: list[_Found] = []
+    seen = annotated = 0
+    for i, regions in _regions(parts, criterion).items():
+        for region in regions:
+            for block in _blocks(parts[i], region.chromosome, region.start, region.end):
+                first, stop = np.searchsorted(block.sites.positions, [region.start, region.end + 1]).tolist()
+                rows = np.arange(first, stop)
+                seen += len(rows)
+                if criterion.consequences:
+                    any_effect = np.array([bool(each) for each in block.sites.effects], np.bool_)
+                    annotated += int(np.count_nonzero(any_effect[block.sites.effect[rows]]))
+                    rows = rows[_wanted_effects(block, criterion)[block.sites.effect[rows]]]
+                found.append(_Found(i, block, rows))
+    if criterion.consequences and seen and not annotated:
+        raise Invalid(
+            "the variants there carry no consequences.", remedy="Leave out `consequences`, or ingest annotated files."
+        )
+    return found
+
+
+def _wanted_effects(block: Block, criterion: Carrier) -> Mask:
+    """Which of a block's distinct effects hold a wanted consequence (for the gene, where one is asked for)."""
+    genes = {criterion.gene, ""}
+    return np.array(
+        [
+            any(term in criterion.consequences and (not criterion.gene or gene in genes) for gene, term in each)
+            for each in block.sites.effects
+        ],
+        np.bool_,
+    )
+
+
+def _rare(parts: Sequence[Part], found: Sequence[_Found], limit: float) -> list[_Found]:
+    """Those whose ALT frequency over all parts is at most ``limit``; a part that could call it but lacks it is REF."""
+    totals: dict[Key, list[int]] = {}
+    lists: list[list[Key]] = []
+    holders: dict[Key, set[int]] = {}
+    for each in found:
+        sites, on = each.block.sites, each.block.file.chromosome
+        keys = [(on, int(sites.positions[row]), sites.refs[row], sites.alts[row]) for row in each.rows.tolist()]
+        alleles = _alleles(each.block, each.rows)
+        for key, (alternate, called) in zip(keys, alleles.tolist(), strict=True):
+            total = totals.setdefault(key, [0, 0])
+            total[0] += alternate
+            total[1] += called
+            holders.setdefault(key, set()).add(each.part)
+        lists.append(keys)
+    for i, part in enumerate(parts):
+        lacking = [key for key in totals if i not in holders[key]]
+        for chromosome in sorted({key[0] for key in lacking}):
+            there = [key for key in lacking if key[0] == chromosome]
+            for key, called in zip(there, _absent_alleles(part, chromosome, there), strict=True):
+                totals[key][1] += called
+    rare = {key for key, (alternate, called) in totals.items() if alternate <= limit * called}
+    return [
+        _Found(each.part, each.block, each.rows[[key in rare for key in keys]])
+        for each, keys in zip(found, lists, strict=True)
+    ]
+
+
+def _alleles(block: Block, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """ALT and called alleles among all people of the batch, (rows, 2); men have one copy on X outside the PARs."""
+    counts = block.counts[rows].astype(np.int64)
+    out = np.stack([counts[:, 1] + 2 * counts[:, 2], 2 * counts[:, :3].sum(axis=1)], axis=1)
+    if block.sites.male_counts is not None and block.file.chromosome == "X":
+        men = block.sites.male_counts[rows].astype(np.int64)
+        assembly = block.file.assembly
+        single = [chromosome_class("X", int(p), assembly) == "X" for p in block.sites.positions[rows]]
+        out -= np.stack([men[:, 2], men[:, :3].sum(axis=1)], axis=1) * np.array(single, np.int64)[:, np.newaxis]
+    return out
+
+
+def _absent_alleles(part: Part, chromosome: str, keys: Sequence[Key]) -> list[int]:
+    """Alleles that a part without these variants of one chromosome adds to those called."""
+    positions = np.array([key[1] for key in keys], np.int64)
+    ends = positions + np.array([len(key[2]) for key in keys], np.int64) - 1
+    known = covers(part.store, part.batch, chromosome, positions, ends)
+    sexes = part.people.sexes
+    assembly = part.release.manifest.assembly
+    copies = {"X": 2 * len(sexes) - np.count_nonzero(sexes > FEMALE), "Y": 2 * np.count_nonzero(sexes > FEMALE)}
+    classes = [chromosome_class(chromosome, position, assembly) for position in positions.tolist()]
+    return [
+        int(copies.get(name, 2 * len(sexes))) if callable_here else 0
+        for name, callable_here in zip(classes, known.tolist(), strict=True)
+    ]

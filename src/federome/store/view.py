@@ -1,0 +1,252 @@
+"""The frozen people of a run at this node: phenotype columns, further criteria, relatives, and who they are by digest.
+
+Made from data releases and a cohort when a node freezes a cohort; algorithms see it as their ``View``. The people
+stand in a fixed order: releases by dataset, batches in order of ingest, rows as ingested. Withdrawn people are not
+in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import pairwise
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from federome.errors import Invalid
+from federome.model.cohort import Cohort
+from federome.model.table import Mask
+from federome.model.variant import Assembly
+from federome.store import phenotypes
+from federome.store.catalogue import MALE, UNKNOWN, BatchRecord, DataRelease, People, Store
+from federome.store.phenotypes import Closure, Phenotypes
+
+SECOND_DEGREE = 0.0884
+"""Kinship of second-degree relatives and closer: 2^(-7/2) (Manichaikul et al. 2010, table 1)."""
+
+_SEX_LABELS = np.array(["female", "male", ""])
+
+
+class Part:
+    """One batch of one release: a stretch of a view's people, with its columns kept once they were read."""
+
+    def __init__(self, store: Store, release: DataRelease, batch: BatchRecord) -> None:
+        self.store = store
+        self.release = release
+        self.batch = batch
+        self._numbers: dict[str, NDArray[np.float64]] = {}
+        self._labels: dict[str, NDArray[np.str_]] = {}
+
+    @cached_property
+    def people(self) -> People:
+        """Numbers and sexes."""
+        return self.store.people(self.batch)
+
+    @cached_property
+    def phenotypes(self) -> Phenotypes:
+        """The batch's Parquet file."""
+        return self.store.phenotypes(self.batch)
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """A numeric column for all people of the batch; NaN where the batch does not have it."""
+        if name not in self._numbers:
+            self._numbers[name] = self._read_numbers(name)
+        return self._numbers[name]
+
+    def labels(self, name: str) -> NDArray[np.str_]:
+        """A text column for all people of the batch; empty where the batch does not have it."""
+        if name not in self._labels:
+            if name == "sex":
+                self._labels[name] = _SEX_LABELS[self.people.sexes]
+            elif name in self.phenotypes.columns:
+                self._labels[name] = self.phenotypes.labels(name)
+            else:
+                self._labels[name] = np.zeros(self.batch.people, "<U1")
+        return self._labels[name]
+
+    def _read_numbers(self, name: str) -> NDArray[np.float64]:
+        if name == "male":
+            sexes = self.people.sexes
+            return np.where(sexes == UNKNOWN, np.nan, sexes == MALE)
+        if name == "age":
+            return phenotypes.reference_year(self.release.released_on) - self.numbers("birth_year")
+        if name in self.phenotypes.columns:
+            return self.phenotypes.numbers(name)
+        return np.full(self.batch.people, np.nan)
+
+
+class StudyView:
+    """A frozen, sorted set of people of one or several releases. Implements ``analysis.algorithm.View``."""
+
+    def __init__(
+        self, parts: tuple[Part, ...], members: tuple[NDArray[np.int64], ...], *, ontology: Closure | None
+    ) -> None:
+        self.parts = parts
+        self.members = members
+        self._ontology = ontology
+
+    @classmethod
+    def freeze(
+        cls,
+        store: Store,
+        releases: Sequence[DataRelease],
+        cohort: Cohort | None = None,
+        *,
+        ontology: Closure | None = None,
+    ) -> StudyView:
+        """The active people of the releases who meet the cohort's criteria, now and for good.
+
+        Raises ``Invalid`` for releases of one dataset or of different assemblies, and for criteria that cannot be
+        answered (an unknown column, variant or gene; a code that needs an ontology which is not installed).
+        """
+        ordered = sorted(releases, key=lambda release: release.dataset)
+        if not ordered or len({release.dataset for release in ordered}) < len(ordered):
+            raise Invalid("a cohort needs one release of each of its datasets.")
+        if len({release.manifest.assembly for release in ordered}) > 1:
+            raise Invalid("the datasets lie on different assemblies.", remedy="Ask for each assembly separately.")
+        parts = tuple(Part(store, release, batch) for release in ordered for batch in release.batches)
+        members = tuple(np.flatnonzero(store.active(part.batch)) for part in parts)
+        everybody = cls(parts, members, ontology=ontology)
+        return everybody if cohort is None else everybody.where(everybody.meets(cohort))
+
+    def to_bytes(self) -> bytes:
+        """The frozen cohort to keep: its releases by digest, its members as bits. No names, no columns."""
+        releases = {part.release.dataset: part.release.digest for part in self.parts}
+        bits = []
+        for part, rows in zip(self.parts, self.members, strict=True):
+            mask = np.zeros(part.batch.people, np.bool_)
+            mask[rows] = True
+            bits.append(np.packbits(mask).tobytes())
+        return msgspec.msgpack.encode((releases, bits))
+
+    @classmethod
+    def from_bytes(cls, frozen: bytes, store: Store, *, ontology: Closure | None = None) -> StudyView:
+        """The same people as when it was frozen, whoever has withdrawn since (see :meth:`changed`)."""
+        try:
+            digests, bits = msgspec.msgpack.decode(frozen, type=tuple[dict[str, str], list[bytes]])
+        except (msgspec.DecodeError, ValueError) as error:
+            raise Invalid("this is not a frozen cohort.") from error
+        releases = [release for name in sorted(digests) for release in store.releases(name)]
+        releases = [release for release in releases if release.digest == digests[release.dataset]]
+        parts = tuple(Part(store, release, batch) for release in releases for batch in release.batches)
+        if len(releases) != len(digests) or len(parts) != len(bits) or not parts:
+            raise Invalid("the cohort was frozen on data that this store does not have.")
+        members = tuple(
+            np.flatnonzero(np.unpackbits(np.frombuffer(packed, np.uint8), count=part.batch.people))
+            for part, packed in zip(parts, bits, strict=True)
+        )
+        return cls(parts, members, ontology=ontology)
+
+    def changed(self) -> bool:
+        """Whether somebody of these people has withdrawn by now."""
+        active = (part.store.active(part.batch)[rows] for part, rows in zip(self.parts, self.members, strict=True))
+        return not all(mask.all() for mask in active)
+
+    @property
+    def assembly(self) -> Assembly:
+        """The assembly of all its datasets."""
+        return self.parts[0].release.manifest.assembly
+
+    @cached_property
+    def people(self) -> int:
+        """Number of people."""
+        return sum(len(rows) for rows in self.members)
+
+    @cached_property
+    def slices(self) -> tuple[slice, ...]:
+        """Where each part's people stand in the view."""
+        ends = np.cumsum([0, *(len(rows) for rows in self.members)]).tolist()
+        return tuple(slice(start, stop) for start, stop in pairwise(ends))
+
+    @cached_property
+    def columns(self) -> frozenset[str]:
+        """Stored phenotype columns that any of its batches has."""
+        return frozenset(name for part in self.parts for name in part.phenotypes.columns)
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """A numeric column, shape (people,), NaN where unknown; ``Invalid`` if no batch has it.
+
+        Besides stored columns: ``age`` in completed years at the release (see ``phenotypes.reference_year``) and
+        ``male`` (1 for men, 0 for women).
+        """
+        self._require("birth_year" if name == "age" else name, computed=("male",))
+        return np.concatenate([p.numbers(name)[rows] for p, rows in zip(self.parts, self.members, strict=True)])
+
+    def labels(self, name: str) -> NDArray[np.str_]:
+        """A text column, shape (people,), empty where unknown; ``Invalid`` if no batch has it."""
+        self._require(name, computed=("sex",))
+        return np.concatenate([p.labels(name)[rows] for p, rows in zip(self.parts, self.members, strict=True)])
+
+    def meets(self, cohort: Cohort) -> Mask:
+        """Who meets further criteria, shape (people,); where something is unknown, they are not met."""
+        from federome.store.carriers import carriers  # it reads parts, and a view asks it
+
+        for name in phenotypes.needed_columns(cohort):
+            self._require(name)
+        found: list[Mask] = []
+        for part, rows in zip(self.parts, self.members, strict=True):
+            asked = phenotypes.conditions(
+                cohort,
+                part.phenotypes.columns,
+                released_on=part.release.released_on,
+                ontology=self._ontology,
+            )
+            found.append(part.phenotypes.meets(asked)[rows] if asked else np.ones(len(rows), np.bool_))
+        for criterion in cohort.carriers:
+            for i, mask in enumerate(carriers(self.parts, criterion)):
+                found[i] &= mask[self.members[i]]
+        return np.concatenate(found)
+
+    def where(self, keep: Mask) -> StudyView:
+        """The same view restricted to some of its people; ``Invalid`` for a mask of the wrong length."""
+        if keep.shape != (self.people,):
+            raise Invalid("the mask does not have one entry a person of the view.")
+        members = tuple(rows[keep[where]] for rows, where in zip(self.members, self.slices, strict=True))
+        return StudyView(self.parts, members, ontology=self._ontology)
+
+    def unrelated(self, kinship: float = SECOND_DEGREE) -> Mask:
+        """A maximal set of people without relatives of this kinship or closer among them, deterministic.
+
+        Greedy: people with fewest relatives in the view come first, then in order of the view.
+        """
+        pairs = self.parts[0].store.relatives([part.batch for part in self.parts], kinship=kinship)
+        place = np.full(int(max(self.numbers_at_node.max(initial=0), pairs.max(initial=0))) + 1, -1, np.int64)
+        place[self.numbers_at_node] = np.arange(self.people)
+        inside = place[pairs]
+        inside = inside[(inside >= 0).all(axis=1)]
+        relatives: dict[int, list[int]] = {}
+        for one, other in inside.tolist():
+            relatives.setdefault(one, []).append(other)
+            relatives.setdefault(other, []).append(one)
+        keep = np.ones(self.people, np.bool_)
+        keep[list(relatives)] = False
+        for one in sorted(relatives, key=lambda person: (len(relatives[person]), person)):
+            keep[one] = not keep[relatives[one]].any()
+        return keep
+
+    @cached_property
+    def numbers_at_node(self) -> NDArray[np.int64]:
+        """The people's lasting numbers at this node, shape (people,)."""
+        return np.concatenate([p.people.numbers[rows] for p, rows in zip(self.parts, self.members, strict=True)])
+
+    def digest(self, secret: bytes) -> str:
+        """Keyed digest of the set of members (HMAC-SHA256 over their sorted numbers): equal sets, equal digests."""
+        members = np.sort(self.numbers_at_node).astype("<i8").tobytes()
+        return hmac.new(secret, members, hashlib.sha256).hexdigest()
+
+    def bitmap(self) -> bytes:
+        """Members as bits, number i in bit i % 8 of byte i // 8: what differencing audits compare."""
+        bits = np.zeros(int(self.numbers_at_node.max(initial=0)) + 1, np.bool_)
+        bits[self.numbers_at_node] = True
+        return np.packbits(bits, bitorder="little").tobytes()
+
+    def _require(self, name: str, *, computed: tuple[str, ...] = ()) -> None:
+        if name not in computed and name not in self.columns:
+            raise Invalid(
+                f"no phenotype column is called {name[:60]!r}.",
+                remedy=f"Columns here: {', '.join(sorted(self.columns)) or 'none'}.",
+            )
