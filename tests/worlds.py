@@ -151,10 +151,10 @@ class MemorySite:
         names = (
             [_place(variant) for variant in index.named]
             if index.named
-            else [(code, int(t)) for code, t in zip(index.bins.tolist(), index.tokens.tolist(), strict=True)]
+            else [(code, t >> 1) for code, t in zip(index.bins.tolist(), index.tokens.tolist(), strict=True)]
         )
         own = {
-            (_place(v) if index.named else (Bin.of(v).code, _token(v))): line
+            (_place(v) if index.named else (Bin.of(v).code, _token(v) >> 1)): line
             for line, v in enumerate((*self.variants, *self.callable_only))
         }
         wanted = range(index.rows) if rows is None else rows.ints("row").tolist()
@@ -190,7 +190,9 @@ def _place(variant: Variant) -> tuple[str, int, str, str]:
 
 
 def _token(variant: Variant) -> int:
-    return token(KEY, variant.chromosome, variant.position, variant.ref, variant.alt)
+    """The run's name of a variant; its lowest bit says that the counted allele is REF, as far as this node knows."""
+    made = token(KEY, variant.chromosome, variant.position, variant.ref, variant.alt)
+    return (made & ~1) | oriented(variant.ref, variant.alt)[2]
 
 
 def _other_allele(copies: Genotypes) -> Genotypes:
@@ -475,7 +477,7 @@ def namer(sites: Sequence[MemorySite], blocks: Sequence[BlockIndex]) -> Namer:
     for site in sites:
         for variant in site.known:
             offer = (variant in site.unchecked, str(variant), variant)
-            told.setdefault((Bin.of(variant).code, _token(variant)), []).append(offer)
+            told.setdefault((Bin.of(variant).code, _token(variant) >> 1), []).append(offer)
     numbered = {block.number: block for block in blocks}
 
     def names(number: int, rows: Table) -> Table:
@@ -485,7 +487,7 @@ def namer(sites: Sequence[MemorySite], blocks: Sequence[BlockIndex]) -> Namer:
             if block.named:
                 chosen.append(block.named[row])
             else:
-                chosen.append(min(told[int(block.bins[row]), int(block.tokens[row])])[2])
+                chosen.append(min(told[int(block.bins[row]), int(block.tokens[row]) >> 1])[2])
         return name_table(rows.ints("row"), chosen)
 
     return names

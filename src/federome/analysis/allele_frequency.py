@@ -46,7 +46,7 @@ from federome.errors import Invalid
 from federome.model.cohort import Cohort
 from federome.model.release import Count, Label, Ratio, Round, Rows
 from federome.model.table import Column, Mask
-from federome.model.variant import Assembly, Region, Variant, oriented
+from federome.model.variant import Assembly, Region, Variant, chromosome_rank, oriented
 
 # Copies that women, men and people of unknown sex have; two in every other class. 0 leaves a person out.
 _COPIES: Mapping[str, tuple[int, int, int]] = {"X": (2, 1, 0), "Y": (0, 1, 0), "MT": (1, 1, 1)}
@@ -221,28 +221,23 @@ class AlleleFrequency(Algorithm):
         return some
 
     def finish(self, state: State, blocks: Iterable[Finished]) -> Mapping[str, Table]:  # noqa: ARG002
-        parts = [part for part in self._parts(blocks) if part.rows]
-        table = Table.stack(parts) if parts else _long([], [], *_nothing(0, 0))
-        return {"frequencies": table}
-
-    def _parts(self, blocks: Iterable[Finished]) -> Iterator[Table]:
-        if not self.variants:
-            yield from (self._part(block) for block in blocks if block.names.rows)
-            return
-        answered = {key: part for block in blocks for key, part in self._by_variant(self._part(block))}
-        for variant in sorted(set(self._asked()), key=lambda v: v.sort_key):
-            part = answered.get(_key(variant.chromosome, variant.position, variant.ref, variant.alt))
-            if part is None:
+        """Rows in genome order, so that they tell nothing of the order in which a run happened to add up."""
+        parts = [(chromosome_rank(b.chromosome), self._part(b)) for b in blocks if b.names.rows]
+        asked = set(self._asked())
+        told = {_key(*name) for _, part in parts for name in _names(part)} if asked else set()
+        for variant in asked:
+            name = (variant.chromosome, variant.position, variant.ref, variant.alt)
+            if _key(*name) not in told:
                 labels, _ = self._labels(variant.chromosome_class)
-                name = (variant.chromosome, variant.position, variant.ref, variant.alt)
-                part = _long([name], labels, *_nothing(1, len(labels)))
-            yield part
-
-    @staticmethod
-    def _by_variant(part: Table) -> Iterator[tuple[_Name, Table]]:
-        keys = [_key(*name) for name in _names(part)]
-        for key in dict.fromkeys(keys):
-            yield key, part.take(np.array([other == key for other in keys]))
+                parts.append(
+                    (chromosome_rank(variant.chromosome_class), _long([name], labels, *_nothing(1, len(labels))))
+                )
+        if not parts:
+            return {"frequencies": _long([], [], *_nothing(0, 0))}
+        table = Table.stack([part for _, part in parts])
+        ranks = np.concatenate([np.full(part.rows, rank) for rank, part in parts])
+        order = np.lexsort((table["alt"], table["ref"], table["position"], ranks))
+        return {"frequencies": table.take(order)}
 
     def _labels(self, chromosome: str) -> tuple[list[str], Mask]:
         """Strata that can hold anybody on this chromosome: their labels, and the mask that picks them."""

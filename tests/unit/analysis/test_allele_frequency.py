@@ -11,12 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from federome.analysis.algorithm import Table, build
-from federome.errors import Invalid
-from federome.model.table import Cell
-from federome.model.variant import Variant
-from worlds import (
+from tests.worlds import (
     POPULATIONS,
     MemorySite,
     MemoryView,
@@ -29,6 +24,12 @@ from worlds import (
     splits,
     threshold_gate,
 )
+
+from federome.analysis.algorithm import Table, build
+from federome.analysis.allele_frequency import AlleleFrequency
+from federome.errors import Invalid
+from federome.model.table import Cell
+from federome.model.variant import Variant
 
 COUNTS = (
     "carriers",
@@ -187,11 +188,36 @@ def test_few_carriers_of_either_allele_hide_the_variant(variant: str, few: int, 
     assert (record["called_people"] is None) == (few < 10)
 
 
-def test_hidden_by_sex_means_hidden_in_the_mixture_on_x() -> None:
-    """With three men among the called the split of people by copies is small, and says nothing."""
-    site = one_variant("X:5000000:A:G", [0] * 20 + [1] * 20 + [2] * 20 + [0, 2, 2], [0] * 60 + [1] * 3)
+@pytest.mark.parametrize("few", [0, 1])
+def test_few_of_one_sex_hide_the_mixture_on_x(few: int) -> None:
+    """Called people and called alleles give the number of women and of men: three of either are not told."""
+    site = one_variant("X:5000000:A:G", [0] * 20 + [2] * 20 + [0, 2, 2], [1 - few] * 40 + [few] * 3)
     assert frequencies({}, [site], k=10).rows == 0
-    assert frequencies({"by": "sex"}, [site], k=10).records()[0]["carriers"] == 40
+    (record,) = [r for r in frequencies({"by": "sex"}, [site], k=10).records() if r["called_people"] is not None]
+    assert (record["called_people"], record["frequency"]) == (40, 0.5)
+
+
+def test_rows_are_in_genome_order_whatever_their_tokens() -> None:
+    world = make_world(seed=5, people=30, variants=60)
+    shown = [Variant.parse(name) for (name, _), _ in cells(frequencies({}, [world.pooled()]))]
+    assert shown == sorted(world.variants, key=lambda v: v.sort_key)
+
+
+def test_only_variants_with_something_to_show_are_to_be_named() -> None:
+    totals = Table(
+        {name: np.zeros((3, 2), np.int64) for name in AlleleFrequency.rounds[0].totals.columns},
+        {"other_carriers": np.array([[True, True], [True, False], [False, False]])},
+    )
+    assert AlleleFrequency(by="sex").named(totals).tolist() == [False, True, True]
+    assert AlleleFrequency(by="sex", variants=("1:5:A:C",)).named(totals).tolist() == [True] * 3
+
+
+def test_a_frequency_of_nobody_is_undefined() -> None:
+    (record,) = frequencies({}, [one_variant("1:100:A:C", [-1, -1], [0, 1])]).records()
+    assert (record["called_people"], record["frequency"]) == (0, None)
+    table = frequencies({}, [one_variant("1:100:A:C", [-1, -1], [0, 1])])
+    assert table.withheld["frequency"].tolist() == [True]
+    assert table.floats("frequency").tolist() == [0]
 
 
 @given(split=splits(max_people=60), k=st.integers(2, 8))

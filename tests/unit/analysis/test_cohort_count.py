@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.worlds import POPULATIONS, World, make_world, random_assignment, run, threshold_gate
 
 from federome.analysis.algorithm import build
 from federome.analysis.cohort_count import CohortCount, complement
 from federome.errors import Invalid
-from worlds import POPULATIONS, World, make_world, random_assignment, run, threshold_gate
 
 Cell = tuple[str, str, str]
 
@@ -110,6 +110,19 @@ def test_the_total_never_tells_a_remainder_below_the_threshold() -> None:
     # 30 people in cells that are small one by one follow from the total, which is as much as a cell that passed.
     hidden = np.array([False, False, *[True] * 6])
     assert complement(np.array([50, 20, *[0] * 6]), hidden).tolist() == hidden.tolist()
+
+
+def test_the_total_of_a_run_hides_what_it_must() -> None:
+    """People of unknown sex are few; the smaller of the two sexes goes with them, the total stays."""
+    world = make_world(seed=9, people=300, variants=1)
+    unknown = int((world.view.labels("sex") == "").sum())
+    women, men = (int((world.view.labels("sex") == sex).sum()) for sex in ("female", "male"))
+    assert 0 < unknown < 30 < min(women, men) < max(women, men)
+    counts = run(build("cohort-count", {"by": ["sex"]}), [world.pooled()], gate=threshold_gate(30))["counts"]
+    shown = {record["sex"]: record["people"] for record in counts.records()}
+    assert shown["all"] == world.people
+    assert shown["other"] is None
+    assert {shown["female"], shown["male"]} == {None, max(women, men)}
 
 
 @given(

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from tests.worlds import Split, Watched, blocks_for, make_world, name_table, namer, pass_gate, random_assignment, run
 
 from federome.analysis.algorithm import DONE, Algorithm, Block, Finished, Reads, State, Table, Variants, View
 from federome.analysis.program import PEOPLE, Program, contribution, run_in_process
@@ -15,7 +16,6 @@ from federome.errors import Invalid
 from federome.model.index import BlockIndex
 from federome.model.release import Count, Label, Number, Round, Rows
 from federome.model.variant import oriented
-from worlds import Split, Watched, blocks_for, make_world, name_table, namer, pass_gate, random_assignment, run
 
 
 @dataclass(frozen=True)
