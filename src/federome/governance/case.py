@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from functools import cached_property
 from typing import Literal
 
@@ -289,6 +289,14 @@ class Case:
         strangers = tuple(visa.ignored("identity_not_linked") for visa in view.visas)
         return PassportView(view.holder, ignored=(*strangers, *view.ignored))
 
+    @property
+    def until(self) -> datetime | None:
+        """When this access ends by itself: the earliest end of the visas used (R4) and of the permit."""
+        ends = [visa.until for need in self.visa_needs for visa in need.visas]
+        if self.evidence.grant is not None:
+            ends.append(datetime.combine(self.evidence.grant.valid_until + timedelta(days=1), time.min, UTC))
+        return min(ends, default=None)
+
     def inputs(self) -> tuple[InputRef, ...]:
         """References to everything this case rests on, sorted."""
         refs = [*self.evidence.inputs, self.state.ref("policy", self.state.node, self.state.policy)]
@@ -303,7 +311,7 @@ class Case:
         process = self.state.processes.get(self.request.grant or "")
         if process is not None:
             refs.append(self.state.ref("process", process.permit, process))
-        refs.append(InputRef("ontology", self.state.ontology.release, ""))
+        refs.append(InputRef("ontology", self.ontology.release if self.ontology else "", ""))
         refs.append(InputRef("state", self.state.node, digest(self._switches())))
         refs.append(InputRef("request", self.request.operation, digest(self.request.to_document())))
         return tuple(sorted(set(refs)))

@@ -40,6 +40,7 @@ def decide(request: AccessRequest, evidence: Evidence, state: State, now: dateti
         at=now,
         reasons=tuple(dict.fromkeys(reasons)),
         obligations=() if outcome == "DENY" else obligations(case),
+        until=None if outcome == "DENY" else case.until,
         inputs=case.inputs(),
         steps=tuple(steps),
     )

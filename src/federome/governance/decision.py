@@ -106,7 +106,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Decision:
-    """One answer, with everything needed to explain it and to make it again."""
+    """One answer, with everything needed to explain it and to make it again; it holds ``until``, if that is set."""
 
     outcome: Outcome
     stage: Stage
@@ -115,6 +115,7 @@ class Decision:
     reasons: tuple[Reason, ...] = ()
     obligations: tuple[Obligation, ...] = ()
     inputs: tuple[InputRef, ...] = ()
+    until: datetime | None = None
     steps: tuple[Step, ...] = ()
 
     @property
@@ -135,6 +136,7 @@ class Decision:
             "stage": self.stage,
             "node": self.node,
             "at": instant_text(self.at),
+            "until": instant_text(self.until) if self.until else None,
             "reasons": [{"rule": r.rule, "code": r.code, "effect": r.effect, "about": r.about} for r in shown],
             "obligations": [{"code": o.code, "detail": o.detail, "about": o.about} for o in self.obligations],
             "inputs": [{"kind": i.kind, "id": i.id, "digest": i.digest} for i in self.inputs],
@@ -197,6 +199,7 @@ def combine(decisions: Iterable[Decision], *, allow_partial: bool) -> Decision:
         reasons=tuple(sorted({reason for decision in made for reason in decision.reasons})),
         obligations=tuple(sorted(owed)),
         inputs=tuple(sorted({ref for decision in made for ref in decision.inputs})),
+        until=min((decision.until for decision in rest if decision.until), default=None),
         steps=tuple(_told(decision) for decision in made),
     )
 
@@ -208,6 +211,8 @@ def explain(decision: Decision) -> list[str]:
         found = " ".join(step.says) or ("satisfied." if step.asked else "not asked for here.")
         lines.append(f"{step.rule} {step.title}: {found}")
     lines.extend(f"Obligation: {obligation}{_about(obligation.about)}." for obligation in decision.obligations)
+    if decision.until:
+        lines.append(f"This holds until {instant_text(decision.until)} at the latest.")
     codes = f" ({', '.join(decision.codes)})" if decision.codes else ""
     lines.append(f"{decision.outcome} at {decision.node or 'the hub'}, {instant_text(decision.at)}{codes}.")
     return lines

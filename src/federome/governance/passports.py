@@ -232,11 +232,6 @@ def registered_access(view: PassportView, trust: Clearinghouse) -> tuple[tuple[V
     return None, tuple(sorted(codes))
 
 
-def until(visas: Iterable[Visa]) -> datetime | None:
-    """Rule R4: the earliest end over all visas a decision used; ``None`` when it used none."""
-    return min((visa.until for visa in visas), default=None)
-
-
 def _visa(token: str, trust: Clearinghouse, keys: Keys, *, now: datetime, ttl: timedelta, audience: str) -> Visa:
     seen = peek(token)
     algorithm = seen.header.get("alg")
