@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
+from weakref import WeakKeyDictionary
 
 import msgspec
 import numpy as np
@@ -72,6 +73,10 @@ class People:
         return dataclasses.replace(self, view=nobody, outcome=self.outcome[:0], covariates=self.covariates[:0])
 
 
+# A pure function's results, kept as long as the frozen view they were computed from.
+_PEOPLE: WeakKeyDictionary[View, dict[Algorithm, People]] = WeakKeyDictionary()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Association(Algorithm):
     """Parameters of a genome-wide association study.
@@ -131,6 +136,13 @@ class Association(Algorithm):
         return view.numbers(self.phenotype)
 
     def people(self, view: View) -> People:
+        """Who takes part; worked out once for a view, not for every block."""
+        known = _PEOPLE.setdefault(view, {})
+        if self not in known:
+            known[self] = self._people(view)
+        return known[self]
+
+    def _people(self, view: View) -> People:
         """Drops people with an unknown value, then relatives, so that nobody unused displaces a relative."""
         outcome = self.outcome(view)
         columns = [view.numbers(name) for name in self.covariates]
