@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federome.analysis.algorithm import DONE, EMPTY, Algorithm, Block, Finished, State, Table, View
-from federome.errors import Invalid
+from federome.errors import Invalid, Refused
 from federome.model.index import BlockIndex
 from federome.model.release import Round
 
@@ -154,7 +154,10 @@ class Program:
     def _check_broadcast(self, state: State) -> None:
         sent = {*state.shared.columns, *(state.block.columns if state.block is not None else ())} - {"row"}
         if extra := sorted(sent - self.algorithm.broadcasts):
-            raise Invalid(f"{self.algorithm.name} may not broadcast {extra[0]!r}: it is not declared.")
+            raise Refused(
+                f"{self.algorithm.name} may not broadcast {extra[0]!r}: it is not declared.",
+                codes=["output_class_unapproved"],
+            )
 
     def _advance(self) -> None:
         if self.due.scope == "people":
@@ -197,7 +200,10 @@ def contribution(algorithm: Algorithm, site: Site, index: BlockIndex | None, sta
     table = algorithm.local(site.view, block, State(state.round, state.shared, state.block))
     declared = tuple(algorithm.round(state.round).totals.columns)
     if tuple(table.columns) != declared:
-        raise Invalid(f"{algorithm.name} returned columns that round {state.round!r} does not declare.")
+        raise Refused(
+            f"{algorithm.name} returned columns that round {state.round!r} does not declare.",
+            codes=["output_class_unapproved"],
+        )
     if block is not None and table.rows != block.rows:
         raise Invalid(f"{algorithm.name} returned {table.rows} rows for a block of {block.rows}.")
     return table

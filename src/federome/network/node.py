@@ -27,7 +27,17 @@ from federome.network import sealing, steps, sums
 from federome.network.commands import Command, link, read_command
 from federome.network.members import MemberSource
 from federome.network.notebook import Notebook, Work
-from federome.network.protocol import INLINE_BYTES, Body, HubPort, Reply, Task, mapping, text
+from federome.network.protocol import (
+    INLINE_BYTES,
+    Body,
+    HubPort,
+    Reply,
+    Task,
+    decode_stored,
+    encode_reply,
+    mapping,
+    text,
+)
 from federome.network.question import Answer, Holdings, OpenSite, Outcome, Question, Said, Summands
 from federome.trust.canonical import canonical, digest, digest_bytes
 from federome.trust.keys import KeyRing, PrivateKey
@@ -59,6 +69,8 @@ class Node:
 
     def answer(self, task: Task) -> Reply:
         """The main path. Raises ``Refused``, ``Invalid`` or ``Unavailable``; the caller tells the hub."""
+        if (done := self.answered(task)) is not None:
+            return done
         question = self.authenticate(task)
         decision = self.decide(question)
         site = self.freeze(question)
@@ -66,6 +78,11 @@ class Node:
         reply = self.release(question, outcome)
         self.record(question, decision, reply)
         return reply
+
+    def answered(self, task: Task) -> Reply | None:
+        """The answer to the last task of a run, if it was given before: the hub may not have heard it."""
+        work = self.notebook.work(task.run)
+        return decode_stored(work.last_reply) if work is not None and work.last_task == task.id else None
 
     def authenticate(self, task: Task) -> Question:
         """Whose order is it, under which grant, and is this the releaser's next command? Believes nobody else.
@@ -208,12 +225,13 @@ class Node:
                 str(question.command.turn): link(text(question.task.body, "command"))
             }
             self.notebook.update(run, steps.detail(self, run) | {"chain": chain})
-        if question.task.kind in ("conclude", "alone"):
-            self.forget(run)
+        if question.task.kind in _RELEASING:
+            self.forget(question.task, reply)
 
-    def forget(self, run: str) -> None:
+    def forget(self, task: Task, reply: Reply) -> None:
         """A run is over at this node: its keys and its working files are destroyed."""
-        self.notebook.end(run)
+        run = task.run
+        self.notebook.end(run, task.id, encode_reply(reply))
         self.sites.pop(run, None)
         shutil.rmtree(steps.folder(self, run), ignore_errors=True)
 

@@ -31,7 +31,8 @@ WORK = sa.Table(
     sa.Column("permit_token", sa.Text, nullable=False),
     sa.Column("frozen", sa.LargeBinary, nullable=False),
     sa.Column("detail", sa.Text, nullable=False),
-    sa.Column("ended", sa.Boolean, nullable=False, default=False),
+    sa.Column("last_task", sa.String, nullable=False, default=""),
+    sa.Column("last_reply", sa.LargeBinary),
 )
 KEY = sa.Table(
     "round_key",
@@ -70,14 +71,23 @@ SCHEMA = Schema("node", METADATA)
 
 @dataclass(frozen=True)
 class Work:
-    """One run at this node. ``frozen`` is the cohort as the store froze it; ``detail`` the node's own JSON object."""
+    """One run at this node. ``frozen`` is the cohort as the store froze it; ``detail`` the node's own JSON object.
+
+    The last answer is kept, because the node may die before it knows that the hub has taken it.
+    """
 
     run: str
     order: str
     permit: str
     frozen: bytes
     detail: Body
-    ended: bool = False
+    last_task: str = ""
+    last_reply: bytes = b""
+
+    @property
+    def ended(self) -> bool:
+        """Whether this node has done its last task of the run."""
+        return bool(self.last_task)
 
 
 class Notebook:
@@ -115,7 +125,7 @@ class Notebook:
                     permit_token=work.permit,
                     frozen=work.frozen,
                     detail=json.dumps(work.detail),
-                    ended=False,
+                    last_task="",
                 )
             )
 
@@ -126,17 +136,20 @@ class Notebook:
         if row is None:
             return None
         detail = json.loads(row.detail)
-        return Work(row.run, row.order_token, row.permit_token, row.frozen, detail, row.ended)
+        return Work(
+            row.run, row.order_token, row.permit_token, row.frozen, detail, row.last_task, row.last_reply or b""
+        )
 
     def update(self, run: str, detail: Body) -> None:
         """Replace a run's detail."""
         with write(self._engine) as db:
             db.execute(WORK.update().where(WORK.c.run == run).values(detail=json.dumps(detail)))
 
-    def end(self, run: str) -> None:
-        """Nothing more will be done for a run: its keys are destroyed."""
+    def end(self, run: str, task: str, reply: bytes) -> None:
+        """The last task of a run was answered: the answer is kept, keys and state are destroyed."""
         with write(self._engine) as db:
-            db.execute(WORK.update().where(WORK.c.run == run).values(ended=True))
+            values = {"last_task": task, "last_reply": reply, "detail": "{}"}
+            db.execute(WORK.update().where(WORK.c.run == run).values(**values))
             db.execute(KEY.delete().where(KEY.c.run == run))
 
     def admit(self, roster: Roster, *, party: str) -> None:

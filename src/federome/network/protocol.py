@@ -99,9 +99,14 @@ def encode_reply(reply: Reply) -> bytes:
 
 
 def decode_reply(data: bytes) -> Reply:
-    """Inverse of :func:`encode_reply`; ``Invalid`` if malformed or too large."""
+    """Inverse of :func:`encode_reply` for what arrives; ``Invalid`` if malformed or too large."""
     if len(data) > MAX_REPLY_BYTES:
         raise Invalid("the reply is too large.", remedy="Upload large parts first.")
+    return decode_stored(data)
+
+
+def decode_stored(data: bytes) -> Reply:
+    """The same for a reply that this process wrote itself, of any size."""
     try:
         return _REPLY.decode(data)
     except msgspec.DecodeError as error:

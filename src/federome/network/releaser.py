@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -37,7 +36,7 @@ from federome.network.protocol import (
     HubPort,
     Reply,
     Task,
-    decode_reply,
+    decode_stored,
     encode_reply,
     mapping,
     number,
@@ -158,13 +157,17 @@ class Releaser:
         folder = self._run_folder(task.run)
         answered = folder / f"reply-{task.seq}"
         if answered.is_file() and _committed(folder).get("task") == task.id:
-            return decode_reply(answered.read_bytes())
+            return decode_stored(answered.read_bytes())
         session = self._sessions.pop(task.run, None) or self._open(task)
         reply = self._work(session, task)
-        if task.kind == "concluded":
-            shutil.rmtree(folder, ignore_errors=True)
-            return reply
         answered.write_bytes(encode_reply(reply))
+        if task.kind == "concluded":
+            # The last answer stays, in case the coordinator did not hear it; everything else is destroyed.
+            _replace(folder / "session.json", json.dumps({"task": task.id}).encode())
+            for path in folder.iterdir():
+                if path.name not in ("session.json", answered.name):
+                    path.unlink()
+            return reply
         self._commit(session, task)
         self._sessions[task.run] = session
         return reply
@@ -204,7 +207,7 @@ class Releaser:
         """Open the sums of a round; gate them; ask for vetoes where people cells are new."""
         due = session.program.due
         shapes = mapping(task.body, "shapes")
-        asking = due.gated and session.policy.threshold > 1
+        asking = due.gated and not session.policy.open_data
 
         def gated() -> Iterator[tuple[int, Table]]:
             for part, vector in self._sums(session, task):

@@ -6,11 +6,11 @@ nothing, because everything it owes is in its notebook and at the hub.
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import secrets
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -71,6 +71,7 @@ Faces = Callable[[Coordinator, str], Sequence[APIRouter]]
 def build_hub(folder: Path, *, faces: Faces, clock: Callable[[], float] = time.time) -> Hub:
     """A hub from its folder. ``faces`` makes the routers for people from the coordinator and the hub's name."""
     settings = hub_settings(folder)
+    _load(settings.modules)
     members = MemberList(folder, clock)
     waiters = Waiters()
     ledger = Ledger(engine(f"sqlite:///{folder / 'hub.db'}"), folder / "runs")
@@ -220,6 +221,7 @@ def build_node(
 ) -> Party:
     """A node from its folder, ready to run."""
     settings = node_settings(folder)
+    _load(settings.modules)
     key = load_private_key(folder / "keys" / "node.jwk")
     port = HttpPort(
         settings.hub_url,
@@ -262,13 +264,12 @@ def serve_node(folder: Path) -> None:
     working.join(GRACE_S)
 
 
-def wait_for_port(host: str, port: int, *, timeout_s: float) -> None:
-    """Return when somebody listens there; ``Invalid`` when nobody does in time."""
-    end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
+def _load(modules: Sequence[str]) -> None:
+    """Import modules that register further algorithms; ``Invalid`` names one that is not installed."""
+    for name in modules:
         try:
-            with socket.create_connection((host, port), timeout=1):
-                return
-        except OSError:
-            time.sleep(0.05)
-    raise Invalid("nothing answers there.", where=f"{host}:{port}")
+            importlib.import_module(name)
+        except ImportError as error:
+            raise Invalid(
+                f"module {name!r} cannot be imported.", remedy="Install it, or take it out of modules."
+            ) from error

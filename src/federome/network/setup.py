@@ -41,7 +41,10 @@ Settings = TypeVar("Settings")
 
 @dataclass(frozen=True)
 class HubSettings:
-    """``hub.toml``: the hub's name (audience of all tokens), where it listens, and what the outside calls it."""
+    """``hub.toml``: the hub's name (audience of all tokens), where it listens, and what the outside calls it.
+
+    ``modules`` are Python modules with further algorithms that the operator has installed.
+    """
 
     name: str
     url: str
@@ -50,15 +53,17 @@ class HubSettings:
     authority: str = "authority"
     keep_exact: bool = False
     decide_s: float = 10.0
+    modules: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """``node.toml``: the node's name and the hub it dials."""
+    """``node.toml``: the node's name, the hub it dials, and modules with further algorithms installed here."""
 
     name: str
     hub: str
     hub_url: str
+    modules: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -172,9 +177,9 @@ def admit(folder: Path, authority: str, key: PrivateKey, *, now: float) -> Membe
 # node
 
 
-def enrol(folder: Path, invitation: Invitation) -> NodeSettings:
+def enrol(folder: Path, invitation: Invitation, *, modules: Sequence[str] = ()) -> NodeSettings:
     """Make a node's keys and join with an invitation. Keys never leave the folder; only the public half is sent."""
-    settings = NodeSettings(invitation.node, invitation.hub, invitation.url)
+    settings = NodeSettings(invitation.node, invitation.hub, invitation.url, modules)
     keys = folder / "keys"
     if not (keys / "node.jwk").is_file():
         folder.mkdir(parents=True, exist_ok=True)

@@ -157,7 +157,7 @@ def names(node: Node, question: Question, site: OpenSite) -> Outcome:
     tables: dict[str, Table] = {}
     for part in question.command.parts:
         rows = _document(node, question, f"rows/{part}")
-        if policy.threshold > 1:
+        if not policy.open_data:
             seen = _kept(node, question, f"shown-{part}").ints("row")
             if not np.isin(rows.ints("row"), seen).all():
                 raise Refused("names were asked of variants that did not pass the gate.", codes=["small_cell"])
@@ -383,17 +383,22 @@ def _shared(node: Node, question: Question) -> Table:
     assert question.command is not None
     command, run = question.command, question.order.run
     shared = _document(node, question, "shared")
-    before = detail(node, run).get("state")
-    if "total" in command.documents and isinstance(before, dict):
-        earlier = State(text(before, "round"), _kept(node, question, f"shared-{text(before, 'shared')[-16:]}"))
-        stepped = question.algorithm.step(earlier, _document(node, question, "total"))
+    states = detail(node, run).get("states")
+    held = states if isinstance(states, dict) else {}
+    earlier = [int(turn) for turn in held if int(turn) < command.turn]
+    if "total" in command.documents and earlier:
+        before = mapping(held, str(max(earlier)))
+        state = State(text(before, "round"), _kept(node, question, f"shared-{text(before, 'shared')[-16:]}"))
+        stepped = question.algorithm.step(state, _document(node, question, "total"))
         if stepped.round not in (command.round, DONE) or not _same(stepped.shared, shared):
             raise Refused(
                 "the releaser's step is not what the algorithm computes.", codes=["algorithm_digest_mismatch"]
             )
     name = command.documents["shared"]
     _keep(node, question, f"shared-{name[-16:]}", shared)
-    node.notebook.update(run, detail(node, run) | {"state": {"round": command.round, "shared": name}})
+    kept = {turn: held[turn] for turn in held if int(turn) >= command.turn - 8}
+    told: Body = {"round": command.round, "shared": name}
+    node.notebook.update(run, detail(node, run) | {"states": {**kept, str(command.turn): told}})
     return shared
 
 

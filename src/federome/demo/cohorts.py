@@ -1,0 +1,132 @@
+"""The demonstration's data: a synthetic nation and, where the registry is in reach, real people for every node.
+
+Batch folders are made once and kept in a cache; each node's store is made from them by the product's own ingest, and
+kept as well, because the same folders give the same store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Final
+
+from federome import __version__
+from federome.demo import real, synthetic
+from federome.errors import Invalid
+from federome.ingest.folder import ingest_folder
+from federome.store.catalogue import Store
+
+RELEASED_ON: Final = date(2026, 11, 1)
+# The five nodes of the real data, each with the country whose synthetic cohort stands beside it. CEU are residents
+# of Utah; their node is France for want of a better, and every dataset says whose it is.
+NODES: Final = ("FI", "ES", "IT", "GB", "FR")
+REAL: Final = {"FI": "FIN", "ES": "IBS", "IT": "TSI", "GB": "GBR", "FR": "CEU"}
+FURTHER: Final = tuple(code for code in synthetic.COUNTRIES if code not in NODES)
+
+
+@dataclass(frozen=True)
+class NodeData:
+    """What one node holds: a finished store to copy, and facts about it that only the demonstration knows."""
+
+    node: str
+    store: Path
+    synthetic_dataset: str
+    real_dataset: str
+    truth: synthetic.Facts
+    people: int
+    variants: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everybody's data. ``real_absent`` says in one line why there are no real people; ``notes`` what was left out."""
+
+    nodes: tuple[NodeData, ...]
+    real_absent: str
+    notes: tuple[str, ...]
+
+
+def node_names(count: int) -> tuple[str, ...]:
+    """Names of the first so many nodes (1 to 27)."""
+    if not 1 <= count <= 27:
+        raise Invalid("the demonstration has 1 to 27 nodes.", where="--nodes")
+    return (*NODES, *FURTHER)[:count]
+
+
+def prepare(
+    cache: Path,
+    nodes: Sequence[str],
+    *,
+    people: int,
+    variants: int,
+    seed: int,
+    data: Path | None,
+    say: Callable[[str], None],
+) -> Prepared:
+    """Make (or find) every node's store. Work that is done is never done twice."""
+    key = hashlib.sha256(f"{__version__}/{synthetic.VERSION}/{people}/{variants}/{seed}".encode()).hexdigest()[:12]
+    root = cache / key
+    root.mkdir(parents=True, exist_ok=True)
+    found = real.fetch(cache / "downloads", offline=data)
+    absent = found.reason if isinstance(found, real.Absent) else ""
+    hospitals = {} if isinstance(found, real.Absent) else _real_folders(found, root / "real")
+    notes = () if isinstance(found, real.Absent) else tuple(found.notes)
+    ready = all((root / "stores" / node / "done").is_file() for node in nodes)
+    say("found the nations of last time" if ready else "making nations and their stores (kept for next time)")
+    jobs = [(root, node, people, variants, seed, hospitals.get(node)) for node in nodes]
+    # Processes, because generating and ingesting are bound by Python as well as by the machine.
+    with ProcessPoolExecutor(min(len(jobs), os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
+        made = tuple(pool.map(_prepare_node, jobs))
+    return Prepared(made, absent, notes)
+
+
+def copy_store(data: NodeData, to: Path) -> None:
+    """A node gets its own copy, so that what it is told to forget is forgotten for this demonstration only."""
+    shutil.copytree(data.store, to)
+
+
+def _real_folders(found: real.RealData, to: Path) -> dict[str, Path]:
+    wanted = {population: node for node, population in REAL.items()}
+    if not (to / "done").is_file():
+        shutil.rmtree(to, ignore_errors=True)
+        to.mkdir(parents=True)
+        folders = real.write_hospitals(found, to, populations=tuple(wanted))
+        (to / "done").write_text("\n".join(path.name for path in folders))
+    names = (to / "done").read_text().split()
+    return {node: to / name for name, node in zip(names, wanted.values(), strict=True)}
+
+
+def _prepare_node(job: tuple[Path, str, int, int, int, Path | None]) -> NodeData:
+    root, node, people, variants, seed, hospital = job
+    folder = root / "synthetic" / node
+    facts = synthetic.read_facts(folder)
+    if facts is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        facts = synthetic.write_hospital(folder, node, people=people, variants=variants, seed=seed)
+    place = root / "stores" / node
+    if not (place / "done").is_file():
+        shutil.rmtree(place, ignore_errors=True)
+        store = Store.open(place / "data")
+        for each in (folder, hospital):
+            if each is not None:
+                ingest_folder(store, each, released_on=RELEASED_ON)
+        (place / "done").touch()
+    store = Store.open(place / "data")
+    releases = {name: store.release(name) for name in store.datasets()}
+    return NodeData(
+        node=node,
+        store=place / "data",
+        synthetic_dataset=next(name for name in releases if releases[name].manifest.synthetic),
+        real_dataset=next((name for name in releases if not releases[name].manifest.synthetic), ""),
+        truth=facts,
+        people=sum(release.people for release in releases.values()),
+        variants=sum(batch.variants for release in releases.values() for batch in release.batches),
+    )
