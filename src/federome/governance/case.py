@@ -12,6 +12,7 @@ from datetime import UTC, datetime, time, timedelta
 from functools import cached_property
 from typing import Literal
 
+from federome.errors import Invalid
 from federome.governance.clocks import Calendar, Process
 from federome.governance.consent import Operation
 from federome.governance.decision import InputRef, Reason, Stage
@@ -120,9 +121,10 @@ class LocalRefusal(Document):
 
 @dataclass(frozen=True)
 class NodePolicy(Document):
-    """What a node demands before anything runs. The least is a permit and an order signed by the person it names.
+    """What a node demands before anything runs: a permit and an order signed by the person it names, at the least.
 
-    ``visas`` lists further visa types (custom ones too) that controlled access needs here.
+    ``required`` may add to that and not take from it. ``visas`` lists further visa types (custom ones too) that
+    controlled access needs here, where a passport is required.
     """
 
     required: tuple[EvidenceKind, ...] = ("permit", "order")
@@ -130,6 +132,14 @@ class NodePolicy(Document):
     clearinghouse: Clearinghouse = field(default_factory=Clearinghouse)
     visas: tuple[Identifier, ...] = ()
     max_revocation_age_h: int = 24
+
+    def __post_init__(self) -> None:
+        if not {"permit", "order"} <= set(self.required):
+            raise Invalid(
+                "a node always demands a permit and an order.",
+                where="NodePolicy.required",
+                remedy='Write required = ["permit", "order"] and what you add to it.',
+            )
 
 
 @dataclass(frozen=True)
@@ -241,7 +251,7 @@ class Case:
             elif tier == "controlled" and self._grants_needed:
                 found = find(view, Need(GRANTS, (dataset.grant or dataset.id,), house.grants_by))
                 needs.append(_need(dataset.id, found))
-        if self._grants_needed:
+        if any(need.code == "missing_grant" for need in needs):
             needs.extend(_need(kind, find(view, Need(kind))) for kind in self.state.policy.visas)
         return tuple(needs)
 
@@ -302,7 +312,8 @@ class Case:
         refs = [*self.evidence.inputs, self.state.ref("policy", self.state.node, self.state.policy)]
         refs += [self.state.ref("dataset", dataset.id, dataset) for dataset in self.datasets]
         if self.person is not None:
-            refs.append(self.state.ref("person", self.person.id, self.person))
+            # by digest alone: decisions are logged, and logs name nobody
+            refs.append(replace(self.state.ref("person", self.person.id, self.person), id=""))
         if self.institution is not None:
             refs.append(self.state.ref("institution", self.institution.id, self.institution))
         if self.approval is not None:

@@ -123,7 +123,7 @@ def match(data_use: DataUse, use: Use, *, dataset: str) -> Match:
     return Match(_verdict(found, owed), found, owed, _explanation(data_use, found, owed, dataset))
 
 
-def unmet_terms(data_use: DataUse) -> tuple[str, ...]:
+def record_faults(data_use: DataUse) -> tuple[str, ...]:
     """What is wrong with a record, for whoever onboards it: the sentences behind the verdict ``invalid``."""
     return tuple(_faults(data_use))
 

@@ -168,7 +168,7 @@ def _obligations(output: Output) -> tuple[Obligation, ...]:
 
 def _inputs(output: Output, approval: AlgorithmApproval | None, reviews: tuple[Review, ...]) -> tuple[InputRef, ...]:
     refs = [InputRef("output", output.run, digest(output.to_document()))]
-    refs += [InputRef("review", review.reviewer, digest(review.to_document())) for review in reviews]
+    refs += [InputRef("review", "", digest(review.to_document())) for review in reviews]
     if approval is not None:
         refs.append(InputRef("algorithm", f"{approval.name}@{approval.version}", digest(approval.to_document())))
     return tuple(sorted(refs))

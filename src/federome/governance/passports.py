@@ -24,12 +24,10 @@ from federome.trust.signing import CLOCK_SKEW_S, Unverified, check_claims, peek,
 ALGORITHMS: Final[tuple[SigningAlgorithm, ...]] = ("ES256", "RS256")
 PASSPORT_TYPE: Final = "vnd.ga4gh.passport+jwt"
 VISA_TYPES: Final = ("vnd.ga4gh.visa+jwt", "at+jwt", "JWT", "")
-AFFILIATION: Final = "AffiliationAndRole"
 TERMS: Final = "AcceptedTermsAndPolicies"
 RESEARCHER: Final = "ResearcherStatus"
 GRANTS: Final = "ControlledAccessGrants"
 LINKED: Final = "LinkedIdentities"
-STANDARD_TYPES: Final = (AFFILIATION, TERMS, RESEARCHER, GRANTS, LINKED)
 
 MAX_VISAS = 200
 MAX_URL = 255  # Passport 1.2.1, "URL Claims"

@@ -79,7 +79,7 @@ def decide_action(request: ActionRequest, actor: Person | None, *, now: datetime
         reasons.append(Reason("R22", _OWN[request.action], about=request.project or "", says=says))
     inputs = [InputRef("action", request.action, digest(request.to_document()))]
     if actor is not None:
-        inputs.append(InputRef("person", actor.id, digest(actor.to_document())))
+        inputs.append(InputRef("person", "", digest(actor.to_document())))
     return Decision(
         outcome=outcome_of(reasons),
         stage=stage,

@@ -98,7 +98,6 @@ def tokens(case: Case) -> Iterator[Reason]:
 
 def visa_trust(case: Case) -> Iterator[Reason]:
     """R3: broker, issuer and source are trusted for this type of visa."""
-    yield from (failure for failure in case.evidence.failures if failure.rule == "R3")
     yield from _visa_reasons(case, "R3")
 
 
@@ -127,7 +126,7 @@ def run_order(case: Case) -> Iterator[Reason]:
     yield from (failure for failure in case.evidence.failures if failure.rule == "R8")
     order, request = case.evidence.order, case.request
     if order is None:
-        if "order" in case.state.policy.required and not any(f.rule == "R8" for f in case.evidence.failures):
+        if not any(failure.rule == "R8" for failure in case.evidence.failures):
             yield _no("R8", "incomplete", "no run order signed by the person was shown.")
         return
     bound = (order.node, order.person, order.permit, order.algorithm, order.datasets, order.purpose)
@@ -145,18 +144,17 @@ def run_order(case: Case) -> Iterator[Reason]:
 
 def accreditation(case: Case) -> Iterator[Reason]:
     """R9: an active institution, a vetted person whom it assigned, current terms, no blacklisting."""
-    person = case.person
+    person, institution = case.person, case.institution
+    if institution is not None and not institution.standing(case.now):
+        yield _no("R9", "institution_suspended", "the person's institution is not active.", about=institution.id)
     if person is None:
         if "accreditation" in case.state.policy.required:
             yield _no("R9", "user_not_accredited", "the person is not in the register of accredited people.")
         return
-    institution = case.institution
     if institution is None or not person.vetted or not person.assigned:
         yield _no("R9", "user_not_accredited", "the person is not vetted, or not assigned by the institution.")
     if not person.assigned:
         yield _no("R9", "sign_off_missing", "the institution's signing official has not named the person.")
-    if institution is not None and not institution.standing(case.now):
-        yield _no("R9", "institution_suspended", "the person's institution is not active.", about=institution.id)
     if case.state.policy.terms is not None and person.terms != case.state.policy.terms:
         yield _no("R9", "terms_outdated", "the current terms of use were not accepted.")
     for name in ("all", *case.request.datasets):
@@ -168,13 +166,11 @@ def permit(case: Case) -> Iterator[Reason]:
     """R10: an active permit (or health data request) for person, dataset, node, purpose and algorithm, now."""
     if case.request.operation == "frequency" and not any(dataset.tier == "controlled" for dataset in case.datasets):
         return
-    yield from (failure for failure in case.evidence.failures if failure.rule == "R10")
     request, grant = case.request, case.authorisation
     wanted = HealthDataRequest if request.operation == "request" else Permit
     if grant is None or not isinstance(grant, wanted):
-        if not any(failure.code == "no_permit" for failure in case.evidence.failures):
-            kind = "health data request" if wanted is HealthDataRequest else "permit"
-            yield _no("R10", "no_permit", f"no valid {kind} was shown.")
+        kind = "health data request" if wanted is HealthDataRequest else "permit"
+        yield _no("R10", "no_permit", f"no valid {kind} was shown.")
         return
     if request.grant is not None and request.grant != grant.id:
         yield _no("R10", "no_permit", "the permit shown is not the one that is named.", about=request.grant)
@@ -305,7 +301,6 @@ def aggregate_only(case: Case) -> Iterator[Reason]:
 
 def care(case: Case) -> Iterator[Reason]:
     """R24: one named patient, a vetted clinician, a healthcare-reuse contract, a matching algorithm."""
-    yield from (failure for failure in case.evidence.failures if failure.rule == "R24")
     request, contract = case.request, case.evidence.grant
     if request.purpose is not None and request.purpose.basis != "care":
         yield _no("R24", "purpose_mismatch", "a healthcare-reuse contract serves care and nothing else.")
@@ -395,7 +390,8 @@ def _visas_needed(case: Case) -> bool:
 
 
 def _register_asked(case: Case) -> bool:
-    return case.person is not None or "accreditation" in case.state.policy.required
+    known = case.person is not None or case.institution is not None
+    return known or "accreditation" in case.state.policy.required
 
 
 def _course_known(case: Case) -> bool:

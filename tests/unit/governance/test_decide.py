@@ -238,11 +238,18 @@ def test_the_order_is_bound_to_what_is_asked() -> None:
         assert "token_invalid" in decide(changed, evidence, STATE, NOW).codes
 
 
-@pytest.mark.parametrize("kind", ["permit", "order", "accreditation"])
-def test_a_node_may_demand_more_and_then_gets_it_or_refuses(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "code"), [("accreditation", "user_not_accredited"), ("passport", "missing_grant")])
+def test_a_node_may_demand_more_and_then_gets_it_or_refuses(kind: str, code: str) -> None:
+    demanding = replace(STATE, policy=NodePolicy(required=("permit", "order", kind)))  # type: ignore[arg-type]
+    assert judge(state=demanding).codes == (code,)
+
+
+@pytest.mark.parametrize("required", [(), ("permit",), ("order", "passport", "accreditation")])
+def test_no_node_demands_less_than_a_permit_and_an_order(required: tuple[str, ...]) -> None:
+    with pytest.raises(Invalid, match="always demands"):
+        NodePolicy(required=required)  # type: ignore[arg-type]
     request, _ = case()
-    demanding = replace(STATE, policy=NodePolicy(required=(kind,)))  # type: ignore[arg-type]
-    assert not decide(request, Evidence(), demanding, NOW).allowed
+    assert decide(request, Evidence(), STATE, NOW).codes == ("incomplete", "no_permit")
 
 
 def test_a_node_operator_s_no_is_the_last_word() -> None:
@@ -281,6 +288,20 @@ def test_geography_is_the_holder_s_country_where_no_register_says_more() -> None
         state = replace(STATE, datasets=limited, institutions={"uni-a": Institution("uni-a", country)})
         assert judge(state=state).allowed is allowed
     assert judge(state=replace(STATE, datasets=limited)).codes == ("duo_geography",)
+
+
+def test_a_suspended_holder_stops_its_people_even_where_people_are_not_registered() -> None:
+    for at, allowed in ((NOW, False), (NOW + HOUR, True)):
+        holder = Institution("uni-a", "FI", suspended_from=at)
+        assert judge(state=replace(STATE, institutions={"uni-a": holder})).allowed is allowed
+
+
+def test_decisions_name_no_person() -> None:
+    person = Person("alice", "uni-a", vetted=True, assigned=True)
+    state = replace(STATE, persons={"alice": person}, institutions={"uni-a": Institution("uni-a", "FI")})
+    decision = judge(state=state)
+    assert decision.allowed
+    assert "alice" not in str(decision.document()) + " ".join(explain(decision))
 
 
 def test_stale_revocations_stop_everything() -> None:

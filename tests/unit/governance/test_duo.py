@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from federome.governance.duo import EEA, EU, TERMS, VERDICTS, Use, in_region, match, months_later, unmet_terms
+from federome.governance.duo import EEA, EU, TERMS, VERDICTS, Use, in_region, match, months_later, record_faults
 from federome.model.ontology import Terms, compile_terms
 from federome.model.permit import EthicsDocument, Purpose
 from federome.model.registry import DataUse, Institution, Modifier
@@ -251,7 +251,7 @@ def test_a_record_that_makes_no_sense_is_refused_and_says_why(record: DataUse) -
     answer = match(record, USE, dataset="D")
     assert answer.verdict == "invalid"
     assert [reason.code for reason in answer.reasons] == ["incomplete"]
-    assert unmet_terms(record)
+    assert record_faults(record)
 
 
 def test_regions() -> None:
