@@ -1,0 +1,38 @@
+"""GA4GH service-info 1.0: how each of our faces says what it is and who runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from federome import __version__
+from federome.trust.canonical import Json
+
+DOCUMENTATION: Final = "https://github.com/federome/federome/tree/main/docs/reference"
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Who runs a service. ``id`` is a domain in reverse notation (``eu.example.hub``), ``contact`` a URL or mailto."""
+
+    id: str
+    name: str
+    organization: str
+    organization_url: str
+    contact: str = ""
+    environment: str = "prod"
+
+
+def service_info(operator: Operator, *, artifact: str, version: str, description: str) -> dict[str, Json]:
+    """The document of one service; ``artifact`` and ``version`` name the GA4GH specification it implements."""
+    document: dict[str, Json] = {
+        "id": f"{operator.id}.{artifact}",
+        "name": operator.name,
+        "type": {"group": "org.ga4gh", "artifact": artifact, "version": version},
+        "description": description,
+        "organization": {"name": operator.organization, "url": operator.organization_url},
+        "documentationUrl": f"{DOCUMENTATION}/{artifact}.md",
+        "environment": operator.environment,
+        "version": __version__,
+    }
+    return document | ({"contactUrl": operator.contact} if operator.contact else {})
