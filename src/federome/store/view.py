@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -112,34 +111,6 @@ class StudyView:
         members = tuple(np.flatnonzero(store.active(part.batch)) for part in parts)
         everybody = cls(parts, members, ontology=ontology)
         return everybody if cohort is None else everybody.where(everybody.meets(cohort))
-
-    def to_bytes(self) -> bytes:
-        """The frozen cohort to keep: its releases by digest, its members as bits. No names, no columns."""
-        releases = {part.release.dataset: part.release.digest for part in self.parts}
-        bits = []
-        for part, rows in zip(self.parts, self.members, strict=True):
-            mask = np.zeros(part.batch.people, np.bool_)
-            mask[rows] = True
-            bits.append(np.packbits(mask).tobytes())
-        return msgspec.msgpack.encode((releases, bits))
-
-    @classmethod
-    def from_bytes(cls, frozen: bytes, store: Store, *, ontology: Closure | None = None) -> StudyView:
-        """The same people as when it was frozen, whoever has withdrawn since (see :meth:`changed`)."""
-        try:
-            digests, bits = msgspec.msgpack.decode(frozen, type=tuple[dict[str, str], list[bytes]])
-        except (msgspec.DecodeError, ValueError) as error:
-            raise Invalid("this is not a frozen cohort.") from error
-        releases = [release for name in sorted(digests) for release in store.releases(name)]
-        releases = [release for release in releases if release.digest == digests[release.dataset]]
-        parts = tuple(Part(store, release, batch) for release in releases for batch in release.batches)
-        if len(releases) != len(digests) or len(parts) != len(bits) or not parts:
-            raise Invalid("the cohort was frozen on data that this store does not have.")
-        members = tuple(
-            np.flatnonzero(np.unpackbits(np.frombuffer(packed, np.uint8), count=part.batch.people))
-            for part, packed in zip(parts, bits, strict=True)
-        )
-        return cls(parts, members, ontology=ontology)
 
     def changed(self) -> bool:
         """Whether somebody of these people has withdrawn by now."""

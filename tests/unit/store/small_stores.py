@@ -178,7 +178,7 @@ def put(
     ) as writer:
         for chromosome in [c for c in CHROMOSOMES if not c.startswith("PAR")]:
             sites = in_order([site for site in batch.genotypes if site[0] == chromosome])
-            if sites:
+            if sites and not writer.done(chromosome):
                 add(writer, batch, chromosome, sites, sparse=sparse)
         writer.set_callable(batch.intervals if batch.callable == "intervals" else batch.callable)  # type: ignore[arg-type]
         if phenotypes is not None:
