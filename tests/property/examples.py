@@ -56,6 +56,7 @@ def _gwas_linear(site: MemorySite) -> Sequence[Parameters]:
 
 def _gwas_logistic(site: MemorySite) -> Sequence[Parameters]:
     loose = {"phenotype": "case", "site_intercepts": False, "maf_min": 0, "minor_alleles_min": 1, "threshold": 1e-4}
+    loose["expected_min"] = 0
     return [
         {**loose, "estimate_below": 0.05},
         {**loose, "covariates": [], "call_rate_min": 0, "unrelated": False, "regions": ["1", "X"], "spa": "always"},

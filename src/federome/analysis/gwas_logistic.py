@@ -74,6 +74,9 @@ class GwasLogistic(Association):
     fitted; ``firth``: ``auto`` penalises where fewer than ten people in a cell of status by carriers, or the fit
     itself, threaten separation. The column ``test`` says where the p value is from, ``model`` where the effect is
     from. With site intercepts, sites with cases only or controls only tell nothing and stand aside.
+    ``expected_min`` is the least number of people that a cell of status by carriers must be expected to hold without
+    an effect. Cells below the data holders' threshold are withheld, so a variant that holds more cases than expected
+    would be tested and one that holds fewer would not; well above the threshold that choice has no bearing on results.
     For the other parameters see :class:`~federome.analysis.gwas.Association`. Raises ``Invalid`` when a covariate is
     constant, collinear or separates cases from controls, or when parameters exceed a third of the people.
     """
@@ -82,6 +85,7 @@ class GwasLogistic(Association):
     spa: Literal["auto", "always", "never"] = "auto"
     firth: Literal["auto", "always", "never"] = "auto"
     estimate_below: Annotated[float, msgspec.Meta(gt=0, le=0.05)] = 1e-3
+    expected_min: Annotated[float, msgspec.Meta(ge=0, le=100_000)] = 30
 
     modules: ClassVar[tuple[str, ...]] = (
         *Association.modules,
@@ -306,9 +310,13 @@ class GwasLogistic(Association):
         return state.to("counts" if done else "null", shared=Table({**shared.columns, **columns}, shared.withheld))
 
     def _step_counts(self, state: State, total: Table) -> State:
-        people = int(state.shared.ints("cases")[0] + state.shared.ints("controls")[0])
-        called, copies = total.ints("called"), total.ints("copies")
-        passed = total.take(self.testable(called, copies, people))
+        groups = [int(state.shared.ints(name)[0]) for name in ("cases", "controls")]
+        people = sum(groups)
+        carriers = total.ints("case_carriers") + total.ints("control_carriers")
+        others = total.ints("case_others") + total.ints("control_others")
+        expected = np.minimum(carriers, others) * min(groups) / people
+        enough = self.testable(total.ints("called"), total.ints("copies"), people) & (expected >= self.expected_min)
+        passed = total.take(enough)
         if not passed.rows:
             return state.to(DONE, kept=None)
         block = Table({"row": passed.ints("row"), "dosage": passed.floats("copies") / passed.floats("called")})

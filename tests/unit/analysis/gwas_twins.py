@@ -8,25 +8,26 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
-from tests.worlds import MemorySite, blocks_for, run
+from tests.worlds import MemorySite, blocks_for, pass_gate, run
 
 from federome.analysis.algorithm import Finished, State, Table
 from federome.analysis.gwas import Association
 from federome.analysis.gwas_logistic import GwasLogistic
+from federome.analysis.program import Gate
 from federome.model.index import BlockIndex
 
 Floats = NDArray[np.float64]
 
 
-def statistics(algorithm: Association, sites: Sequence[MemorySite]) -> Table:
-    """Unrounded statistics of a run without thresholds."""
+def statistics(algorithm: Association, sites: Sequence[MemorySite], *, gate: Gate = pass_gate) -> Table:
+    """Unrounded statistics of a run, by default without thresholds."""
 
     class Open(type(algorithm)):  # type: ignore[misc]
         def finish(self, state: State, blocks: Iterable[Finished]) -> Mapping[str, Table]:
             return self.exact(state, blocks)  # type: ignore[no-any-return]
 
     values = {f.name: getattr(algorithm, f.name) for f in fields(algorithm)}
-    return run(Open(**values), sites)["statistics"]
+    return run(Open(**values), sites, gate=gate)["statistics"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,6 +42,7 @@ LOOSE = GwasLogistic(
     spa="never",
     firth="never",
     estimate_below=0.05,
+    expected_min=0,
 )
 
 
@@ -246,6 +247,22 @@ def test_false_positives_under_imbalance_are_as_many_as_promised() -> None:
     assert found.rows == lines
     assert (found.floats("minus_log10_p") > -np.log10(alpha)).mean() <= 3.5 * alpha
     assert (2 * stats.norm.sf(np.abs(found.floats("statistic"))) < alpha).mean() > 5 * alpha
+
+
+def test_the_threshold_does_not_pick_variants_by_their_effect() -> None:
+    """Variants with too few cases are withheld; where that is likely, those left would seem to be associated."""
+    rng = np.random.default_rng(9)
+    people, lines = 1_200, 500
+    frequency = np.concatenate([rng.uniform(0.05, 0.09, lines // 2), rng.uniform(0.2, 0.4, lines // 2)])
+    genotypes = rng.binomial(2, frequency[:, None], (lines, people)).astype(np.int8)
+    site = one_chromosome(genotypes, (np.arange(people) < 120).astype(float))
+    z = {}
+    for expected_min in (0, 30):
+        algorithm = replace(LOOSE, phenotype="status", covariates=(), estimate_below=1e-9, expected_min=expected_min)
+        z[expected_min] = statistics(algorithm, [site], gate=threshold_gate(20)).floats("statistic")
+    assert len(z[30]) == lines // 2
+    assert np.mean(z[0]) > 0.15
+    assert abs(np.mean(z[30])) < 0.12
 
 
 @pytest.mark.parametrize(

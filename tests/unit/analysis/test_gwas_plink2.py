@@ -148,7 +148,13 @@ def differences(
 
 LINEAR = GwasLinear(phenotype="trait", covariates=COVARIATES, unrelated=False, maf_min=0.05)
 LOGISTIC = GwasLogistic(
-    phenotype="case", covariates=COVARIATES, unrelated=False, maf_min=0.05, spa="never", estimate_below=0.05
+    phenotype="case",
+    covariates=COVARIATES,
+    unrelated=False,
+    maf_min=0.05,
+    spa="never",
+    estimate_below=0.05,
+    expected_min=0,
 )
 
 
