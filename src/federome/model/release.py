@@ -23,18 +23,25 @@ class Count:
 
     ``guard`` names the people column (same shape, or one axis fewer) whose cells decide over this column's.
     Columns with the same ``together`` are withheld together as soon as one of them is small.
+    ``rounded`` tells a released count to the nearest multiple: sizes of cohorts are told to the nearest 5.
     """
 
     people: bool = False
     guard: str = ""
     together: str = ""
+    rounded: int = 1
+
+    def __post_init__(self) -> None:
+        if self.rounded < 1:
+            raise Invalid("a count is rounded to a multiple of 1 or more.")
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
     """A real sum over people, summed in fixed point: ``bound`` is the largest magnitude one node may contribute.
 
-    Resolution is 2⁻⁵² (two 64-bit limbs), so sums are exact to that step and independent of order.
+    Resolution is 2⁻⁵² (two 64-bit limbs), coarser where parties · bound exceeds 2⁴¹; sums are exact to that step and
+    independent of order.
     """
 
     bound: float = 2.0**36
@@ -69,17 +76,35 @@ class Label:
 Rule = Count | Number | Ratio | Statistic | Label
 
 
+ALL = "all"
+"""In a label column of a table of counts: the row stands for everybody, whatever the label of others."""
+
+Identity = Mapping[str, int]
+"""Coefficients by name, such that the weighted sum is zero in every row. See :class:`Rows`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """One table: its columns and what guards them. ``genotypes`` tables treat 0 … k−1 carriers as one state."""
+    """One table: its columns and what guards them. ``genotypes`` tables treat 0 … k−1 carriers as one state.
+
+    ``identities`` say what can be computed from what: ``{"carriers": 1, "called": -1, "others": 1}`` where the
+    table holds carriers and called. A name that is no column stands for people that nobody shows but everybody could
+    compute; they too must reach the threshold, else the identity's first column is withheld. With ``total`` the first
+    row is the sum of all others, so that a withheld row needs company. In tables keyed by labels, ``ALL`` says so.
+    """
 
     columns: Mapping[str, Rule]
     release_class: ReleaseClass = "counts"
     genotypes: bool = False
     key: tuple[str, ...] = ()
     automatic: bool = True
+    identities: tuple[Identity, ...] = ()
+    total: bool = False
 
     def __post_init__(self) -> None:
+        for identity in self.identities:
+            if len(identity) < 2 or not all(identity.values()) or next(iter(identity)) not in self.columns:
+                raise Invalid("an identity has at least two names with coefficients; the first one is a column.")
         for name, rule in self.columns.items():
             needed = [getattr(rule, part, "") for part in ("guard", "numerator", "denominator")]
             for other in filter(None, needed):
@@ -109,7 +134,9 @@ class Policy(Document):
     """A data holder's disclosure policy, carried with the dataset; the strictest of all contributors wins.
 
     ``open_data`` marks public reference data whose cells need no threshold; it holds only if every contributor's
-    dataset is open.
+    dataset is open. ``parameter_share`` bounds a model's parameters per person, ``phenotype_share`` the phenotypes per
+    person of which statistics leave, ``membership_power`` how often, at 5 % false alarms, somebody who holds a genome
+    may recognise it in all that one grant has been told.
     """
 
     k_min: int = 10
@@ -117,15 +144,21 @@ class Policy(Document):
     open_data: bool = False
     digits: int = 6
     parameter_share: float = 1 / 3
+    phenotype_share: float = 0.05
+    membership_power: float = 0.10
 
     def __post_init__(self) -> None:
         if self.k_min < 1 or self.k_public < self.k_min:
             raise Invalid("a policy needs 1 ≤ k_min ≤ k_public.", where="policy")
+        if not 1 <= self.digits <= 15 or not 0 < self.parameter_share <= 1 or not 0 < self.phenotype_share <= 1:
+            raise Invalid("a policy needs 1 to 15 digits, and shares above 0 and up to 1.", where="policy")
+        if not 0.05 < self.membership_power < 1:
+            raise Invalid("membership_power lies between 0.05, which is guessing, and 1.", where="policy")
 
     @property
     def threshold(self) -> int:
-        """People a cell needs under a permit: ``k_min``, or 1 for open data."""
-        return 1 if self.open_data else self.k_min
+        """People a cell needs under a permit: ``k_min``; none where the data are open."""
+        return 0 if self.open_data else self.k_min
 
 
 def strictest(policies: list[Policy]) -> Policy:
@@ -138,4 +171,6 @@ def strictest(policies: list[Policy]) -> Policy:
         open_data=all(p.open_data for p in policies),
         digits=min(p.digits for p in policies),
         parameter_share=min(p.parameter_share for p in policies),
+        phenotype_share=min(p.phenotype_share for p in policies),
+        membership_power=min(p.membership_power for p in policies),
     )
