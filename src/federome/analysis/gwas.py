@@ -27,15 +27,16 @@ from federome.model.table import Mask
 from federome.model.variant import Region
 
 ColumnName = Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
-RAW = 2.0**68
-"""Bound of sums in a column's own units; later rounds add standardised values and need far less."""
+POWERS = (40, 20, 0, -20, -40)
+"""Moments of raw values are added at several powers of two, because nobody knows a column's unit beforehand."""
+SATURATED = 2.0**35
 SKIPPED = frozenset({"Y", "MT"})
 PARAMETER_SHARE = 1 / 3
 
 
 def moments(*people: str) -> Rows:
     """Declaration of a moments round; ``people`` names the numbers of people who take part."""
-    sums = Number(bound=RAW, guard=people[0])
+    sums = Number(guard=people[0])
     columns: dict[str, Rule] = dict.fromkeys((*people, "related", "incomplete"), Count(people=True))
     return Rows(columns | {"sites": Count(), "sum": sums, "square": sums}, release_class="summary-statistics")
 
@@ -159,18 +160,27 @@ class Association(Algorithm):
         )
 
     def units(self, total: Table, names: tuple[str, ...], people: int) -> dict[str, Floats]:
-        """``mean`` and ``scale`` (1, M) of the named variables from the moments; ``Invalid`` if one is constant."""
-        mean = total.floats("sum") / people
-        raw = total.floats("square") / people
+        """``mean`` and ``scale`` (1, M) of the named variables from the moments; ``Invalid`` if one is constant.
+
+        Of each variable the finest power is used at which no node reached the bound.
+        """
+        square = total.floats("square").reshape(len(POWERS), len(names))
+        free = square < SATURATED
+        if not free.any(axis=0).all():
+            raise Invalid("a column holds values too large to compute with.", remedy="Use a larger unit.")
+        finest, column = np.argmax(free, axis=0), np.arange(len(names))
+        unit = 2.0 ** -np.array(POWERS)[finest]
+        mean = total.floats("sum").reshape(square.shape)[finest, column] / people
+        raw = square[finest, column] / people
         variance = raw - mean**2
-        for name, spread, size in zip(names, variance[0], raw[0], strict=True):
+        for name, spread, size in zip(names, variance, raw, strict=True):
             if spread <= 1e-10 * size:
                 raise Invalid(
                     f"{name!r} is the same for everybody who takes part.",
                     where="phenotype" if name == self.phenotype else "covariates",
                     remedy="Leave it out, or subtract a constant if only its far digits differ.",
                 )
-        return {"mean": mean, "scale": np.sqrt(variance)}
+        return {"mean": (unit * mean)[None], "scale": (unit * np.sqrt(variance))[None]}
 
     def check_covariates(self, cross: Floats, weight: float, people: int, sites: int) -> None:
         """``Invalid`` if a covariate is explained by others, or there are too many parameters for the people.
@@ -223,18 +233,25 @@ class Association(Algorithm):
 
 
 def moments_of(people: People, variables: Floats, numbers: Mapping[str, int]) -> Table:
-    """A node's moments: its ``numbers`` of people, and sums and sums of squares of ``variables`` (n, M)."""
+    """A node's moments: its ``numbers`` of people, and sums and sums of squares of ``variables`` (n, M).
+
+    ``sum`` and ``square`` (1, powers · M); a square that reaches the bound at some power stays there.
+    """
     told = {
         **numbers,
         "related": people.related,
         "incomplete": people.incomplete,
         "sites": int(people.size > 0),
     }
+    with np.errstate(over="ignore"):
+        scaled = [variables * 2.0**power for power in POWERS]
+        total = np.concatenate([np.clip(values.sum(axis=0), -SATURATED, SATURATED) for values in scaled])
+        square = np.concatenate([np.minimum((values**2).sum(axis=0), SATURATED) for values in scaled])
     return Table(
         {
             **{name: np.array([value], np.int64) for name, value in told.items()},
-            "sum": variables.sum(axis=0, keepdims=True),
-            "square": (variables**2).sum(axis=0, keepdims=True),
+            "sum": np.nan_to_num(total)[None],
+            "square": square[None],
         }
     )
 

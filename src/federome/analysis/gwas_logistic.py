@@ -48,7 +48,6 @@ FEW = 10
 """People in a cell of cases or controls by carriers below which a likelihood may have no maximum."""
 RUNAWAY = 8.0
 """A log odds ratio per allele that only separation produces."""
-LARGEST_STEP = 5.0
 STEPS_NULL, STEPS_WALD, STEPS_FIRTH, STEPS_SPA = 40, 25, 100, 60
 _CHUNK = 1 << 18  # dosages held dense at a time
 
@@ -460,7 +459,7 @@ class GwasLogistic(Association):
         moves = (block["tries"][lines] % 2 == 0) & ~lost
         step = np.einsum("rpq,rq->rp", inverse, total.score[lines])
         decrement = np.einsum("rp,rp->r", step, total.score[lines])
-        block["trial"][lines[moves]] += limited(step[moves], LARGEST_STEP)
+        block["trial"][lines[moves]] += limited(step[moves])
         done = moves & (decrement <= CONVERGED)
         _estimated(kept, place[lines[done]], FIRTH, block["trial"][lines[done], 0], inverse[done, 0, 0])
         block["model"][lines[done | lost]] = SCORE
@@ -504,7 +503,7 @@ class _Scored:
         whole[:, 0, 1:] = whole[:, 1:, 0] = -self.adjust / self.variance[:, None]
         whole[:, 1:, 1:] = inverse + self.adjust[:, :, None] * self.adjust[:, None, :] / self.variance[:, None, None]
         return {
-            "trial": null + limited(step, LARGEST_STEP),
+            "trial": null + limited(step),
             "base": np.tile(null, (rows, 1)),
             "level": np.full(rows, shared.floats("level")[0]),
             "inverse": packed(whole),

@@ -17,6 +17,8 @@ from federome.analysis.regression import Floats
 
 CONVERGED = 1e-20
 """Newton decrement at which one more step changes no digit: effects are within 1e-10 standard errors."""
+LARGEST_STEP = 5.0
+"""Keeps fits that run away within the bounds of what can be summed until they are stopped."""
 _SLACK = 1e-9
 
 
@@ -151,7 +153,7 @@ class Newton:
         ``total`` was evaluated at the trial; ``inverse`` (R, P, P) is that of its information. NaN: singular.
         """
         worse = total.loglik < self.level - _SLACK * (1 + np.abs(self.level))
-        step = np.einsum("rpq,rq->rp", inverse, total.score)
+        step = limited(np.einsum("rpq,rq->rp", inverse, total.score))
         decrement = np.where(worse, np.inf, np.einsum("rp,rp->r", step, total.score))
         on = worse[:, None]
         made = Newton(
@@ -162,7 +164,7 @@ class Newton:
         return made, decrement
 
 
-def limited(step: Floats, largest: float) -> Floats:
-    """Steps (R, P) shortened so that no effect moves by more than ``largest``."""
+def limited(step: Floats) -> Floats:
+    """Steps (R, P) shortened so that no effect moves further than a fit under way ever should."""
     size = np.abs(step).max(axis=1, initial=0.0)
-    return np.asarray(step * np.minimum(1, largest / np.maximum(size, 1e-300))[:, None])
+    return np.asarray(step * np.minimum(1, LARGEST_STEP / np.maximum(size, 1e-300))[:, None])

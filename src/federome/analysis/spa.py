@@ -15,6 +15,7 @@ from scipy import special
 from federome.analysis.regression import LN10, Floats
 from federome.model.table import Mask
 
+_FARTHEST = 1_000.0
 _FOUND = 1e-20
 """Squared distance from the saddle point, in units of its curvature, below which the search ends."""
 
@@ -90,7 +91,7 @@ class Search:
         new = self.point - rest / curve
         new = np.clip(new, self.point - 3 * np.abs(self.point), self.point + 3 * np.abs(self.point))
         middle = np.where(np.isfinite(low) & np.isfinite(high), (low + high) / 2, new)
-        new = np.where((new < low) | (new > high), middle, new)
+        new = np.clip(np.where((new < low) | (new > high), middle, new), -_FARTHEST, _FARTHEST)
         there = (rest**2 <= _FOUND * curve) | ~self.possible(support)
         found = there.all(axis=1)
         return Search(self.score, np.where(there, self.point, new), low, high), np.asarray(found, np.bool_)

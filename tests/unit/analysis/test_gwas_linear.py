@@ -28,6 +28,7 @@ from tests.worlds import (
 from federome.analysis.algorithm import build, parameters
 from federome.analysis.gwas_linear import GwasLinear
 from federome.errors import Invalid, Refused
+from federome.model.release import Number
 
 LOOSE = GwasLinear(
     phenotype="trait",
@@ -89,13 +90,28 @@ def test_a_node_of_one_sex_and_an_empty_node_are_no_obstacle() -> None:
     assert assert_matches_oracle(LOOSE, sites) > 5
 
 
-def test_large_offsets_and_units_do_not_cost_precision() -> None:
+@pytest.mark.parametrize("unit", [1e-12, 1e-5, 1e4, 1e10])
+def test_units_and_large_offsets_do_not_cost_precision(unit: float) -> None:
     world = make_world(seed=8, people=200, variants=12)
     year = 1_950_000.0 + world.view.numbers("pc2") * 4_000
-    tiny = world.view.numbers("trait") * 1e-7
-    world = world.with_numbers("year", year).with_numbers("tiny", tiny)
+    world = world.with_numbers("year", year).with_numbers("odd", world.view.numbers("trait") * unit)
     split = world.split(random_assignment(world, sites=2, seed=2))
-    assert_matches_oracle(replace(LOOSE, phenotype="tiny", covariates=("year", "age")), split.sites)
+    assert assert_matches_oracle(replace(LOOSE, phenotype="odd", covariates=("year", "age")), split.sites) > 3
+
+
+def test_no_part_of_a_sum_exceeds_its_declared_bound() -> None:
+    world = make_world(seed=8, people=60, variants=2)
+    huge = world.view.numbers("trait") * 1e200
+    algorithm = replace(LOOSE, phenotype="huge", covariates=("age",))
+    view = world.with_numbers("huge", huge).pooled().view
+    part = algorithm.local(view, None, algorithm.start())
+    for name in ("sum", "square"):
+        rule = algorithm.rounds[0].totals.columns[name]
+        assert isinstance(rule, Number)
+        assert np.isfinite(part[name]).all()
+        assert np.abs(part[name]).max() <= rule.bound
+    with pytest.raises(Invalid, match="too large"):
+        run(algorithm, [world.with_numbers("huge", huge).pooled()])
 
 
 def test_monomorphic_and_uncalled_variants_are_not_tested() -> None:
