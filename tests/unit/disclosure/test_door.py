@@ -24,8 +24,8 @@ from federome.disclosure.door import (
     veto,
 )
 from federome.errors import Invalid, Refused
-from federome.model.release import ALL, Count, Label, Number, Policy, Ratio, Round, Rows, Statistic, strictest
-from federome.model.table import Table
+from federome.model.release import ALL, Count, Label, Number, Policy, Ratio, Round, Rows, Rule, Statistic, strictest
+from federome.model.table import Cell, Mask, Table
 
 POLICY = Policy()
 OPEN = Policy(open_data=True)
@@ -42,8 +42,8 @@ def round_of(rows: Rows, scope: str = "variants") -> Round:
     return Round("count", scope=scope, totals=rows, gated=True)  # type: ignore[arg-type]
 
 
-def shown(table: Table, name: str) -> list[int | None]:
-    return [record[name] for record in table.records()]  # type: ignore[misc]
+def shown(table: Table, name: str) -> list[Cell]:
+    return [record[name] for record in table.records()]
 
 
 def refusal(error: pytest.ExceptionInfo[Refused]) -> tuple[str, ...]:
@@ -310,7 +310,9 @@ def test_a_part_is_sealed_as_declared() -> None:
         ({"people": [1], "sum": [0.0]}, {"people": np.array([True])}),
     ],
 )
-def test_a_part_that_is_not_as_declared_is_not_sealed(columns: dict[str, list[object]], withheld: dict) -> None:
+def test_a_part_that_is_not_as_declared_is_not_sealed(
+    columns: dict[str, list[object]], withheld: dict[str, Mask]
+) -> None:
     rows = Rows({"people": PEOPLE, "sum": Number(bound=10)})
     table = Table({name: np.array(values) for name, values in columns.items()}, withheld)
     with pytest.raises((Refused, Invalid)):
@@ -429,7 +431,13 @@ def test_withheld_cells_leave_empty() -> None:
 
 
 def test_an_identity_that_does_not_hold_is_refused_and_one_that_gives_away_is_obeyed() -> None:
-    columns = {"name": Label(), "carriers": PEOPLE, "alleles": Count(guard="carriers"), "hom": PEOPLE, "het": PEOPLE}
+    columns: dict[str, Rule] = {
+        "name": Label(),
+        "carriers": PEOPLE,
+        "alleles": Count(guard="carriers"),
+        "hom": PEOPLE,
+        "het": PEOPLE,
+    }
     identities = ({"carriers": 1, "het": -1, "hom": -1}, {"alleles": 1, "het": -1, "hom": -2})
     rows = Rows(columns, key=("name",), identities=identities, genotypes=True)
     good = {"carriers": [100], "alleles": [130], "hom": [30], "het": [70]}

@@ -1,0 +1,198 @@
+"""Records of released cohorts for the differencing audit: in memory, and in an append-only file.
+
+Sizes and block counts of all cohorts are held in memory and decide which sets of people have to be looked at; the
+sets themselves lie compressed in the file. A record is there completely or not at all.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import threading
+import zlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federome.disclosure.differencing import BLOCKS, DEPTH, Members, Signature
+from federome.errors import Damaged, Invalid
+
+_MAGIC: Final = b"FDCOHORT1\n"
+# size, words, bytes of the compressed set, their CRC-32, people in each block; then the CRC-32 of all this
+_HEAD: Final = struct.Struct(f"<QIII{BLOCKS}I")
+_CRC: Final = struct.Struct("<I")
+_RECORD: Final = _HEAD.size + _CRC.size
+
+
+class _Index:
+    """Signatures of all cohorts in one growing array, and the latest cohorts themselves."""
+
+    def __init__(self) -> None:
+        self._signatures = np.zeros((64, BLOCKS), np.int32)
+        self._sizes = np.zeros(64, np.int64)
+        self.count = 0
+
+    def add(self, signature: Signature) -> None:
+        if self.count == len(self._sizes):
+            self._signatures = np.concatenate([self._signatures, np.zeros_like(self._signatures)])
+            self._sizes = np.concatenate([self._sizes, np.zeros_like(self._sizes)])
+        self._signatures[self.count] = signature
+        self._sizes[self.count] = signature.sum()
+        self.count += 1
+
+    def near(self, cohort: Members, within: int) -> NDArray[np.int64]:
+        """Numbers of cohorts that size and signature leave possible."""
+        sized = np.flatnonzero(np.abs(self._sizes[: self.count] - cohort.size) < within)
+        apart = np.abs(self._signatures[sized] - cohort.signature.astype(np.int32)).sum(axis=1)
+        return np.asarray(sized[apart < within], np.int64)
+
+
+class MemoryCohorts:
+    """Cohorts of one process, gone with it: for tests, trials and public synthetic data."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._index = _Index()
+        self._cohorts: list[Members] = []
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """See :class:`federome.disclosure.differencing.Cohorts`."""
+        with self._lock:
+            yield
+
+    def near(self, cohort: Members, within: int) -> Iterator[Members]:
+        """See :class:`federome.disclosure.differencing.Cohorts`."""
+        yield from (self._cohorts[at] for at in self._index.near(cohort, within).tolist())
+
+    def recent(self, count: int) -> Sequence[Members]:
+        """See :class:`federome.disclosure.differencing.Cohorts`."""
+        return self._cohorts[-count:]
+
+    def add(self, cohort: Members) -> None:
+        """See :class:`federome.disclosure.differencing.Cohorts`."""
+        with self._lock:
+            self._index.add(cohort.signature)
+            self._cohorts.append(cohort)
+
+
+class FileCohorts:
+    """Cohorts in one append-only file, shared by threads and processes.
+
+    A record that was cut off while it was written is dropped when the file is next used; any other damage raises
+    ``Damaged``, since without its record a node cannot know what it has answered.
+    """
+
+    def __init__(self, path: Path) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._file = os.open(path, flags, 0o600)
+        self._path = path
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._index = _Index()
+        self._places: list[tuple[int, int, int]] = []  # offset, length and CRC of each compressed set
+        self._recent: deque[Members] = deque(maxlen=DEPTH)
+        self._end = 0
+        with self.exclusive():
+            self._recent.extend(self._load(at) for at in range(max(0, self._index.count - DEPTH), self._index.count))
+
+    def close(self) -> None:
+        """Give the file back."""
+        os.close(self._file)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """See :class:`federome.disclosure.differencing.Cohorts`. Reads what other processes have added."""
+        with self._lock:
+            if not self._depth:
+                fcntl.flock(self._file, fcntl.LOCK_EX)
+            self._depth += 1
+            try:
+                if self._depth == 1:
+                    self._catch_up()
+                yield
+            finally:
+                self._depth -= 1
+                if not self._depth:
+                    fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def near(self, cohort: Members, within: int) -> Iterator[Members]:
+        """See :class:`federome.disclosure.differencing.Cohorts`."""
+        with self.exclusive():
+            found = [self._load(at) for at in self._index.near(cohort, within).tolist()]
+        yield from found
+
+    def recent(self, count: int) -> Sequence[Members]:
+        """See :class:`federome.disclosure.differencing.Cohorts`; at most the last 100."""
+        if count > DEPTH:
+            raise Invalid(f"only the last {DEPTH} cohorts are at hand.")
+        with self.exclusive():
+            return list(self._recent)[-count:]
+
+    def add(self, cohort: Members) -> None:
+        """See :class:`federome.disclosure.differencing.Cohorts`. On disk when this returns."""
+        body = zlib.compress(cohort.to_bytes(), 1)
+        head = _HEAD.pack(cohort.size, len(cohort.words), len(body), zlib.crc32(body), *cohort.signature.tolist())
+        record = head + _CRC.pack(zlib.crc32(head)) + body
+        with self.exclusive():
+            written = os.write(self._file, record)
+            if written != len(record):
+                os.ftruncate(self._file, self._end)
+                raise Damaged("the record of released cohorts could not be written.", where=self._path.name)
+            os.fsync(self._file)
+            self._note(head)
+            self._recent.append(cohort)
+
+    def _note(self, head: bytes) -> None:
+        """Take a record at the end of what is known into the index."""
+        _, _, length, crc, *signature = _HEAD.unpack(head)
+        self._index.add(np.array(signature, np.int64))
+        self._places.append((self._end + _RECORD, length, crc))
+        self._end += _RECORD + length
+
+    def _catch_up(self) -> None:
+        """Read records beyond the known end; drop one that is cut off."""
+        if not self._end:
+            self._begin()
+        size = os.fstat(self._file).st_size
+        if size < self._end:
+            raise Damaged("the record of released cohorts has become shorter.", where=self._path.name)
+        known = self._index.count
+        while self._end < size:
+            raw = os.pread(self._file, _RECORD, self._end)
+            head, crc = raw[: _HEAD.size], raw[_HEAD.size :]
+            if len(raw) == _RECORD and zlib.crc32(head) != _CRC.unpack(crc)[0]:
+                raise Damaged("the record of released cohorts is damaged.", where=self._path.name)
+            if len(raw) < _RECORD or self._end + _RECORD + _HEAD.unpack(head)[2] > size:
+                os.ftruncate(self._file, self._end)
+                os.fsync(self._file)
+                break
+            self._note(head)
+        if known:
+            self._recent.extend(
+                self._load(at) for at in range(max(known, self._index.count - DEPTH), self._index.count)
+            )
+
+    def _begin(self) -> None:
+        magic = os.pread(self._file, len(_MAGIC), 0)
+        if magic != _MAGIC:
+            if not _MAGIC.startswith(magic):
+                raise Damaged("this file is no record of released cohorts.", where=self._path.name)
+            os.ftruncate(self._file, 0)
+            os.write(self._file, _MAGIC)
+            os.fsync(self._file)
+        self._end = len(_MAGIC)
+
+    def _load(self, at: int) -> Members:
+        """One cohort from the file; its block counts must be those of the index."""
+        offset, length, crc = self._places[at]
+        body = os.pread(self._file, length, offset)
+        if len(body) != length or zlib.crc32(body) != crc:
+            raise Damaged("a released cohort on record is damaged.", where=self._path.name)
+        return Members.from_bytes(zlib.decompress(body))

@@ -1,0 +1,172 @@
+"""The differencing audit: two answers about nearly the same people would tell, by their difference, of the few between.
+
+Every cohort about which something was released stays on record as a set of people. A new cohort is compared with all
+of them, and with unions and differences of two of the latest, before anything about it leaves. Records are kept by
+``cohorts.py`` in memory or in a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federome.disclosure.sticky import sticky_k
+from federome.errors import Invalid, Refused
+from federome.model.release import Policy
+from federome.model.table import Mask
+
+BLOCKS: Final = 64
+DEPTH: Final = 100
+Words = NDArray[np.uint64]
+Signature = NDArray[np.int64]  # (BLOCKS,): people in each block; their sum is the size
+
+
+@dataclass(frozen=True, eq=False)
+class Members:
+    """A set of people as packed bits by their lasting numbers at the node; trailing zero words are left out.
+
+    Numbers must mean the same person in every data release, so that cohorts of different releases can be compared.
+    """
+
+    words: Words
+
+    def __post_init__(self) -> None:
+        used = np.flatnonzero(self.words)
+        object.__setattr__(self, "words", self.words[: int(used[-1]) + 1 if len(used) else 0])
+
+    @classmethod
+    def of(cls, mask: Mask) -> Members:
+        """From a truth value for each person, shape (people,)."""
+        if mask.ndim != 1 or mask.dtype != np.bool_:
+            raise Invalid("a cohort is one truth value for each person.")
+        packed = np.packbits(mask, bitorder="little")
+        return cls.from_bytes(packed.tobytes() + bytes(-len(packed) % 8))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Members:
+        """Inverse of :meth:`to_bytes`."""
+        if len(data) % 8:
+            raise Invalid("a packed cohort is a whole number of 64-bit words.")
+        return cls(np.frombuffer(data, "<u8").astype(np.uint64, copy=False))
+
+    def to_bytes(self) -> bytes:
+        """Little-endian words, the first person in the lowest bit."""
+        return (self.words if sys.byteorder == "little" else self.words.astype("<u8")).tobytes()
+
+    @cached_property
+    def signature(self) -> Signature:
+        """People in each of 64 blocks (word number modulo 64): no two sets are closer than their signatures."""
+        counts = np.bitwise_count(self.words).astype(np.int64)
+        padded = np.concatenate([counts, np.zeros(-len(counts) % BLOCKS, np.int64)])
+        return np.asarray(padded.reshape(-1, BLOCKS).sum(axis=0), np.int64)
+
+    @property
+    def size(self) -> int:
+        """Number of people."""
+        return int(self.signature.sum())
+
+    @cached_property
+    def digest(self) -> str:
+        """Identity of the set of people, however it was selected."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def __and__(self, other: Members) -> Members:
+        length = min(len(self.words), len(other.words))
+        return Members(self.words[:length] & other.words[:length])
+
+    def __or__(self, other: Members) -> Members:
+        short, long = sorted((self.words, other.words), key=len)
+        out = long.copy()
+        out[: len(short)] |= short
+        return Members(out)
+
+    def __xor__(self, other: Members) -> Members:
+        short, long = sorted((self.words, other.words), key=len)
+        out = long.copy()
+        out[: len(short)] ^= short
+        return Members(out)
+
+    def __sub__(self, other: Members) -> Members:
+        return self ^ (self & other)
+
+
+class Cohorts(Protocol):
+    """Cohorts released before, of one node and whatever belongs together: a permit, a project, the public."""
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Nobody else checks or adds in between."""
+
+    def near(self, cohort: Members, within: int) -> Iterator[Members]:
+        """All earlier cohorts that may differ from this one by fewer than ``within`` people."""
+
+    def recent(self, count: int) -> Sequence[Members]:
+        """The latest so many cohorts."""
+
+    def add(self, cohort: Members) -> None:
+        """Put a cohort on record, durably."""
+
+
+def admit(cohort: Members, earlier: Cohorts, *, secret: bytes, policy: Policy) -> bool:
+    """Check a cohort and put it on record, in one step. True if exactly these people were answered about before.
+
+    Call it for the cohort and for each stratum that is told of. Open data is not audited. Raises as :func:`check`.
+    """
+    if policy.open_data:
+        return False
+    with earlier.exclusive():
+        same = check(cohort, earlier, secret=secret, policy=policy)
+        if not same:
+            earlier.add(cohort)
+    return same
+
+
+def check(cohort: Members, earlier: Cohorts, *, secret: bytes, policy: Policy) -> bool:
+    """Whether a cohort is an earlier one; ``Refused`` (``differencing``) if it nearly is.
+
+    Nearly: another set of people, but fewer than k′ (:func:`sticky_k`) apart from an earlier cohort, or from the
+    union of two of the last 100 that hardly overlap, or from one of them without another that it nearly holds.
+    Everything is compared before anything is refused.
+    """
+    within = sticky_k(secret, cohort.digest, policy)
+    distances = [(cohort ^ other).size for other in earlier.near(cohort, within)]
+    close = any(0 < distance < within for distance in distances) or _close_to_two(cohort, earlier.recent(DEPTH), within)
+    if 0 in distances:
+        return True
+    if close:
+        raise Refused(
+            "this cohort is nearly one that was answered about before: the two answers together would tell of the "
+            "few people between them.",
+            codes=["differencing"],
+            remedy="Ask about the earlier cohort again, or about one that differs by many more people.",
+        )
+    return False
+
+
+def _close_to_two(cohort: Members, recent: Sequence[Members], within: int) -> bool:
+    """Whether counts about two earlier cohorts, added or subtracted, nearly give a count about this one."""
+    if len(recent) < 2:
+        return False
+    signatures = np.stack([members.signature for members in recent]).astype(np.int32)
+    sizes = signatures.sum(axis=1)
+    found = False
+    for sign in (1, -1):
+        # An overlap (or overhang) below `within` and a distance below `within` bound what sizes and, where these
+        # leave a pair possible, signatures can differ by.
+        first, second = np.nonzero(np.abs(sizes[:, None] + sign * sizes - cohort.size) < 2 * within)
+        distinct = first < second if sign > 0 else first != second
+        first, second = first[distinct], second[distinct]
+        apart = np.abs(signatures[first] + sign * signatures[second] - cohort.signature.astype(np.int32)).sum(axis=1)
+        for at in np.flatnonzero(apart < 2 * within).tolist():
+            one, other = recent[first[at]], recent[second[at]]
+            loose = (one & other) if sign > 0 else (other - one)
+            made = (one | other) if sign > 0 else (one - other)
+            found |= loose.size < within and 0 < (cohort ^ made).size < within
+    return found

@@ -1,0 +1,292 @@
+"""The differencing audit and its two records: what is the same, what is too close, and what survives damage."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from federome.disclosure.cohorts import FileCohorts, MemoryCohorts
+from federome.disclosure.differencing import Cohorts, Members, admit, check
+from federome.disclosure.sticky import sticky_k
+from federome.errors import Damaged, Invalid, Refused
+from federome.model.release import Policy
+
+SECRET = b"a node's own secret, 32 bytes ..."
+POLICY = Policy()
+PEOPLE = 1_000
+
+
+def people(*numbers: int, among: int = PEOPLE) -> Members:
+    mask = np.zeros(among, np.bool_)
+    mask[list(numbers)] = True
+    return Members.of(mask)
+
+
+def audited(cohort: Members, earlier: Cohorts) -> bool:
+    return admit(cohort, earlier, secret=SECRET, policy=POLICY)
+
+
+def refused(cohort: Members, earlier: Cohorts) -> bool:
+    try:
+        check(cohort, earlier, secret=SECRET, policy=POLICY)
+    except Refused as error:
+        return error.codes == ("differencing",)
+    return False
+
+
+@pytest.fixture(params=["memory", "file"])
+def earlier(request: pytest.FixtureRequest, tmp_path: Path) -> Cohorts:
+    return MemoryCohorts() if request.param == "memory" else FileCohorts(tmp_path / "cohorts")
+
+
+def test_members_are_a_set() -> None:
+    rng = np.random.default_rng(1)
+    for size_a, size_b in ((1_000, 1_000), (70, 5_000), (0, 100), (64, 64)):
+        a, b = rng.random(size_a) < 0.4, rng.random(size_b) < 0.4
+        one, other = Members.of(a), Members.of(b)
+        sets = set(np.flatnonzero(a).tolist()), set(np.flatnonzero(b).tolist())
+        for made, expected in (
+            (one & other, sets[0] & sets[1]),
+            (one | other, sets[0] | sets[1]),
+            (one ^ other, sets[0] ^ sets[1]),
+            (one - other, sets[0] - sets[1]),
+        ):
+            assert made.size == len(expected)
+            assert made.digest == people(*expected, among=6_000).digest  # whatever numbers could still come
+        assert Members.from_bytes(one.to_bytes()).digest == one.digest
+        assert np.abs(one.signature - other.signature).sum() <= (one ^ other).size
+    for wrong in (np.zeros((2, 2), np.bool_), np.zeros(3)):
+        with pytest.raises(Invalid):
+            Members.of(wrong)  # type: ignore[arg-type]
+    with pytest.raises(Invalid):
+        Members.from_bytes(b"123")
+
+
+def test_the_same_people_by_other_words_are_the_same_answer(earlier: Cohorts) -> None:
+    cohort = people(*range(500))
+    assert not audited(cohort, earlier)
+    assert audited(people(*range(500), among=9_000), earlier)
+    assert len(earlier.recent(10)) == 1
+
+
+def test_a_cohort_closer_than_its_distance_is_refused_on_either_side(earlier: Cohorts) -> None:
+    audited(people(*range(500)), earlier)
+    for count in range(1, 25):
+        for near in (people(*range(500 - count)), people(*range(500 + count)), people(*range(count, 500 + count))):
+            apart = (near ^ people(*range(500))).size
+            assert refused(near, earlier) == (apart < sticky_k(SECRET, near.digest, POLICY))
+
+
+def test_a_refused_cohort_is_not_put_on_record(earlier: Cohorts) -> None:
+    audited(people(*range(500)), earlier)
+    with pytest.raises(Refused):
+        audited(people(*range(501)), earlier)
+    assert len(earlier.recent(10)) == 1
+
+
+def test_two_disjoint_cohorts_do_not_add_up_to_nearly_a_third(earlier: Cohorts) -> None:
+    audited(people(*range(300)), earlier)
+    audited(people(*range(300, 600)), earlier)
+    assert not refused(people(*range(600)), earlier)  # nobody lies between
+    assert refused(people(*range(601)), earlier)
+    assert refused(people(*range(1, 600)), earlier)
+    assert not refused(people(*range(650)), earlier)
+
+
+def test_a_cohort_less_another_is_not_nearly_a_third(earlier: Cohorts) -> None:
+    audited(people(*range(600)), earlier)
+    audited(people(*range(300)), earlier)
+    assert not refused(people(*range(300, 600)), earlier)
+    assert refused(people(*range(301, 600)), earlier)
+    assert refused(people(*range(299, 600)), earlier)
+
+
+def test_cohorts_that_overlap_tell_nothing_by_their_sum(earlier: Cohorts) -> None:
+    audited(people(*range(400)), earlier)
+    audited(people(*range(200, 600)), earlier)
+    assert not refused(people(*range(601)), earlier)
+
+
+def test_the_audit_agrees_with_comparing_everything_with_everything() -> None:
+    rng = np.random.default_rng(5)
+    seen = [False, False]
+    for _ in range(60):
+        ledger = MemoryCohorts()
+        parts = [frozenset(np.flatnonzero(rng.random(200) < 0.3).tolist()) for _ in range(2)]
+        sets = [parts[0], parts[1] - parts[0], parts[0] | parts[1], frozenset(range(200))]
+        sets = [one for at, one in enumerate(sets) if rng.random() < 0.8 or at == 0]
+        for one in sets:
+            ledger.add(people(*one))
+        target = set([*sets, parts[1], frozenset(range(200)) - parts[0]][rng.integers(len(sets) + 2)])
+        target ^= set(rng.integers(0, 200, rng.integers(0, 30)).tolist())
+        cohort = people(*target)
+        within = sticky_k(SECRET, cohort.digest, POLICY)
+        apart = [len(target ^ one) for one in sets]
+        apart2 = [
+            len(target ^ made)
+            for a, b in combinations(sets, 2)
+            for made, loose in ((a | b, a & b), (a - b, b - a), (b - a, a - b))
+            if len(loose) < within
+        ]
+        expected = 0 not in apart and any(0 < distance < within for distance in apart + apart2)
+        assert refused(cohort, ledger) == expected
+        seen[expected] = True
+    assert all(seen)
+
+
+def test_pairs_are_looked_at_among_the_last_hundred_only() -> None:
+    ledger = MemoryCohorts()
+    ledger.add(people(*range(300)))
+    ledger.add(people(*range(300, 600)))
+    assert refused(people(*range(601)), ledger)
+    rng = np.random.default_rng(2)
+    for _ in range(99):
+        ledger.add(Members.of(rng.random(PEOPLE) < 0.5))
+    assert not refused(people(*range(601)), ledger)
+    assert refused(people(*range(301)), ledger)  # alone, all are
+
+
+def test_open_data_are_not_audited() -> None:
+    ledger = MemoryCohorts()
+    policy = Policy(open_data=True)
+    for count in (500, 501):
+        assert not admit(people(*range(count)), ledger, secret=SECRET, policy=policy)
+    assert not ledger.recent(1)
+
+
+def test_of_two_close_cohorts_asked_at_once_one_is_answered(earlier: Cohorts) -> None:
+    def ask(at: int) -> bool:
+        try:
+            return not audited(people(*range(500), 500 + at), earlier)
+        except Refused:
+            return False
+
+    with ThreadPoolExecutor(16) as pool:
+        assert sum(pool.map(ask, range(32))) == 1
+
+
+# the file
+
+
+def test_a_file_tells_the_next_process_what_was_answered(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    masks = rng.random((130, PEOPLE)) < 0.5
+    first = FileCohorts(tmp_path / "cohorts")
+    for mask in masks:
+        first.add(Members.of(mask))
+    second = FileCohorts(tmp_path / "cohorts")
+    assert [m.digest for m in second.recent(100)] == [Members.of(mask).digest for mask in masks[-100:]]
+    for mask in masks[:5]:
+        assert audited(Members.of(mask), second)
+        mask[:3] ^= True
+        assert refused(Members.of(mask), second)
+    first.add(people(*range(500)))
+    assert audited(people(*range(500)), second)  # seen without opening again
+    assert second.recent(1)[0].size == 500
+    assert (tmp_path / "cohorts").stat().st_mode & 0o777 == 0o600
+    first.close()
+    with pytest.raises(Invalid):
+        second.recent(101)
+
+
+def test_a_record_cut_off_while_written_is_dropped_and_all_others_kept(tmp_path: Path) -> None:
+    path = tmp_path / "cohorts"
+    ledger = FileCohorts(path)
+    ledger.add(people(*range(500)))
+    whole = path.read_bytes()
+    ledger.add(people(*range(700, 900)))
+    ledger.close()
+    full = path.read_bytes()
+    for cut in range(len(whole) + 1, len(full), 7):
+        path.write_bytes(full[:cut])
+        again = FileCohorts(path)
+        assert len(again.recent(10)) == 1
+        assert path.read_bytes() == whole
+        assert not audited(people(*range(700, 900)), again)
+        assert path.read_bytes() == full
+        again.close()
+
+
+def test_a_file_cut_off_in_its_first_line_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "cohorts"
+    path.write_bytes(b"FDCO")
+    assert not audited(people(*range(500)), FileCohorts(path))
+    assert audited(people(*range(500)), FileCohorts(path))
+
+
+@pytest.mark.parametrize("place", [0, 20, 300, -1])
+def test_any_other_damage_is_found(tmp_path: Path, place: int) -> None:
+    path = tmp_path / "cohorts"
+    ledger = FileCohorts(path)
+    ledger.add(people(*range(500)))
+    data = bytearray(path.read_bytes())
+    data[place] ^= 0x10
+    path.write_bytes(data)
+    with pytest.raises(Damaged):
+        check(people(*range(501)), FileCohorts(path), secret=SECRET, policy=POLICY)
+
+
+def test_a_file_that_shrinks_while_open_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "cohorts"
+    ledger = FileCohorts(path)
+    ledger.add(people(*range(500)))
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(Damaged):
+        check(people(*range(501)), ledger, secret=SECRET, policy=POLICY)
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"")
+    (tmp_path / "cohorts").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError):
+        FileCohorts(tmp_path / "cohorts")
+
+
+def test_a_full_disk_leaves_the_record_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "cohorts"
+    ledger = FileCohorts(path)
+    ledger.add(people(*range(500)))
+    before, write = path.read_bytes(), os.write
+    monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:100]))
+    with pytest.raises(Damaged):
+        ledger.add(people(*range(700)))
+    assert path.read_bytes() == before
+
+
+# time
+
+
+def random_cohorts(rng: np.random.Generator) -> Members:
+    return Members.from_bytes(rng.bytes(12_504))
+
+
+def halves(rng: np.random.Generator) -> Members:
+    """All of one size, so that the size alone tells nothing apart."""
+    mask = np.zeros(100_032, np.bool_)
+    mask[rng.choice(100_032, 50_000, replace=False)] = True
+    return Members.of(mask)
+
+
+@pytest.mark.parametrize(("draw", "distinct"), [(random_cohorts, 500), (halves, 100)])
+def test_ten_thousand_earlier_cohorts_of_100_000_people_take_less_than_50_ms(
+    draw: Callable[[np.random.Generator], Members], distinct: int
+) -> None:
+    rng = np.random.default_rng(7)
+    ledger = MemoryCohorts()
+    drawn = [draw(rng) for _ in range(distinct)]
+    for at in range(10_000):
+        ledger.add(drawn[at % distinct])
+    took = []
+    for _ in range(5):
+        cohort = draw(rng)
+        start = time.perf_counter()
+        assert not audited(cohort, ledger)
+        took.append(time.perf_counter() - start)
+    assert min(took) < 0.05
