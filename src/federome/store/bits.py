@@ -1,6 +1,6 @@
 """Machine instructions that the genotype kernels need and numba does not offer by name.
 
-Bit counts, reading eight bytes at any address, and adding whole rows of eight float64 columns. Each is one
+Bit counts, reading eight bytes at any address, and adding whole rows of float64 columns. Each is one
 short piece of LLVM code, correct on every processor; LLVM picks the widest instructions the machine has.
 No instruction here reassociates or fuses sums, so results carry the same bits on every machine.
 """
@@ -17,13 +17,17 @@ import numba.extending
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 
-compiled: Callable[..., Any] = njit(nogil=True, cache=True)
-"""How every kernel is compiled: without the GIL, and kept in numba's cache."""
+compiled: Callable[..., Any] = njit(nogil=True, cache=True, _nrt=False)  # type: ignore[call-overload]
+"""How every kernel is compiled: without the GIL, kept in numba's cache, and without reference counts.
+
+Counting references of array arguments at every inner call made reading a short record eight times slower. The
+price: compiled functions cannot allocate, so callers hand them scratch.
+"""
 
 intrinsic: Callable[..., Callable[..., Any]] = numba.extending.intrinsic
 
 LANES = 8
-"""Columns of a row that one vector instruction adds: eight float64 are one cache line."""
+"""Columns of a row that are added together: eight float64 are one cache line."""
 
 _WORD = ir.IntType(64)
 _ROW = ir.VectorType(ir.DoubleType(), LANES)
@@ -79,8 +83,41 @@ def load64(typingctx, data, position):
 
 
 @intrinsic
+def store64(typingctx, data, position, word):
+    """Write eight bytes of a uint8 array from ``position`` on, little-endian."""
+
+    def code(context, builder, signature, args):
+        address = _element(context, builder, signature.args[0], args[0], args[1])
+        builder.store(args[2], builder.bitcast(address, _WORD.as_pointer())).align = 1
+        return context.get_dummy_value()
+
+    return types.void(data, types.int64, types.uint64), code
+
+
+@intrinsic
+def put_running_sums(typingctx, out, at, steps, start):
+    """``out[at:at+8]`` (uint32) = ``start`` plus the running sum of the eight bytes of ``steps``; the last of them."""
+
+    def code(context, builder, signature, args):
+        array, at, steps, start = args
+        number, eight = ir.IntType(32), ir.VectorType(ir.IntType(32), 8)
+        zeros = ir.Constant(eight, [0] * 8)
+        sums = builder.zext(builder.bitcast(steps, ir.VectorType(ir.IntType(8), 8)), eight)
+        for reach in (1, 2, 4):  # add the lane ``reach`` below; lanes 8.. are the first of the zeros
+            lanes = ir.Constant(eight, [k - reach if k >= reach else 8 for k in range(8)])
+            sums = builder.add(sums, builder.shuffle_vector(sums, zeros, lanes))
+        first = builder.insert_element(ir.Constant(eight, ir.Undefined), builder.trunc(start, number), number(0))
+        sums = builder.add(sums, builder.shuffle_vector(first, first, zeros))
+        address = _element(context, builder, signature.args[0], array, at)
+        builder.store(sums, builder.bitcast(address, eight.as_pointer())).align = 4
+        return builder.zext(builder.extract_element(sums, number(7)), _WORD)
+
+    return types.int64(out, types.int64, types.uint64, types.int64), code
+
+
+@intrinsic
 def add_row(typingctx, out, at, rows, of):
-    """``out[at:at+8] += rows[of:of+8]`` on flat float64 arrays."""
+    """``out[at:at+LANES] += rows[of:of+LANES]`` on flat float64 arrays."""
 
     def code(context, builder, signature, args):
         target = _element(context, builder, signature.args[0], args[0], args[1])
@@ -92,36 +129,41 @@ def add_row(typingctx, out, at, rows, of):
 
 
 @intrinsic
-def set_sum(typingctx, out, at, first, second):
-    """``out[at:at+8] = out[first:first+8] + out[second:second+8]`` on one flat float64 array."""
+def put_subsets(typingctx, table, at, rows, first, second, third, fourth):
+    """Row s (1..15) of the table at ``at`` = sum of the rows in subset s of four; they start at the given places."""
 
     def code(context, builder, signature, args):
-        kind, array = signature.args[0], args[0]
-        rows = [_load_row(builder, _element(context, builder, kind, array, k)) for k in args[2:]]
-        _store_row(builder, builder.fadd(*rows), _element(context, builder, kind, array, args[1]))
+        table, at, rows, *starts = args
+        sums: list[ir.Value] = []
+        for start in starts:
+            row = _load_row(builder, _element(context, builder, signature.args[2], rows, start))
+            sums += [row, *(builder.fadd(row, smaller) for smaller in sums)]
+        for subset, total in enumerate(sums, start=1):
+            place = builder.add(at, _WORD(subset * LANES))
+            _store_row(builder, total, _element(context, builder, signature.args[0], table, place))
         return context.get_dummy_value()
 
-    return types.void(out, types.int64, types.int64, types.int64), code
+    return types.void(table, types.int64, rows, *[types.int64] * 4), code
 
 
 @intrinsic
 def add_looked_up(typingctx, out, at, table, word):
-    """``out[at:at+8] += Σ_j table[j, nibble j of word, :]`` over the 16 nibbles of a uint64.
+    """``out[at:at+LANES] += Σ_j table[j, nibble j of word, :]`` over the 16 nibbles of a uint64.
 
-    ``table`` is flat float64 of shape [16 nibbles, 16 values, 8 columns]. Four partial sums run side by side
-    and are joined in a fixed order.
+    ``table`` is flat float64 of shape [16 nibbles, 16 values, 8 columns]. Even
+    and odd nibbles are summed apart, then joined.
     """
 
     def code(context, builder, signature, args):
         base = context.make_array(signature.args[2])(context, builder, args[2]).data
-        partial = [None] * 4
+        partial = [None] * 2
         for nibble in range(16):
             value = builder.and_(builder.lshr(args[3], _WORD(4 * nibble)), _WORD(15))
-            offset = builder.add(builder.shl(value, _WORD(3)), _WORD(nibble * 16 * LANES))
+            offset = builder.add(builder.mul(value, _WORD(LANES)), _WORD(nibble * 16 * LANES))
             row = _load_row(builder, builder.gep(base, [offset]))
-            lane = nibble % 4
+            lane = nibble % 2
             partial[lane] = row if partial[lane] is None else builder.fadd(partial[lane], row)
-        joined = builder.fadd(builder.fadd(*partial[:2]), builder.fadd(*partial[2:]))
+        joined = builder.fadd(*partial)
         target = _element(context, builder, signature.args[0], args[0], args[1])
         _store_row(builder, builder.fadd(_load_row(builder, target), joined), target)
         return context.get_dummy_value()

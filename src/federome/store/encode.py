@@ -13,6 +13,7 @@ All functions here are compiled and work on plain arrays; callers guarantee the 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from federome.store.bits import compiled, load64, lowest, popcount
 
@@ -28,16 +29,21 @@ TOO_DENSE = -3
 """Negative results of the encoders: a value out of range, people out of order, not a sparse record."""
 
 
+def scratch(people: int) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint8]]:
+    """What encoding one variant needs: packed genotypes, listed people and their categories."""
+    most = people // 8 + 1
+    return np.empty(-(-people // 32), np.uint64), np.empty(most, np.uint32), np.empty(most, np.uint8)
+
+
+def longest(people: int) -> int:
+    """The most bytes that encoding one variant may touch: its 2-bit form and a trial of another."""
+    return (people + 3) // 4 + people // 2 + 64
+
+
 @compiled
 def id_width(people):
     """Bytes that hold a sample number in a difflist."""
     return 1 + (people > 0xFF) + (people > 0xFFFF) + (people > 0xFFFFFF)
-
-
-@compiled
-def longest(people):
-    """Largest number of bytes that encoding one variant may touch: no record is longer than its 2-bit form."""
-    return (people + 3) // 4 + people // 2 + 64
 
 
 @compiled
@@ -212,7 +218,8 @@ def _encode(words, people, out, pos, tally, ids, categories):
         count = _others(words, people, low, high, ids, categories)
         stop = _put_difflist(out, stop, people, ids, categories, count)
         if stop - trial < best_size:
-            out[pos : pos + stop - trial] = out[trial:stop].copy()
+            for k in range(stop - trial):
+                out[pos + k] = out[trial + k]
             return 1, pos + stop - trial
     if best_kind == 0:
         _put_packed(out, pos, words, people)
@@ -220,16 +227,13 @@ def _encode(words, people, out, pos, tally, ids, categories):
 
 
 @compiled
-def encode_rows(matrix, out, lengths, kinds, tallies):
+def encode_rows(matrix, words, ids, categories, out, lengths, kinds, tallies):
     """Encode int8 [variants, people] (-1 missing) one record after the other into ``out``.
 
     ``out`` must have room for 2-bit records and once `longest`. Fills the record lengths, types and the four
     category counts of each variant. Returns the bytes used, or BAD_VALUE.
     """
     people = matrix.shape[1]
-    words = np.empty((people + 31) >> 5, np.uint64)
-    ids = np.empty((people >> 3) + 1, np.uint32)
-    categories = np.empty((people >> 3) + 1, np.uint8)
     pos = 0
     for row in range(matrix.shape[0]):
         if not _pack(matrix[row], words):

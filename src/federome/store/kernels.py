@@ -14,21 +14,18 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from federome.errors import Invalid
+from federome.model.products import Products
 from federome.store import records, sums
+from federome.store.bits import LANES
 from federome.store.pgen import PgenFile, PgenWriter
 
 Variants = range | NDArray[np.int64]
 """Which variants of a file: a range of step one, or numbers of which -1 means "not in this file"."""
-
-_SPREAD = (
-    np.unpackbits(np.arange(256, dtype=np.uint8)[:, np.newaxis], axis=1, bitorder="little").view(np.uint64).reshape(256)
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,16 +74,14 @@ class Weights:
     def of(cls, matrix: NDArray[np.float64] | NDArray[np.float32]) -> Weights:
         """From float64 (or float32) [people, columns]; sums are float64 either way.
 
-        Rows are padded with zeros to whole cache lines (8 columns) and to a multiple of 64 people. Raises
+        Rows are padded with zeros to 8 columns and to a multiple of 64 people. Raises
         Invalid unless every weight is finite.
         """
         people, columns = matrix.shape
         if not np.isfinite(matrix).all():
             raise Invalid("Weights must be finite numbers")
-        width = max(1, -(-columns // 8)) * 8
-        size = -(-people // 64) * 64 * width
-        block = np.zeros(size + 8, np.float64)
-        rows = block[(-block.ctypes.data % 64) // 8 :][:size]
+        width = max(1, -(-columns // LANES)) * LANES
+        rows = sums.aligned(-(-people // 64) * 64 * width)
         rows.reshape(-1, width)[:people, :columns] = matrix
         return cls(people, columns, width, rows)
 
@@ -95,7 +90,7 @@ def counts(file: PgenFile, variants: Variants) -> NDArray[np.int32]:
     """How many people are hom-ref, het, hom-alt, missing: int32 [variants, 4], all people of the file."""
     numbers = _numbers(file, variants)
     out = np.zeros((len(numbers), 4), np.int32)
-    _check(file, records.count(*file.kernel, numbers, out))
+    _check(file, records.count(*file.kernel, *records.scratch(file.people), numbers, out))
     return out
 
 
@@ -104,8 +99,9 @@ def counts_masked(file: PgenFile, variants: Variants, masks: Masks) -> NDArray[n
     numbers = _numbers(file, variants)
     _check_people(file, masks.people)
     out = np.zeros((len(numbers), len(masks.sizes), 4), np.int32)
-    bad = records.count_masked(*file.kernel, numbers, masks.planes, masks.members, masks.sizes, _SPREAD, out)
-    _check(file, bad)
+    scratch = records.scratch(file.people)
+    sets = (masks.planes, masks.members, masks.sizes)
+    _check(file, records.count_masked(*file.kernel, *scratch, numbers, *sets, out))
     return out
 
 
@@ -113,33 +109,27 @@ def carriers(file: PgenFile, variant: int) -> tuple[NDArray[np.uint32], NDArray[
     """Everybody who is not hom-ref: (people sorted uint32, genotypes uint8 1 het, 2 hom-alt, 3 missing)."""
     if not 0 <= variant < file.variants:
         raise ValueError(f"the file has no variant {variant}")
-    people, genotypes, sound = records.list_carriers(*file.kernel, variant)
-    if not sound:
+    planes, people, genotypes = records.scratch(file.people)
+    if file.record_types[variant] & 7 != records.SPARSE:
+        people, genotypes = np.empty(file.people, np.uint32), np.empty(file.people, np.uint8)
+    found = records.list_carriers(*file.kernel, planes, people, genotypes, variant)
+    if found < 0:
         raise file.damaged(variant)
-    return people, genotypes
+    return people[:found].copy(), genotypes[:found].copy()
 
 
 def any_carrier(file: PgenFile, variants: Variants, mask: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
     """Who has at least one alternate allele at any of the variants: bool [people], False outside ``mask``."""
     numbers = _numbers(file, variants)
     out = np.zeros(file.people, np.uint8)
-    _check(file, records.mark_carriers(*file.kernel, numbers, out))
+    planes, *lists = records.scratch(file.people)
+    union = np.zeros(planes.shape[1], np.uint64)
+    _check(file, records.mark_carriers(*file.kernel, planes, *lists, numbers, union, out))
     found = out.view(np.bool_)
     if mask is not None:
         _check_people(file, len(mask))
         found &= mask
     return found
-
-
-class Products(NamedTuple):
-    """Weighted sums over people, each float64 [variants, columns]; Σ_i g_i²·W_ik is ``dosage + 2 * double``."""
-
-    dosage: NDArray[np.float64]
-    """Σ g_i·W_ik over people whose genotype is called."""
-    missing: NDArray[np.float64]
-    """Σ W_ik over people whose genotype is missing."""
-    double: NDArray[np.float64]
-    """Σ W_ik over people with two alternate alleles."""
 
 
 def inner_products(
@@ -157,7 +147,8 @@ def inner_products(
         weights = Weights.of(weights)
     _check_people(file, weights.people)
     out = np.zeros((3, len(numbers), weights.width), np.float64)
-    _check(file, sums.inner(*file.kernel, numbers, weights.rows, weights.width, out.reshape(-1)))
+    scratch = *records.scratch(file.people), *sums.inner_scratch(file.people, _dense(file, numbers), weights.width)
+    _check(file, sums.inner(*file.kernel, *scratch, numbers, weights.rows, weights.width, out.reshape(-1)))
     het, double, missing = out[:, :, : weights.columns]
     het += 2 * double
     return Products(dosage=het, missing=missing, double=double)
@@ -179,7 +170,9 @@ def weighted_sums(
         raise Invalid("Weights must be finite numbers")
     weights, fill = (np.ascontiguousarray(each, np.float64) for each in (weights, fill))
     out = np.zeros((file.people, weights.shape[1]), np.float64)
-    _check(file, sums.score(*file.kernel, numbers, weights, fill, out))
+    dense, scores = _dense(file, numbers), weights.shape[1]
+    scratch = *records.scratch(file.people), *sums.score_scratch(file.people, dense, scores)
+    _check(file, sums.score(*file.kernel, *scratch, numbers, weights, fill, out))
     return out
 
 
@@ -187,7 +180,7 @@ def decode(file: PgenFile, variants: Variants) -> NDArray[np.int8]:
     """Dense genotypes, int8 [variants, people], -1 missing: for tests and small questions only."""
     numbers = _numbers(file, variants)
     out = np.empty((len(numbers), file.people), np.int8)
-    _check(file, records.expand(*file.kernel, numbers, out))
+    _check(file, records.expand(*file.kernel, *records.scratch(file.people), numbers, out))
     return out
 
 
@@ -225,6 +218,11 @@ def _numbers(file: PgenFile, variants: Variants) -> NDArray[np.int64]:
     if len(variants) and (variants.min() < low or variants.max() >= file.variants):
         raise ValueError(f"a variant is outside the file's {file.variants}")
     return np.ascontiguousarray(variants)
+
+
+def _dense(file: PgenFile, numbers: NDArray[np.int64]) -> int:
+    """How many of the variants have records of another type than the sparse one."""
+    return int(np.count_nonzero(file.record_types[numbers[numbers >= 0]] & 7 != records.SPARSE))
 
 
 def _check_people(file: PgenFile, people: int) -> None:

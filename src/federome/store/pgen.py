@@ -191,6 +191,7 @@ class PgenWriter:
         self._index: PgenIndex | None = None
         self._packed = (people + 3) // 4
         self._buffer = np.empty(max(_BUFFER, self._packed + encode.longest(people)), np.uint8)
+        self._scratch = encode.scratch(people)
         self._length_width = (self._packed.bit_length() + 7) // 8
         self._partial = self.path.with_name(self.path.name + ".partial")
         self._file = open(self._partial, "w+b")  # noqa: SIM115 - closed by close() or abort()
@@ -212,7 +213,7 @@ class PgenWriter:
             part = np.ascontiguousarray(genotypes[start : start + rows])
             lengths, kinds = np.empty(len(part), np.uint32), np.empty(len(part), np.uint8)
             tallies = np.empty((len(part), 4), np.int32)
-            used = encode.encode_rows(part, self._buffer, lengths, kinds, tallies)
+            used = encode.encode_rows(part, *self._scratch, self._buffer, lengths, kinds, tallies)
             if used < 0:
                 raise Invalid("Genotypes must be 0, 1, 2 or -1 for missing", where=str(self.path))
             self._add(used, lengths, kinds, tallies)

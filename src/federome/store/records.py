@@ -18,11 +18,47 @@ Format: PLINK 2 File Format Specification (draft), §2.3.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from federome.store.bits import compiled, load64, lowest, popcount
+from federome.store.bits import compiled, load64, lowest, popcount, put_running_sums, store64
+
+SPARSE = 4
+"""Record type (its low three bits) of a difflist over hom-ref."""
 
 LOW = np.uint64(0x5555555555555555)
 ONE = np.uint64(1)
+EIGHTH = np.uint64(0x8080808080808080)
+GATHER = np.uint64(0x0002040810204081)
+"""Times the high bits of eight bytes: puts them into the highest byte, first byte lowest."""
+
+
+def _four_steps() -> NDArray[np.int64]:
+    """By the high bits of eight bytes: where their first four varints start, if each is one or two bytes long.
+
+    Bit offsets in the four low bytes, the length in bytes above bit 32; zero if a longer varint is among them.
+    """
+    table = np.zeros(256, np.int64)
+    for more in range(256):
+        starts: list[int] = []
+        at = 0
+        while len(starts) < 4 and not (more >> at & 1 and more >> (at + 1) & 1):
+            starts.append(8 * at)
+            at += 1 + (more >> at & 1)
+        if len(starts) == 4:
+            table[more] = at << 32 | sum(start << 8 * k for k, start in enumerate(starts))
+    return table
+
+
+FOUR_STEPS = _four_steps()
+
+SPREAD = np.unpackbits(np.arange(256, dtype=np.uint8), bitorder="little").view(np.uint64)
+"""Bits of a byte as eight bytes of a word."""
+
+
+def scratch(people: int) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint8]]:
+    """What reading one record needs: five planes (two for the record), listed people and their categories."""
+    most = people // 8 + 1
+    return np.empty((5, -(-people // 64)), np.uint64), np.empty(most, np.uint32), np.empty(most, np.uint8)
 
 
 # --- Difflists ---------------------------------------------------------------------------------------------
@@ -64,17 +100,77 @@ def _difflist_head(data, pos, end, people):
 
 
 @compiled
-def _delta_bytes(data, pos, ids, start, person):
-    """63 deltas of one byte each; returns the last person, or -1 if one is zero or longer than a byte."""
-    seen = np.uint8(0)
-    zero = False
-    for k in range(63):
-        byte = data[pos + k]
-        seen |= byte
-        zero |= byte == 0
-        person += np.int64(byte)
-        ids[start + k] = person
-    return -1 if zero or seen > 127 else person
+def _deltas(data, pos, end, ids, k, stop, person):
+    """Add up steps from ``person`` into ``ids[k:stop]``; (last person, next position), the position -1 if bad.
+
+    Looks at eight bytes at once: eight steps of one byte, four of one or two, or one of any size. A step of zero
+    is bad. May look at bytes beyond ``end``, never beyond the file.
+    """
+    while k < stop:
+        if pos + 8 > data.size:
+            step, pos = _varint(data, pos, end)
+            if step == 0:  # also what a bad varint gives
+                return person, -1
+            person += step
+            ids[k] = person
+            k += 1
+            continue
+        word = load64(data, pos)
+        more = word & EIGHTH
+        four = FOUR_STEPS[(more * GATHER) >> np.uint64(56)]
+        if more == 0 and k + 8 <= stop:
+            if (word - np.uint64(0x0101010101010101)) & EIGHTH:
+                return person, -1
+            person = put_running_sums(ids, k, word, person)
+            k += 8
+            pos += 8
+        elif four != 0 and k + 4 <= stop:
+            zero = False
+            for lane in range(4):
+                pair = word >> np.uint64((four >> (8 * lane)) & 63)
+                step = np.int64(
+                    (pair & np.uint64(0x7F)) | ((pair >> ONE) & np.uint64(0x3F80) & -((pair >> np.uint64(7)) & ONE))
+                )
+                zero |= step == 0
+                person += step
+                ids[k + lane] = person
+            if zero:
+                return person, -1
+            k += 4
+            pos += four >> 32
+        else:
+            step, pos = _step(data, pos, end, word)
+            if step == 0:
+                return person, -1
+            person += step
+            ids[k] = person
+            k += 1
+    return person, pos if pos <= end else -1
+
+
+@compiled
+def _step(data, pos, end, word):
+    """`_varint` of the bytes in ``word``, quick for up to three bytes."""
+    if word & np.uint64(0x80) == 0:
+        return np.int64(word & np.uint64(0x7F)), pos + 1
+    if word & np.uint64(0x8000) == 0:
+        return np.int64((word & np.uint64(0x7F)) | ((word >> ONE) & np.uint64(0x3F80))), pos + 2
+    if word & np.uint64(0x800000) == 0:
+        low = (word & np.uint64(0x7F)) | ((word >> ONE) & np.uint64(0x3F80))
+        return np.int64(low | ((word >> np.uint64(2)) & np.uint64(0x1FC000))), pos + 3
+    return _varint(data, pos, end)
+
+
+@compiled
+def _unpack(data, pairs, count, categories):
+    """Two-bit fields to bytes, eight at a time."""
+    for k in range(0, count - 7, 8):
+        x = np.uint64(data[pairs + (k >> 2)]) | (np.uint64(data[pairs + (k >> 2) + 1]) << np.uint64(8))
+        x = (x | (x << np.uint64(24))) & np.uint64(0x000000FF000000FF)
+        x = (x | (x << np.uint64(12))) & np.uint64(0x000F000F000F000F)
+        store64(categories, k, (x | (x << np.uint64(6))) & np.uint64(0x0303030303030303))
+    for k in range(count & ~7, count):
+        categories[k] = (data[pairs + (k >> 2)] >> np.uint8(2 * (k & 3))) & 3
 
 
 @compiled
@@ -94,26 +190,14 @@ def _difflist(data, pos, end, people, ids, categories):
             return -1, 0
         start = group << 6
         ids[start] = person
-        full = group + 1 < groups
-        size = np.int64(data[sizes + group]) + 63 if full else 0
-        if size == 63 and pos + 63 <= end:
-            person = _delta_bytes(data, pos, ids, start + 1, person)
-            pos += 63
-        else:
-            begin = pos
-            for k in range(start + 1, min(start + 64, count)):
-                delta, pos = _varint(data, pos, end)
-                if delta == 0:  # also what a bad varint gives
-                    return -1, 0
-                person += delta
-                ids[k] = person
-            if full and pos - begin != size:
-                return -1, 0
+        begin = pos
+        person, pos = _deltas(data, pos, end, ids, start + 1, min(start + 64, count), person)
+        if pos < 0 or (group + 1 < groups and pos - begin != np.int64(data[sizes + group]) + 63):
+            return -1, 0
         if person < 0 or person >= people:
             return -1, 0
         last = person
-    for k in range(count):
-        categories[k] = (data[pairs + (k >> 2)] >> np.uint8(2 * (k & 3))) & 3
+    _unpack(data, pairs, count, categories)
     return count, pos
 
 
@@ -275,11 +359,34 @@ def read_sparse(data, types, offsets, people, v, ids, categories):
 
 
 @compiled
-def scratch(people):
-    """(lower plane, higher plane, people, categories) for one record."""
-    words, most = (people + 63) >> 6, (people >> 3) + 1
-    planes = np.empty((2, words), np.uint64)
-    return planes[0], planes[1], np.empty(most, np.uint32), np.empty(most, np.uint8)
+def is_listed(data, types, offsets, people, v, most):
+    """Whether `read_listed` can read a record: a sparse one, or a 1-bit one over hom-ref with few exceptions."""
+    if types[v] & 7 != 1:
+        return types[v] & 7 == SPARSE
+    low, _ = _one_bit_head(data, offsets[v], offsets[v + 1], people)
+    exceptions, _ = _varint(data, offsets[v] + 1 + ((people + 7) >> 3), offsets[v + 1])
+    return low == 0 and exceptions <= most
+
+
+@compiled
+def read_listed(data, types, offsets, people, v, planes, ids, categories):
+    """A record as a list of people and their categories, and one more category h as a plane, ``planes[1 + h]``.
+
+    Returns (entries, or -1 if inconsistent; h, or 0 without one). All others are hom-ref.
+    """
+    pos, end = offsets[v], offsets[v + 1]
+    if types[v] & 7 == SPARSE:
+        return read_sparse(data, types, offsets, people, v, ids, categories), 0
+    low, high = _one_bit_head(data, pos, end, people)
+    entries, stop = _difflist(data, pos + 1 + ((people + 7) >> 3), end, people, ids, categories)
+    if low != 0 or entries < 0 or not _ends(types[v], stop, end):
+        return -1, 0
+    plane = planes[1 + high]
+    _one_bit(data, pos + 1, people, 0, 1, plane, planes[0])
+    for k in range(entries):
+        person = np.int64(ids[k])
+        plane[person >> 6] &= ~(ONE << np.uint64(((person & 31) << 1) + ((person >> 5) & 1)))
+    return entries, high
 
 
 @compiled
@@ -370,9 +477,9 @@ def _count_planes(lo, hi, people, out):
 
 
 @compiled
-def count(data, types, offsets, bases, people, variants, out):
+def count(data, types, offsets, bases, people, planes, ids, categories, variants, out):
     """Category counts of all people into zeroed int32 [variants, 4]."""
-    lo, hi, ids, categories = scratch(people)
+    lo, hi = planes[0], planes[1]
     for row in range(variants.size):
         v = variants[row]
         if v < 0:
@@ -399,19 +506,35 @@ def count(data, types, offsets, bases, people, variants, out):
 
 
 @compiled
-def _count_carriers(ids, categories, entries, member, spread, lanes, out):
+def _count_carriers(ids, categories, entries, member, out):
     """Add carriers to the counts of eight masks: ``member`` uint8 [people] has a bit for each mask.
 
-    ``spread[byte]`` puts its bits into eight byte lanes of a word, so that one addition serves eight masks; the
-    lanes are emptied before they could overflow.
+    Its bits spread into eight byte lanes of a word, so that one addition serves eight masks; the lanes are
+    emptied before they could overflow.
     """
     for start in range(0, entries, 255):
-        lanes[:] = 0
+        lower, higher, both = np.uint64(0), np.uint64(0), np.uint64(0)
         for k in range(start, min(start + 255, entries)):
-            lanes[categories[k]] += spread[member[ids[k]]]
-        for category in range(4):
-            for mask in range(out.shape[0]):
-                out[mask, category] += np.int64((lanes[category] >> np.uint64(8 * mask)) & np.uint64(255))
+            lanes = SPREAD[member[ids[k]]]
+            low = lanes & -np.uint64(categories[k] & 1)
+            high = lanes & -np.uint64(categories[k] >> 1)
+            lower += low
+            higher += high
+            both += low & high
+        for mask in range(out.shape[0]):
+            shift = np.uint64(8 * mask)
+            missing = np.int64((both >> shift) & np.uint64(255))
+            out[mask, 1] += np.int64((lower >> shift) & np.uint64(255)) - missing
+            out[mask, 2] += np.int64((higher >> shift) & np.uint64(255)) - missing
+            out[mask, 3] += missing
+
+
+@compiled
+def _size_within(plane, mask):
+    count = 0
+    for w in range(plane.size):
+        count += popcount(plane[w] & mask[w])
+    return count
 
 
 @compiled
@@ -427,25 +550,26 @@ def _count_masked_planes(lo, hi, mask, out):
 
 
 @compiled
-def count_masked(data, types, offsets, bases, people, variants, masks, members, sizes, spread, out):
+def count_masked(data, types, offsets, bases, people, planes, ids, categories, variants, masks, members, sizes, out):
     """Category counts under masks into zeroed int32 [variants, masks, 4].
 
     masks uint64 [masks, words] in plane order; members uint8 [masks / 8, people]; sizes int64 [masks].
     """
-    lo, hi, ids, categories = scratch(people)
-    lanes = np.empty(4, np.uint64)
+    lo, hi = planes[0], planes[1]
     for row in range(variants.size):
         v = variants[row]
         if v < 0:
             continue
         tally = out[row]
-        if types[v] & 7 == 4:
-            entries = read_sparse(data, types, offsets, people, v, ids, categories)
+        if is_listed(data, types, offsets, people, v, people):
+            entries, high = read_listed(data, types, offsets, people, v, planes, ids, categories)
             if entries < 0:
                 return v
             for eight in range(members.shape[0]):
-                part = tally[8 * eight : 8 * eight + 8]
-                _count_carriers(ids, categories, entries, members[eight], spread, lanes, part)
+                _count_carriers(ids, categories, entries, members[eight], tally[8 * eight : 8 * eight + 8])
+            if high > 0:
+                for mask in range(masks.shape[0]):
+                    tally[mask, high] += _size_within(planes[1 + high], masks[mask])
         else:
             if not read_planes(data, types, offsets, bases, people, v, lo, hi, ids, categories):
                 return v
@@ -460,45 +584,47 @@ def count_masked(data, types, offsets, bases, people, variants, masks, members, 
 
 
 @compiled
-def list_carriers(data, types, offsets, bases, people, v):
-    """(people, categories) of everybody who is not hom-ref; the people array is None-like (size 0) and the
-    third value False if the record is inconsistent."""
-    lo, hi, ids, categories = scratch(people)
-    if types[v] & 7 == 4:
+def list_carriers(data, types, offsets, bases, people, planes, ids, categories, v):
+    """Everybody who is not hom-ref, sorted, into ``ids`` and ``categories``; how many, or -1 if inconsistent.
+
+    The two lists have room for everybody unless the record is of type 4.
+    """
+    lo, hi = planes[0], planes[1]
+    kept = 0
+    if types[v] & 7 == SPARSE:
         entries = read_sparse(data, types, offsets, people, v, ids, categories)
-        if entries < 0:
-            return ids[:0], categories[:0], False
-        kept = 0
         for k in range(entries):
             if categories[k] != 0:
                 ids[kept], categories[kept] = ids[k], categories[k]
                 kept += 1
-        return ids[:kept].copy(), categories[:kept].copy(), True
+        return kept if entries >= 0 else -1
     if not read_planes(data, types, offsets, bases, people, v, lo, hi, ids, categories):
-        return ids[:0], categories[:0], False
-    anyone = lo | hi
-    found = np.empty(size_of(anyone), np.uint32)
-    values = np.empty(found.size, np.uint8)
-    people_of(anyone, found)
-    for k in range(found.size):
-        person = np.int64(found[k])
-        bit = np.uint64(((person & 31) << 1) + ((person >> 5) & 1))
-        w = person >> 6
-        values[k] = ((lo[w] >> bit) & ONE) + np.uint64(2) * ((hi[w] >> bit) & ONE)
-    return found, values, True
+        return -1
+    for w in range(lo.size):
+        for half in range(2):
+            left = ((lo[w] | hi[w]) >> np.uint64(half)) & LOW
+            while left:
+                bit = np.uint64(lowest(left) + half)
+                left &= left - ONE
+                ids[kept] = (w << 6) + (half << 5) + np.int64(bit >> ONE)
+                categories[kept] = ((lo[w] >> bit) & ONE) | (((hi[w] >> bit) & ONE) << ONE)
+                kept += 1
+    return kept
 
 
 @compiled
-def mark_carriers(data, types, offsets, bases, people, variants, out):
-    """Set ``out`` (zeroed uint8 [people]) to 1 for people with an alternate allele at any of ``variants``."""
-    lo, hi, ids, categories = scratch(people)
-    union = np.zeros(lo.size, np.uint64)
+def mark_carriers(data, types, offsets, bases, people, planes, ids, categories, variants, union, out):
+    """Set ``out`` (uint8 [people]) to 1 for people with an alternate allele at any of ``variants``.
+
+    ``union``, uint64 [words], collects dense records; both are zeroed.
+    """
+    lo, hi = planes[0], planes[1]
     dense = False
     for row in range(variants.size):
         v = variants[row]
         if v < 0:
             continue
-        if types[v] & 7 == 4:
+        if types[v] & 7 == SPARSE:
             entries = read_sparse(data, types, offsets, people, v, ids, categories)
             if entries < 0:
                 return v
@@ -518,9 +644,9 @@ def mark_carriers(data, types, offsets, bases, people, variants, out):
 
 
 @compiled
-def expand(data, types, offsets, bases, people, variants, out):
+def expand(data, types, offsets, bases, people, planes, ids, categories, variants, out):
     """Dense genotypes into int8 [variants, people]; -1 missing, also everybody of a variant that is not here."""
-    lo, hi, ids, categories = scratch(people)
+    lo, hi = planes[0], planes[1]
     for row in range(variants.size):
         v = variants[row]
         if v < 0:

@@ -10,10 +10,13 @@ variants are again summed person by person. Every order of addition is fixed by 
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from federome.store.bits import LANES, add_looked_up, add_row, compiled, set_sum
-from federome.store.records import LOW, ONE, people_of, read_planes, read_sparse, scratch, size_of
+import numpy as np
+from numpy.typing import NDArray
+
+from federome.store.bits import LANES, add_looked_up, add_row, compiled, put_subsets
+from federome.store.records import LOW, ONE, is_listed, people_of, read_listed, read_planes, size_of
 
 INNER_PLANES = 256
 """Planes that share one set of lookup tables in `inner`."""
@@ -28,16 +31,63 @@ CARRIERS = 256
 """The same for listed people."""
 
 SPARSE_PLANE = 64
-"""A plane with fewer than one set bit in this many people is handled person by person."""
+"""A category with fewer than one in this many people is handled person by person."""
+
+
+def aligned(size: int) -> NDArray[np.float64]:
+    """float64 zeros that begin at a cache line."""
+    block = np.zeros(size + LANES, np.float64)
+    return block[-block.ctypes.data % 64 // 8 :][:size]
+
+
+def inner_scratch(people: int, dense: int, width: int) -> tuple[NDArray[Any], ...]:
+    """What `inner` works in, for ``dense`` records that are not sparse: tile, targets, table, sums, part."""
+    slots = min(INNER_PLANES, 3 * dense)
+    tile = np.empty((-(-people // 512), slots, 8), np.uint64)
+    return tile, np.empty(slots, np.int64), aligned(16 * 16 * LANES), aligned(slots * LANES), np.empty(3 * width)
+
+
+def score_scratch(people: int, dense: int, scores: int) -> tuple[NDArray[Any], ...]:
+    """What `score` works in, for ``dense`` records that are not sparse: tile, held, tables, turned, sums."""
+    groups = min(SCORE_PLANES // 8, -(-3 * dense // 8))
+    tile = np.zeros((-(-people // 512), 8 * groups, 8), np.uint64)
+    held, tables = np.empty((8 * groups, scores)), np.empty((scores, groups, 256))
+    return tile, held, tables, np.empty((groups, 8), np.uint64), np.empty(64)
 
 
 @compiled
-def _split(lo, hi, planes):
-    """From category bits to three planes: het, hom-alt, missing."""
+def _split(lo, hi, het, double, missing):
+    """From category bits to the planes of het, hom-alt and missing people."""
     for w in range(lo.size):
-        planes[0, w] = lo[w] & ~hi[w]
-        planes[1, w] = hi[w] & ~lo[w]
-        planes[2, w] = lo[w] & hi[w]
+        het[w] = lo[w] & ~hi[w]
+        double[w] = hi[w] & ~lo[w]
+        missing[w] = lo[w] & hi[w]
+
+
+@compiled
+def _read_parts(data, types, offsets, bases, people, v, planes, ids, categories):
+    """A record as a list of people with their categories, and planes of its larger categories.
+
+    Returns (entries of the list, or -1 if inconsistent; bit c set if ``planes[1 + c]`` holds category c). Hom-ref
+    is nowhere, every other person either in the list or in a plane. How a record is split depends on it alone.
+    """
+    if is_listed(data, types, offsets, people, v, people // SPARSE_PLANE):
+        entries, high = read_listed(data, types, offsets, people, v, planes, ids, categories)
+        return entries, (1 << high) & ~1
+    if not read_planes(data, types, offsets, bases, people, v, planes[0], planes[1], ids, categories):
+        return -1, 0
+    _split(planes[0], planes[1], planes[2], planes[3], planes[4])
+    entries, dense = 0, 0
+    for category in range(1, 4):
+        plane = planes[1 + category]
+        size = size_of(plane)
+        if size * SPARSE_PLANE > people:
+            dense |= 1 << category
+        elif size > 0:
+            people_of(plane, ids[entries:])
+            categories[entries : entries + size] = category
+            entries += size
+    return entries, dense
 
 
 @compiled
@@ -80,23 +130,16 @@ def _fill_table(rows, start, width, table):
     Nibble j holds people 2j, 32+2j, 2j+1, 33+2j of the word, in that order (plane order).
     """
     for nibble in range(16):
-        base = nibble * 16 * LANES
-        for bit in range(4):
-            person = 2 * nibble + (bit >> 1) + 32 * (bit & 1)
-            source, target = start + person * width, base + (LANES << bit)
-            for column in range(LANES):
-                table[target + column] = rows[source + column]
-        for subset in range(3, 16):
-            highest = 8 if subset > 8 else (4 if subset > 4 else 2)
-            if subset != highest and subset != 4 and subset != 8:
-                set_sum(table, base + subset * LANES, base + highest * LANES, base + (subset - highest) * LANES)
+        one = start + 2 * nibble * width
+        two = one + 32 * width
+        put_subsets(table, nibble * 16 * LANES, rows, one, two, one + width, two + width)
 
 
 @compiled
 def _sum_tile(tile, used, targets, rows, width, words, table, sums, out):
     """Add the row sums of ``used`` planes at their ``targets`` in ``out``, by look-ups of four people at a time."""
-    for column in range(0, width, LANES):
-        for stretch in range(0, words, STRETCH):
+    for stretch in range(0, words, STRETCH):
+        for column in range(0, width, LANES):
             sums[: used * LANES] = 0.0
             for w in range(stretch, min(stretch + STRETCH, words)):
                 _fill_table(rows, (w << 6) * width + column, width, table)
@@ -107,57 +150,33 @@ def _sum_tile(tile, used, targets, rows, width, words, table, sums, out):
 
 
 @compiled
-def _aligned(size):
-    """float64 zeros that begin at a cache line."""
-    block = np.zeros(size + LANES, np.float64)
-    skip = (-np.int64(block.ctypes.data) & 63) >> 3
-    return block[skip : skip + size]
-
-
-@compiled
-def inner(data, types, offsets, bases, people, variants, rows, width, out):
+def inner(
+    data, types, offsets, bases, people, planes, ids, categories, tile, targets, table, sums, part,
+    variants, rows, width, out,
+):  # fmt: skip
     """Sums of the rows of het, of hom-alt and of missing people, into zeroed flat float64 [3, variants, width].
 
     ``rows`` is flat float64 of 64 * words people, zero beyond the last, ``width`` a multiple of 8 columns. The
     sums of one variant never depend on which others are asked for.
     """
-    lo, hi, ids, categories = scratch(people)
-    words, step = lo.size, variants.size * width
-    planes = np.empty((3, words), np.uint64)
-    slots = min(INNER_PLANES, 3 * variants.size)
-    tile = np.empty((0, slots, 8), np.uint64)
-    targets = np.empty(slots, np.int64)
-    table, sums, part = _aligned(16 * 16 * LANES), _aligned(slots * LANES), np.empty(3 * width, np.float64)
+    words, step = planes.shape[1], variants.size * width
     used = 0
     for row in range(variants.size):
         v, at = variants[row], row * width
         if v < 0:
             continue
-        if types[v] & 7 == 4:
-            entries = read_sparse(data, types, offsets, people, v, ids, categories)
-            if entries < 0:
-                return v
-            _gather_all(ids, categories, entries, rows, width, part, out, at, step)
-            continue
-        if not read_planes(data, types, offsets, bases, people, v, lo, hi, ids, categories):
+        entries, dense = _read_parts(data, types, offsets, bases, people, v, planes, ids, categories)
+        if entries < 0:
             return v
-        _split(lo, hi, planes)
-        if tile.shape[0] == 0:
-            tile = np.empty(((words + 7) >> 3, slots, 8), np.uint64)
+        _gather_all(ids, categories, entries, rows, width, part, out, at, step)
         for category in range(1, 4):
-            plane = planes[category - 1]
-            entries = size_of(plane)
-            if entries * SPARSE_PLANE <= people:
-                people_of(plane, ids)
-                categories[:entries] = category
-                _gather_all(ids, categories, entries, rows, width, part, out, at, step)
-                continue
-            _keep(plane, tile, used)
-            targets[used] = at + (category - 1) * step
-            used += 1
-            if used == slots:
-                _sum_tile(tile, used, targets, rows, width, words, table, sums, out)
-                used = 0
+            if dense >> category & 1:
+                _keep(planes[1 + category], tile, used)
+                targets[used] = at + (category - 1) * step
+                used += 1
+                if used == targets.size:
+                    _sum_tile(tile, used, targets, rows, width, words, table, sums, out)
+                    used = 0
     _sum_tile(tile, used, targets, rows, width, words, table, sums, out)
     return -1
 
@@ -194,73 +213,68 @@ def _score_tables(weights, used, tables):
 
 
 @compiled
-def _add_tile(tile, used, people, tables, out):
+def _add_word(turned, tables, sums):
+    """``sums[bit]`` = Σ over groups of the table entry of that bit's byte."""
+    sums[:] = 0.0
+    for group in range(turned.shape[0]):
+        for k in range(8):
+            word = turned[group, k]
+            for j in range(8):
+                sums[8 * j + k] += tables[group, (word >> np.uint64(8 * j)) & np.uint64(255)]
+
+
+@compiled
+def _add_tile(tile, used, people, tables, turned, sums, out):
     """Add the weights of ``used`` planes to their people: one table look-up for eight planes."""
     groups = (used + 7) >> 3
-    turned = np.empty((groups, 8), np.uint64)
-    bytes_of = turned.view(np.uint8)
-    sums = np.empty(64, np.float64)
     for w in range((people + 63) >> 6):
         for group in range(groups):
             for k in range(8):
                 turned[group, k] = tile[w >> 3, 8 * group + k, w & 7]
             _transpose(turned[group])
         for score in range(out.shape[1]):
-            sums[:] = 0.0
-            for group in range(groups):
-                for k in range(64):
-                    sums[k] += tables[score, group, bytes_of[group, k]]
-            for k in range(64):  # byte j of word k is plane bit 8j + k
-                bit = ((k & 7) << 3) + (k >> 3)
+            _add_word(turned[:groups], tables[score], sums)
+            for bit in range(64):
                 person = (w << 6) + (bit >> 1) + 32 * (bit & 1)
                 if person < people:
-                    out[person, score] += sums[k]
+                    out[person, score] += sums[bit]
 
 
 @compiled
-def score(data, types, offsets, bases, people, variants, weights, fill, out):
+def _scatter(ids, categories, entries, factors, weights, out):
+    """Add weights to the listed people."""
+    for k in range(entries):
+        factor = factors[categories[k]]
+        for score in range(weights.size):
+            out[ids[k], score] += factor * weights[score]
+
+
+@compiled
+def score(
+    data, types, offsets, bases, people, planes, ids, categories, tile, held, tables, turned, sums,
+    variants, weights, fill, out,
+):  # fmt: skip
     """Sums over variants of genotype times weight into float64 [people, scores]; a missing one counts ``fill``."""
-    lo, hi, ids, categories = scratch(people)
-    words, scores = lo.size, weights.shape[1]
-    planes = np.empty((3, words), np.uint64)
-    tile = np.zeros((0, SCORE_PLANES, 8), np.uint64)
-    held = np.empty((SCORE_PLANES, scores), np.float64)
-    tables = np.empty((scores, SCORE_PLANES >> 3, 256), np.float64)
     used = 0
     for row in range(variants.size):
         v = variants[row]
         if v < 0:
             continue
         factors = (0.0, 1.0, 2.0, fill[row])
-        if types[v] & 7 == 4:
-            entries = read_sparse(data, types, offsets, people, v, ids, categories)
-            if entries < 0:
-                return v
-            for k in range(entries):
-                for s in range(scores):
-                    out[ids[k], s] += factors[categories[k]] * weights[row, s]
-            continue
-        if not read_planes(data, types, offsets, bases, people, v, lo, hi, ids, categories):
+        entries, dense = _read_parts(data, types, offsets, bases, people, v, planes, ids, categories)
+        if entries < 0:
             return v
-        _split(lo, hi, planes)
-        if tile.shape[0] == 0:
-            tile = np.zeros(((words + 7) >> 3, SCORE_PLANES, 8), np.uint64)
-        for value in range(1, 4):
-            plane = planes[value - 1]
-            entries = size_of(plane)
-            if entries * SPARSE_PLANE <= people:
-                people_of(plane, ids)
-                for k in range(entries):
-                    for s in range(scores):
-                        out[ids[k], s] += factors[value] * weights[row, s]
-                continue
-            _keep(plane, tile, used)
-            held[used] = factors[value] * weights[row]
-            used += 1
-            if used == SCORE_PLANES:
-                _score_tables(held, used, tables)
-                _add_tile(tile, used, people, tables, out)
-                used = 0
+        _scatter(ids, categories, entries, factors, weights[row], out)
+        for category in range(1, 4):
+            if dense >> category & 1:
+                _keep(planes[1 + category], tile, used)
+                for score in range(weights.shape[1]):
+                    held[used, score] = factors[category] * weights[row, score]
+                used += 1
+                if used == held.shape[0]:
+                    _score_tables(held, used, tables)
+                    _add_tile(tile, used, people, tables, turned, sums, out)
+                    used = 0
     _score_tables(held, used, tables)
-    _add_tile(tile, used, people, tables, out)
+    _add_tile(tile, used, people, tables, turned, sums, out)
     return -1
