@@ -221,13 +221,12 @@ class GwasLogistic(Association):
             search = part.ints("search") > 0
             if search.any():
                 self._search_part(told, rows, search, dosage[search], part.take(search), null)
-            for model, chosen in ((WALD, part.ints("model") == WALD), (FIRTH, part.ints("model") == FIRTH)):
-                for line in np.flatnonzero(chosen):
-                    found = self._model_part(model, dosage[line], design, people.outcome, part.take(np.array([line])))
-                    at = rows.start + int(line)
-                    told["loglik"][at] = found.loglik[0]
-                    told["score"][at] = found.score[0]
-                    told["information"][at] = packed(found.information[0])
+            for line in np.flatnonzero(part.ints("model") != SCORE):
+                found = self._model_part(dosage[line], design, people.outcome, part.take(np.array([line])))
+                at = rows.start + int(line)
+                told["loglik"][at] = found.loglik[0]
+                told["score"][at] = found.score[0]
+                told["information"][at] = packed(found.information[0])
         return Table(told)
 
     def _search_part(
@@ -240,9 +239,9 @@ class GwasLogistic(Association):
         told["cumulants"][rows][search] = values.reshape(len(values), 6)
         told["support"][rows][search] = spa.support(adjusted, null.chance)
 
-    def _model_part(self, model: int, dosage: Floats, design: Floats, outcome: Floats, part: Table) -> Sums:
+    def _model_part(self, dosage: Floats, design: Floats, outcome: Floats, part: Table) -> Sums:
         whole = np.column_stack([dosage, design])[None]
-        if model == WALD:
+        if part.ints("model")[0] == WALD:
             return sums(whole, outcome, part.floats("trial"), own_intercept=self.site_intercepts)
         inverse = unpacked(part.floats("inverse"), whole.shape[2])
         return firth_sums(whole, outcome, part.floats("trial"), inverse, own_intercept=self.site_intercepts)
@@ -357,7 +356,7 @@ class GwasLogistic(Association):
         if not chosen.any():
             return state.to(DONE, block=None, kept=table)
         model = np.where(strong & ~search, np.where(self._few(fewest), FIRTH, WALD), SCORE)
-        found = _Scored(score, variance, adjust[told], with_covariates[told], squares[told]).take(chosen)
+        found = _Scored(score[chosen], variance[chosen], adjust[told][chosen])
         columns: dict[str, Column] = {
             "row": kept.ints("row")[chosen],
             "dosage": state.block.floats("dosage")[told][chosen],
@@ -407,11 +406,8 @@ class GwasLogistic(Association):
         search = spa.Search(*(Table(block).floats(name)[lines] for name in ("score", "point", "low", "high")))
         following, found = search.advance(values, reach)
         p = np.where(found, search.minus_log10_p(values, reach), np.nan)
-        block["point"][lines], block["low"][lines], block["high"][lines] = (
-            following.point,
-            following.low,
-            following.high,
-        )
+        for name in ("point", "low", "high"):
+            block[name][lines] = getattr(following, name)
         good = lines[np.isfinite(p)]
         kept["minus_log10_p"][place[good]] = p[np.isfinite(p)]
         kept["test"][place[good]] = SADDLE
@@ -480,12 +476,6 @@ class _Scored:
     score: Floats
     variance: Floats
     adjust: Floats
-    with_covariates: Floats
-    squares: Floats
-
-    def take(self, rows: Mask) -> _Scored:
-        parts = (self.score, self.variance, self.adjust, self.with_covariates, self.squares)
-        return _Scored(*(part[rows] for part in parts))
 
     def search(self) -> dict[str, Column]:
         """Saddle points are sought from the normal ones on."""
