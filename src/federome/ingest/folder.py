@@ -55,7 +55,7 @@ class Report:
     """What an ingest did. Calls are one person at one variant.
 
     ``skipped_alleles`` are symbolic or missing ALT alleles; ``ploidy_calls`` and ``half_calls`` were set to not
-    called; ``kinship_limit`` is the lowest degree that was looked for, None where there are too few SNPs
+    called (calls of women on Y also, uncounted); ``kinship_limit`` is the lowest degree that was looked for, None where there are too few SNPs
     (``kinship_sites``) to say; ``references`` are refget digests of the reference sequence by chromosome;
     ``null_rates`` is the share of people without a known value by field.
     """

@@ -33,9 +33,9 @@ CHANCE = 0.01
 
 MAX_SITES = 3_072
 WINDOW = 500_000
-PER_WINDOW = 4
-MAX_R2 = 0.1
-LOOK_BACK = 8
+PER_WINDOW = 8
+MAX_R2 = 0.2
+LOOK_BACK = 16
 MIN_FREQUENCY = 0.05
 MAX_MISSING = 0.05
 
@@ -76,7 +76,7 @@ NO_PAIRS = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.fl
 
 
 class KinshipSites:
-    """Collects SNPs for kinship while chunks stream by; memory is at most 6 kB a person.
+    """Collects SNPs for kinship while chunks stream by; memory is at most 3 kB a person.
 
     A SNP is kept where its minor allele is common, few calls are missing, at most ``PER_WINDOW`` were kept in its
     window, and r² with each of the last ``LOOK_BACK`` kept SNPs of the chromosome is small.
@@ -114,14 +114,21 @@ class KinshipSites:
                 self._kept += 1
                 self._rows.append(_packed(row))
                 self._common.append(min(float(frequency[index]), 1 - float(frequency[index])))
+        if len(self._rows) > 4 * MAX_SITES:
+            self._keep(2 * MAX_SITES)
+
+    def _keep(self, count: int) -> None:
+        """Keep the most heterozygous SNPs, in genome order; the first of equals stays."""
+        best = np.sort(np.argsort(-np.array(self._common), kind="stable")[:count]).tolist()
+        self._rows = [self._rows[index] for index in best]
+        self._common = [self._common[index] for index in best]
 
     def related(self) -> Relatives:
         """Everybody against everybody at the most heterozygous ``MAX_SITES`` SNPs."""
-        best = np.sort(np.argsort(-np.array(self._common), kind="stable")[:MAX_SITES])
-        planes = _planes([self._rows[index] for index in best], self._people)
-        limit = _safe_limit(planes, best.size)
-        pairs = NO_PAIRS if limit is None else _related(planes, limit)
-        return Relatives(pairs=pairs, sites=int(best.size), limit=limit)
+        self._keep(MAX_SITES)
+        limit = _safe_limit(self._rows, self._people)
+        pairs = NO_PAIRS if limit is None else _related(_planes(self._rows, self._people), limit)
+        return Relatives(pairs=pairs, sites=len(self._rows), limit=limit)
 
 
 def _frequencies(chunk: Chunk, people: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -201,24 +208,29 @@ def _fill(
         missing[person] += code == 3
 
 
-def _safe_limit(planes: _Planes, sites: int) -> float | None:
-    """The lowest degree of kinship that chance alone does not reach, given how unrelated people scatter here.
+def _safe_limit(rows: list[NDArray[np.uint8]], people: int) -> float | None:
+    """The lowest degree of kinship that chance alone does not reach between unrelated people.
 
-    The scatter is the larger of the theoretical one and that of a fixed sample of pairs (median absolute deviation),
-    which also feels what linkage is left between the SNPs.
+    The scatter is the theoretical one, or that of a fixed sample of pairs if larger: estimates from the first and the
+    second half of the SNPs differ by twice the scatter of all, whatever ancestry the people are of, and feel what
+    linkage is left. The centre is where min(Nᵢ, Nⱼ) puts unrelated people: 1/2 − (Nᵢ + Nⱼ) / (4 min).
     """
-    people = planes.heterozygous.size
-    if people < 2 or sites == 0:
-        return None
-    pairs = np.unique(np.random.default_rng(0).integers(0, people, (_SAMPLED_PAIRS, 2)), axis=0)
+    half = len(rows) // 2
+    pairs = np.random.default_rng(0).integers(0, max(people, 1), (_SAMPLED_PAIRS, 2))
     first, second = pairs[pairs[:, 0] < pairs[:, 1]].T
-    kinship = _exact(planes.some, planes.both, planes.called, first, second)
-    kinship = kinship[np.isfinite(kinship)]
-    if not kinship.size:
+    if not half or not first.size:
         return None
-    centre = float(np.median(kinship))
-    deviation = float(np.median(np.abs(kinship - centre))) / float(norm.isf(0.25))
-    far = centre + float(norm.isf(min(0.25, 2 * CHANCE / people))) * max(SCATTER / sites**0.5, deviation)
+    halves = [_planes(part, people) for part in (rows[:half], rows[half:])]
+    one, other = (_exact(p.some, p.both, p.called, first, second) for p in halves)
+    known = np.isfinite(one) & np.isfinite(other)
+    heterozygous = halves[0].heterozygous + halves[1].heterozygous
+    n_first, n_second = heterozygous[first[known]], heterozygous[second[known]]
+    if not n_first.size:
+        return None
+    apart = one[known] - other[known]
+    deviation = float(np.median(np.abs(apart - np.median(apart)))) / float(norm.isf(0.25)) / 2
+    centre = float(np.median(0.5 - (n_first + n_second) / (4 * np.minimum(n_first, n_second))))
+    far = centre + float(norm.isf(min(0.25, 2 * CHANCE / people))) * max(SCATTER / len(rows) ** 0.5, deviation)
     return next((limit for limit in (SECOND_DEGREE, FIRST_DEGREE) if limit >= far), None)
 
 

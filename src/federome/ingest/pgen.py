@@ -154,12 +154,13 @@ def _pvar_lines(path: Path, *, skip: int = 0) -> Iterator[str]:
     try:
         with path.open("rb") as raw:
             stream = zstandard.ZstdDecompressor().stream_reader(raw) if path.suffix == ".zst" else raw
-            for line in islice(io.TextIOWrapper(stream, encoding="utf-8", newline="\n"), skip, None):
-                if not line.endswith("\n"):
-                    raise Invalid(
-                        "the file is truncated: its last line has no end.", where=str(path), remedy="Copy it again."
-                    )
-                yield line.rstrip("\r\n")
+            with io.TextIOWrapper(stream, encoding="utf-8", newline="\n") as text:
+                for line in islice(text, skip, None):
+                    if not line.endswith("\n"):
+                        raise Invalid(
+                            "the file is truncated: its last line has no end.", where=str(path), remedy="Copy it again."
+                        )
+                    yield line.rstrip("\r\n")
     except (UnicodeDecodeError, zstandard.ZstdError):
         raise Invalid("the file is truncated or not text.", where=str(path), remedy="Copy it again.") from None
 

@@ -126,7 +126,8 @@ def _refuse_empty(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 def _check_csv(path: Path) -> None:
     """Form only: encoding, delimiter, one line a record, as many fields as the header has."""
-    start = path.open("rb").read(4)
+    with path.open("rb") as file:
+        start = file.read(4)
     if start.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
         raise Invalid(
             "the table begins with a byte order mark.", where=f"{path}:1", remedy="Save it as UTF-8 without BOM."

@@ -19,7 +19,7 @@ from federome.ingest.chunk import Chunk, enforce_ploidy, swapped
 from federome.ingest.fasta import Fasta
 from federome.ingest.normalise import MAX_SHIFT, is_indel, left_align
 from federome.ingest.source import Source, Tally
-from federome.model.variant import Assembly, trim
+from federome.model.variant import Assembly, oriented, trim
 
 _COMPLEMENT = {"A": "T", "T": "A", "C": "G", "G": "C"}
 _BASES = np.zeros(256, np.bool_)
@@ -138,14 +138,13 @@ class Stream:
     def _unique(self, chunk: Chunk) -> Chunk:
         """Drop repeated variants with the same genotypes; ``Invalid`` where the genotypes differ."""
         dropped: list[int] = []
-        first: dict[frozenset[str], int] = {}
+        first: dict[tuple[str, str], int] = {}
         position = -1
         for index in np.flatnonzero(_shared(chunk.positions)).tolist():
             if chunk.positions[index] != position:
                 first, position = {}, int(chunk.positions[index])
-            # REF and ALT exchanged is the same variant; longer alleles differ by more than order
-            alleles = frozenset((chunk.refs[index], chunk.alts[index]))
-            earlier = first.setdefault(alleles, index)
+            # single bases with REF and ALT exchanged are the same variant, longer alleles are not
+            earlier = first.setdefault(oriented(chunk.refs[index], chunk.alts[index])[:2], index)
             if earlier == index:
                 continue
             if chunk.refs[earlier] != chunk.refs[index] or not chunk.same_genotypes(earlier, index):

@@ -14,6 +14,7 @@ from typing import TypeVar, cast
 
 import numpy as np
 from cyvcf2 import VCF
+from cyvcf2.cyvcf2 import set_htslib_log_level
 from numba import njit
 from numpy.typing import NDArray
 
@@ -165,6 +166,7 @@ class VcfSource:
 
 def records(header: VcfHeader) -> Iterator[VCF]:
     """The records of a file; htslib's errors become ``Invalid`` with the line."""
+    set_htslib_log_level(0)  # its messages name lines of the file; ours say what to do
     reader = VCF(str(header.path), strict_gt=True)
     number = 0
     try:
