@@ -1,1 +1,9 @@
-"""The Python client for notebooks and scripts."""
+"""The Python client for notebooks and scripts: light, and without any of the hub's or the nodes' code."""
+
+from __future__ import annotations
+
+from federome.client.connection import Connection, Event, Offered, connect
+from federome.client.orders import Question
+from federome.client.result import Receipts, Result
+
+__all__ = ["Connection", "Event", "Offered", "Question", "Receipts", "Result", "connect"]

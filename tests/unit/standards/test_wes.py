@@ -15,12 +15,12 @@ from typing import Any
 import httpx2 as httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.federation import Federation, build_federation
 from tests.openapi import Specification
+from tests.outer import HUB, outer_app
 from tests.worlds import make_world, random_assignment
 
 from federome.analysis.algorithm import Algorithm
@@ -28,19 +28,13 @@ from federome.analysis.allele_frequency import AlleleFrequency
 from federome.analysis.cohort_count import CohortCount
 from federome.errors import from_problem
 from federome.model.table import Table
-from federome.network.offers import offers
 from federome.network.protocol import mapping
 from federome.standards import wes
-from federome.standards.service_info import Operator
 from federome.trust.canonical import digest, digest_bytes
 from federome.trust.keys import PrivateKey, generate
 from federome.trust.people import person_token
 from federome.trust.signing import peek
 
-HUB = "hub.test"
-OPERATOR = Operator(
-    "test.example.hub", "Test hub", "Example", "https://example.test", contact="mailto:hub@example.test"
-)
 SERVICE_INFO = "https://raw.githubusercontent.com/ga4gh-discovery/ga4gh-service-info/v1.0.0/service-info.yaml"
 RUN = re.compile(r"/runs/[^/?]+")
 COUNT = CohortCount(by=("sex",))
@@ -111,13 +105,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     split = world.split(random_assignment(world, sites=4, seed=1), lacking={1: [3, 4]}, absent={2: [5]})
     federation = build_federation(tmp_path_factory.mktemp("federation"), split.sites)
     stopping = threading.Event()
-    app = FastAPI()
-    app.include_router(
-        wes.router(
-            federation.coordinator, hub=HUB, clock=federation.now, operator=OPERATOR, offers=offers(), stopping=stopping
-        )
-    )
-    with TestClient(app) as http:
+    with TestClient(outer_app(federation, stopping)) as http:
         yield Hub(federation, http, stopping)
 
 
