@@ -48,9 +48,9 @@ def carriers(parts: Sequence[Part], criterion: Carrier) -> tuple[Mask, ...]:
         raise Invalid("a carrier criterion names one of: a variant, a gene, a region.")
     if criterion.variant:
         return _of_variant(parts, criterion.variant)
-    rare = _rare(parts, _candidates(parts, criterion), criterion.rare_below)
+    found_there = _candidates(parts, criterion)
     out = tuple(np.zeros(part.batch.people, np.bool_) for part in parts)
-    for found in rare:
+    for found in _with_effects(_rare(parts, found_there, criterion.rare_below), criterion):
         out[found.part][:] |= kernels.any_carrier(found.block.pgen, found.rows)
     return out
 
@@ -116,25 +116,33 @@ def _joined(regions: Sequence[tuple[str, int, int]]) -> list[Region]:
 
 
 def _candidates(parts: Sequence[Part], criterion: Carrier) -> list[_Found]:
-    """All variants in the gene or region with one of the wanted consequences."""
+    """All variants in the gene or region; ``Invalid`` if consequences are asked for and none of them has any."""
     found: list[_Found] = []
-    seen = annotated = 0
+    annotated = False
     for i, regions in _regions(parts, criterion).items():
         for region in regions:
             for block in _blocks(parts[i], region.chromosome, region.start, region.end):
                 first, stop = np.searchsorted(block.sites.positions, [region.start, region.end + 1]).tolist()
-                rows = np.arange(first, stop)
-                seen += len(rows)
-                if criterion.consequences:
-                    any_effect = np.array([bool(each) for each in block.sites.effects], np.bool_)
-                    annotated += int(np.count_nonzero(any_effect[block.sites.effect[rows]]))
-                    rows = rows[_wanted_effects(block, criterion)[block.sites.effect[rows]]]
-                found.append(_Found(i, block, rows))
-    if criterion.consequences and seen and not annotated:
+                if first < stop:
+                    found.append(_Found(i, block, np.arange(first, stop)))
+                    annotated |= any(block.sites.effects[each] for each in set(block.sites.effect[first:stop].tolist()))
+    if criterion.consequences and found and not annotated:
         raise Invalid(
             "the variants there carry no consequences.", remedy="Leave out `consequences`, or ingest annotated files."
         )
     return found
+
+
+def _with_effects(found: Sequence[_Found], criterion: Carrier) -> Sequence[_Found]:
+    """Those with one of the wanted consequences; all of them if none is asked for."""
+    if not criterion.consequences:
+        return found
+    return [
+        _Found(
+            each.part, each.block, each.rows[_wanted_effects(each.block, criterion)[each.block.sites.effect[each.rows]]]
+        )
+        for each in found
+    ]
 
 
 def _wanted_effects(block: Block, criterion: Carrier) -> Mask:

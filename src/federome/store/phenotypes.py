@@ -74,7 +74,7 @@ def write(
             _load(connection, table, path)
             columns = _checked_columns(connection)
             _check_people(connection, len(people))
-            listing = "".join(f', t."{name}"' for name in columns)
+            listing = "".join(f", {expression}" for expression in columns)
             kept = connection.sql(
                 f"SELECT p.person_row, p.sex{listing} FROM people p JOIN given t"  # noqa: S608 - names checked above
                 " ON CAST(t.person_id AS VARCHAR) = p.person_id ORDER BY p.person_row"
@@ -100,11 +100,17 @@ def _load(
         except duckdb.Error as error:
             raise Invalid("this is not a Parquet file.", where=str(table)) from error
     else:
-        connection.register("given", table)
+        # types come from all rows, not a sample; a copy, since DuckDB 2.0 cannot read a frame that runs backwards
+        connection.execute(f"SET pandas_analyze_sample = {len(table) + 1}")
+        connection.register("given", table.copy())
 
 
 def _checked_columns(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Columns to keep, all but the key and ``sex``; ``Invalid`` for names and types that are not kept."""
+    """SQL of the columns to keep, all but the key and ``sex``; ``Invalid`` for names and types that are not kept.
+
+    A column without a single value has no type and is left out: that says the same. Lists that are all empty or
+    missing become lists of texts.
+    """
     described = connection.table("given")
     types = dict(zip(described.columns, (str(kind) for kind in described.types), strict=True))
     if PERSON not in types:
@@ -114,11 +120,14 @@ def _checked_columns(connection: duckdb.DuckDBPyConnection) -> list[str]:
             raise Invalid(
                 f"column {name[:63]!r} cannot be kept.", remedy="Use small letters, digits and _, a letter first."
             )
-        if name != PERSON and not _is_kept(kind):
+        if name != PERSON and kind not in ('"NULL"', '"NULL"[]') and not _is_kept(kind):
             raise Invalid(
-                f"column {name!r} holds {kind}.", remedy="Use numbers, truth values, dates, texts, or lists of them."
+                f"column {name!r} holds {kind[:40]}.",
+                remedy="Use numbers, truth values, dates, texts, or lists of them.",
             )
-    return [name for name in types if name not in (PERSON, "sex")]
+    kept = [name for name, kind in types.items() if name not in (PERSON, "sex") and kind != '"NULL"']
+    empty = [name for name in kept if types[name] == '"NULL"[]']
+    return [f'CAST(t."{name}" AS VARCHAR[]) AS "{name}"' if name in empty else f't."{name}"' for name in kept]
 
 
 def _is_kept(kind: str) -> bool:
@@ -266,14 +275,15 @@ def _measured(criterion: Measurement, columns: dict[str, str]) -> Condition:
 def _diagnosed(criterion: Diagnosis, columns: dict[str, str], ontology: Closure | None) -> Condition:
     """With the code or one below it; or, for ``present=False``, known (a list, maybe empty) to be without."""
     column = code_column(criterion)
-    if columns[column] != "VARCHAR[]":
+    if not columns[column].endswith("[]"):
         raise Invalid(f"column {column!r} holds {columns[column]}, not lists of codes.")
+    codes_held = f'CAST("{column}" AS VARCHAR[])'  # where nobody has a code, the lists may have another type
     wanted = "> 0" if criterion.present else "= 0"
     if column == _CODE_COLUMNS["ICD10"]:
         code = criterion.code.upper().removeprefix("ICD10:").replace(".", "")
         plain = "replace(upper(x), '.', '')"
         test = f"starts_with({plain}, ?)" if criterion.descendants else f"{plain} = ?"
-        return f'len(list_filter("{column}", lambda x: {test})) {wanted}', [code]
+        return f"len(list_filter({codes_held}, lambda x: {test})) {wanted}", [code]
     codes = {criterion.code}
     if criterion.descendants:
         if ontology is None:
@@ -282,7 +292,7 @@ def _diagnosed(criterion: Diagnosis, columns: dict[str, str], ontology: Closure 
                 remedy="Install the ontology, or ask for the code alone (descendants: false).",
             )
         codes.update(ontology.descendants(criterion.code))
-    return f'len(list_filter("{column}", lambda x: list_contains(?::VARCHAR[], x))) {wanted}', [sorted(codes)]
+    return f"len(list_filter({codes_held}, lambda x: list_contains(?::VARCHAR[], x))) {wanted}", [sorted(codes)]
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from federome.store.view import StudyView
 
 KEY = b"the key of a run"
 WHEN = datetime(2026, 6, 1, tzinfo=UTC)
+pytestmark = pytest.mark.usefixtures("quick_disk")
 FEW = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 
 
