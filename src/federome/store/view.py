@@ -21,6 +21,7 @@ from federome.model.cohort import Cohort
 from federome.model.table import Mask
 from federome.model.variant import Assembly
 from federome.store import phenotypes
+from federome.store.carriers import carriers
 from federome.store.catalogue import MALE, UNKNOWN, BatchRecord, DataRelease, People, Store
 from federome.store.phenotypes import Closure, Phenotypes
 
@@ -154,8 +155,6 @@ class StudyView:
 
     def meets(self, cohort: Cohort) -> Mask:
         """Who meets further criteria, shape (people,); where something is unknown, they are not met."""
-        from federome.store.carriers import carriers  # it reads parts, and a view asks it
-
         for name in phenotypes.needed_columns(cohort):
             self._require(name)
         found: list[Mask] = []
