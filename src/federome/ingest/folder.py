@@ -22,6 +22,7 @@ from federome.errors import Invalid
 from federome.ingest.chunk import Chunk
 from federome.ingest.contigs import check_assemblies, check_lengths
 from federome.ingest.fasta import Fasta
+from federome.ingest.gvcf import GvcfSource, KnownVariants, Site
 from federome.ingest.kinship import KinshipSites
 from federome.ingest.kinship import Relatives as Kin
 from federome.ingest.manifest import Manifest, read_manifest
@@ -54,10 +55,10 @@ class Progress:
 class Report:
     """What an ingest did. Calls are one person at one variant.
 
-    ``skipped_alleles`` are symbolic or missing ALT alleles; ``ploidy_calls`` and ``half_calls`` were set to not
-    called (calls of women on Y also, uncounted); ``kinship_limit`` is the lowest degree that was looked for, None where there are too few SNPs
-    (``kinship_sites``) to say; ``references`` are refget digests of the reference sequence by chromosome;
-    ``null_rates`` is the share of people without a known value by field.
+    ``skipped_alleles`` are symbolic or missing ALT alleles; ``ploidy_calls`` and ``half_calls`` were set to not called
+    (calls of women on Y also, uncounted); ``kinship_limit`` is the lowest degree that was looked for, None where there
+    are too few SNPs (``kinship_sites``) to say; ``references`` are refget digests of the reference sequence by
+    chromosome; ``null_rates`` is the share of people without a known value by field.
     """
 
     release: DataRelease
@@ -99,7 +100,8 @@ def ingest_folder(
     reference = Fasta.open(fasta) if fasta else None
     if reference:
         check_lengths(reference.lengths, manifest.assembly, where=str(reference.path))
-    source = find_source(folder)
+    known = _StoredSites(store, manifest)
+    source = find_source(folder, known)
     check_lengths(source.lengths, manifest.assembly, where=source.where(0))
     check_assemblies(source.assemblies, manifest.assembly, where=source.where(0))
     phenotypes = read_phenotypes(_phenotype_path(folder), manifest, today=released_on)
@@ -114,7 +116,7 @@ def ingest_folder(
         store, dataset, batch or _batch_name(folder), source.people, sexes, source=source.fingerprint
     ) as writer:
         tally = Tally()
-        stream = Stream(source, manifest.assembly, men, tally, reference, _StoredSites(store, manifest))
+        stream = Stream(source, manifest.assembly, men, tally, reference, known)
         kinship = KinshipSites(men.size)
         variants, chromosomes = _write_genotypes(writer, stream, kinship, on_progress)
         on_progress(Progress("kinship", variants=variants, total=source.variants))
@@ -147,8 +149,8 @@ def ingest_folder(
     )
 
 
-def find_source(folder: Path) -> Source:
-    """The genotypes of a batch folder: ``genotypes.pgen``, one VCF or BCF, or a folder ``genotypes`` of them."""
+def find_source(folder: Path, known: KnownVariants) -> Source:
+    """The genotypes of a batch folder: ``genotypes.pgen``, one VCF or BCF, or a folder ``genotypes`` or ``gvcf``."""
     found: list[Callable[[], Source]] = []
     pgen, several = folder / "genotypes.pgen", folder / "genotypes"
     if pgen.is_file():
@@ -156,14 +158,20 @@ def find_source(folder: Path) -> Source:
     single = [path for suffix in _VCF if (path := folder / f"genotypes{suffix}").is_file()]
     found += [lambda path=path: VcfSource([path]) for path in single]  # type: ignore[misc]
     if several.is_dir():
-        found.append(lambda: VcfSource(sorted(path for path in several.iterdir() if path.name.endswith(_VCF))))
+        found.append(lambda: VcfSource(_vcf_files(several)))
+    if (folder / "gvcf").is_dir():
+        found.append(lambda: GvcfSource(_vcf_files(folder / "gvcf"), known))
     if len(found) != 1:
         raise Invalid(
             f"the batch has {len(found)} sets of genotypes, it needs one.",
             where=str(folder),
-            remedy="Give genotypes.pgen, genotypes.vcf.gz, genotypes.bcf, or a folder genotypes of VCF files.",
+            remedy="Give genotypes.pgen, genotypes.vcf.gz, genotypes.bcf, a folder genotypes of VCF files, or gvcf.",
         )
     return found[0]()
+
+
+def _vcf_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.name.endswith(_VCF))
 
 
 def _write_genotypes(
@@ -267,7 +275,12 @@ class _StoredSites:
 
     def references(self, chromosome: str) -> tuple[NDArray[np.int64], Sequence[str]]:
         """Sorted positions and REF alleles."""
-        known: dict[int, str] = {}
+        known = {position: ref for position, ref, _ in self.variants(chromosome)}
+        return np.array(list(known), np.int64), list(known.values())
+
+    def variants(self, chromosome: str) -> Sequence[Site]:
+        """(position, REF, ALT), sorted."""
+        known: set[Site] = set()
         for dataset in self.store.datasets():
             release = self.store.release(dataset)
             if not self._same_genome(release.manifest.assembly, synthetic=release.manifest.synthetic):
@@ -275,9 +288,8 @@ class _StoredSites:
             for batch in release.batches:
                 for file in self.store.files(batch, release, chromosome):
                     sites = self.store.blocks.open(file).sites
-                    known.update(zip(sites.positions.tolist(), sites.refs, strict=True))
-        positions = sorted(known)
-        return np.array(positions, np.int64), [known[position] for position in positions]
+                    known.update(zip(sites.positions.tolist(), sites.refs, sites.alts, strict=True))
+        return sorted(known)
 
     def _same_genome(self, assembly: Assembly, *, synthetic: bool) -> bool:
         return assembly == self.manifest.assembly and synthetic == self.manifest.synthetic

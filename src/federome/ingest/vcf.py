@@ -118,12 +118,12 @@ class VcfSource:
         order = Chromosomes(self.where)
         self._starts = [0]
         for header in self._headers:
-            yield from self._file_chunks(header, order, _Calls(men, assembly, tally))
+            yield from self._file_chunks(header, order, CallReader(men, assembly, tally))
             self._starts.append(tally.lines)
         if not tally.lines:
             raise Invalid("the file holds no variants.", where=str(self._paths[0]), remedy="Export it again.")
 
-    def _file_chunks(self, header: VcfHeader, order: Chromosomes, calls: _Calls) -> Iterator[Chunk]:
+    def _file_chunks(self, header: VcfHeader, order: Chromosomes, calls: CallReader) -> Iterator[Chunk]:
         effects = EffectReader(header.lines)
         annotated = any(f"ID={effects.key}," in line for line in header.lines)
         builder = ChunkBuilder("")
@@ -199,7 +199,7 @@ def genotypes_of(record: VCF, where: Callable[[int], str], line: int) -> NDArray
     return np.ascontiguousarray(array, np.int16)
 
 
-class _Calls:
+class CallReader:
     """Turns allele numbers into carriers, with the copies each person has at a place."""
 
     def __init__(self, men: NDArray[np.bool_], assembly: Assembly, tally: Tally) -> None:
@@ -216,15 +216,18 @@ class _Calls:
         self._codes = np.empty(men.size, np.uint8)
         self._changed = np.zeros(2, np.int64)
 
-    def expect(self, chromosome: str, position: int) -> None:
-        """Set the place that the next calls are of."""
-        self._expected = self._copies.get(chromosome_class(chromosome, position, self.assembly), self._diploid)
+    def expect(self, chromosome: str, position: int, people: slice = slice(None)) -> None:
+        """Set the place that the next calls are of, and which of the people they are of."""
+        copies = self._copies.get(chromosome_class(chromosome, position, self.assembly), self._diploid)
+        self._expected = copies[people]
 
-    def of(self, alleles: NDArray[np.int16], allele: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
-        """Carriers of one ALT allele (its number in the line) and their codes."""
+    def of(
+        self, alleles: NDArray[np.int16], allele: int, *, counted: bool = True
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
+        """Carriers of one ALT allele (its number in the line) and their codes; ``counted`` calls enter the tally."""
         self._changed[:] = 0
         count = _carriers(alleles, allele, self._expected, self._ids, self._codes, self._changed)
-        if allele == 1:  # a call is changed once, however many alleles its line has
+        if counted and allele == 1:  # a call is changed once, however many alleles its line has
             self.tally.half_calls += int(self._changed[0])
             self.tally.ploidy_calls += int(self._changed[1])
         return self._ids[:count].copy(), self._codes[:count].copy()
