@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from federome.disclosure.door import apply_veto, candidates, gate, release, veto
-from federome.model.release import ALL, Count, Identity, Label, Policy, Ratio, Round, Rows
+from federome.model.release import ALL, Count, Identity, Label, Policy, Ratio, Round, Rows, Scope
 from federome.model.table import Table
 
 K = 3
@@ -153,7 +153,7 @@ def rounds(draw: st.DrawFn) -> tuple[Table, Round]:
         for name in columns
     }
     total = Table({**{name: cells.reshape(shape) for name, cells in values.items()}, "row": np.arange(size)})
-    scope = draw(st.sampled_from(["people", "variants"]))
+    scope: Scope = draw(st.sampled_from(["people", "variants"]))
     return total, Round("count", scope, Rows(columns), gated=True)
 
 
