@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from fastapi import APIRouter
 
     from federome.ingest.folder import Progress
-    from federome.network.jobs import Coordinator
+    from federome.network.serve import Hub
     from federome.trust.keys import PublicKey
 
 app = typer.Typer(
@@ -61,7 +62,7 @@ KeyFile = Annotated[Path, typer.Option("--key", help="A private key file.")]
 
 def main() -> None:
     """Entry point: expected failures become one line and an exit code, never a traceback."""
-    as_json = "--json" in sys.argv[1:]
+    as_json = "--json" in sys.argv[1:] and not {"demo", "bench"} & set(sys.argv[1:2])
     try:
         app()
     except FederomeError as error:
@@ -161,10 +162,23 @@ def hub_serve(folder: HubFolder) -> None:
     serve_hub(folder, faces=_faces)
 
 
-def _faces(coordinator: Coordinator, hub: str) -> list[APIRouter]:
+def _faces(hub: Hub) -> list[APIRouter]:
+    """What people reach at the hub."""
+    from federome.network.offers import offers
     from federome.standards import wes
+    from federome.standards.service_info import Operator
 
-    return [wes.router(coordinator, hub=hub)]
+    operator = Operator(f"org.federome.{hub.settings.name}", hub.settings.name, hub.settings.operator, hub.settings.url)
+    return [
+        wes.router(
+            hub.coordinator,
+            hub=hub.settings.name,
+            clock=time.time,
+            operator=operator,
+            offers=offers(),
+            stopping=hub.stopping,
+        )
+    ]
 
 
 # node
@@ -344,6 +358,57 @@ def store_verify(folder: NodeFolder, as_json: AsJson = False) -> None:
     _tell({"files": report.files, "ok": True}, f"{report.files:,} files are as they were written.", as_json=as_json)
 
 
+# demonstration and benchmarks
+
+
+@app.command("demo")
+def demo(
+    nodes: Annotated[int, typer.Option(min=1, max=27, help="How many nodes.")] = 5,
+    people: Annotated[int, typer.Option(min=100, max=1_000_000, help="Synthetic people a node.")] = 20_000,
+    variants: Annotated[
+        int, typer.Option(min=4_000, max=10_000_000, help="Variants of the synthetic panel.")
+    ] = 100_000,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same people.")] = 1,
+    data: Annotated[Path | None, typer.Option(help="Folder with the two archives of real genotypes.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Where made cohorts are kept.")] = None,
+    to: Annotated[Path, typer.Option("--out", help="Where figures go.")] = Path("demo-out"),
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the facts to this file.")] = None,
+) -> None:
+    """A whole federation on this machine: five nations, real and synthetic people, answers and refusals."""
+    from federome.demo.play import play
+
+    play(
+        nodes=nodes,
+        people=people,
+        variants=variants,
+        seed=seed,
+        data=data,
+        cache=cache or _cache(),
+        out=to,
+        json_file=json_file,
+        console=out,
+    )
+
+
+@app.command("bench")
+def bench(
+    name: Annotated[str, typer.Argument(help="One benchmark, or all.")] = "all",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows to this file.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Smaller sizes: a look, not a measurement.")] = False,
+) -> None:
+    """Measure against peers, in one run on this machine. Ends with 1 if a bar is not reached."""
+    from federome.bench import suite
+
+    if not suite.run(name, console=out, json_file=json_file, quick=quick):
+        raise typer.Exit(1)
+
+
+def _cache() -> Path:
+    """Where things that can be made again are kept (XDG base directory specification)."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "federome"
+
+
 # helpers
 
 
@@ -393,5 +458,9 @@ def _day(text: str) -> date:
 
 def _log() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    for noisy in ("httpx", "httpcore"):
+    for noisy in ("httpx2", "httpcore2"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    main()

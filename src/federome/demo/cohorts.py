@@ -81,10 +81,11 @@ def prepare(
     ready = all((root / "stores" / node / "done").is_file() for node in nodes)
     say("found the nations of last time" if ready else "making nations and their stores (kept for next time)")
     jobs = [(root, node, people, variants, seed, hospitals.get(node)) for node in nodes]
+    if ready:
+        return Prepared(tuple(map(_prepare_node, jobs)), absent, notes)
     # Processes, because generating and ingesting are bound by Python as well as by the machine.
     with ProcessPoolExecutor(min(len(jobs), os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
-        made = tuple(pool.map(_prepare_node, jobs))
-    return Prepared(made, absent, notes)
+        return Prepared(tuple(pool.map(_prepare_node, jobs)), absent, notes)
 
 
 def copy_store(data: NodeData, to: Path) -> None:

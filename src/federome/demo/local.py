@@ -6,6 +6,7 @@ enrolment, a signed member list, approvals; only the folders lie side by side.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -62,6 +63,8 @@ class LocalFederation:
 
     def set_up(self) -> None:
         """Keys, hub folder, hub process, enrolment of every node, the signed member list, approvals."""
+        for module in self.modules:
+            importlib.import_module(module)
         self.port = self.port or free_port()
         hub = self.root / "hub"
         settings = HubSettings(
@@ -84,7 +87,7 @@ class LocalFederation:
         permit = Permit(
             id=changes.get("id", "DEMO-2026-001"),
             authority=AUTHORITY,
-            holder="University of the demonstration",
+            holder="demo-university",
             persons=(NamedPerson(PERSON, PersonKey.of(self.person.public.jwk())),),
             datasets=tuple(DatasetGrant(d, node) for node, listed in datasets.items() for d in listed),
             purpose=Purpose("research", ("health",)),

@@ -77,9 +77,3 @@ def run_pooled(
         return site.names(by_number[part], rows, KEY)
 
     return program.finish(names), program.exact(names)
-
-
-def in_genome_order(table: Table, by: str) -> Table:
-    """Statistics sorted by block and value: two runs order the variants of a bin by different tokens."""
-    order = np.lexsort((table.floats(by), table.ints("block")))
-    return table.take(order)

@@ -398,7 +398,7 @@ class Coordinator:
             self.ledger.save_run(db, run)
             self.ledger.close_tasks(db, run.id)
             self.ledger.drop(
-                db, run.id, ["part/", "sum/", "tokens/", "block/", *([] if state == "complete" else ["doc"])]
+                db, run.id, ["part/", "sum/", "tokens/", "block/", *([] if state == "complete" else ["document/"])]
             )
         return run
 

@@ -290,13 +290,14 @@ class Ledger:
         with read(self._engine) as db:
             return sorted(db.execute(query).scalars())
 
-    def drop(self, db: sa.Connection, run: str, prefixes: Sequence[str]) -> None:
-        """Forget blobs that are no longer needed."""
-        for prefix in prefixes:
-            query = sa.select(BLOB).where(BLOB.c.run == run, BLOB.c.name.startswith(prefix), BLOB.c.data.is_(None))
+    def drop(self, db: sa.Connection, run: str, names: Sequence[str]) -> None:
+        """Forget blobs that are no longer needed; a name that ends in ``/`` stands for all below it."""
+        for name in names:
+            called = BLOB.c.name.startswith(name) if name.endswith("/") else BLOB.c.name == name
+            query = sa.select(BLOB).where(BLOB.c.run == run, called, BLOB.c.data.is_(None))
             for row in db.execute(query).all():
                 self._path(run, row.name, row.party).unlink(missing_ok=True)
-            db.execute(BLOB.delete().where(BLOB.c.run == run, BLOB.c.name.startswith(prefix)))
+            db.execute(BLOB.delete().where(BLOB.c.run == run, called))
 
     def forget_files(self, run: str) -> None:
         """Remove the folder of a run whose blobs were dropped."""

@@ -186,15 +186,16 @@ class Releaser:
                 return self._concluded(session, task)
         raise Invalid("this is no task for a releaser.", where=task.kind)
 
-    def compare(self, run: str, name: str, pooled: Table) -> dict[str, float]:
+    def compare(self, run: str, name: str, pooled: Table, *, by: Sequence[str] = ()) -> dict[str, float]:
         """Largest absolute difference per column between this run's unrounded table and a pooled one.
 
-        Only the difference is told. ``Invalid`` where the releaser was not started to keep unrounded results.
+        Rows are matched in the order of the columns ``by``: two runs list a bin's variants in different order. Only
+        the difference is told. ``Invalid`` where the releaser was not started to keep unrounded results.
         """
         path = self._folder / "exact" / f"{self._run_folder(run).name}-{name}"
         if not path.is_file():
             raise Invalid("no unrounded result of this run was kept.", remedy="Start the hub with --keep-exact.")
-        return largest_differences(_read(path), pooled)
+        return largest_differences(_in_order(_read(path), by), _in_order(pooled, by))
 
     # tasks
 
@@ -572,6 +573,10 @@ def named_rows(block: BlockIndex, rows: NDArray[np.int64]) -> Table:
             "flipped": np.array([oriented(v.ref, v.alt)[2] for v in variants], np.bool_),
         }
     )
+
+
+def _in_order(table: Table, by: Sequence[str]) -> Table:
+    return table.take(np.lexsort([table[name] for name in reversed(by)])) if by else table
 
 
 def largest_differences(one: Table, other: Table) -> dict[str, float]:

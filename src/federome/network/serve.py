@@ -39,6 +39,7 @@ from federome.network.protocol import PREFIX
 from federome.network.releaser import Releaser
 from federome.network.setup import (
     RELEASER,
+    HubSettings,
     MemberList,
     enrolment,
     hub_settings,
@@ -55,21 +56,21 @@ LOG: Final = logging.getLogger("federome")
 
 @dataclass
 class Hub:
-    """A hub put together: coordinator, its own releaser, and the application that serves them."""
+    """A hub put together: coordinator, its own releaser, and what it needs to end in good order."""
 
+    settings: HubSettings
     coordinator: Coordinator
     releaser: Releaser
     party: Party
-    app: FastAPI
     waiters: Waiters
     stopping: threading.Event
 
 
-Faces = Callable[[Coordinator, str], Sequence[APIRouter]]
+Faces = Callable[[Hub], Sequence[APIRouter]]
 
 
-def build_hub(folder: Path, *, faces: Faces, clock: Callable[[], float] = time.time) -> Hub:
-    """A hub from its folder. ``faces`` makes the routers for people from the coordinator and the hub's name."""
+def build_hub(folder: Path, *, faces: Faces, clock: Callable[[], float] = time.time) -> tuple[Hub, FastAPI]:
+    """A hub from its folder and the application that serves it. ``faces`` makes the routers for people."""
     settings = hub_settings(folder)
     _load(settings.modules)
     members = MemberList(folder, clock)
@@ -89,19 +90,20 @@ def build_hub(folder: Path, *, faces: Faces, clock: Callable[[], float] = time.t
     )
     party = Party(port, releaser, report=lambda line: LOG.info("releaser: %s", line))
     stopping = threading.Event()
-    routers = [_joining(folder, members), *faces(coordinator, settings.name)]
+    hub = Hub(settings, coordinator, releaser, party, waiters, stopping)
+    routers = [_joining(folder, members), *faces(hub)]
     if settings.keep_exact:
         routers.append(_comparing(releaser))
     app = create_app(coordinator, hub=settings.name, waiters=waiters, clock=clock, routers=routers, stopping=stopping)
-    return Hub(coordinator, releaser, party, app, waiters, stopping)
+    return hub, app
 
 
 def serve_hub(folder: Path, *, faces: Faces) -> None:
     """Serve a hub over TLS until SIGTERM or SIGINT. Also runs its releaser, with a key of its own."""
     settings = hub_settings(folder)
-    hub = build_hub(folder, faces=faces)
+    hub, app = build_hub(folder, faces=faces)
     config = uvicorn.Config(
-        hub.app,
+        app,
         host=settings.host,
         port=settings.port,
         ssl_certfile=folder / "keys" / "tls.pem",
@@ -155,9 +157,9 @@ def _comparing(releaser: Releaser) -> APIRouter:
     router = APIRouter(prefix=PREFIX)
 
     @router.post("/runs/{run}/compare")
-    async def compare(request: Request, run: str, name: str) -> dict[str, float]:
+    async def compare(request: Request, run: str, name: str, by: str = "") -> dict[str, float]:
         pooled = Table.from_bytes(await request.body())
-        return await run_in_threadpool(releaser.compare, run, name, pooled)
+        return await run_in_threadpool(releaser.compare, run, name, pooled, by=tuple(filter(None, by.split(","))))
 
     return router
 

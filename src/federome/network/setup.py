@@ -51,6 +51,7 @@ class HubSettings:
     host: str = "127.0.0.1"
     port: int = 8443
     authority: str = "authority"
+    operator: str = "Federome hub operator"
     keep_exact: bool = False
     decide_s: float = 10.0
     modules: Sequence[str] = ()

@@ -1,0 +1,446 @@
+"""The demonstration: five nations answer on one machine, as real processes, and refuse what must be refused.
+
+Every scene is a question asked through the same client that researchers use, and every number shown came out of the
+door. What only the demonstration may know (planted variants, everybody in one view) is used to check, never to answer.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx2 as httpx
+import numpy as np
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table as Grid
+
+from federome.analysis.allele_frequency import AlleleFrequency
+from federome.analysis.gwas_linear import GwasLinear
+from federome.client import Connection, Event, Result, connect
+from federome.demo import cohorts
+from federome.demo.cohorts import NodeData, Prepared
+from federome.demo.figures import manhattan
+from federome.demo.local import PERSON, LocalFederation, write_json
+from federome.demo.pooled import run_pooled
+from federome.errors import FederomeError, Refused
+from federome.model.release import Policy
+from federome.model.table import Table
+from federome.store import kernels
+from federome.network.protocol import PREFIX
+from federome.network.transport import raise_for, tls_context
+from federome.trust.canonical import digest_bytes
+
+TRAIT: Final = "ldl_c_mmol_l"
+EXACT_REGIONS: Final = ("1", "2", "19")
+WINDOW: Final = 500_000
+
+
+@dataclass
+class Facts:
+    """What the demonstration found, as ``--json`` writes it."""
+
+    nodes: list[dict[str, object]] = field(default_factory=list)
+    people: int = 0
+    variants: int = 0
+    answers: list[dict[str, object]] = field(default_factory=list)
+    refusals: list[dict[str, object]] = field(default_factory=list)
+    exactness: dict[str, float] = field(default_factory=dict)
+    power: dict[str, object] = field(default_factory=dict)
+    resumed: bool = False
+    real_genotypes: str = ""
+    seconds: float = 0.0
+
+
+@dataclass
+class Stage:
+    """Everything a scene needs."""
+
+    console: Console
+    federation: LocalFederation
+    prepared: Prepared
+    out: Path
+    facts: Facts
+
+    @property
+    def nodes(self) -> tuple[NodeData, ...]:
+        """The nodes' data."""
+        return self.prepared.nodes
+
+    @property
+    def synthetic(self) -> dict[str, list[str]]:
+        """The controlled synthetic dataset of every node."""
+        return {data.node: [data.synthetic_dataset] for data in self.nodes}
+
+    @property
+    def real(self) -> dict[str, list[str]]:
+        """The open real dataset of every node that has one."""
+        return {data.node: [data.real_dataset] for data in self.nodes if data.real_dataset}
+
+    def connection(self, permit: str) -> Connection:
+        """A researcher's connection under a permit."""
+        return connect(
+            self.federation.url,
+            key=self.federation.person,
+            person=PERSON,
+            permit=permit,
+            certificate=self.federation.certificate,
+        )
+
+    def permit(self) -> str:
+        """A permit for everything here."""
+        granted = {data.node: [data.synthetic_dataset, *filter(None, [data.real_dataset])] for data in self.nodes}
+        return self.federation.permit(granted)
+
+    def answered(self, name: str, seconds: float, result: Result) -> None:
+        """Note an answer."""
+        joined = b"".join(table.to_bytes() for _, table in sorted(result.tables.items()))
+        self.facts.answers.append({"name": name, "seconds": round(seconds, 3), "result_digest": digest_bytes(joined)})
+
+    def refused(self, what: str, error: FederomeError) -> None:
+        """Note and show a refusal."""
+        codes = list(getattr(error, "codes", ()))
+        self.facts.refusals.append({"what": what, "codes": codes, "says": error.message})
+        self.console.print(f"  [bold red]refused[/] {_plain(error.message)}")
+        self.console.print(f"  [dim]reason codes: {', '.join(codes)}[/]")
+
+
+def play(
+    *,
+    nodes: int,
+    people: int,
+    variants: int,
+    seed: int,
+    data: Path | None,
+    cache: Path,
+    out: Path,
+    json_file: Path | None,
+    console: Console,
+) -> Facts:
+    """Run the whole demonstration. Raises what a scene could not do; everything started is ended either way."""
+    started = time.perf_counter()
+    facts = Facts()
+    names = cohorts.node_names(nodes)
+    out.mkdir(parents=True, exist_ok=True)
+    console.print(Panel.fit("[bold]Federome[/]: approved algorithms travel, genomes stay", border_style="cyan"))
+    with console.status("preparing data") as status:
+        prepared = cohorts.prepare(
+            cache, names, people=people, variants=variants, seed=seed, data=data, say=lambda line: status.update(line)
+        )
+        status.update("compiling the store's kernels (kept for the next time)")
+        kernels.warm()
+    if prepared.real_absent:
+        console.print(f"[yellow]No real genotypes this time:[/] {_plain(prepared.real_absent)}")
+    facts.real_genotypes = prepared.real_absent or "1000 Genomes phase 3"
+    facts.people = sum(node.people for node in prepared.nodes)
+    facts.variants = sum(node.variants for node in prepared.nodes)
+    with (
+        tempfile.TemporaryDirectory(prefix="federome-demo-") as root,
+        LocalFederation(Path(root), names, modules=("federome.demo.greedy",)) as federation,
+    ):
+        stage = Stage(console, federation, prepared, out, facts)
+        for scene in SCENES:
+            scene(stage)
+    facts.seconds = round(time.perf_counter() - started, 1)
+    console.print(f"\n[bold green]Done[/] in {facts.seconds:.0f} s. Figures and tables: {out}")
+    if json_file is not None:
+        write_json(json_file, vars(facts))
+    return facts
+
+
+# scenes
+
+
+def network(stage: Stage) -> None:
+    """Hub and nodes start as processes; each node pins the authority and answers only to signed words."""
+    with stage.console.status("starting the hub and the nodes"):
+        stage.federation.set_up()
+        for data in stage.nodes:
+            cohorts.copy_store(data, stage.federation.node_folder(data.node) / "data")
+        stage.federation.start_nodes()
+    grid = Grid(title="The network", title_justify="left")
+    for heading in ("node", "process", "dataset", "people", "policy"):
+        grid.add_column(heading, justify="right" if heading in ("process", "people") else "left")
+    for data in stage.nodes:
+        pid = stage.federation.processes[data.node].pid
+        real = f"{data.real_dataset} (real, 1000 Genomes)" if data.real_dataset else ""
+        kinds = [f"{data.synthetic_dataset} (synthetic)", *filter(None, [real])]
+        sizes = [f"{data.truth.people:,}", *([f"{data.people - data.truth.people:,}"] if real else [])]
+        policies = ["controlled", *(["open data"] if real else [])]
+        grid.add_row(data.node, str(pid), "\n".join(kinds), "\n".join(sizes), "\n".join(policies))
+        stage.facts.nodes.append(
+            {
+                "node": data.node,
+                "people": data.people,
+                "variants": data.variants,
+                "datasets": [data.synthetic_dataset, data.real_dataset],
+            }
+        )
+    stage.console.print(grid)
+
+
+def refused_question(stage: Stage) -> None:
+    """No permit, no answer: each node decides for itself."""
+    _title(stage, "A question without a permit")
+    narrow = stage.federation.permit({stage.nodes[0].node: [stage.nodes[0].synthetic_dataset]}, id="DEMO-2026-002")
+    try:
+        with stage.connection(narrow) as asking:
+            asking.run("cohort-count", datasets=stage.synthetic, deadline_s=60)
+    except Refused as error:
+        stage.refused("a question about datasets that the permit does not name", error)
+
+
+def refused_output(stage: Stage) -> None:
+    """An algorithm that returns a column it did not declare: the door has no way out for it."""
+    _title(stage, "An approved algorithm that wants to take more home than it declared")
+    try:
+        with stage.connection(stage.permit()) as asking:
+            asking.run("greedy-count", datasets=stage.synthetic, deadline_s=60)
+    except Refused as error:
+        stage.refused("an undeclared output column", error)
+
+
+def frequencies(stage: Stage) -> None:
+    """An allele frequency across the real cohorts, or the synthetic ones where the registry is out of reach."""
+    _title(stage, "How often is an allele seen, nation by nation?")
+    if stage.real:
+        populations = [cohorts.REAL[node] for node in stage.real]
+        wanted: dict[str, Any] = {"regions": ["2:135000000-137000000"], "by": "population", "populations": populations}
+        with _timed(stage, "allele-frequency") as tell, stage.connection(stage.permit()) as asking:
+            result = tell(asking.run("allele-frequency", datasets=stage.real, deadline_s=120, **wanted))
+    else:
+        with _timed(stage, "allele-frequency") as tell, stage.connection(stage.permit()) as asking:
+            wanted = {"regions": ["19:44000000-45500000"]}
+            result = tell(asking.run("allele-frequency", datasets=stage.synthetic, deadline_s=120, **wanted))
+    table = result.tables["frequencies"]
+    variants = list(
+        dict.fromkeys(zip(*(table[c].tolist() for c in ("chromosome", "position", "ref", "alt")), strict=True))
+    )
+    strata = list(dict.fromkeys(table["stratum"].tolist()))
+    cells = {
+        (*key, stratum): value
+        for *key, stratum, value in zip(
+            *(table[c].tolist() for c in ("chromosome", "position", "ref", "alt", "stratum", "frequency")), strict=True
+        )
+    }
+    spread = sorted(variants, key=lambda v: -np.nanstd([cells[(*v, s)] for s in strata]) if len(strata) > 1 else 0.0)
+    grid = Grid(title=f"{len(variants)} variants; those that differ most between the cohorts", title_justify="left")
+    grid.add_column("variant")
+    for stratum in strata:
+        grid.add_column(stratum, justify="right")
+    for variant in spread[:6]:
+        grid.add_row(":".join(map(str, variant)), *(f"{cells[(*variant, s)]:.3f}" for s in strata))
+    stage.console.print(grid)
+
+
+def small_cells(stage: Stage) -> None:
+    """A cell is withheld where the total is small, and only there: nodes add first, the threshold comes after."""
+    _title(stage, "Small cells: add first, threshold after")
+    chosen = _rare_variants(stage)
+    if not chosen:
+        stage.console.print("  no pair of rare variants that would show it in cohorts of this size")
+        return
+    keys = [key for key, _ in chosen]
+    with _timed(stage, "allele-frequency, rare") as tell, stage.connection(stage.permit()) as asking:
+        result = tell(asking.run("allele-frequency", datasets=stage.synthetic, deadline_s=120, variants=keys))
+    table = result.tables["frequencies"]
+    hidden = table.withheld.get("alternate_alleles", np.zeros(table.rows, bool))
+    told = {
+        f"{c}:{p}:{r}:{a}": "withheld" if hide else f"{count} alleles"
+        for c, p, r, a, count, hide in zip(
+            *(table[n].tolist() for n in ("chromosome", "position", "ref", "alt", "alternate_alleles")),
+            hidden.tolist(),
+            strict=True,
+        )
+    }
+    grid = Grid()
+    for heading in ("variant", *(f"carriers {d.node}" for d in stage.nodes), "together", "released"):
+        grid.add_column(heading, justify="left" if heading in ("variant", "released") else "right")
+    for key, counts in chosen:
+        grid.add_row(key, *(str(n) for n in counts), str(sum(counts)), told.get(key, "withheld"))
+    stage.console.print(grid)
+    stage.console.print(
+        "  [dim]counts by node are known to the demonstration only; no node and no hub saw them together[/]"
+    )
+
+
+def association(stage: Stage) -> None:
+    """A genome-wide association study on planted variants: power and false hits, not a miracle."""
+    _title(stage, "Which variants move LDL cholesterol? A GWAS over all nodes")
+    with _timed(stage, "gwas-linear") as tell, stage.connection(stage.permit()) as asking:
+        result = tell(asking.run("gwas-linear", datasets=stage.synthetic, deadline_s=300, phenotype=TRAIT))
+    summary = result.tables["summary"].records()[0]
+    hits = result.tables["hits"]
+    planted = {p.key: p for data in stage.nodes for p in data.truth.planted if p.trait == TRAIT}
+    found, false = _power(hits, list(planted))
+    stage.facts.power = {"planted": len(planted), "found": len(found), "leads": hits.rows, "false": false}
+    stage.console.print(
+        f"  {summary['people']:,} people, {int(str(summary['tested'])):,} variants tested, "
+        f"λ = {summary['lambda_gc']:.3f}; {hits.rows} lead variants: "
+        f"[bold]{len(found)} of {len(planted)}[/] planted ones found, {false} false"
+    )
+    for suffix in ("png", "svg"):
+        manhattan(
+            result.tables["manhattan"], hits, stage.out / f"manhattan.{suffix}", trait="LDL cholesterol (synthetic)"
+        )
+    stage.console.print(f"  Manhattan plot: {stage.out / 'manhattan.png'} and .svg")
+
+
+def killed(stage: Stage) -> None:
+    """One node is killed in the middle of a run and started again; the run goes on, and equals the pooled one."""
+    _title(stage, "A node dies in the middle of a run, and the sum is still exact")
+    victim = stage.nodes[1].node if len(stage.nodes) > 1 else stage.nodes[0].node
+    question = GwasLinear(phenotype=TRAIT, regions=EXACT_REGIONS, site_intercepts=False)
+    deaths: list[str] = []
+
+    def watch(event: Event) -> None:
+        if event.said.startswith("round counts") and not deaths:
+            pid = stage.federation.kill(victim)
+            deaths.append(victim)
+            stage.console.print(f"  killed {victim} (process {pid}) while it was counting genotypes")
+            stage.federation.start_node(victim)
+            stage.console.print(f"  started {victim} again (process {stage.federation.processes[victim].pid})")
+
+    with _timed(stage, "gwas-linear, one node killed") as tell, stage.connection(stage.permit()) as asking:
+        result = tell(
+            asking.run(
+                "gwas-linear",
+                datasets=stage.synthetic,
+                deadline_s=300,
+                on_event=watch,
+                phenotype=TRAIT,
+                regions=list(EXACT_REGIONS),
+                site_intercepts=False,
+            )
+        )
+        stage.facts.resumed = bool(result.provenance.get("resumed"))
+        stage.console.print(f"  the run went on where it was: resumed = {stage.facts.resumed}")
+        stores = [(data.store, data.synthetic_dataset) for data in stage.nodes]
+        with stage.console.status("computing the same on everybody at once, as no real federation could"):
+            _, exact = run_pooled(stores, question)
+            counts = AlleleFrequency(regions=("19:44000000-46000000",), by="sex")
+            counted, _ = run_pooled(stores, counts)
+        gaps = _compare(stage, result.run, "statistics", exact["statistics"])
+        where = ["19:44000000-46000000"]
+        told = asking.run("allele-frequency", datasets=stage.synthetic, deadline_s=120, regions=where, by="sex")
+    scale = float(np.nanmax(np.abs(exact["statistics"].floats("statistic")), initial=1.0))
+    stage.facts.exactness = {
+        "max_abs_diff_counts": _count_gap(told.tables["frequencies"], counted["frequencies"]),
+        "max_abs_diff_t": gaps["statistic"],
+        "largest_t": scale,
+    }
+    stage.console.print(
+        "  federated against pooled, before rounding: "
+        f"counts differ by {stage.facts.exactness['max_abs_diff_counts']:g}, "
+        f"t statistics by at most {gaps['statistic']:.1e} ({exact['statistics'].rows:,} variants)"
+    )
+
+
+SCENES: Final[tuple[Callable[[Stage], None], ...]] = (
+    network,
+    refused_question,
+    refused_output,
+    frequencies,
+    small_cells,
+    association,
+    killed,
+)
+
+
+# helpers
+
+
+def _title(stage: Stage, text: str) -> None:
+    stage.console.print(f"\n[bold cyan]{text}[/]")
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+@contextmanager
+def _timed(stage: Stage, name: str) -> Iterator[Callable[[Result], Result]]:
+    """Time one answer and note it."""
+    started = time.perf_counter()
+
+    def tell(result: Result) -> Result:
+        seconds = time.perf_counter() - started
+        stage.answered(name, seconds, result)
+        stage.console.print(f"  [green]answered[/] in {seconds:.1f} s by {', '.join(result.contributors)}")
+        return result
+
+    yield tell
+
+
+def _compare(stage: Stage, run: str, name: str, pooled: Table) -> dict[str, float]:
+    """Ask the releaser how far its unrounded table lies from the pooled one; it tells the distance and no more."""
+    url = f"{stage.federation.url}{PREFIX}/runs/{quote(run, safe='')}/compare"
+    with httpx.Client(verify=tls_context(stage.federation.certificate), timeout=60) as client:
+        response = client.post(url, params={"name": name, "by": "block,statistic"}, content=pooled.to_bytes())
+    raise_for(response)
+    gaps: dict[str, float] = response.json()
+    return gaps
+
+
+def _rare_variants(stage: Stage) -> list[tuple[str, list[int]]]:
+    """Two variants with fewer carriers than the threshold at every node: one stays below it together, one does not.
+
+    Looked up in the nodes' own stores, which only the demonstration can do.
+    """
+    k = Policy().k_min
+    stores = [(data.store, data.synthetic_dataset) for data in stage.nodes]
+    everywhere = _carriers(stores, "19:44000000-46000000")
+    small, enough = [], []
+    for key, counts in sorted(everywhere.items()):
+        total = sum(counts)
+        rest_is_safe = all(total - n == 0 or total - n >= k for n in counts)
+        if 3 <= total < k and max(counts) >= 1:
+            small.append((key, counts))
+        elif k <= total and max(counts) < k and rest_is_safe:
+            enough.append((key, counts))
+    return [*enough[:1], *small[:1]] if small and enough else []
+
+
+def _carriers(stores: Sequence[tuple[Path, str]], region: str) -> dict[str, list[int]]:
+    """Carriers of every variant of a region at every node."""
+    found: dict[str, list[int]] = {}
+    question = AlleleFrequency(regions=(region,))
+    for at, place in enumerate(stores):
+        table = run_pooled([place], question, policy=Policy(open_data=True))[0]["frequencies"]
+        names = zip(*(table[c].tolist() for c in ("chromosome", "position", "ref", "alt")), strict=True)
+        for name, carriers in zip(names, table.ints("carriers").tolist(), strict=True):
+            found.setdefault(":".join(map(str, name)), [0] * len(stores))[at] = carriers
+    return found
+
+
+def _power(hits: Table, planted: Sequence[str]) -> tuple[set[str], int]:
+    """Planted variants with a lead variant within the clumping window, and leads with no planted variant near."""
+    found: set[str] = set()
+    false = 0
+    for chromosome, position in zip(hits["chromosome"].tolist(), hits.ints("position").tolist(), strict=True):
+        near = {
+            key
+            for key in planted
+            if key.split(":")[0] == chromosome and abs(int(key.split(":")[1]) - position) <= WINDOW
+        }
+        found |= near
+        false += not near
+    return found, false
+
+
+def _count_gap(one: Table, other: Table) -> float:
+    """Largest difference between released counts and those of everybody at once, on the rows that were released."""
+    names = ("chromosome", "position", "ref", "alt", "stratum")
+    theirs = {key: row for row, key in enumerate(zip(*(other[c].tolist() for c in names), strict=True))}
+    rows = np.array([theirs.get(key, -1) for key in zip(*(one[c].tolist() for c in names), strict=True)])
+    if (rows < 0).any():
+        return float("inf")
+    shown = ~one.withheld.get("called_alleles", np.zeros(one.rows, bool))
+    gaps = [np.abs(one.ints(c) - other.ints(c)[rows])[shown] for c in ("alternate_alleles", "called_alleles")]
+    return float(max((int(gap.max(initial=0)) for gap in gaps), default=0))
