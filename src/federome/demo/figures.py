@@ -17,7 +17,8 @@ def manhattan(bins: Table, hits: Table, path: Path, *, trait: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    names = bins["chromosome"].astype(str)
+    # The pseudo-autosomal regions are counted apart, but they lie on X.
+    names = np.array([_drawn(name) for name in bins["chromosome"].tolist()])
     starts, strength = bins.floats("start"), bins.floats("minus_log10_p")
     figure = Figure(figsize=(11, 4.2), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
@@ -34,8 +35,8 @@ def manhattan(bins: Table, hits: Table, path: Path, *, trait: str) -> None:
     for name, position, value in zip(
         hits["chromosome"].tolist(), hits.ints("position").tolist(), hits.floats("minus_log10_p").tolist(), strict=True
     ):
-        if name in placed:
-            axes.scatter([placed[name] + position], [value], s=28, marker="D", color=_LEAD, linewidths=0)
+        if _drawn(name) in placed:
+            axes.scatter([placed[_drawn(name)] + position], [value], s=28, marker="D", color=_LEAD, linewidths=0)
     axes.axhline(-np.log10(5e-8), color="#888888", linewidth=0.8, linestyle="--")
     axes.set_xticks([x for x, _ in ticks], [name for _, name in ticks], fontsize=7)
     axes.set_xlim(0, offset)
@@ -47,3 +48,7 @@ def manhattan(bins: Table, hits: Table, path: Path, *, trait: str) -> None:
     )
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
+
+
+def _drawn(chromosome: str) -> str:
+    return "X" if chromosome.startswith("PAR") else chromosome

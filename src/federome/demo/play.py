@@ -32,9 +32,9 @@ from federome.demo.pooled import run_pooled
 from federome.errors import FederomeError, Refused
 from federome.model.release import Policy
 from federome.model.table import Table
-from federome.store import kernels
 from federome.network.protocol import PREFIX
 from federome.network.transport import raise_for, tls_context
+from federome.store import kernels
 from federome.trust.canonical import digest_bytes
 
 TRAIT: Final = "ldl_c_mmol_l"
@@ -395,7 +395,7 @@ def _rare_variants(stage: Stage) -> list[tuple[str, list[int]]]:
     """
     k = Policy().k_min
     stores = [(data.store, data.synthetic_dataset) for data in stage.nodes]
-    everywhere = _carriers(stores, "19:44000000-46000000")
+    everywhere = _carriers(stores, "1")
     small, enough = [], []
     for key, counts in sorted(everywhere.items()):
         total = sum(counts)
