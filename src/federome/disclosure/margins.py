@@ -1,8 +1,8 @@
 """Complementary suppression: a withheld cell of a table with totals must not follow from the cells that are shown.
 
 A line is a total and the rows that add up to it. In every line either nothing is withheld, or at least two cells
-whose sum is no fewer than the threshold; beyond single lines, elimination finds what several lines determine
-together, and a linear program how narrowly they bound it (Fischetti & Salazar 2001 give the attacker's program).
+whose sum is no fewer than the threshold; where several lines meet, a linear program finds how narrowly they bound a
+withheld cell together (the attacker's program of Fischetti & Salazar 2001).
 """
 
 from __future__ import annotations
@@ -14,17 +14,14 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import null_space
 from scipy.optimize import linprog
 
 from federome.errors import Refused
 from federome.model.release import ALL, Label, Rows
 from federome.model.table import Mask, Table
 
-MAX_AUDITED: Final = 2_000
-"""Withheld cells that hang together beyond which a table is refused: ask fewer strata."""
-MAX_BOUNDED: Final = 200
-"""The same where several totals are shown, so that each cell costs two linear programs."""
+MAX_AUDITED: Final = 100
+"""Withheld cells tied together by several totals, beyond which a table is refused: each costs two linear programs."""
 _ROUNDING: Final = 1e-7
 
 
@@ -44,8 +41,8 @@ class Line:
 def lines_of(table: Table, rows: Rows) -> list[Line]:
     """The lines of a table: by its first row if ``rows`` says so, else by rows labelled ``ALL``.
 
-    Of a cross table every margin counts as known, also one that is not in this table: the same people may be counted
-    by one dimension in the next question.
+    Of a cross table every margin counts, also one that is not in this table, since the same people may be counted by
+    one dimension in the next question: a withheld cell is never alone in its row or column.
     """
     if rows.total:
         return [Line(0, tuple(range(1, table.rows)))] if table.rows > 1 else []
@@ -88,18 +85,11 @@ def closed(values: NDArray[np.int64], hidden: Mask, lines: Sequence[Line], k: in
     if not lines or not out.any():
         return out
     while True:
-        for at in range(len(lines)):
-            _close(values, out, lines[at], k)
-        if _settled(values, out, lines, k) and not _widen(values, out, lines, k):
+        before = out.copy()
+        for line in lines:
+            _close(values, out, line, k)
+        if (out == before).all() and not _widen(values, out, lines, k):
             return out
-
-
-def _settled(values: NDArray[np.int64], hidden: Mask, lines: Sequence[Line], k: int) -> bool:
-    """Whether every line is closed after all of them have been."""
-    before = hidden.copy()
-    for line in lines:
-        _close(values, hidden, line, k)
-    return bool((before == hidden).all())
 
 
 def _close(values: NDArray[np.int64], hidden: Mask, line: Line, k: int) -> None:
@@ -135,8 +125,11 @@ def _next(hidden: Mask, line: Line) -> int:
 
 
 def _widen(values: NDArray[np.int64], hidden: Mask, lines: Sequence[Line], k: int) -> bool:
-    """Withhold one more cell where lines together give a withheld one away, or bound it within ``k``."""
-    for cells, tied in _components(hidden, lines):
+    """Withhold one more cell where lines together give a withheld one away, exactly or nearly.
+
+    Only totals of this table count here: in the next question the totals that matter will be withheld in their turn.
+    """
+    for cells, tied in _components(hidden, [line for line in lines if line.total >= 0]):
         if len(tied) < 2:
             continue
         for cell in _exposed(values, hidden, cells, tied, k):
@@ -166,9 +159,8 @@ def _components(hidden: Mask, lines: Sequence[Line]) -> Iterator[tuple[list[int]
 
 
 def _exposed(values: NDArray[np.int64], hidden: Mask, cells: list[int], lines: list[Line], k: int) -> Iterator[int]:
-    """Withheld cells that the lines determine, then those that they hold within fewer than ``k`` values."""
-    real = [at for at, line in enumerate(lines) if line.total >= 0]
-    if len(cells) > (MAX_BOUNDED if len(real) > 1 else MAX_AUDITED):
+    """Withheld cells for which the lines leave fewer than ``k`` values, all cells being zero or more."""
+    if len(cells) > MAX_AUDITED:
         raise Refused(
             "a table has too many withheld cells that hang together.",
             codes=["small_cell"],
@@ -178,23 +170,14 @@ def _exposed(values: NDArray[np.int64], hidden: Mask, cells: list[int], lines: l
     system = np.zeros((len(lines), len(cells)))
     known = np.zeros(len(lines))
     for at, line in enumerate(lines):
-        for row, sign in [*((row, 1) for row in line.parts), *([(line.total, -1)] if line.total >= 0 else [])]:
+        for row, sign in [*((row, 1) for row in line.parts), (line.total, -1)]:
             if hidden[row]:
                 system[at, place[row]] = sign
             else:
                 known[at] -= sign * values[row]
-    free = null_space(system)
-    fixed = np.abs(free).max(axis=1, initial=0.0) < _ROUNDING
-    yield from (cells[at] for at in np.flatnonzero(fixed).tolist())
-    if len(real) > 1:
-        yield from (cells[at] for at in _narrow(system[real], known[real], k))
-
-
-def _narrow(system: NDArray[np.float64], known: NDArray[np.float64], k: int) -> Iterator[int]:
-    """Cells whose smallest and largest possible value, all others being zero or more, are less than k − 1 apart."""
-    for at in range(system.shape[1]):
-        cost = np.zeros(system.shape[1])
+    for at, cell in enumerate(cells):
+        cost = np.zeros(len(cells))
         cost[at] = 1.0
         ends = [linprog(sign * cost, A_eq=system, b_eq=known, method="highs") for sign in (1.0, -1.0)]
         if all(end.status == 0 for end in ends) and -sum(float(end.fun or 0.0) for end in ends) < k - 1 - _ROUNDING:
-            yield at
+            yield cell

@@ -373,6 +373,22 @@ def test_in_a_cross_table_a_withheld_cell_has_company_in_its_row_and_in_its_colu
     assert shown(without, "people")[1:].count(None) >= 4
 
 
+def test_where_a_small_rest_costs_company_it_costs_no_more() -> None:
+    ages = [f"{low}-{low + 9}" for low in range(0, 90, 10)]
+    cells: dict[tuple[str, str], int | None] = {(sex, age): 200 for sex in ("f", "m") for age in ages}
+    told = released(counts({(ALL, ALL): 3600, **cells, ("other", "other"): None}), COUNTS)
+    assert shown(told, "people").count(None) == 5  # the rest, and two by two
+
+
+def test_a_table_too_thin_to_be_looked_through_is_refused() -> None:
+    labels = [f"{n}" for n in range(12)]
+    cells: dict[tuple[str, str], int | None] = {(a, b): None for a in labels for b in labels}
+    margins = {**{(a, ALL): 60 for a in labels}, **{(ALL, b): 60 for b in labels}, (ALL, ALL): 720}
+    with pytest.raises(Refused) as error:
+        released(counts({**margins, **cells}), COUNTS)
+    assert refusal(error) == ("small_cell",)
+
+
 def test_genotype_tables_have_no_margins() -> None:
     rows = Rows(COUNTS.columns, genotypes=True, key=("sex", "age"))
     table = counts({(ALL, ALL): 100, ("f", ALL): 60, ("other", ALL): None})
