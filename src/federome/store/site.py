@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from federome.errors import Invalid
 from federome.model import variant
 from federome.model.index import BlockIndex
+from federome.model.products import Products
 from federome.model.table import Mask, Table
 from federome.model.variant import BIN_SIZE, CHROMOSOMES, Region, Variant, chromosome_rank, oriented
 from federome.store import kernels
@@ -168,15 +169,12 @@ class StudySite:
             within = [region for region in regions if region.chromosome == chromosome]
             if regions and not within:
                 continue
-            streams = [self._part_tokens(part, name, within) for part in self._populated()]
+            populated = [p for p, rows in zip(self._view.parts, self._view.members, strict=True) if len(rows)]
+            streams = [self._part_tokens(part, name, within) for part in populated]
             for code, group in groupby(heapq.merge(*streams, key=itemgetter(0)), key=itemgetter(0)):
                 union = np.unique(np.concatenate([found for _, found in group]))
                 # parts that disagree on which allele is REF give one variant two tokens: keep the first
                 yield code, union[np.diff(union >> np.uint64(1), prepend=~np.uint64(0)) != 0]
-
-    def _populated(self) -> list[Part]:
-        """Parts that have people in the cohort."""
-        return [part for part, rows in zip(self._view.parts, self._view.members, strict=True) if len(rows)]
 
     def _part_tokens(self, part: Part, name: str, within: Sequence[Region]) -> Iterator[tuple[int, Tokens]]:
         """Bin by bin, joined where a bin goes on in the next block."""
@@ -222,7 +220,9 @@ class StudySite:
         key = name.digest()
         if key not in self._mappings:
             by = self._align_named if index.named else self._align_tokens
-            self._mappings[key] = tuple(by(part, index) for part in self._view.parts)
+            nobody = _nowhere((), np.zeros(index.rows, np.bool_))
+            here = zip(self._view.parts, self._view.members, strict=True)
+            self._mappings[key] = tuple(by(part, index) if len(rows) else nobody for part, rows in here)
             while sum(a.nbytes for each in self._mappings.values() for a in each) > self._mapping_bytes:
                 if len(self._mappings) == 1:
                     break
@@ -321,7 +321,7 @@ class StudyBlock:
             self._count_absent(out, aligned, sets & self._has_copies(part), sizes, filled)
         return out
 
-    def products(self, view: object, weights: NDArray[np.float64]) -> kernels.Products:
+    def products(self, view: object, weights: NDArray[np.float64]) -> Products:
         """Weighted sums over people, each (rows, K), for weights (people, K). See the protocol."""
         view = self._checked(view)
         if weights.ndim != 2 or len(weights) != view.people:
@@ -346,7 +346,7 @@ class StudyBlock:
             double[known] += reference
             missing[known] += total - called
             missing[unknown] += total
-        return kernels.Products(dosage=dosage, missing=missing, double=double)
+        return Products(dosage=dosage, missing=missing, double=double)
 
     def dosages(self, view: object, rows: slice = slice(None)) -> NDArray[np.int8]:
         """Copies of the counted allele (rows, people), -1 not called, of a contiguous part of the rows."""
