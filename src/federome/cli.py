@@ -1,4 +1,4 @@
-"""The command line: ``federome hub|node|authority|person|run|store|demo|bench``.
+"""The command line: ``federome hub|node|authority|person|run|algorithms|policy|store|demo|bench``.
 
 Every command takes ``--json`` and ends with an exit code from ``errors.py`` (0 fine, 64 usage, 65 invalid input,
 69 not available, 74 damaged data, 77 refused, 70 a bug). Heavy modules are imported by the command that needs them.
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from federome import __version__
+from federome import __version__, commands
 from federome.errors import FederomeError, Invalid
 
 if TYPE_CHECKING:
@@ -48,8 +48,11 @@ for name, group in (
     ("authority", authority_app),
     ("person", person_app),
     ("store", store_app),
+    ("policy", commands.policy_app),
 ):
     app.add_typer(group, name=name)
+app.command("run")(commands.run)
+app.command("algorithms")(commands.algorithms)
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)

@@ -1,0 +1,161 @@
+"""Commands that ask and explain: ``federome run``, ``algorithms`` and ``policy``. ``cli.py`` puts them on the tree."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from federome.errors import Invalid
+
+if TYPE_CHECKING:
+    from federome.client import Connection
+    from federome.governance.scenarios import Result as ScenarioResult
+
+policy_app = typer.Typer(no_args_is_help=True, help="Check and explain access decisions.")
+
+err = Console(stderr=True, highlight=False)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Hub = Annotated[str, typer.Option("--hub", envvar="FEDEROME_HUB", help="The hub's address.")]
+Key = Annotated[Path, typer.Option("--key", envvar="FEDEROME_KEY", help="Your private key file.")]
+Person = Annotated[str, typer.Option("--person", envvar="FEDEROME_PERSON", help="Your id in the permit.")]
+Permit = Annotated[Path, typer.Option("--permit", envvar="FEDEROME_PERMIT", help="The signed permit.")]
+Certificate = Annotated[
+    Path | None, typer.Option("--certificate", envvar="FEDEROME_CERTIFICATE", help="The hub's certificate, to pin it.")
+]
+
+
+@contextmanager
+def _connection(hub: str, key: Path, person: str, permit: Path, certificate: Path | None) -> Iterator[Connection]:
+    from federome.client import connect
+
+    with connect(hub, key=key, person=person, permit=permit, certificate=certificate) as connection:
+        yield connection
+
+
+def run(
+    algorithm: Annotated[str, typer.Argument(help="What to run: see federome algorithms.")],
+    hub: Hub,
+    key: Key,
+    person: Person,
+    permit: Permit,
+    certificate: Certificate = None,
+    param: Annotated[list[str] | None, typer.Option("--param", help="NAME=VALUE; lists as JSON.")] = None,
+    datasets: Annotated[
+        list[str] | None, typer.Option("--datasets", help="NODE:DATASET,…; all that the permit covers if omitted.")
+    ] = None,
+    deadline: Annotated[float, typer.Option(help="Seconds until the run must have ended.")] = 300.0,
+    quorum: Annotated[int | None, typer.Option(help="How many nodes must take part.")] = None,
+    allow_partial: Annotated[bool, typer.Option("--allow-partial", help="Go on without nodes that refuse.")] = False,
+    save: Annotated[Path | None, typer.Option("--save", help="Folder for tables, provenance and receipts.")] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Rows of each table to print.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the nodes: sign an order for each, wait, and print what was released."""
+    from federome.client.run import describe, read_datasets, read_parameters, render, summarise
+
+    parameters = read_parameters(param or [])
+    with _connection(hub, key, person, permit, certificate) as asking:
+        result = asking.run(
+            algorithm,
+            datasets=read_datasets(datasets or []),
+            deadline_s=deadline,
+            quorum=quorum,
+            allow_partial=allow_partial,
+            on_event=None if as_json else lambda event: err.print(f"[dim]{describe(event)}[/]"),
+            **parameters,  # type: ignore[arg-type]
+        )
+    if save is not None:
+        result.save(save)
+    if as_json:
+        tables = {name: table.records() for name, table in result.tables.items()}
+        sys.stdout.write(json.dumps({**summarise(result), "rows": tables}) + "\n")
+        return
+    for name, table in result.tables.items():
+        sys.stdout.write(f"\n{name} ({table.rows:,} rows)\n{render(table, 'text', most=rows)}")
+    for node, problem in result.absent.items():
+        told = problem.get("detail", "absent") if isinstance(problem, dict) else "absent"
+        err.print(f"[yellow]{node} took no part:[/] {told}")
+
+
+def algorithms(
+    hub: Hub,
+    key: Key,
+    person: Person,
+    permit: Permit,
+    certificate: Certificate = None,
+    as_json: AsJson = False,
+) -> None:
+    """What the hub offers to run. Offered is not permitted: the permit and each node decide that."""
+    from federome.client.run import list_algorithms
+
+    with _connection(hub, key, person, permit, certificate) as asking:
+        listed = list_algorithms(asking.algorithms())
+    if as_json:
+        sys.stdout.write(json.dumps({"algorithms": listed}) + "\n")
+        return
+    for each in listed:
+        sys.stdout.write(f"{each['name']} {each['version']}: {each['summary']}\n")
+
+
+@policy_app.command("check")
+def policy_check(
+    files: Annotated[list[Path], typer.Argument(help="Scenario files: see docs/reference/access-files.md.")],
+    as_json: AsJson = False,
+) -> None:
+    """Run access scenarios against the real code, with real signatures. Ends with 1 if any is not as expected."""
+    results = [result for path in files for result in _scenarios(path)]
+    failed = [result for result in results if not result.ok]
+    if as_json:
+        sys.stdout.write(json.dumps({"scenarios": [result.document() for result in results]}) + "\n")
+    else:
+        for result in failed:
+            sys.stdout.write(f"{result.id}: expected {result.expected}, got {result.got}\n")
+            for problem in result.problems:
+                sys.stdout.write(f"  {problem}\n")
+        sys.stdout.write(f"{len(results) - len(failed)} of {len(results)} scenarios are as expected.\n")
+    if failed:
+        raise typer.Exit(1)
+
+
+@policy_app.command("explain")
+def policy_explain(
+    file: Annotated[Path, typer.Argument(help="A scenario file.")],
+    scenario: Annotated[str, typer.Argument(help="The scenario's id.")],
+    as_json: AsJson = False,
+) -> None:
+    """The chain of rules behind one scenario's decisions, in plain words."""
+    from federome.governance.decision import explain
+
+    found = [result for result in _scenarios(file) if result.id == scenario]
+    if not found:
+        raise Invalid("no scenario has this id.", where=scenario[:60])
+    chains = [explain(step.decision) for result in found for step in result.steps]
+    if as_json:
+        sys.stdout.write(json.dumps({"id": scenario, "decisions": chains}) + "\n")
+        return
+    for chain in chains:
+        sys.stdout.write("\n".join(chain) + "\n\n")
+
+
+def _scenarios(path: Path) -> list[ScenarioResult]:
+    from federome.governance import scenarios
+
+    def read(name: str) -> str:
+        return _text(path.parent / name)
+
+    return scenarios.run(scenarios.parse(_text(path), include=read, where=str(path)))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid("the file cannot be read.", where=str(path)) from error
