@@ -7,7 +7,7 @@ leave). Reviewers read them, the portal shows them, ``disclosure`` obeys them; a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from federome.errors import Invalid
@@ -159,6 +159,10 @@ class Policy(Document):
     def threshold(self) -> int:
         """People a cell needs under a permit: ``k_min``; none where the data are open."""
         return 0 if self.open_data else self.k_min
+
+    def public(self) -> Policy:
+        """The policy for what anybody may read: ``k_public`` people a cell."""
+        return replace(self, k_min=self.k_public)
 
 
 def strictest(policies: list[Policy]) -> Policy:

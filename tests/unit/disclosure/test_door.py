@@ -409,6 +409,13 @@ def test_the_strictest_contributor_decides() -> None:
         released(counts({("f", "0-9"): 11}), COUNTS, policy)
 
 
+def test_the_public_is_told_of_larger_groups_only() -> None:
+    assert released(counts({("f", "0-9"): 15}), COUNTS)["people"].tolist() == [15]
+    with pytest.raises(Refused):
+        released(counts({("f", "0-9"): 15}), COUNTS, POLICY.public())
+    assert OPEN.public().threshold == 0
+
+
 def test_wards_of_withheld_cells_are_refused_unless_erased_and_then_marked() -> None:
     rows = Rows({"name": Label(), "people": PEOPLE, "mean": Statistic(guard="people")}, key=("name",))
 
