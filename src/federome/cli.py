@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fastapi import APIRouter
 
     from federome.ingest.folder import Progress
-    from federome.network.serve import Hub
+    from federome.network.serve_hub import Hub
     from federome.trust.keys import PublicKey
 
 app = typer.Typer(
@@ -159,7 +159,7 @@ def hub_admit(folder: HubFolder, key: KeyFile, as_json: AsJson = False) -> None:
 @hub_app.command("serve")
 def hub_serve(folder: HubFolder) -> None:
     """Serve the hub until it is told to stop."""
-    from federome.network.serve import serve_hub
+    from federome.network.serve_hub import serve_hub
 
     _log()
     serve_hub(folder, faces=_faces)
@@ -290,7 +290,7 @@ def node_refuse(
 @node_app.command("serve")
 def node_serve(folder: NodeFolder) -> None:
     """Answer until told to stop. The node dials the hub; it needs no open port."""
-    from federome.network.serve import serve_node
+    from federome.network.serve_node import serve_node
 
     _log()
     serve_node(folder)

@@ -1,10 +1,12 @@
-"""What a node's operator decides by hand, kept as files in the node's folder: approved algorithms and own refusals.
+"""What an operator decides by hand: approved algorithms, own refusals, and modules with further algorithms.
 
-The running node reads them again when they change (``serve.NodeState``), so a decision takes effect at the next step.
+They are files in the node's folder; the running node (``serve_node.NodeState``) reads them again when they change, so
+a decision takes effect at the next step.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,3 +52,14 @@ def _write(path: Path, documents: Sequence[object]) -> None:
     fresh = path.with_name(f".{path.name}")
     fresh.write_text(json.dumps(documents, indent=1))
     fresh.replace(path)
+
+
+def load_modules(modules: Sequence[str]) -> None:
+    """Import modules that register further algorithms; ``Invalid`` names one that is not installed."""
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise Invalid(
+                f"module {name!r} cannot be imported.", remedy="Install it, or take it out of modules."
+            ) from error

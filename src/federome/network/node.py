@@ -48,7 +48,7 @@ _RELEASING = ("conclude", "alone")
 
 @dataclass(frozen=True)
 class Node:
-    """One node. Everything it depends on is passed in; ``serve.py`` puts it together.
+    """One node. Everything it depends on is passed in; ``serve_node.py`` puts it together.
 
     ``state`` gives what governance knows at this node now, ``authorities`` are the pinned keys of permit authorities,
     ``secret`` keys this node's digests, ``folder`` holds what a run needs between tasks.

@@ -1,7 +1,7 @@
 """The words a node speaks to itself: the question it was asked, the data it holds, three kinds of outcome.
 
-``node.py`` moves a question through them, ``steps.py`` does the work of each task, ``serve.py`` supplies the data. Of
-the outcomes only masked summands and released tables hold anything of people.
+``node.py`` moves a question through them, ``steps.py`` does the work of each task, ``serve_node.py`` supplies data.
+Of the outcomes only masked summands and released tables hold anything of people.
 """
 
 from __future__ import annotations

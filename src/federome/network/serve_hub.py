@@ -1,0 +1,145 @@
+"""The hub as a process: put together from its folder, served over TLS, and ended in good order.
+
+Nothing is decided here. It ends within seconds of SIGTERM although polls are open; its own releaser runs beside it
+with a key of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+from fastapi import APIRouter, FastAPI, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from federome.db import engine
+from federome.model.table import Table
+from federome.network.approvals import load_modules
+from federome.network.hub import Waiters, create_app
+from federome.network.jobs import Coordinator, LocalPort
+from federome.network.ledger import Ledger
+from federome.network.party import Party
+from federome.network.protocol import PREFIX
+from federome.network.releaser import Releaser
+from federome.network.setup import RELEASER, HubSettings, MemberList, enrolment, hub_settings
+from federome.trust.keys import load_private_key
+
+GRACE_S: Final = 2
+LOG: Final = logging.getLogger("federome")
+
+
+@dataclass
+class Hub:
+    """A hub put together: coordinator, its own releaser, and what it needs to end in good order."""
+
+    settings: HubSettings
+    coordinator: Coordinator
+    releaser: Releaser
+    party: Party
+    waiters: Waiters
+    stopping: threading.Event
+
+
+Faces = Callable[[Hub], Sequence[APIRouter]]
+
+
+def build_hub(folder: Path, *, faces: Faces, clock: Callable[[], float] = time.time) -> tuple[Hub, FastAPI]:
+    """A hub from its folder and the application that serves it. ``faces`` makes the routers for people."""
+    settings = hub_settings(folder)
+    load_modules(settings.modules)
+    members = MemberList(folder, clock)
+    waiters = Waiters()
+    ledger = Ledger(engine(f"sqlite:///{folder / 'hub.db'}"), folder / "runs")
+    coordinator = Coordinator(ledger, members, clock=clock, decide_s=settings.decide_s, wake=waiters.wake)
+    port = LocalPort(coordinator, RELEASER, secrets.token_hex(8))
+    waiters.local(RELEASER, port.ready)
+    releaser = Releaser(
+        RELEASER,
+        key=load_private_key(folder / "keys" / f"{RELEASER}.jwk"),
+        members=members,
+        port=port,
+        folder=folder / "releaser",
+        clock=clock,
+        keep_exact=settings.keep_exact,
+    )
+    party = Party(port, releaser, report=lambda line: LOG.info("releaser: %s", line))
+    stopping = threading.Event()
+    hub = Hub(settings, coordinator, releaser, party, waiters, stopping)
+    routers = [_joining(folder, members), *faces(hub)]
+    if settings.keep_exact:
+        routers.append(_comparing(releaser))
+    app = create_app(coordinator, hub=settings.name, waiters=waiters, clock=clock, routers=routers, stopping=stopping)
+    return hub, app
+
+
+def serve_hub(folder: Path, *, faces: Faces) -> None:
+    """Serve a hub over TLS until SIGTERM or SIGINT. Also runs its releaser, with a key of its own."""
+    settings = hub_settings(folder)
+    hub, app = build_hub(folder, faces=faces)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        ssl_certfile=folder / "keys" / "tls.pem",
+        ssl_keyfile=str(folder / "keys" / "tls.key"),
+        timeout_graceful_shutdown=GRACE_S,
+        timeout_keep_alive=60,
+        log_level="warning",
+        server_header=False,
+        date_header=False,
+    )
+    releasing = threading.Thread(target=hub.party.run, name="releaser", daemon=True)
+    releasing.start()
+    _Server(config, hub.stopping, hub.waiters).run()
+    hub.party.stop()
+    hub.waiters.wake(RELEASER)
+    releasing.join(GRACE_S)
+
+
+class _Server(uvicorn.Server):
+    """Tells open polls to return as soon as a signal comes, so that the grace period is not spent waiting."""
+
+    def __init__(self, config: uvicorn.Config, stopping: threading.Event, waiters: Waiters) -> None:
+        super().__init__(config)
+        self._stopping, self._waiters = stopping, waiters
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        """Called by uvicorn on SIGTERM and SIGINT."""
+        self._stopping.set()
+        self._waiters.wake_all()
+        super().handle_exit(sig, frame)  # type: ignore[arg-type]
+
+
+def _joining(folder: Path, members: MemberList) -> APIRouter:
+    router = APIRouter(prefix=PREFIX)
+
+    @router.post("/enrol")
+    async def enrol(request: Request) -> Response:
+        enrolment(folder, await request.body())
+        return Response(status_code=204)
+
+    @router.get("/members")
+    async def current() -> Response:
+        members.refresh()
+        return Response(members.token, media_type="application/jwt")
+
+    return router
+
+
+def _comparing(releaser: Releaser) -> APIRouter:
+    """For demonstrations on one machine: how far a pooled result lies from the federated one. Only the distance."""
+    router = APIRouter(prefix=PREFIX)
+
+    @router.post("/runs/{run}/compare")
+    async def compare(request: Request, run: str, name: str, by: str = "") -> dict[str, float]:
+        pooled = Table.from_bytes(await request.body())
+        return await run_in_threadpool(releaser.compare, run, name, pooled, by=tuple(filter(None, by.split(","))))
+
+    return router

@@ -1,0 +1,135 @@
+"""A node as a process: put together from its folder, dialling its hub, ended in good order.
+
+Nothing is decided here. A node that is killed loses nothing, because everything it owes is in its notebook and at the
+hub; what its operator decides by hand takes effect at the next step, because the files are read again when they change.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from federome.db import engine
+from federome.errors import Invalid
+from federome.governance.case import LocalRefusal, NodePolicy, State
+from federome.model.ontology import Icd10
+from federome.model.registry import AlgorithmApproval, Dataset, DataUse
+from federome.network.approvals import load_modules
+from federome.network.holdings import StoreHoldings
+from federome.network.node import Node
+from federome.network.notebook import Notebook
+from federome.network.party import Party
+from federome.network.setup import MemberList, node_settings, pinned_authorities
+from federome.network.transport import HttpPort
+from federome.store.catalogue import Store
+from federome.trust.keys import load_private_key
+
+GRACE_S: Final = 2
+LOG: Final = logging.getLogger("federome")
+
+
+@dataclass
+class NodeState:
+    """What governance knows at this node, read from its folder; files are read again when they change.
+
+    ``approvals.json`` lists approved algorithms, ``refusals.json`` the operator's own refusals (rule R20),
+    ``suspended.json`` permits that are suspended. Datasets and their data use come from the store.
+    """
+
+    name: str
+    folder: Path
+    store: Store
+    policy: NodePolicy = field(default_factory=NodePolicy)
+    _read: dict[str, tuple[float, object]] = field(default_factory=dict)
+
+    def __call__(self) -> State:
+        """The state at this moment."""
+        return State(
+            node=self.name,
+            ontology=Icd10(),
+            policy=self.policy,
+            datasets=self._datasets(),
+            approvals=tuple(AlgorithmApproval.from_document(d) for d in self._list("approvals.json")),
+            refusals=tuple(LocalRefusal.from_document(d) for d in self._list("refusals.json")),
+            suspended=frozenset(str(d) for d in self._list("suspended.json")),
+        )
+
+    def _datasets(self) -> dict[str, Dataset]:
+        out = {}
+        for name in self.store.datasets():
+            manifest = self.store.release(name).manifest
+            if manifest.data_use:
+                use = DataUse.from_document(manifest.data_use, where=f"{name}.data_use")
+            elif manifest.policy.open_data:
+                use = DataUse("NRES")
+            else:
+                continue  # without a data-use record nobody may use it
+            out[name] = Dataset(name, self.name, use)
+        return out
+
+    def _list(self, name: str) -> list[object]:
+        path = self.folder / name
+        stamp = path.stat().st_mtime_ns if path.is_file() else 0
+        held = self._read.get(name)
+        if held is None or held[0] != stamp:
+            document = json.loads(path.read_text()) if stamp else []
+            if not isinstance(document, list):
+                raise Invalid("this file holds a list.", where=str(path))
+            held = self._read[name] = (stamp, document)
+        return list(held[1]) if isinstance(held[1], list) else []
+
+
+def build_node(
+    folder: Path, *, clock: Callable[[], float] = time.time, report: Callable[[str], None] = LOG.info
+) -> Party:
+    """A node from its folder, ready to run."""
+    settings = node_settings(folder)
+    load_modules(settings.modules)
+    key = load_private_key(folder / "keys" / "node.jwk")
+    port = HttpPort(
+        settings.hub_url,
+        party=settings.name,
+        hub=settings.hub,
+        key=key,
+        instance=secrets.token_hex(8),
+        certificate=folder / "keys" / "hub.pem",
+        clock=clock,
+    )
+    store = Store.open(folder / "data")
+    node = Node(
+        name=settings.name,
+        key=key,
+        secret=(folder / "keys" / "secret").read_bytes(),
+        members=MemberList(folder, clock, port.members),
+        authorities=pinned_authorities(folder),
+        state=NodeState(settings.name, folder, store),
+        holdings=StoreHoldings(store),
+        notebook=Notebook(engine(f"sqlite:///{folder / 'node.db'}")),
+        port=port,
+        folder=folder / "runs",
+        clock=clock,
+    )
+    return Party(port, node, report=report)
+
+
+def serve_node(folder: Path) -> None:
+    """Run a node until SIGTERM or SIGINT. It needs no open port: it dials the hub."""
+    party = build_node(folder)
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    working = threading.Thread(target=party.run, name="node", daemon=True)
+    working.start()
+    while not ended.wait(0.5) and working.is_alive():
+        pass
+    party.stop()
+    # An open poll would hold the thread for up to half a minute; it is a daemon and ends with the process.
+    working.join(GRACE_S)
