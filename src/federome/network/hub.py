@@ -156,7 +156,7 @@ def _inner(coordinator: Coordinator, callers: Callers, waiters: Waiters, ended: 
             tasks = msgspec.msgpack.decode(await _body(request, MAX_REPLY_BYTES), type=list[str])
         except msgspec.DecodeError as error:
             raise Invalid("a heartbeat is a list of tasks.") from error
-        await run_in_threadpool(coordinator.heartbeat, party, _instance(request), tasks)
+        coordinator.heartbeat(party, _instance(request), tasks)
         return Response(status_code=204)
 
     @inner.post("/reply")

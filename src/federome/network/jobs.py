@@ -10,11 +10,13 @@ may be repeated, and everything it knows is in the ledger: kill it anywhere, sta
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +27,11 @@ from federome.governance.orders import claimed_order
 from federome.model.index import merge
 from federome.model.order import RunOrder
 from federome.model.table import Table
-from federome.network.ledger import Answered, Ledger, Run
+from federome.network.leases import Leases
+from federome.network.ledger import NOTHING, Answered, Due, Ledger, Run
 from federome.network.members import MemberSource
 from federome.network.protocol import (
+    INLINE_BYTES,
     LEASE_S,
     MAX_PART_BYTES,
     Body,
@@ -45,15 +49,7 @@ from federome.trust.canonical import Json, digest
 ENDED: Final = ("complete", "failed", "cancelled")
 MINIMUM_SEALED: Final = 3
 MAX_EVENTS: Final = 400
-
-
-class Due(NamedTuple):
-    """A task to hand out in the next step."""
-
-    kind: Kind
-    party: str
-    body: Body
-    attached: tuple[str, ...] = ()
+LOG: Final = logging.getLogger("federome")
 
 
 class Coordinator:
@@ -73,6 +69,7 @@ class Coordinator:
         self._clock = clock
         self._decide_s = decide_s
         self._wake = wake or (lambda _party: None)
+        self._leases = Leases()
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
 
@@ -104,10 +101,12 @@ class Coordinator:
             "turn": 0,
             "events": [],
         }
-        run = Run(first.run, person, "deciding", 0, now, None, first.deadline.timestamp(), detail)
-        self.ledger.add_run(run)
+        run = Run(first.run, person, "deciding", 1, now, None, first.deadline.timestamp(), detail)
+        run = _said(run, "orders sent to the nodes", now)
         due = [Due("decide", node, {"order": orders[node], "permit": permit}) for node in first.roster]
-        return self._enter(run, "deciding", due, said="orders sent to the nodes")
+        self.ledger.add(run, due)
+        self._wake_all(due)
+        return run
 
     def cancel(self, run_id: str) -> Run:
         """Stop a run; ended runs stay as they are."""
@@ -119,25 +118,26 @@ class Coordinator:
 
     def poll(self, party: str, instance: str) -> list[Task]:
         """Tasks that are due for a party, leased to this instance of it."""
-        tasks, resumed = self.ledger.lease(party, instance, self._clock(), LEASE_S)
-        if resumed:
-            for run_id in {task.run for task in tasks}:
-                self._note(run_id, {"resumed": True}, f"{party} came back and goes on")
+        if self._leases.started_anew(party, instance):
+            self._came_back(party)
+        now = self._clock()
+        tasks = self.ledger.due(party, but=self._leases.held((party, instance), now))
+        self._leases.take((party, instance), [task.id for task in tasks], now + LEASE_S)
         return tasks
 
     def heartbeat(self, party: str, instance: str, tasks: Sequence[str]) -> None:
         """Keep leases."""
-        self.ledger.extend(party, instance, tasks, self._clock() + LEASE_S)
+        self._leases.extend((party, instance), tasks, self._clock() + LEASE_S)
 
     def reply(self, party: str, task: str, reply: Reply) -> None:
         """Take an answer, once; then see whether the run can go on."""
-        run_id, seq, _ = task.rsplit("/", 2)
-        with self.ledger.transaction() as db:
-            for part, data in reply.parts.items():
-                self.ledger.put_in(db, run_id, f"part/{int(seq)}/{int(part)}", party, data)
-            for name, data in reply.documents.items():
-                self.ledger.put_in(db, run_id, _document(name), "", data)
-            _, new = self.ledger.answer(db, party, task, reply.body)
+        seq = task.rpartition("/")[0].rpartition("/")[2]
+        blobs = {(f"part/{seq}/{part}", party): data for part, data in reply.parts.items()}
+        for name, data in reply.documents.items():
+            _check_document(_document(name), hashlib.sha256(data).hexdigest())
+            blobs[_document(name), ""] = data
+        run_id, new = self.ledger.answer(party, task, reply.body, blobs)
+        self._leases.done(task)
         if new:
             self.advance(run_id)
 
@@ -146,10 +146,12 @@ class Coordinator:
         self.may_upload(party, run, name)
         if len(data) > MAX_PART_BYTES:
             raise Invalid("the part is too large.", remedy="Use smaller blocks.")
+        _check_document(name, hashlib.sha256(data).hexdigest())
         self.ledger.put(run, name, _owner(party, name), data)
 
     def take_file(self, party: str, run: str, name: str, pieces: Path, sha256: str, size: int) -> None:
         """The same for an upload that was received into a file."""
+        _check_document(name, sha256)
         self.ledger.put_file(run, name, _owner(party, name), pieces, sha256, size)
 
     def may_upload(self, party: str, run: str, name: str) -> None:
@@ -175,10 +177,26 @@ class Coordinator:
 
     # time
 
+    def recover(self) -> None:
+        """The hub starts: runs that were open when the last one ended go on, and say so."""
+        for run in self.ledger.open_runs():
+            self._note(run.id, {"resumed": True}, "the hub came back and goes on")
+
+    def _came_back(self, party: str) -> None:
+        for run in self.ledger.open_runs():
+            if party in texts(run.detail, "asked") or self.members.find(party).role == "releaser":
+                self._note(run.id, {"resumed": True}, f"{party} came back and goes on")
+
     def tick(self) -> None:
         """Look at every open run: deadlines pass, and steps interrupted by a crash are taken up again."""
-        for run in self.ledger.runs(states=tuple(_STEPS)):
-            self.advance(run.id)
+        self._leases.sweep(self._clock())
+        for run in self.ledger.open_runs():
+            try:
+                self.advance(run.id)
+            except Exception as bug:  # noqa: BLE001
+                # One run must not stop the clock of all others; what was said in it stays out of the log.
+                LOG.error("run %s failed: %s", run.id, type(bug).__name__)
+                self._end(run, "failed", {"problem": _problem(FederomeError("the hub failed to go on with this run."))})
 
     def advance(self, run_id: str) -> None:
         """Go on with a run as far as its answers allow. Safe to call at any time from any thread."""
@@ -195,6 +213,10 @@ class Coordinator:
                     return
                 try:
                     run = _STEPS[run.state](self, run, answers)
+                except Unavailable as error:
+                    if now < run.deadline:
+                        return  # tried again at the next tick
+                    run = self._end(run, "failed", {"problem": _problem(error)})
                 except FederomeError as error:
                     run = self._end(run, "failed", {"problem": _problem(error)})
         self._locks.pop(run_id, None)
@@ -221,7 +243,7 @@ class Coordinator:
             due = [Due("alone", a.party, {}) for a in accepted]
             return self._enter(run, "alone", due, said="fewer than three contributors: each node answers by itself")
         releaser = self.members.named("releaser")[0]
-        releases = {a.party: digest(mapping(mapping(a.reply, "terms"), "releases")) for a in accepted}
+        releases = {a.party: digest(mapping(_object(a, "terms"), "releases")) for a in accepted}
         circle = Roster(
             run=run.id,
             question=digest({k: run.detail[k] for k in ("algorithm", "parameters", "datasets")}),
@@ -232,17 +254,17 @@ class Coordinator:
         )
         roster: Body = circle.to_document()
         due = [Due("roster", party, {"roster": roster}) for party in (*(a.party for a in accepted), releaser.name)]
-        run = _with(run, roster=roster, statements={a.party: a.reply["statement"] for a in accepted})
+        run = _with(run, roster=roster, statements={a.party: _text(a, "statement") for a in accepted})
         return self._enter(run, "rostering", due, said=f"{len(accepted)} nodes agreed")
 
     def _rostered(self, run: Run, answers: Sequence[Answered]) -> Run:
         _nobody_refused(answers)
-        nodes = [a for a in answers if "announcement" in a.reply]
+        nodes = [a for a in answers if a.party != _releaser(run)]
         run = _with(
             run,
             announcements=_announced(nodes),
-            acknowledged={a.party: a.reply["acknowledged"] for a in answers},
-            boxes={a.party: a.reply["box"] for a in nodes},
+            acknowledged={a.party: _text(a, "acknowledged") for a in answers},
+            boxes={a.party: _text(a, "box") for a in nodes},
         )
         variants = build(
             text(mapping(run.detail, "algorithm"), "name"), mapping(run.detail, "parameters")
@@ -255,14 +277,9 @@ class Coordinator:
 
     def _dealt(self, run: Run, answers: Sequence[Answered]) -> Run:
         _nobody_refused(answers)
-        keys = mapping(answers[0].reply, "keys")
+        keys, nodes = _object(answers[0], "keys"), sorted(mapping(run.detail, "announcements"))
         due = [
-            Due(
-                "index",
-                node,
-                {"key": key, "acknowledged": run.detail["acknowledged"]},
-            )
-            for node, key in keys.items()
+            Due("index", node, {"key": text(keys, node), "acknowledged": run.detail["acknowledged"]}) for node in nodes
         ]
         return self._enter(run, "indexing", due, said="agreeing on the order of variants")
 
@@ -273,16 +290,18 @@ class Coordinator:
         for block in merge(_by_bin(readers)):
             self.ledger.put(run.id, f"block/{block.number}", "", block.to_table().to_bytes())
             blocks.append({"chromosome": block.chromosome, "rows": block.rows})
-        with self.ledger.transaction() as db:
-            self.ledger.drop(db, run.id, ["tokens/"])
         if not blocks:
             raise Invalid("no node has a variant there.", remedy="Check region and assembly.")
-        return self._begin(run, blocks)
+        run = self._begin(run, blocks)
+        self.ledger.drop(run.id, ["tokens/"])
+        return run
 
     def _tokens(self, run: str, party: str, pieces: int) -> Iterator[tuple[int, NDArray[np.uint64]]]:
         for piece in range(pieces):
-            table = Table.from_bytes(self.ledger.get(run, f"tokens/{piece}", party))
+            table = Table.from_bytes(b"".join(self._piece(run, f"tokens/{piece}", party)))
             bins, tokens = table.ints("bin"), table.ints("token").view(np.uint64)
+            if bins.ndim != 1 or tokens.ndim != 1:
+                raise Invalid("a node's tokens are not a list.", where=party)
             for part in np.split(np.arange(len(bins)), np.flatnonzero(np.diff(bins)) + 1):
                 if len(part):
                     yield int(bins[part[0]]), tokens[part]
@@ -314,11 +333,15 @@ class Coordinator:
             "acknowledged": run.detail["acknowledged"],
         }
         attached = tuple(_document(name) for name in texts(order, "documents"))
+        parts = order.get("parts")
         match kind:
             case "contribute" | "veto" | "names" | "conclude":
                 due = [Due(kind, node, body, attached) for node in sorted(mapping(run.detail, "announcements"))]
-                run = _with(run, turn=turn, parts=order.get("parts", []))
-                return self._enter(run, "working", due, doing=kind, said=str(order.get("said", kind)))
+                numbers: list[Json] = [part for part in _list(parts) if isinstance(part, int)]
+                run = _with(run, turn=turn, parts=numbers)
+                run = self._enter(run, "working", due, doing=kind, said=str(order.get("said", kind)))
+                self.ledger.drop(run.id, ["sum/"])
+                return run
         raise Invalid("the releaser asked for something unknown.", where=kind[:40])
 
     def _worked(self, run: Run, answers: Sequence[Answered]) -> Run:
@@ -332,37 +355,50 @@ class Coordinator:
             "conclude": "concluded",
         }
         body: Body = {"turn": run.detail["turn"], "step": run.seq, "announcements": run.detail["announcements"]}
-        attached: list[str] = []
+        sums: dict[str, bytes] = {}
+        attached: tuple[str, ...] = ()
         if doing in ("contribute", "veto"):
-            body["shapes"] = answers[0].reply["shapes"]
-            if any(a.reply["shapes"] != body["shapes"] for a in answers):
+            body["shapes"] = _object(answers[0], "shapes")
+            if any(a.reply.get("shapes") != body["shapes"] for a in answers):
                 raise Invalid("the nodes' parts differ in shape.")
-            attached = [self._sum(run, int(str(part)), answers) for part in _list(run.detail["parts"])]
+            parts = [int(str(part)) for part in _list(run.detail["parts"])]
+            sums = dict(filter(None, (self._sum(run, part, answers) for part in parts)))
+            attached = tuple(f"sum/{run.seq}/{part}" for part in parts)
             run = _with(run, announcements=_announced(answers))
         elif doing == "names":
-            body["pieces"] = {a.party: a.reply["released"] for a in answers}
+            body["pieces"] = {a.party: _object(a, "released") for a in answers}
         else:
-            body["statements"] = {a.party: a.reply["statement"] for a in answers}
-        releaser = _releaser(run)
-        return self._enter(run, "leading", [Due(follow[doing], releaser, body, tuple(attached))])
+            body["statements"] = {a.party: _text(a, "statement") for a in answers}
+        seq, due = run.seq, [Due(follow[doing], _releaser(run), body, attached)]
+        run = self._enter(run, "leading", due, blobs=sums)
+        if attached:
+            self.ledger.drop(run.id, [f"part/{seq}/"])
+        return run
 
-    def _sum(self, run: Run, part: int, answers: Sequence[Answered]) -> str:
-        """Add the masked vectors of one part modulo 2⁶⁴: noise plus noise, until the releaser opens it."""
-        total: NDArray[np.uint64] | None = None
-        for answer in answers:
-            vector = np.frombuffer(self.ledger.get(run.id, f"part/{run.seq}/{part}", answer.party), dtype="<u8")
-            if total is None:
-                total = vector.copy()
-            elif vector.shape != total.shape:
-                raise Invalid("the nodes' parts differ in length.", where=f"part {part}")
-            else:
-                np.add(total, vector, out=total)
-        assert total is not None
-        name = f"sum/{run.seq}/{part}"
-        with self.ledger.transaction() as db:
-            self.ledger.put_in(db, run.id, name, "", total.tobytes())
-            self.ledger.drop(db, run.id, [f"part/{run.seq}/{part}"])
-        return name
+    def _sum(self, run: Run, part: int, answers: Sequence[Answered]) -> tuple[str, bytes] | None:
+        """Add the masked vectors of one part modulo 2⁶⁴: noise plus noise, until the releaser opens it.
+
+        A small sum is given back, to be stored with the next step; a large one is stored at once, piece by piece.
+        """
+        name, source = f"sum/{run.seq}/{part}", f"part/{run.seq}/{part}"
+        if self.ledger.size(run.id, name) is not None:
+            return None  # made before a restart
+        sizes = {a.party: self.ledger.size(run.id, source, a.party) for a in answers}
+        if missing := [party for party, size in sizes.items() if size is None]:
+            raise Invalid("a node answered without its part.", where=missing[0])
+        if len(set(sizes.values())) > 1 or (sizes[answers[0].party] or 0) % 8:
+            raise Invalid("the nodes' parts differ in length.", where=f"part {part}")
+        added = _added([self.ledger.stream(run.id, source, party) for party in sizes])
+        if (sizes[answers[0].party] or 0) <= INLINE_BYTES:
+            return name, b"".join(added)
+        self.ledger.put_pieces(run.id, name, "", added)
+        return None
+
+    def _piece(self, run: str, name: str, party: str) -> Iterator[bytes]:
+        """Something that a party said it has uploaded."""
+        if self.ledger.size(run, name, party) is None:
+            raise Invalid("a node answered without its part.", where=party)
+        return self.ledger.stream(run, name, party)
 
     def _alone(self, run: Run, answers: Sequence[Answered]) -> Run:
         good = [a for a in answers if "refused" not in a.reply]
@@ -371,43 +407,47 @@ class Coordinator:
             raise Refused(
                 "too few nodes released a result.", codes=sorted({c for p in absent.values() for c in _codes(p)})
             )
-        result: Body = {"mode": "alone", "results": {a.party: a.reply["released"] for a in good}}
+        result: Body = {"mode": "alone", "results": {a.party: _object(a, "released") for a in good}}
         return self._complete(_with(run, absent=absent), {"result": result})
 
     def _complete(self, run: Run, order: Mapping[str, Json]) -> Run:
-        return self._end(run, "complete", {"result": order["result"]})
+        return self._end(run, "complete", {"result": mapping(order, "result")})
 
     # bookkeeping
 
-    def _enter(self, run: Run, state: str, due: Sequence[Due], *, doing: str = "", said: str = "") -> Run:
+    def _enter(
+        self,
+        run: Run,
+        state: str,
+        due: Sequence[Due],
+        *,
+        doing: str = "",
+        said: str = "",
+        blobs: Mapping[str, bytes] = NOTHING,
+    ) -> Run:
         """The next step, in one transaction."""
         run = dataclasses.replace(_with(run, doing=doing), state=state, seq=run.seq + 1)
         run = _said(run, said, self._clock())
-        with self.ledger.transaction() as db:
-            self.ledger.save_run(db, run)
-            for task in due:
-                self.ledger.add_task(db, run.id, run.seq, task.kind, task.party, task.body, task.attached)
+        self.ledger.save(run, due, blobs)
+        self._wake_all(due)
+        return run
+
+    def _wake_all(self, due: Sequence[Due]) -> None:
         for task in due:
             self._wake(task.party)
-        return run
 
     def _end(self, run: Run, state: str, changes: Body) -> Run:
         run = dataclasses.replace(_with(run, **changes), state=state, ended=self._clock())
         run = _said(run, state, self._clock())
-        with self.ledger.transaction() as db:
-            self.ledger.save_run(db, run)
-            self.ledger.close_tasks(db, run.id)
-            self.ledger.drop(
-                db, run.id, ["part/", "sum/", "tokens/", "block/", *([] if state == "complete" else ["document/"])]
-            )
+        self.ledger.save(run)
+        self.ledger.drop(run.id, [*_WORKING, *([] if state == "complete" else ["document/"])])
         return run
 
     def _note(self, run_id: str, changes: Body, said: str) -> None:
         with self._lock(run_id):
             run = self.ledger.run(run_id)
             if run.state not in ENDED:
-                with self.ledger.transaction() as db:
-                    self.ledger.save_run(db, _said(_with(run, **changes), said, self._clock()))
+                self.ledger.save(_said(_with(run, **changes), said, self._clock()))
 
     def _lock(self, run_id: str) -> threading.Lock:
         with self._guard:
@@ -459,6 +499,7 @@ _STEPS: Final[Mapping[str, Callable[[Coordinator, Run, Sequence[Answered]], Run]
     "working": Coordinator._worked,
     "alone": Coordinator._alone,
 }
+_WORKING: Final = ("part/", "sum/", "tokens/", "block/")
 _LATE: Final[Body] = {
     "type": "urn:federome:problem:unavailable",
     "title": "Not available now",
@@ -522,8 +563,33 @@ def _accepts(answer: Answered) -> bool:
     return answer.done and "refused" not in answer.reply
 
 
+def _text(answer: Answered, name: str) -> str:
+    """A text that a party must have answered; ``Invalid`` names the party."""
+    try:
+        return text(answer.reply, name)
+    except Invalid as error:
+        raise Invalid(error.message, where=answer.party) from error
+
+
+def _object(answer: Answered, name: str) -> Body:
+    """The same for an object."""
+    try:
+        return mapping(answer.reply, name)
+    except Invalid as error:
+        raise Invalid(error.message, where=answer.party) from error
+
+
 def _announced(answers: Sequence[Answered]) -> Body:
-    return {a.party: a.reply["announcement"] for a in answers}
+    return {a.party: _text(a, "announcement") for a in answers}
+
+
+def _added(streams: Sequence[Iterator[bytes]]) -> Iterator[bytes]:
+    """Pieces of equally long vectors, added modulo 2⁶⁴."""
+    for pieces in zip(*streams, strict=True):
+        total = np.frombuffer(pieces[0], dtype="<u8").copy()
+        for piece in pieces[1:]:
+            np.add(total, np.frombuffer(piece, dtype="<u8"), out=total)
+        yield total.tobytes()
 
 
 def _nobody_refused(answers: Sequence[Answered]) -> None:
@@ -564,3 +630,9 @@ def _releaser(run: Run) -> str:
 
 def _document(name: str) -> str:
     return name if name.startswith("document/") else f"document/{name}"
+
+
+def _check_document(name: str, sha256: str) -> None:
+    """Documents are called by their content, so that nobody can put another one in a place that was named."""
+    if name.startswith("document/") and name != f"document/sha256:{sha256}":
+        raise Invalid("a document is not called by its digest.", where=name[:80])

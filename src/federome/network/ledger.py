@@ -9,19 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final, NamedTuple
 from uuid import uuid4
 
+import msgspec
 import sqlalchemy as sa
 
 from federome.db import Schema, migrate, read, write
 from federome.errors import Invalid, Unavailable
 from federome.network.protocol import INLINE_BYTES, Body, Kind, Task
-from federome.trust.canonical import canonical
+from federome.trust.canonical import Json, canonical
 
 METADATA = sa.MetaData()
 RUN = sa.Table(
@@ -49,8 +50,6 @@ TASK = sa.Table(
     sa.Column("done", sa.Boolean, nullable=False, default=False),
     sa.Column("reply", sa.Text),
     sa.Column("reply_digest", sa.String),
-    sa.Column("lease", sa.Float, nullable=False, default=0.0),
-    sa.Column("instance", sa.String, nullable=False, default=""),
     sa.Index("task_due", "party", "done"),
     sa.Index("task_of_run", "run", "seq"),
 )
@@ -65,6 +64,18 @@ BLOB = sa.Table(
     sa.Column("data", sa.LargeBinary),
 )
 SCHEMA = Schema("hub", METADATA)
+
+
+NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
+
+
+class Due(NamedTuple):
+    """A task to hand out. ``attached`` names blobs of the run that travel with it if small."""
+
+    kind: Kind
+    party: str
+    body: Body
+    attached: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,36 +104,45 @@ class Answered:
 
 
 class Ledger:
-    """Reads and writes. One instance per process; the engine serialises writers."""
+    """Reads and writes. One instance per hub; the engine serialises writers.
+
+    Open runs are also kept in memory as they were last committed, because every call of every party asks for one.
+    """
 
     def __init__(self, engine: sa.Engine, folder: Path) -> None:
         migrate(engine, SCHEMA)
         self._engine = engine
         self._folder = folder
+        self._open: dict[str, Run] = {}
         folder.mkdir(parents=True, exist_ok=True)
-
-    @contextmanager
-    def transaction(self) -> Iterator[sa.Connection]:
-        """All or nothing."""
-        with write(self._engine) as connection:
-            yield connection
 
     # runs
 
-    def add_run(self, run: Run) -> None:
-        """A new run; ``Invalid`` if its id was used before."""
+    def add(self, run: Run, tasks: Sequence[Due]) -> None:
+        """A new run with its first tasks; ``Invalid`` if its id was used before."""
         try:
-            with self.transaction() as db:
+            with write(self._engine) as db:
                 db.execute(RUN.insert().values(**_run_row(run)))
+                self._add_tasks(db, run, tasks)
         except sa.exc.IntegrityError as error:
             raise Invalid("a run with this id exists.", remedy="Sign new orders with a new run id.") from error
+        self._remember(run)
 
-    def save_run(self, db: sa.Connection, run: Run) -> None:
-        """Store a run's new state inside a transaction."""
-        db.execute(RUN.update().where(RUN.c.id == run.id).values(**_run_row(run)))
+    def save(self, run: Run, tasks: Sequence[Due] = (), blobs: Mapping[str, bytes] = NOTHING) -> None:
+        """A run's new state with the tasks and documents that belong to it: all or nothing."""
+        with write(self._engine) as db:
+            for name, data in blobs.items():
+                self._put(db, run.id, name, "", data)
+            db.execute(RUN.update().where(RUN.c.id == run.id).values(**_run_row(run)))
+            self._add_tasks(db, run, tasks)
+            if run.ended is not None:
+                db.execute(TASK.update().where(TASK.c.run == run.id, TASK.c.done == sa.false()).values(done=True))
+        self._remember(run)
 
     def run(self, run: str) -> Run:
         """One run; ``Invalid`` if there is none."""
+        if held := self._open.get(run):
+            return held
         with read(self._engine) as db:
             row = db.execute(sa.select(RUN).where(RUN.c.id == run)).one_or_none()
         if row is None:
@@ -139,114 +159,113 @@ class Ledger:
         with read(self._engine) as db:
             return [_run(row) for row in db.execute(query)]
 
+    def open_runs(self) -> list[Run]:
+        """Runs that have not ended, newest first."""
+        query = sa.select(RUN).where(RUN.c.ended.is_(None)).order_by(RUN.c.created.desc(), RUN.c.id)
+        with read(self._engine) as db:
+            return [self._open.get(row.id) or _run(row) for row in db.execute(query)]
+
+    def _remember(self, run: Run) -> None:
+        if run.ended is None:
+            self._open[run.id] = run
+        else:
+            self._open.pop(run.id, None)
+
     # tasks
 
-    def add_task(
-        self, db: sa.Connection, run: str, seq: int, kind: Kind, party: str, body: Body, attached: Sequence[str] = ()
-    ) -> None:
-        """One thing to do for one party; ``attached`` names blobs of the run that travel with it if small."""
-        db.execute(
-            TASK.insert().values(
-                id=f"{run}/{seq}/{party}",
-                run=run,
-                seq=seq,
-                kind=kind,
-                party=party,
-                body=json.dumps(body),
-                attached=json.dumps(list(attached)),
-            )
-        )
+    def _add_tasks(self, db: sa.Connection, run: Run, tasks: Sequence[Due]) -> None:
+        if tasks:
+            rows = [
+                {
+                    "id": f"{run.id}/{run.seq}/{task.party}",
+                    "run": run.id,
+                    "seq": run.seq,
+                    "kind": task.kind,
+                    "party": task.party,
+                    "body": _json(task.body),
+                    "attached": _json(list(task.attached)),
+                }
+                for task in tasks
+            ]
+            db.execute(TASK.insert(), rows)
 
-    def lease(self, party: str, instance: str, now: float, lease_s: float, limit: int = 16) -> tuple[list[Task], bool]:
-        """Due tasks of a party, leased to this instance of it; and whether one was taken over from another instance.
-
-        A party that started anew takes back what its earlier instance held, at once.
-        """
-        taken, resumed = [], False
-        with self.transaction() as db:
-            query = sa.select(TASK).where(TASK.c.party == party, TASK.c.done == sa.false()).order_by(TASK.c.id)
-            for row in db.execute(query).all():
-                if row.instance == instance and row.lease > now:
-                    continue
-                resumed |= row.instance not in ("", instance)
-                db.execute(TASK.update().where(TASK.c.id == row.id).values(lease=now + lease_s, instance=instance))
-                taken.append(row)
-                if len(taken) >= limit:
+    def due(self, party: str, *, but: Container[str], limit: int = 16) -> list[Task]:
+        """What a party owes an answer to, without the tasks ``but``; oldest runs first."""
+        query = sa.select(TASK).where(TASK.c.party == party, TASK.c.done == sa.false()).order_by(TASK.c.id)
+        tasks = []
+        with read(self._engine) as db:
+            for row in db.execute(query):
+                if row.id not in but:
+                    tasks.append(self._task(db, row))
+                if len(tasks) == limit:
                     break
-        return [self._task(row) for row in taken], resumed
+        return tasks
 
-    def _task(self, row: sa.Row) -> Task:  # type: ignore[type-arg]
+    def _task(self, db: sa.Connection, row: sa.Row) -> Task:  # type: ignore[type-arg]
         attachments: dict[str, bytes] = {}
         room = INLINE_BYTES
         for name in json.loads(row.attached):
-            data = self._inline(row.run, name)
+            query = sa.select(BLOB.c.data).where(BLOB.c.run == row.run, BLOB.c.name == name, BLOB.c.party == "")
+            data = db.execute(query).scalar_one_or_none()
             if data is not None and len(data) <= room:
                 attachments[name] = data
                 room -= len(data)
         return Task(row.id, row.run, row.seq, row.kind, json.loads(row.body), attachments)
 
-    def extend(self, party: str, instance: str, tasks: Sequence[str], until: float) -> None:
-        """Keep leases."""
-        with self.transaction() as db:
-            db.execute(
-                TASK.update()
-                .where(TASK.c.id.in_(list(tasks)), TASK.c.party == party, TASK.c.instance == instance)
-                .values(lease=until)
-            )
+    def answer(self, party: str, task: str, body: Body, blobs: Mapping[tuple[str, str], bytes]) -> tuple[str, bool]:
+        """Store an answer and the blobs in it, by (name, owner); gives the run and whether the answer is new.
 
-    def answer(self, db: sa.Connection, party: str, task: str, body: Body) -> tuple[str, bool]:
-        """Store an answer; gives the run and whether it is new. A repeated answer is fine, a different one is not."""
-        row = db.execute(sa.select(TASK).where(TASK.c.id == task, TASK.c.party == party)).one_or_none()
-        if row is None:
-            raise Invalid("no such task for this party.", where=task[:120])
+        A repeated answer is fine, a different one is ``Invalid``.
+        """
         digest = hashlib.sha256(canonical(body)).hexdigest()
-        if row.done:
-            if row.reply_digest != digest:
-                raise Invalid("this task was answered before, differently.", where=task)
-            return row.run, False
-        db.execute(
-            TASK.update().where(TASK.c.id == task).values(done=True, reply=json.dumps(body), reply_digest=digest)
-        )
-        return row.run, True
+        with write(self._engine) as db:
+            held = db.execute(
+                sa.select(TASK.c.run, TASK.c.done, TASK.c.reply_digest).where(TASK.c.id == task, TASK.c.party == party)
+            ).one_or_none()
+            if held is None:
+                raise Invalid("no such task for this party.", where=task[:120])
+            if held.done and held.reply_digest != digest:
+                raise Invalid("this task was answered before, differently, or is no longer wanted.", where=task)
+            if held.done:
+                return held.run, False
+            for (name, owner), data in blobs.items():
+                self._put(db, held.run, name, owner, data)
+            db.execute(TASK.update().where(TASK.c.id == task).values(done=True, reply=_json(body), reply_digest=digest))
+        return held.run, True
 
     def answers(self, run: str, seq: int) -> list[Answered]:
         """All tasks of one step, by party."""
+        query = sa.select(TASK).where(TASK.c.run == run, TASK.c.seq == seq).order_by(TASK.c.party)
         with read(self._engine) as db:
-            rows = db.execute(sa.select(TASK).where(TASK.c.run == run, TASK.c.seq == seq).order_by(TASK.c.party)).all()
+            rows = db.execute(query).all()
         return [Answered(r.id, r.party, r.kind, r.done, json.loads(r.reply) if r.reply else {}) for r in rows]
-
-    def open_tasks(self, run: str) -> list[str]:
-        """Parties that still owe an answer."""
-        with read(self._engine) as db:
-            query = sa.select(TASK.c.party).where(TASK.c.run == run, TASK.c.done == sa.false())
-            return sorted(db.execute(query).scalars())
-
-    def close_tasks(self, db: sa.Connection, run: str) -> None:
-        """Nothing more is due for this run."""
-        db.execute(TASK.update().where(TASK.c.run == run, TASK.c.done == sa.false()).values(done=True))
 
     # blobs
 
-    def put(self, run: str, name: str, party: str, data: bytes) -> str:
+    def put(self, run: str, name: str, party: str, data: bytes) -> None:
         """Store a blob; the same content again is fine, other content under the same name is ``Invalid``."""
-        with self.transaction() as db:
-            return self.put_in(db, run, name, party, data)
+        with write(self._engine) as db:
+            self._put(db, run, name, party, data)
 
-    def put_in(self, db: sa.Connection, run: str, name: str, party: str, data: bytes) -> str:
-        """The same inside a transaction."""
-        digest = hashlib.sha256(data).hexdigest()
-        inline = data if len(data) <= INLINE_BYTES else None
-        if inline is None:
-            self._write(run, name, party, [data])
-        self._enter(db, run, name, party, digest, len(data), inline)
-        return digest
+    def put_pieces(self, run: str, name: str, party: str, pieces: Iterable[bytes]) -> None:
+        """The same for a blob that is made piece by piece and too large for memory."""
+        temporary = self.temporary()
+        digest, size = hashlib.sha256(), 0
+        try:
+            with temporary.open("wb") as file:
+                for piece in pieces:
+                    digest.update(piece)
+                    size += file.write(piece)
+            self.put_file(run, name, party, temporary, digest.hexdigest(), size)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def put_file(self, run: str, name: str, party: str, pieces: Path, digest: str, size: int) -> None:
         """Take over an uploaded temporary file as a blob."""
-        target = self._path(run, name, party)
+        target = self._path(run, name, party, digest)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(pieces, target)
-        with self.transaction() as db:
+        with write(self._engine) as db:
             self._enter(db, run, name, party, digest, size, None)
 
     def temporary(self) -> Path:
@@ -255,70 +274,73 @@ class Ledger:
         folder.mkdir(exist_ok=True)
         return folder / uuid4().hex
 
+    def _put(self, db: sa.Connection, run: str, name: str, party: str, data: bytes) -> None:
+        digest = hashlib.sha256(data).hexdigest()
+        if len(data) > INLINE_BYTES:
+            temporary, target = self.temporary(), self._path(run, name, party, digest)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(data)
+            os.replace(temporary, target)
+        self._enter(db, run, name, party, digest, len(data), data if len(data) <= INLINE_BYTES else None)
+
     def _enter(
         self, db: sa.Connection, run: str, name: str, party: str, digest: str, size: int, inline: bytes | None
     ) -> None:
-        key = sa.and_(BLOB.c.run == run, BLOB.c.name == name, BLOB.c.party == party)
-        held = db.execute(sa.select(BLOB.c.digest).where(key)).scalar_one_or_none()
+        held = db.execute(sa.select(BLOB.c.digest).where(_key(run, name, party))).scalar_one_or_none()
         if held is None:
             values = {"run": run, "name": name, "party": party, "digest": digest, "size": size, "data": inline}
             db.execute(BLOB.insert().values(**values))
         elif held != digest:
-            raise Invalid("a part was handed in before with other content.", where=f"{run}/{name}")
+            raise Invalid("a part was handed in before with other content.", where=f"{run}/{name}"[:160])
+
+    def size(self, run: str, name: str, party: str = "") -> int | None:
+        """Bytes of a blob, or ``None`` where there is none."""
+        with read(self._engine) as db:
+            return db.execute(sa.select(BLOB.c.size).where(_key(run, name, party))).scalar_one_or_none()
 
     def get(self, run: str, name: str, party: str = "") -> bytes:
         """One blob; ``Unavailable`` if it is not (yet) there."""
         return b"".join(self.stream(run, name, party))
 
     def stream(self, run: str, name: str, party: str = "", piece: int = 1 << 20) -> Iterator[bytes]:
-        """One blob in pieces."""
-        key = sa.and_(BLOB.c.run == run, BLOB.c.name == name, BLOB.c.party == party)
+        """One blob in pieces, of which all but the last have the given size, or in one if it is small."""
         with read(self._engine) as db:
-            row = db.execute(sa.select(BLOB).where(key)).one_or_none()
+            row = db.execute(sa.select(BLOB).where(_key(run, name, party))).one_or_none()
         if row is None:
             raise Unavailable("this part of the run is not there.", where=f"{run}/{name}"[:160])
         if row.data is not None:
             yield row.data
             return
-        with self._path(run, name, party).open("rb") as file:
+        with self._path(run, name, party, row.digest).open("rb") as file:
             while chunk := file.read(piece):
                 yield chunk
 
-    def names(self, run: str, prefix: str, party: str) -> list[str]:
-        """Names of a party's blobs under a prefix."""
-        query = sa.select(BLOB.c.name).where(BLOB.c.run == run, BLOB.c.party == party, BLOB.c.name.startswith(prefix))
-        with read(self._engine) as db:
-            return sorted(db.execute(query).scalars())
-
-    def drop(self, db: sa.Connection, run: str, names: Sequence[str]) -> None:
+    def drop(self, run: str, names: Sequence[str]) -> None:
         """Forget blobs that are no longer needed; a name that ends in ``/`` stands for all below it."""
-        for name in names:
-            called = BLOB.c.name.startswith(name) if name.endswith("/") else BLOB.c.name == name
-            query = sa.select(BLOB).where(BLOB.c.run == run, called, BLOB.c.data.is_(None))
-            for row in db.execute(query).all():
-                self._path(run, row.name, row.party).unlink(missing_ok=True)
-            db.execute(BLOB.delete().where(BLOB.c.run == run, called))
+        called = sa.or_(
+            *(BLOB.c.name.startswith(name) if name.endswith("/") else BLOB.c.name == name for name in names)
+        )
+        which = sa.and_(BLOB.c.run == run, called)
+        with write(self._engine) as db:
+            files = db.execute(
+                sa.select(BLOB.c.name, BLOB.c.party, BLOB.c.digest).where(which, BLOB.c.data.is_(None))
+            ).all()
+            db.execute(BLOB.delete().where(which))
+        for name, party, digest in files:  # last: a file without a row is litter, a row without its file is damage
+            self._path(run, name, party, digest).unlink(missing_ok=True)
 
-    def forget_files(self, run: str) -> None:
-        """Remove the folder of a run whose blobs were dropped."""
-        shutil.rmtree(self._folder / _safe(run), ignore_errors=True)
+    def _path(self, run: str, name: str, party: str, digest: str) -> Path:
+        # Names come from parties: hashed, so that no name can be a path. The content is part of it, so that an upload
+        # that is refused for its content has not replaced the one before.
+        return self._folder / _safe(run) / _safe(f"{party}\x00{name}\x00{digest}")
 
-    def _inline(self, run: str, name: str) -> bytes | None:
-        with read(self._engine) as db:
-            query = sa.select(BLOB.c.data).where(BLOB.c.run == run, BLOB.c.name == name, BLOB.c.party == "")
-            return db.execute(query).scalar_one_or_none()
 
-    def _write(self, run: str, name: str, party: str, pieces: Sequence[bytes]) -> None:
-        temporary, target = self.temporary(), self._path(run, name, party)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            for piece in pieces:
-                file.write(piece)
-        os.replace(temporary, target)
+def _key(run: str, name: str, party: str) -> sa.ColumnElement[bool]:
+    return sa.and_(BLOB.c.run == run, BLOB.c.name == name, BLOB.c.party == party)
 
-    def _path(self, run: str, name: str, party: str) -> Path:
-        # Names come from parties: hashed, so that no name can be a path.
-        return self._folder / _safe(run) / _safe(f"{party}\x00{name}")
+
+def _json(document: Body | list[Json]) -> str:
+    return msgspec.json.encode(document).decode()
 
 
 def _safe(text: str) -> str:
@@ -334,7 +356,7 @@ def _run_row(run: Run) -> Mapping[str, object]:
         "created": run.created,
         "ended": run.ended,
         "deadline": run.deadline,
-        "detail": json.dumps(run.detail),
+        "detail": _json(run.detail),
     }
 
 
