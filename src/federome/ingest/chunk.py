@@ -74,6 +74,22 @@ class Chunk:
             not_left_aligned=self.not_left_aligned[order],
         )
 
+    def part(self, first: int, last: int) -> Chunk:
+        """The variants ``first`` to ``last`` (exclusive), without copying their genotypes."""
+        span = slice(self.offsets[first], self.offsets[last])
+        return Chunk(
+            chromosome=self.chromosome,
+            positions=self.positions[first:last],
+            refs=self.refs[first:last],
+            alts=self.alts[first:last],
+            lines=self.lines[first:last],
+            offsets=self.offsets[first : last + 1] - self.offsets[first],
+            carriers=self.carriers[span],
+            codes=self.codes[span],
+            effects=self.effects[first:last],
+            not_left_aligned=self.not_left_aligned[first:last],
+        )
+
     def followed_by(self, other: Chunk) -> Chunk:
         """Both, one after the other; they are of one chromosome."""
         return Chunk(

@@ -22,17 +22,17 @@ from federome.errors import Invalid
 from federome.ingest.chunk import Chunk
 from federome.ingest.contigs import check_assemblies, check_lengths
 from federome.ingest.fasta import Fasta
-from federome.ingest.gvcf import GvcfSource, KnownVariants, Site
+from federome.ingest.gvcf import GvcfSource
 from federome.ingest.kinship import KinshipSites
 from federome.ingest.kinship import Relatives as Kin
-from federome.ingest.manifest import Manifest, read_manifest
+from federome.ingest.known import KnownSites, StoredSites
+from federome.ingest.manifest import read_manifest
 from federome.ingest.pgen import PgenSource
 from federome.ingest.phenotypes import Phenotypes, read_phenotypes
 from federome.ingest.regions import read_genes, read_intervals
 from federome.ingest.source import Source, Tally
 from federome.ingest.stream import Stream
 from federome.ingest.vcf import VcfSource
-from federome.model.variant import Assembly
 from federome.store.catalogue import DataRelease, Store
 from federome.store.writer import BatchWriter, DeclaredSex, Relatives, VariantInfo
 
@@ -100,7 +100,7 @@ def ingest_folder(
     reference = Fasta.open(fasta) if fasta else None
     if reference:
         check_lengths(reference.lengths, manifest.assembly, where=str(reference.path))
-    known = _StoredSites(store, manifest)
+    known = StoredSites(store, manifest)
     source = find_source(folder, known)
     check_lengths(source.lengths, manifest.assembly, where=source.where(0))
     check_assemblies(source.assemblies, manifest.assembly, where=source.where(0))
@@ -149,7 +149,7 @@ def ingest_folder(
     )
 
 
-def find_source(folder: Path, known: KnownVariants) -> Source:
+def find_source(folder: Path, known: KnownSites) -> Source:
     """The genotypes of a batch folder: ``genotypes.pgen``, one VCF or BCF, or a folder ``genotypes`` or ``gvcf``."""
     found: list[Callable[[], Source]] = []
     pgen, several = folder / "genotypes.pgen", folder / "genotypes"
@@ -264,32 +264,3 @@ def _batch_name(folder: Path) -> str:
     if not name:
         raise Invalid("the folder's name gives no name for the batch.", where=str(folder), remedy="Name the batch.")
     return name[:63]
-
-
-@dataclass(frozen=True)
-class _StoredSites:
-    """REF alleles of all datasets of the store that are on the same genome: same assembly, both real or synthetic."""
-
-    store: Store
-    manifest: Manifest
-
-    def references(self, chromosome: str) -> tuple[NDArray[np.int64], Sequence[str]]:
-        """Sorted positions and REF alleles."""
-        known = {position: ref for position, ref, _ in self.variants(chromosome)}
-        return np.array(list(known), np.int64), list(known.values())
-
-    def variants(self, chromosome: str) -> Sequence[Site]:
-        """(position, REF, ALT), sorted."""
-        known: set[Site] = set()
-        for dataset in self.store.datasets():
-            release = self.store.release(dataset)
-            if not self._same_genome(release.manifest.assembly, synthetic=release.manifest.synthetic):
-                continue
-            for batch in release.batches:
-                for file in self.store.files(batch, release, chromosome):
-                    sites = self.store.blocks.open(file).sites
-                    known.update(zip(sites.positions.tolist(), sites.refs, sites.alts, strict=True))
-        return sorted(known)
-
-    def _same_genome(self, assembly: Assembly, *, synthetic: bool) -> bool:
-        return assembly == self.manifest.assembly and synthetic == self.manifest.synthetic

@@ -10,7 +10,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from cyvcf2 import VCF
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from federome.errors import Invalid
 from federome.ingest.chunk import MISSING, Chunk
 from federome.ingest.contigs import LENGTHS, check_position, stored_chromosome
+from federome.ingest.known import KnownSites, Site
 from federome.ingest.source import ChunkBuilder, Tally, check_people, fingerprint, plain
 from federome.ingest.vcf import CallReader, VcfHeader, genotypes_of
 from federome.model.variant import Assembly, trim
@@ -31,15 +31,6 @@ MIN_QUALITY, MIN_DEPTH = 20, 10
 WINDOW = 1_000_000
 _REFERENCE_ALTS = frozenset({"<NON_REF>", "<*>", "<X>", "."})
 
-Site = tuple[int, str, str]
-
-
-class KnownVariants(Protocol):
-    """The sites that the store already has."""
-
-    def variants(self, chromosome: str) -> Sequence[Site]:
-        """(position, REF, ALT), sorted."""
-
 
 class GvcfSource:
     """gVCF files of different people, each with its index."""
@@ -48,7 +39,7 @@ class GvcfSource:
     sexes: Sequence[DeclaredSex] | None = None
     variants: int | None = None
 
-    def __init__(self, paths: Sequence[Path], known: KnownVariants) -> None:
+    def __init__(self, paths: Sequence[Path], known: KnownSites) -> None:
         if not paths:
             raise Invalid("the folder holds no gVCF files.", where="gvcf", remedy="Add .g.vcf.gz or .bcf files.")
         self._headers = [VcfHeader(path) for path in paths]
@@ -82,10 +73,9 @@ class GvcfSource:
         try:
             for chromosome in self.lengths:
                 builder = ChunkBuilder(chromosome)
-                known = self._known.variants(chromosome)
                 for first in range(1, LENGTHS[assembly][chromosome] + 1, WINDOW):
                     window = _Window(chromosome, first, first + WINDOW - 1, self.people)
-                    window.add_sites(known)
+                    window.add_sites(self._known.between(chromosome, window.first, window.last))
                     for reader in readers:
                         window.add(reader.read(window))
                     for site, line, row in window.rows():
@@ -151,16 +141,17 @@ class _Reader:
             )
         alts = [(number, plain(alt)) for number, alt in enumerate(record.ALT, 1)]
         alleles = genotypes_of(record, lambda _: f"{where}, position {record.POS}", 0)
+        given = alleles[:, :-1]
         if not any(alt for _, alt in alts):
             tally.symbolic += starts_here and not _REFERENCE_ALTS.issuperset(record.ALT or ["."])
-            called = (alleles != -1).all(axis=1) & (alleles <= 0).all(axis=1) & _good(record)
+            called = (given != -1).all(axis=1) & (given <= 0).all(axis=1) & _good(record)
             part.stretches.append((record.POS, record.end, called))
             return
-        called = (alleles != -1).all(axis=1)
+        called = (given != -1).all(axis=1)
         part.stretches.append((record.POS, record.POS, called))
         if len(ref) > 1:
             # inside the replaced bases only those without any ALT allele are known to be reference
-            inside = np.where(called & (alleles <= 0).all(axis=1), 0, -1).astype(np.int8)
+            inside = np.where(called & (given <= 0).all(axis=1), 0, -1).astype(np.int8)
             part.spans.append((record.POS + 1, record.POS + len(ref) - 1, inside))
         tally.split += starts_here and sum(bool(alt) for _, alt in alts) > 1
         self._calls.expect(window.chromosome, record.POS, part.columns)
@@ -185,9 +176,7 @@ class _Window:
 
     def add_sites(self, known: Sequence[Site]) -> None:
         """Sites of the store that lie here."""
-        positions = [site[0] for site in known]
-        span = slice(*np.searchsorted(positions, [self.first, self.last + 1]).tolist())
-        self._lines.update(dict.fromkeys(known[span], 0))
+        self._lines.update(dict.fromkeys(known, 0))
 
     def add(self, part: _Part) -> None:
         """One file's records; its alleles become sites where they lie here."""

@@ -6,10 +6,9 @@ of left alignment is held.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from federome.errors import Invalid
 from federome.ingest.chunk import Chunk, enforce_ploidy, swapped
 from federome.ingest.fasta import Fasta
+from federome.ingest.known import KnownSites
 from federome.ingest.normalise import MAX_SHIFT, is_indel, left_align
 from federome.ingest.source import Source, Tally
 from federome.model.variant import Assembly, oriented, trim
@@ -24,13 +24,6 @@ from federome.model.variant import Assembly, oriented, trim
 _COMPLEMENT = {"A": "T", "T": "A", "C": "G", "G": "C"}
 _BASES = np.zeros(256, np.bool_)
 _BASES[list(b"ACGT")] = True
-
-
-class KnownSites(Protocol):
-    """REF bases that the store already vouches for."""
-
-    def references(self, chromosome: str) -> tuple[NDArray[np.int64], Sequence[str]]:
-        """Sorted positions and their REF alleles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +41,24 @@ class Stream:
         """Chunks ready to be written. Raises ``Invalid`` with file and line."""
         held: Chunk | None = None
         reach = MAX_SHIFT if self.fasta else 0
-        known: tuple[NDArray[np.int64], Sequence[str]] = (np.empty(0, np.int64), ())
         for chunk in self.source.chunks(self.men, self.assembly, self.tally):
             if held is None or held.chromosome != chunk.chromosome:
                 if held is not None:
                     yield from self._finished(held)
                 held = None
-                known = self.known.references(chunk.chromosome)
             settled = int(chunk.positions[-1]) - reach  # whatever comes later lies here or beyond
-            chunk = self._with_references(chunk, known)
+            chunk = self._with_references(chunk)
             chunk = self._normalised(chunk)
             chunk = _sorted(held.followed_by(chunk) if held is not None and len(held) else chunk)
             ready = int(np.searchsorted(chunk.positions, settled))
-            yield from self._finished(chunk.take(np.arange(ready)))
-            held = chunk.take(np.arange(ready, len(chunk)))
+            yield from self._finished(chunk.part(0, ready))
+            held = chunk.part(ready, len(chunk))
         if held is not None:
             yield from self._finished(held)
 
-    def _with_references(self, chunk: Chunk, known: tuple[NDArray[np.int64], Sequence[str]]) -> Chunk:
+    def _with_references(self, chunk: Chunk) -> Chunk:
         """Refuse variants whose REF is not the reference; swap alleles that the file itself calls provisional."""
-        wrong = self._against_fasta(chunk, self.fasta) if self.fasta else _against_known(chunk, *known)
+        wrong = self._against_fasta(chunk, self.fasta) if self.fasta else self._against_known(chunk)
         rows: dict[int, NDArray[np.int8]] = {}
         refs, alts = list(chunk.refs), list(chunk.alts)
         for index, reference in wrong:
@@ -92,6 +83,20 @@ class Stream:
             reference = fasta.sequence(chunk.chromosome, int(chunk.positions[index]), len(ref))
             if any(a != b and b in "ACGT" for a, b in zip(ref, reference, strict=True)):
                 wrong.append((index, reference))
+        return wrong
+
+    def _against_known(self, chunk: Chunk) -> list[tuple[int, str]]:
+        """(number, stored REF) of variants at a known position whose REF begins otherwise."""
+        first, last = int(chunk.positions[0]), int(chunk.positions[-1])
+        known = {position: ref for position, ref, _ in self.known.between(chunk.chromosome, first, last)}
+        if not known:
+            return []
+        wrong = []
+        for index, (position, ref) in enumerate(zip(chunk.positions.tolist(), chunk.refs, strict=True)):
+            theirs = known.get(position, "")
+            shared = min(len(ref), len(theirs))
+            if ref[:shared] != theirs[:shared]:
+                wrong.append((index, theirs))
         return wrong
 
     def _mismatch(self, chunk: Chunk, index: int) -> Invalid:
@@ -156,20 +161,6 @@ class Stream:
             dropped.append(index)
         self.tally.duplicates += len(dropped)
         return chunk.take(np.delete(np.arange(len(chunk)), dropped)) if dropped else chunk
-
-
-def _against_known(chunk: Chunk, positions: NDArray[np.int64], refs: Sequence[str]) -> Iterable[tuple[int, str]]:
-    """(number, stored REF) of variants at a known position whose REF begins otherwise."""
-    if not len(positions):
-        return []
-    at = np.minimum(np.searchsorted(positions, chunk.positions), len(positions) - 1)
-    wrong = []
-    for index in np.flatnonzero(positions[at] == chunk.positions).tolist():
-        ours, theirs = chunk.refs[index], refs[at[index]]
-        shared = min(len(ours), len(theirs))
-        if ours[:shared] != theirs[:shared]:
-            wrong.append((index, theirs))
-    return wrong
 
 
 def _shared(positions: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -188,15 +188,13 @@ def records(header: VcfHeader) -> Iterator[VCF]:
 
 
 def genotypes_of(record: VCF, where: Callable[[int], str], line: int) -> NDArray[np.int16]:
-    """Allele numbers int16 [people, 2], −1 missing, −2 no second allele."""
+    """Allele numbers int16 [people, 1 or 2 and one more column], −1 missing, −2 no second allele; the last is phase."""
     if "GT" not in record.FORMAT:
         raise Invalid("the line has no genotypes (GT).", where=where(line), remedy="Export genotypes with GT.")
-    array = record.genotype.array(fill=-2)[:, :-1]  # the last column is phase
-    if array.shape[1] > 2:
+    array: NDArray[np.int16] = record.genotype.array(fill=-2)
+    if array.shape[1] > 3:
         raise Invalid("a genotype has more than two alleles.", where=where(line), remedy="Give diploid calls.")
-    if array.shape[1] == 1:
-        array = np.concatenate([array, np.full_like(array, -2)], axis=1)
-    return np.ascontiguousarray(array, np.int16)
+    return array
 
 
 class CallReader:
@@ -244,8 +242,10 @@ def _carriers(
 ) -> int:
     """List everybody who has the allele or is not called; ``changed`` counts half calls and wrong ploidy."""
     count = 0
+    paired = alleles.shape[1] == 3
     for person in range(alleles.shape[0]):
-        first, second = alleles[person, 0], alleles[person, 1]
+        first = alleles[person, 0]
+        second = alleles[person, 1] if paired else np.int16(-2)
         called = first >= 0 and second >= 0
         alone = first >= 0 and second == -2
         code = (first == allele) + (second == allele) if called else 3
