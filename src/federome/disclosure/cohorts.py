@@ -11,7 +11,6 @@ import os
 import struct
 import threading
 import zlib
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,10 +96,10 @@ class FileCohorts:
         self._depth = 0
         self._index = _Index()
         self._places: list[tuple[int, int, int]] = []  # offset, length and CRC of each compressed set
-        self._recent: deque[Members] = deque(maxlen=DEPTH)
+        self._recent: dict[int, Members] = {}  # by number
         self._end = 0
         with self.exclusive():
-            self._recent.extend(self._load(at) for at in range(max(0, self._index.count - DEPTH), self._index.count))
+            pass  # reads what is there, so that damage shows now
 
     def close(self) -> None:
         """Give the file back."""
@@ -133,7 +132,9 @@ class FileCohorts:
         if count > DEPTH:
             raise Invalid(f"only the last {DEPTH} cohorts are at hand.")
         with self.exclusive():
-            return list(self._recent)[-count:]
+            last = range(max(0, self._index.count - count), self._index.count)
+            self._recent = {at: self._recent.get(at) or self._load(at) for at in last}
+            return list(self._recent.values())
 
     def add(self, cohort: Members) -> None:
         """See :class:`federome.disclosure.differencing.Cohorts`. On disk when this returns."""
@@ -147,7 +148,7 @@ class FileCohorts:
                 raise Damaged("the record of released cohorts could not be written.", where=self._path.name)
             os.fsync(self._file)
             self._note(head)
-            self._recent.append(cohort)
+            self._recent[self._index.count - 1] = cohort
 
     def _note(self, head: bytes) -> None:
         """Take a record at the end of what is known into the index."""
@@ -163,7 +164,6 @@ class FileCohorts:
         size = os.fstat(self._file).st_size
         if size < self._end:
             raise Damaged("the record of released cohorts has become shorter.", where=self._path.name)
-        known = self._index.count
         while self._end < size:
             raw = os.pread(self._file, _RECORD, self._end)
             head, crc = raw[: _HEAD.size], raw[_HEAD.size :]
@@ -174,10 +174,6 @@ class FileCohorts:
                 os.fsync(self._file)
                 break
             self._note(head)
-        if known:
-            self._recent.extend(
-                self._load(at) for at in range(max(known, self._index.count - DEPTH), self._index.count)
-            )
 
     def _begin(self) -> None:
         magic = os.pread(self._file, len(_MAGIC), 0)

@@ -133,7 +133,7 @@ def _widened(table: Table, rows: Rows, small: Masks, k: int) -> dict[str, Mask]:
     while True:
         masks = without_exposures(table, rows, masks, k)
         before = sum(int(mask.sum()) for mask in masks.values())
-        for name in people_columns(rows) if lines else ():
+        for name in (name for name in people_columns(rows) if lines and table[name].size):
             values, hidden = _flat(table.ints(name)), _flat(masks[name])
             done = [closed(values[:, at], hidden[:, at], lines, k) for at in range(values.shape[1])]
             masks[name] = np.stack(done, axis=1).reshape(masks[name].shape)
@@ -167,7 +167,8 @@ def veto(shown: Table, own: Table, policy: Policy, *, rows: Rows | None = None) 
 
     A cell is objected to where the total minus this node's own part is between 1 and the threshold minus one: whoever
     knows this node's part could then read the few people of the others. With ``rows``, the round's declaration, that
-    also holds for people whom no column counts but an identity gives away, and for the sum of the withheld rows.
+    also holds for people whom no column counts but an identity of people columns gives away, and for the sum of the
+    withheld rows.
     ``own`` has the same rows as ``shown``. Raises ``Refused`` (``token_invalid``) for totals below the own part.
     """
     k = policy.threshold

@@ -79,7 +79,8 @@ class Exposure:
     """A quantity that can be computed from the shown cells of a row, where it can be.
 
     ``cells`` says where, in the shape of the identity's columns; ``values`` are exact there. ``hidden``: it is a
-    withheld column; else it is people that no column counts. ``blamed`` is the column to withhold.
+    withheld column; else it is people that no column counts. ``blamed`` is the column to withhold: of those needed,
+    the one that the identities name first.
     """
 
     name: str
@@ -95,7 +96,6 @@ def exposures(table: Table, rows: Rows, masks: Masks) -> Iterator[Exposure]:
         return
     names = list(dict.fromkeys(name for identity in rows.identities for name in identity))
     held = [name for name in names if name in rows.columns]
-    shape = table[held[0]].shape
     _check_shapes(table, held)
     coefficients = np.array([[identity.get(name, 0) for name in names] for identity in rows.identities], np.float64)
     masked = np.stack([masks[name] for name in held])
@@ -104,12 +104,11 @@ def exposures(table: Table, rows: Rows, masks: Masks) -> Iterator[Exposure]:
         cells = codes == code
         shown = {name for at, name in enumerate(held) if not code >> at & 1}
         for name, weights in _determined(coefficients, names, shown):
-            values = np.zeros(shape)
-            for at, other in enumerate(names):
-                share = -float(weights @ coefficients[:, at])
-                if other in shown and share:
-                    values += share * table.floats(other)
-            yield Exposure(name, cells, values, name in rows.columns, _blamed(rows, weights, shown))
+            shares = -(weights @ coefficients)
+            used = [at for at, other in enumerate(names) if other in shown and abs(shares[at]) > _ROUNDING]
+            if used:
+                values = np.sum([shares[at] * table.floats(names[at]) for at in used], axis=0)
+                yield Exposure(name, cells, values, name in rows.columns, names[used[0]])
 
 
 def _check_shapes(table: Table, names: list[str]) -> None:
@@ -132,16 +131,6 @@ def _determined(
         weights = aim @ inverse
         if np.allclose(weights @ part, aim, atol=_ROUNDING):
             yield names[at], weights
-
-
-def _blamed(rows: Rows, weights: NDArray[np.float64], shown: set[str]) -> str:
-    """The first column named in an identity that was used, among those that are shown."""
-    for weight, identity in zip(weights, rows.identities, strict=True):
-        if abs(weight) > _ROUNDING:
-            for name in identity:
-                if name in shown:
-                    return name
-    return next(iter(shown))
 
 
 def without_exposures(table: Table, rows: Rows, masks: Masks, k: int) -> dict[str, Mask]:

@@ -196,6 +196,14 @@ def test_a_file_tells_the_next_process_what_was_answered(tmp_path: Path) -> None
         second.recent(101)
 
 
+def test_processes_that_opened_an_empty_file_see_what_each_other_added(tmp_path: Path) -> None:
+    one, other = FileCohorts(tmp_path / "cohorts"), FileCohorts(tmp_path / "cohorts")
+    one.add(people(*range(300)))
+    one.add(people(*range(300, 600)))
+    assert refused(people(*range(601)), other)
+    assert len(other.recent(100)) == 2
+
+
 def test_a_record_cut_off_while_written_is_dropped_and_all_others_kept(tmp_path: Path) -> None:
     path = tmp_path / "cohorts"
     ledger = FileCohorts(path)

@@ -203,6 +203,18 @@ def test_a_total_with_a_column_too_many_or_too_few_is_refused() -> None:
             gate(total, due, POLICY, contributors=3)
 
 
+def test_identities_that_tell_nothing_of_what_is_shown_change_nothing() -> None:
+    rows = Rows({"a": PEOPLE, "b": PEOPLE, "n": PEOPLE}, identities=({"a": 1, "x": -1}, {"b": 1, "x": -1, "y": 1}))
+    passed = gate(numbered(a=[5], b=[5], n=[50]), round_of(rows, "people"), POLICY, contributors=3)
+    assert passed.records() == [{"a": None, "b": None, "n": 50, "row": 0}]
+
+
+def test_a_table_without_strata_passes() -> None:
+    rows = Rows({"people": PEOPLE}, total=True)
+    empty = Table({"people": np.zeros((3, 0), np.int64), "row": np.arange(3)})
+    assert gate(empty, round_of(rows, "people"), POLICY, contributors=3).rows == 3
+
+
 def test_columns_of_an_identity_have_one_shape() -> None:
     rows = Rows({"a": PEOPLE, "b": PEOPLE}, identities=({"a": 1, "b": -1, "c": 1},))
     with pytest.raises(Invalid, match="shape"):
