@@ -11,10 +11,10 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 
@@ -35,6 +35,7 @@ from federome.trust.signing import OWN_ALGORITHMS, check_claims, verify
 
 MSGPACK: Final = "application/msgpack"
 TICK_S: Final = 0.5
+MAX_HEARTBEAT_BYTES: Final = 1 << 14
 TOKENS_REMEMBERED: Final = 1024
 
 
@@ -135,11 +136,11 @@ def _inner(coordinator: Coordinator, callers: Callers, waiters: Waiters, ended: 
     inner = APIRouter(prefix=PREFIX)
 
     @inner.get("/work")
-    async def work(request: Request, wait: float = POLL_S) -> Response:
+    async def work(request: Request, wait: Annotated[float, Query(ge=0)] = POLL_S) -> Response:
         party = callers.party(request)
         instance = _instance(request)
         event = waiters.event(party)
-        end = time.monotonic() + min(max(wait, 0.0), POLL_S)
+        end = time.monotonic() + min(wait, POLL_S)
         while True:
             event.clear()
             tasks = await run_in_threadpool(coordinator.poll, party, instance)
@@ -153,7 +154,7 @@ def _inner(coordinator: Coordinator, callers: Callers, waiters: Waiters, ended: 
     async def heartbeat(request: Request) -> Response:
         party = callers.party(request)
         try:
-            tasks = msgspec.msgpack.decode(await _body(request, MAX_REPLY_BYTES), type=list[str])
+            tasks = msgspec.msgpack.decode(await bounded(request, MAX_HEARTBEAT_BYTES), type=list[str])
         except msgspec.DecodeError as error:
             raise Invalid("a heartbeat is a list of tasks.") from error
         coordinator.heartbeat(party, _instance(request), tasks)
@@ -162,7 +163,7 @@ def _inner(coordinator: Coordinator, callers: Callers, waiters: Waiters, ended: 
     @inner.post("/reply")
     async def reply(request: Request, task: str) -> Response:
         party = callers.party(request)
-        answer = decode_reply(await _body(request, MAX_REPLY_BYTES))
+        answer = decode_reply(await bounded(request, MAX_REPLY_BYTES))
         await run_in_threadpool(coordinator.reply, party, task, answer)
         return Response(status_code=204)
 
@@ -217,7 +218,8 @@ async def _receive(request: Request, coordinator: Coordinator, party: str, run: 
         path.unlink(missing_ok=True)
 
 
-async def _body(request: Request, limit: int) -> bytes:
+async def bounded(request: Request, limit: int) -> bytes:
+    """A request's body; ``Invalid`` as soon as it is too large."""
     held = bytearray()
     async for piece in request.stream():
         held += piece

@@ -26,7 +26,7 @@ from federome.model.release import strictest
 from federome.network import sealing, steps, sums
 from federome.network.commands import Command, link, read_command
 from federome.network.members import MemberSource
-from federome.network.notebook import Notebook, Work
+from federome.network.notebook import Beginning, Notebook, Work
 from federome.network.protocol import (
     INLINE_BYTES,
     Body,
@@ -139,7 +139,26 @@ class Node:
         here = content_digest(type(question.algorithm))
         if here != question.order.algorithm.digest:
             raise Refused("the ordered algorithm is not the one this node has.", codes=["algorithm_digest_mismatch"])
+        if question.task.kind in _RELEASING:
+            self._automatic(question)
         return decision
+
+    def _automatic(self, question: Question) -> None:
+        """Only output classes that the algorithm's approval lists leave by themselves (rule R19)."""
+        ordered = question.order.algorithm
+        listed = {
+            name
+            for approval in self.state().approvals
+            if (approval.name, approval.version, approval.digest) == (ordered.name, ordered.version, ordered.digest)
+            for name in approval.automatic
+        }
+        needed = {rows.release_class for rows in question.algorithm.releases.values()}
+        if not needed <= listed:
+            raise Refused(
+                "results of this class wait for two reviewers.",
+                codes=["needs_second_reviewer"],
+                remedy="Ask for a class that is released by itself.",
+            )
 
     def freeze(self, question: Question) -> OpenSite:
         """The people this run is about: fixed when it starts, the same in every later step."""
@@ -148,8 +167,7 @@ class Node:
             frozen = self.holdings.freeze(question.order.datasets, question.algorithm.cohort)
             terms = self.holdings.terms(question.order.datasets)
             detail: Body = {"releases": dict(terms.releases), "chain": {}}
-            consume(question.order, self.notebook)
-            self.notebook.begin(Work(run, *question.tokens, frozen, detail))
+            consume(question.order, Beginning(self.notebook, Work(run, *question.tokens, frozen, detail)))
             self.sites[run] = self.holdings.open(frozen)
         elif run not in self.sites:
             self.sites[run] = self.holdings.open(question.work.frozen)

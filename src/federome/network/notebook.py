@@ -90,6 +90,22 @@ class Work:
         return bool(self.last_task)
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """A run that is about to begin, as ``governance.orders.consume`` sees it: using its order up begins it."""
+
+    notebook: Notebook
+    work: Work
+
+    def used(self, jti: str) -> bool:
+        """See ``governance.orders.Seen``."""
+        return self.notebook.used(jti)
+
+    def remember(self, jti: str, until: datetime) -> bool:
+        """See ``governance.orders.Seen``."""
+        return self.notebook.remember(jti, until, self.work)
+
+
 class Notebook:
     """Reads and writes of one node."""
 
@@ -102,32 +118,21 @@ class Notebook:
         with read(self._engine) as db:
             return db.execute(sa.select(ORDER.c.jti).where(ORDER.c.jti == jti)).first() is not None
 
-    def remember(self, jti: str, until: datetime) -> bool:
-        """True the first time an order is told (see ``governance.orders.Seen``); forgets orders that expired."""
-        with write(self._engine) as db:
-            if db.execute(sa.select(ORDER.c.jti).where(ORDER.c.jti == jti)).first():
-                return False
-            db.execute(ORDER.insert().values(jti=jti, until=until.timestamp()))
-            return True
-
     def forget_orders(self, now: float) -> None:
         """Orders past their expiry are refused for that, and need no memory."""
         with write(self._engine) as db:
             db.execute(ORDER.delete().where(ORDER.c.until < now))
 
-    def begin(self, work: Work) -> None:
-        """A run that this node takes part in."""
+    def remember(self, jti: str, until: datetime, work: Work | None = None) -> bool:
+        """True the first time an order is told (see ``orders.Seen``); ``work`` begins with it or not at all."""
         with write(self._engine) as db:
-            db.execute(
-                WORK.insert().values(
-                    run=work.run,
-                    order_token=work.order,
-                    permit_token=work.permit,
-                    frozen=work.frozen,
-                    detail=json.dumps(work.detail),
-                    last_task="",
-                )
-            )
+            if db.execute(sa.select(ORDER.c.jti).where(ORDER.c.jti == jti)).first():
+                return False
+            db.execute(ORDER.insert().values(jti=jti, until=until.timestamp()))
+            if work is not None:
+                values = {"order_token": work.order, "permit_token": work.permit, "frozen": work.frozen}
+                db.execute(WORK.insert().values(run=work.run, detail=json.dumps(work.detail), **values))
+            return True
 
     def work(self, run: str) -> Work | None:
         """A run this node knows, or ``None``."""

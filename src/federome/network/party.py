@@ -7,14 +7,16 @@ party died is leased again to the next instance of that party.
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Protocol
 
-from federome.errors import FederomeError, Invalid, Refused, Unavailable
+from federome.errors import FederomeError, Unavailable
 from federome.network.protocol import HEARTBEAT_S, POLL_S, Body, HubPort, Reply, Task
 
-MAX_PAUSE_S = 5.0
+MAX_PAUSE_S = 2.0
 
 
 class Worker(Protocol):
@@ -47,7 +49,7 @@ class Party:
         self._stopping.set()
 
     def run(self) -> None:
-        """Poll and work until stopped. A hub that is away is tried again, with growing pauses up to 5 s."""
+        """Poll and work until stopped. A hub that is away, or does not know us yet, is tried again."""
         heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         heart.start()
         pause = 0.1
@@ -55,8 +57,8 @@ class Party:
             try:
                 tasks = self._port.poll(self._wait_s)
                 pause = 0.1
-            except Unavailable as error:
-                self._report(f"hub away: {error.message}")
+            except FederomeError as error:
+                self._report(f"cannot work for the hub: {error.message}")
                 self._stopping.wait(pause)
                 pause = min(pause * 2, MAX_PAUSE_S)
                 continue
@@ -85,6 +87,10 @@ class Party:
         except FederomeError as error:
             self._report(f"{task.kind}: {error}")
             reply = Reply({"refused": _problem(error)})
+        except Exception as bug:  # noqa: BLE001
+            # The edge of the process: what a bug says may hold data, so only its kind and place are told, at home.
+            self._report(f"{task.kind}: {type(bug).__name__} at {_place(bug)}")
+            reply = Reply({"refused": _problem(FederomeError("an error in the program; its operator finds more."))})
         self._hand_in(task, reply)
 
     def _hand_in(self, task: Task, reply: Reply) -> None:
@@ -96,15 +102,21 @@ class Party:
             except Unavailable:
                 self._stopping.wait(pause)
                 pause = min(pause * 2, MAX_PAUSE_S)
-            except (Invalid, Refused) as error:
+            except FederomeError as error:
                 self._report(f"{task.kind}: the hub did not take the answer: {error.message}")
                 return
 
     def _beat(self) -> None:
         while not self._stopping.wait(HEARTBEAT_S):
             if working := self._working:
-                with suppress(Unavailable, Invalid, Refused):
+                with suppress(FederomeError):
                     self._port.heartbeat(working)
+
+
+def _place(bug: Exception) -> str:
+    """File and line where a bug was raised."""
+    frames = traceback.extract_tb(bug.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
 
 
 def _problem(error: FederomeError) -> Body:

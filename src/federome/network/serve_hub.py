@@ -22,16 +22,17 @@ from starlette.concurrency import run_in_threadpool
 from federome.db import engine
 from federome.model.table import Table
 from federome.network.approvals import load_modules
-from federome.network.hub import Waiters, create_app
+from federome.network.hub import Waiters, bounded, create_app
 from federome.network.jobs import Coordinator, LocalPort
 from federome.network.ledger import Ledger
 from federome.network.party import Party
-from federome.network.protocol import PREFIX
+from federome.network.protocol import MAX_PART_BYTES, PREFIX
 from federome.network.releaser import Releaser
 from federome.network.setup import RELEASER, HubSettings, MemberList, enrolment, hub_settings
 from federome.trust.keys import load_private_key
 
 GRACE_S: Final = 2
+MAX_ENROLMENT_BYTES: Final = 1 << 14
 LOG: Final = logging.getLogger("federome")
 
 
@@ -70,6 +71,7 @@ def build_hub(folder: Path, *, faces: Faces, clock: Callable[[], float] = time.t
         keep_exact=settings.keep_exact,
     )
     party = Party(port, releaser, report=lambda line: LOG.info("releaser: %s", line))
+    coordinator.recover()
     stopping = threading.Event()
     hub = Hub(settings, coordinator, releaser, party, waiters, stopping)
     routers = [_joining(folder, members), *faces(hub)]
@@ -122,7 +124,7 @@ def _joining(folder: Path, members: MemberList) -> APIRouter:
 
     @router.post("/enrol")
     async def enrol(request: Request) -> Response:
-        enrolment(folder, await request.body())
+        enrolment(folder, await bounded(request, MAX_ENROLMENT_BYTES))
         return Response(status_code=204)
 
     @router.get("/members")
@@ -139,7 +141,7 @@ def _comparing(releaser: Releaser) -> APIRouter:
 
     @router.post("/runs/{run}/compare")
     async def compare(request: Request, run: str, name: str, by: str = "") -> dict[str, float]:
-        pooled = Table.from_bytes(await request.body())
+        pooled = Table.from_bytes(await bounded(request, MAX_PART_BYTES))
         return await run_in_threadpool(releaser.compare, run, name, pooled, by=tuple(filter(None, by.split(","))))
 
     return router

@@ -228,7 +228,7 @@ class MemberList:
     def refresh(self) -> None:
         """Take a newer list from the hub or from the folder, if there is one."""
         if self._fetch is not None:
-            token = self._fetch()
+            token = self._fetched()
             if token and token != self.token:
                 ring = pinned_authorities(self._folder)
                 verify_members(token, ring, now=self._clock(), seen_version=self._members.version)
@@ -237,6 +237,16 @@ class MemberList:
         stamp = path.stat().st_mtime if path.is_file() else 0.0
         if stamp != self._stamp:
             self._members, self._stamp = read_members(self._folder, now=self._clock()), stamp
+
+    def _fetched(self) -> str:
+        """The hub's list; where the hub is away, the one that is held does until it is back."""
+        assert self._fetch is not None
+        try:
+            return self._fetch()
+        except Unavailable:
+            if not self.token:
+                raise
+            return ""
 
     def find(self, name: str) -> Member:
         """See :meth:`Members.find`; asks for a newer list before it gives up."""
