@@ -246,7 +246,7 @@ class Coordinator:
         releases = {a.party: digest(mapping(_object(a, "terms"), "releases")) for a in accepted}
         circle = Roster(
             run=run.id,
-            question=digest({k: run.detail[k] for k in ("algorithm", "parameters", "datasets")}),
+            question=digest({k: run.detail[k] for k in ("algorithm", "parameters")}),
             contributors=tuple(
                 Member(a.party, self.members.find(a.party).key.public.kid, releases[a.party]) for a in accepted
             ),

@@ -20,6 +20,7 @@ from federome.analysis.program import PEOPLE, Program, contribution
 from federome.disclosure.door import gate, veto
 from federome.errors import Refused
 from federome.model.index import BlockIndex, merge, named_blocks
+from federome.model.order import RunOrder
 from federome.model.release import Count, Label, Policy, Rows, strictest
 from federome.model.table import Table
 from federome.network import sums
@@ -61,6 +62,8 @@ def roster(node: Node, question: Question, _site: OpenSite) -> Outcome:
     proposed = sums.Roster.from_document(mapping(question.task.body, "roster"))
     if proposed.run != question.order.run or not {c.name for c in proposed.contributors} <= set(question.order.roster):
         raise Refused("the roster is not the one that was ordered.", codes=["token_invalid"])
+    if proposed.question != question_digest(question.order):
+        raise Refused("the roster is for another question.", codes=["token_invalid"])
     for member in proposed.members:
         node.members.find(member.name)
     releasers = [member.name for member in node.members.named("releaser")]
@@ -247,6 +250,11 @@ def roster_of(work: Work) -> sums.Roster:
     if "roster" not in work.detail:
         raise Refused("this run has no roster yet.", codes=["wrong_state"])
     return sums.Roster.from_document(mapping(work.detail, "roster"))
+
+
+def question_digest(order: RunOrder) -> str:
+    """What is asked, whoever is asked: one circle of contributors may ever sum it on one data release."""
+    return digest({"algorithm": plain(order.algorithm.to_document()), "parameters": plain(order.parameters)})
 
 
 def check_circle(node: Node, question: Question) -> sums.Roster:
