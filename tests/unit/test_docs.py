@@ -122,7 +122,8 @@ def commands(text: str) -> Iterator[list[str]]:
 
 def check_command(words: list[str]) -> str:
     """The command's full name; fails unless the command line knows it and every option."""
-    command, path = CLI, []
+    path: list[str] = []
+    command = CLI
     for word in words:
         below = getattr(command, "commands", None)  # groups have commands
         if below is None or word.startswith("-") or word.isupper():
@@ -292,7 +293,7 @@ def test_tasks_and_endpoints_are_all_listed() -> None:
     assert re.findall(r"^\| `(\w+)`", nodes, re.MULTILINE) == list(get_args(protocol.NodeTask))
     told = re.findall(r"^\| `(\w+)`", releaser, re.MULTILINE)
     assert told == ["roster", *get_args(protocol.ReleaserTask)]
-    source = "".join((SOURCE / "network" / name).read_text() for name in ("hub.py", "serve_hub.py"))
+    source = "".join(file.read_text() for file in (SOURCE / "network").glob("*.py"))
     served = {f"{verb.upper()} {path}" for verb, path in re.findall(r'@\w+\.(get|post|put)\("(/[^"]*)"', source)}
     assert set(re.findall(r"^\| `((?:GET|POST|PUT) [^`?]+)", text, re.MULTILINE)) == served
 
