@@ -44,6 +44,8 @@ def working(federation: Federation) -> Iterator[None]:
                     stop.wait(0.01)
         except BaseException as fault:
             faults.append(fault)
+            for run in federation.coordinator.ledger.open_runs():  # nobody waits for a party that is gone
+                federation.coordinator.cancel(run.id)
             raise
 
     thread = threading.Thread(target=work, name="parties")

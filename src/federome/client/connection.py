@@ -19,7 +19,7 @@ from uuid import uuid4
 import httpx2 as httpx
 
 from federome.client.orders import Grant, Question, plain, sign_orders
-from federome.client.result import Result, named_tables
+from federome.client.result import Named, Result, named_tables
 from federome.client.wire import Wire, open_http, problem_of, read_document
 from federome.errors import Damaged, FederomeError, Invalid, Refused, Unavailable
 from federome.model.permit import AlgorithmRef
@@ -219,40 +219,40 @@ class Connection:
 
     def resume(self, run: str, *, wait_s: float = 300.0, on_event: Callable[[Event], None] | None = None) -> Result:
         """Follow a run that was submitted before until it ends, and fetch its result; as :meth:`run` does."""
-        self._follow(run, wait_s, on_event or (lambda _event: None))
-        log = self._get(f"/runs/{_safe(run)}")
+        left = self._follow(run, wait_s, on_event or (lambda _event: None))
+        patience_s = max(left, self._patience_s)
+        log = self._get(f"/runs/{_safe(run)}", patience_s)
         state, outputs = str(log.get("state")), log.get("outputs")
-        provenance = outputs.get("provenance") if isinstance(outputs, dict) else None
         if state != "COMPLETE":
             raise self._failure(run, state, log)
+        provenance = outputs.get("provenance") if isinstance(outputs, dict) else None
         if not isinstance(provenance, dict):
             raise Damaged("the hub tells no provenance.", where=run)
-        tables = {
-            named.label: self._table(run, named.name, named.node, named.digest) for named in named_tables(provenance)
-        }
+        tables = {named.label: self._table(run, named, patience_s) for named in named_tables(provenance)}
         return Result(run, tables, provenance)
 
     def status(self, run: str) -> str:
         """The run's WES state: QUEUED, INITIALIZING, RUNNING, COMPLETE, EXECUTOR_ERROR or CANCELED."""
-        return str(self._get(f"/runs/{_safe(run)}/status").get("state"))
+        return str(self._get(f"/runs/{_safe(run)}/status", self._patience_s).get("state"))
 
     def cancel(self, run: str) -> None:
         """Stop a run. One that has ended stays as it is."""
         self._wire.call("POST", f"/runs/{_safe(run)}/cancel", patience_s=self._patience_s)
 
     def _info(self) -> dict[str, Json]:
-        return self._get("/service-info")
+        return self._get("/service-info", self._patience_s)
 
-    def _get(self, path: str) -> dict[str, Json]:
-        return self._wire.document("GET", path, patience_s=self._patience_s)
+    def _get(self, path: str, patience_s: float) -> dict[str, Json]:
+        return self._wire.document("GET", path, patience_s=patience_s)
 
-    def _follow(self, run: str, wait_s: float, on_event: Callable[[Event], None]) -> None:
+    def _follow(self, run: str, wait_s: float, on_event: Callable[[Event], None]) -> float:
+        """Tell every event until the run ends; how many of ``wait_s`` seconds are left then."""
         end = self._wire.monotonic() + wait_s
-        after, state = "", ""
-        while state not in ENDED:
+        again = f"Take it up again: resume({run!r})."
+        after = ""
+        while True:
             left = max(end - self._wire.monotonic(), 0.0)
             params = {"after": after, "wait": f"{min(WAIT_S, left):.3f}"}
-            again = f"Take it up again: resume({run!r})."
             try:
                 told = self._wire.document("GET", f"/runs/{_safe(run)}/events", patience_s=left, params=params)
             except Unavailable as error:
@@ -260,15 +260,17 @@ class Connection:
             state, after = str(told.get("state")), str(told.get("next"))
             for event in _events(run, told, state):
                 on_event(event)
-            if left == 0 and state not in ENDED:
+            if state in ENDED:
+                return left
+            if left == 0:
                 raise Unavailable("the run has not ended yet.", where=run, remedy=again)
 
-    def _table(self, run: str, name: str, node: str, digest: str) -> Table:
-        params = {"format": "federome"} | ({"node": node} if node else {})
-        path = f"/runs/{_safe(run)}/tables/{_safe(name)}"
-        data = self._wire.call("GET", path, patience_s=self._patience_s, params=params)
-        if digest_bytes(data) != digest:
-            raise Damaged("a table is not the one that was signed.", where=f"{run}/{name}")
+    def _table(self, run: str, named: Named, patience_s: float) -> Table:
+        params = {"format": "federome"} | ({"node": named.node} if named.node else {})
+        path = f"/runs/{_safe(run)}/tables/{_safe(named.name)}"
+        data = self._wire.call("GET", path, patience_s=patience_s, params=params)
+        if digest_bytes(data) != named.digest:
+            raise Damaged("a table is not the one that was signed.", where=f"{run}/{named.label}")
         return Table.from_bytes(data)
 
     def _failure(self, run: str, state: str, log: Mapping[str, Json]) -> FederomeError:

@@ -124,12 +124,13 @@ class _Desk:
 
     def run(self, run_id: str, person: str) -> Run:
         """A run of this person; ``Missing`` otherwise."""
+        missing = Missing("no such run.", where=run_id[:80])
         try:
             run = self._ledger.run(run_id)
         except Invalid:
-            run = None
-        if run is None or run.person != person:
-            raise Missing("no such run.", where=run_id[:80])
+            raise missing from None
+        if run.person != person:
+            raise missing
         return run
 
     def submit(self, person: str, submission: Submission) -> str:

@@ -27,7 +27,7 @@ ENGINE: Final = "federome"
 WES_VERSION: Final = "1.1.0"
 Format = Literal["json", "csv", "federome"]
 FORMATS: Final[tuple[Format, ...]] = ("json", "csv", "federome")
-SECRET: Final = frozenset({"signed", "statements"})
+_SIGNATURES: Final = frozenset({"signed", "statements"})
 
 _STATES: Final[Mapping[str, str]] = {
     "deciding": "QUEUED",
@@ -170,7 +170,9 @@ def provenance(run: Run, *, first: Sequence[Answered], last: Sequence[Answered])
     ``receipts.nodes`` are the signatures; ``terms`` what each node agreed to at the beginning, signed as well.
     """
     result = run.detail.get("result")
-    core = {name: part for name, part in result.items() if name not in SECRET} if isinstance(result, dict) else None
+    core = (
+        {name: part for name, part in result.items() if name not in _SIGNATURES} if isinstance(result, dict) else None
+    )
     return {
         "run": run.id,
         "question": {name: run.detail[name] for name in ("algorithm", "parameters", "datasets")},

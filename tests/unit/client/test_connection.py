@@ -167,8 +167,8 @@ def test_a_partial_answer_says_who_is_missing(federation: Federation, http: http
     datasets = {n: [f"{n.lower()}-1"] for n in federation.names} | {"GB": ["gb-2"]}
     connection = dial(federation, http)
     with pytest.raises(Refused, match="GB"):
-        connection.run("cohort-count", datasets=datasets)
-    result = connection.run("cohort-count", datasets=datasets, allow_partial=True)
+        connection.run("cohort-count", datasets=datasets, by=["age_band"])
+    result = connection.run("cohort-count", datasets=datasets, allow_partial=True, by=["age_band"])
     assert result.contributors == ("ES", "FI", "IT")
     assert list(result.absent) == ["GB"]
 

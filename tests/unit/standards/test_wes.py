@@ -278,6 +278,8 @@ def test_runs_are_listed_newest_first_page_by_page(hub: Hub, specification: Spec
         seen += [run["run_id"] for run in told["runs"]]
         token = told["next_page_token"]
     assert (seen, token) == (expected, "")
+    for run in expected:
+        hub.federation.coordinator.cancel(run)
 
 
 def test_tasks_page_by_page(hub: Hub, counted: str, specification: Specification) -> None:
