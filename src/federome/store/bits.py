@@ -17,12 +17,16 @@ import numba.extending
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 
-compiled: Callable[..., Any] = njit(nogil=True, cache=True, _nrt=False)  # type: ignore[call-overload]
-"""How every kernel is compiled: without the GIL, kept in numba's cache, and without reference counts.
+inlined: Callable[..., Any] = njit(nogil=True, _nrt=False)  # type: ignore[call-overload]
+"""How the parts of kernels are compiled: without the GIL and without counting references.
 
 Counting references of array arguments at every inner call made reading a short record eight times slower. The
-price: compiled functions cannot allocate, so callers hand them scratch.
+price: compiled functions cannot allocate, so callers hand them scratch. Write ``np.int64(0)`` where a number that
+changes starts: for a plain 0 numba compiles what it is passed to a second time.
 """
+
+compiled: Callable[..., Any] = njit(nogil=True, cache=True, _nrt=False)  # type: ignore[call-overload]
+"""How whole kernels are compiled: the same, and kept in numba's cache."""
 
 intrinsic: Callable[..., Callable[..., Any]] = numba.extending.intrinsic
 
@@ -39,14 +43,14 @@ def _element(context, builder, array_type, array, index):
     return builder.gep(data, [index])
 
 
-def _load_row(builder, address, align=8):
+def _load_row(builder, address):
     row = builder.load(builder.bitcast(address, _ROW.as_pointer()))
-    row.align = align
+    row.align = 8
     return row
 
 
-def _store_row(builder, row, address, align=8):
-    builder.store(row, builder.bitcast(address, _ROW.as_pointer())).align = align
+def _store_row(builder, row, address):
+    builder.store(row, builder.bitcast(address, _ROW.as_pointer())).align = 8
 
 
 @intrinsic

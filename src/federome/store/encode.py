@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from federome.store.bits import compiled, load64, lowest, popcount
+from federome.store.bits import compiled, inlined, load64, lowest, popcount
 
 LOW = np.uint64(0x5555555555555555)
 """The lower bit of each of the 32 two-bit fields of a word."""
@@ -40,13 +40,13 @@ def longest(people: int) -> int:
     return (people + 3) // 4 + people // 2 + 64
 
 
-@compiled
+@inlined
 def id_width(people):
     """Bytes that hold a sample number in a difflist."""
     return 1 + (people > 0xFF) + (people > 0xFFFF) + (people > 0xFFFFFF)
 
 
-@compiled
+@inlined
 def _put_varint(out, pos, value):
     while value >= 128:
         out[pos] = (value & 127) | 128
@@ -56,7 +56,7 @@ def _put_varint(out, pos, value):
     return pos + 1
 
 
-@compiled
+@inlined
 def _put_difflist(out, pos, people, ids, categories, count):
     """Write (sample, category) pairs; returns the next position."""
     pos = _put_varint(out, pos, count)
@@ -83,7 +83,7 @@ def _put_difflist(out, pos, people, ids, categories, count):
     return pos
 
 
-@compiled
+@inlined
 def _pack(row, words):
     """Pack int8 genotypes (-1 missing) into two-bit fields; returns whether every value was in -1..2."""
     people = row.size
@@ -108,7 +108,7 @@ def _pack(row, words):
     return seen < 4
 
 
-@compiled
+@inlined
 def _tally(words, people, tally):
     """Fill ``tally[0..3]`` with the number of people in each category."""
     tally[:] = 0
@@ -123,14 +123,14 @@ def _tally(words, people, tally):
     tally[0] = people - tally[1] - tally[2] - tally[3]
 
 
-@compiled
+@inlined
 def _in_category(word, category):
     """Lower bits of the fields of ``word`` that hold ``category``."""
     same = ~(word ^ (LOW * np.uint64(category)))
     return same & (same >> np.uint64(1)) & LOW
 
 
-@compiled
+@inlined
 def _others(words, people, first, second, ids, categories):
     """List the people in neither category; returns how many."""
     count = 0
@@ -147,7 +147,7 @@ def _others(words, people, first, second, ids, categories):
     return count
 
 
-@compiled
+@inlined
 def _put_bits(out, pos, words, people, category):
     """One bit a person: is the person in ``category``? Returns the next position."""
     stop = pos + ((people + 7) >> 3)
@@ -164,7 +164,7 @@ def _put_bits(out, pos, words, people, category):
     return pos
 
 
-@compiled
+@inlined
 def _put_packed(out, pos, words, people):
     """The two-bit form; returns the next position."""
     size = (people + 3) >> 2
@@ -173,7 +173,7 @@ def _put_packed(out, pos, words, people):
     return pos + size
 
 
-@compiled
+@inlined
 def _two_commonest(tally):
     """The two largest categories, the smaller number first; ties go to the smaller number."""
     first = 0
@@ -187,7 +187,7 @@ def _two_commonest(tally):
     return min(first, second), max(first, second)
 
 
-@compiled
+@inlined
 def _encode(words, people, out, pos, tally, ids, categories):
     """Write the smallest record for packed genotypes; returns (record type, next position).
 
@@ -234,7 +234,7 @@ def encode_rows(matrix, words, ids, categories, out, lengths, kinds, tallies):
     category counts of each variant. Returns the bytes used, or BAD_VALUE.
     """
     people = matrix.shape[1]
-    pos = 0
+    pos = np.int64(0)
     for row in range(matrix.shape[0]):
         if not _pack(matrix[row], words):
             return BAD_VALUE

@@ -72,10 +72,9 @@ class Weights:
 
     @classmethod
     def of(cls, matrix: NDArray[np.float64] | NDArray[np.float32]) -> Weights:
-        """From float64 (or float32) [people, columns]; sums are float64 either way.
+        """From float64 (or float32) [people, columns]. Raises Invalid unless every weight is finite.
 
-        Rows are padded with zeros to 8 columns and to a multiple of 64 people. Raises
-        Invalid unless every weight is finite.
+        Rows are padded with zeros to whole cache lines (8 columns) and to a multiple of 64 people.
         """
         people, columns = matrix.shape
         if not np.isfinite(matrix).all():

@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from federome.store.bits import compiled, load64, lowest, popcount, put_running_sums, store64
+from federome.store.bits import compiled, inlined, load64, lowest, popcount, put_running_sums, store64
 
 SPARSE = 4
 """Record type (its low three bits) of a difflist over hom-ref."""
@@ -64,7 +64,7 @@ def scratch(people: int) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArra
 # --- Difflists ---------------------------------------------------------------------------------------------
 
 
-@compiled
+@inlined
 def _varint(data, pos, end):
     """(value, next position), the position -1 if the number runs past ``end`` or over five bytes."""
     value = np.int64(0)
@@ -79,7 +79,7 @@ def _varint(data, pos, end):
     return 0, -1
 
 
-@compiled
+@inlined
 def _difflist_head(data, pos, end, people):
     """(entries, first sample numbers, group sizes, categories, deltas): positions; entries -1 if inconsistent.
 
@@ -99,25 +99,19 @@ def _difflist_head(data, pos, end, people):
     return count, pos, sizes, pairs, deltas
 
 
-@compiled
-def _deltas(data, pos, end, ids, k, stop, person):
+@inlined
+def _deltas(data, pos, end, people, ids, k, stop, person):
     """Add up steps from ``person`` into ``ids[k:stop]``; (last person, next position), the position -1 if bad.
 
     Looks at eight bytes at once: eight steps of one byte, four of one or two, or one of any size. A step of zero
-    is bad. May look at bytes beyond ``end``, never beyond the file.
+    or out of the people is bad. May look at bytes beyond ``end``, never beyond the file.
     """
     while k < stop:
-        if pos + 8 > data.size:
-            step, pos = _varint(data, pos, end)
-            if step == 0:  # also what a bad varint gives
-                return person, -1
-            person += step
-            ids[k] = person
-            k += 1
-            continue
-        word = load64(data, pos)
-        more = word & EIGHTH
-        four = FOUR_STEPS[(more * GATHER) >> np.uint64(56)]
+        word, more, four = np.uint64(0), EIGHTH, np.int64(0)
+        if pos + 8 <= data.size:
+            word = load64(data, pos)
+            more = word & EIGHTH
+            four = FOUR_STEPS[(more * GATHER) >> np.uint64(56)]
         if more == 0 and k + 8 <= stop:
             if (word - np.uint64(0x0101010101010101)) & EIGHTH:
                 return person, -1
@@ -128,9 +122,8 @@ def _deltas(data, pos, end, ids, k, stop, person):
             zero = False
             for lane in range(4):
                 pair = word >> np.uint64((four >> (8 * lane)) & 63)
-                step = np.int64(
-                    (pair & np.uint64(0x7F)) | ((pair >> ONE) & np.uint64(0x3F80) & -((pair >> np.uint64(7)) & ONE))
-                )
+                second = (pair >> ONE) & np.uint64(0x3F80) & -((pair >> np.uint64(7)) & ONE)
+                step = np.int64((pair & np.uint64(0x7F)) | second)
                 zero |= step == 0
                 person += step
                 ids[k + lane] = person
@@ -139,16 +132,16 @@ def _deltas(data, pos, end, ids, k, stop, person):
             k += 4
             pos += four >> 32
         else:
-            step, pos = _step(data, pos, end, word)
-            if step == 0:
-                return person, -1
+            step, pos = _step(data, pos, end, word) if more != EIGHTH else _varint(data, pos, end)
             person += step
+            if step == 0 or person >= people:  # zero is also what a bad varint gives
+                return person, -1
             ids[k] = person
             k += 1
-    return person, pos if pos <= end else -1
+    return person, pos if pos <= end and person < people else -1
 
 
-@compiled
+@inlined
 def _step(data, pos, end, word):
     """`_varint` of the bytes in ``word``, quick for up to three bytes."""
     if word & np.uint64(0x80) == 0:
@@ -161,7 +154,7 @@ def _step(data, pos, end, word):
     return _varint(data, pos, end)
 
 
-@compiled
+@inlined
 def _unpack(data, pairs, count, categories):
     """Two-bit fields to bytes, eight at a time."""
     for k in range(0, count - 7, 8):
@@ -173,7 +166,7 @@ def _unpack(data, pairs, count, categories):
         categories[k] = (data[pairs + (k >> 2)] >> np.uint8(2 * (k & 3))) & 3
 
 
-@compiled
+@inlined
 def _difflist(data, pos, end, people, ids, categories):
     """Read (person, category) pairs into scratch; (entries, next position), entries -1 if inconsistent."""
     count, firsts, sizes, pairs, pos = _difflist_head(data, pos, end, people)
@@ -186,15 +179,13 @@ def _difflist(data, pos, end, people, ids, categories):
         person = np.int64(0)
         for byte in range(width):
             person |= np.int64(data[firsts + group * width + byte]) << (8 * byte)
-        if person <= last:
+        if person <= last or person >= people:
             return -1, 0
         start = group << 6
         ids[start] = person
         begin = pos
-        person, pos = _deltas(data, pos, end, ids, start + 1, min(start + 64, count), person)
+        person, pos = _deltas(data, pos, end, people, ids, start + 1, min(start + 64, count), person)
         if pos < 0 or (group + 1 < groups and pos - begin != np.int64(data[sizes + group]) + 63):
-            return -1, 0
-        if person < 0 or person >= people:
             return -1, 0
         last = person
     _unpack(data, pairs, count, categories)
@@ -204,7 +195,7 @@ def _difflist(data, pos, end, people, ids, categories):
 # --- Planes ------------------------------------------------------------------------------------------------
 
 
-@compiled
+@inlined
 def _shuffle(x):
     """Natural order to plane order: bits 0-31 go to the even, bits 32-63 to the odd positions."""
     t = (x ^ (x >> np.uint64(16))) & np.uint64(0x00000000FFFF0000)
@@ -219,7 +210,7 @@ def _shuffle(x):
     return x ^ t ^ (t << ONE)
 
 
-@compiled
+@inlined
 def _tail(people):
     """The bits of the last word that belong to people."""
     rest = people & 63
@@ -227,7 +218,7 @@ def _tail(people):
     return _shuffle(ones if rest == 0 else (ONE << np.uint64(rest)) - ONE)
 
 
-@compiled
+@inlined
 def _bytes_word(data, pos, size):
     """Up to eight bytes as one word; ``size`` may be zero or negative."""
     word = np.uint64(0)
@@ -236,7 +227,7 @@ def _bytes_word(data, pos, size):
     return word
 
 
-@compiled
+@inlined
 def _fill(lo, hi, people, category):
     """Everybody in one category."""
     lo[:] = ~np.uint64(0) if category & 1 else np.uint64(0)
@@ -245,7 +236,7 @@ def _fill(lo, hi, people, category):
     hi[-1] &= _tail(people)
 
 
-@compiled
+@inlined
 def _two_bit(data, pos, people, lo, hi):
     """Planes of a 2-bit record (type 0)."""
     full = people >> 6
@@ -262,7 +253,7 @@ def _two_bit(data, pos, people, lo, hi):
         hi[full] = (((a >> ONE) & LOW) | (b & ~LOW)) & _tail(people)
 
 
-@compiled
+@inlined
 def _one_bit(data, pos, people, low, high, lo, hi):
     """Planes of the bit array of a 1-bit record (type 1), without its exceptions."""
     full = people >> 6
@@ -279,7 +270,7 @@ def _one_bit(data, pos, people, low, high, lo, hi):
         hi[full] = ((x & hi_set) | (~x & hi_clear)) & _tail(people)
 
 
-@compiled
+@inlined
 def _patch(lo, hi, ids, categories, count):
     """Put listed people into their categories."""
     for k in range(count):
@@ -291,7 +282,7 @@ def _patch(lo, hi, ids, categories, count):
         hi[w] = (hi[w] & ~(ONE << bit)) | ((category >> ONE) << bit)
 
 
-@compiled
+@inlined
 def _one_bit_head(data, pos, end, people):
     """(low category, high category) of a 1-bit record; low -1 if inconsistent."""
     if pos + 1 + ((people + 7) >> 3) > end:
@@ -302,7 +293,7 @@ def _one_bit_head(data, pos, end, people):
     return low, high
 
 
-@compiled
+@inlined
 def _plain_planes(data, kind, pos, end, people, lo, hi, ids, categories):
     """Planes of a record that is not LD-compressed; the end of its hard-call track, or -1."""
     if kind == 0:
@@ -326,7 +317,7 @@ def _plain_planes(data, kind, pos, end, people, lo, hi, ids, categories):
     return stop
 
 
-@compiled
+@inlined
 def read_planes(data, types, offsets, bases, people, v, lo, hi, ids, categories):
     """Planes of any record; whether it is consistent."""
     kind = types[v] & 7
@@ -345,20 +336,20 @@ def read_planes(data, types, offsets, bases, people, v, lo, hi, ids, categories)
     return _ends(types[v], stop, offsets[v + 1])
 
 
-@compiled
+@inlined
 def _ends(kind, stop, end):
     """Whether a hard-call track ends where it should: with the record, or before it if other tracks follow."""
     return stop == end or (stop >= 0 and stop < end and kind > 7)
 
 
-@compiled
+@inlined
 def read_sparse(data, types, offsets, people, v, ids, categories):
     """Carriers of a type 4 record; -1 if inconsistent."""
     count, stop = _difflist(data, offsets[v], offsets[v + 1], people, ids, categories)
     return count if count >= 0 and _ends(types[v], stop, offsets[v + 1]) else -1
 
 
-@compiled
+@inlined
 def is_listed(data, types, offsets, people, v, most):
     """Whether `read_listed` can read a record: a sparse one, or a 1-bit one over hom-ref with few exceptions."""
     if types[v] & 7 != 1:
@@ -368,7 +359,7 @@ def is_listed(data, types, offsets, people, v, most):
     return low == 0 and exceptions <= most
 
 
-@compiled
+@inlined
 def read_listed(data, types, offsets, people, v, planes, ids, categories):
     """A record as a list of people and their categories, and one more category h as a plane, ``planes[1 + h]``.
 
@@ -389,7 +380,7 @@ def read_listed(data, types, offsets, people, v, planes, ids, categories):
     return entries, high
 
 
-@compiled
+@inlined
 def people_of(plane, ids):
     """Write the people of a plane, in increasing order, to ``ids``; returns how many."""
     count = 0
@@ -403,7 +394,7 @@ def people_of(plane, ids):
     return count
 
 
-@compiled
+@inlined
 def size_of(plane):
     """Number of people in a plane."""
     count = 0
@@ -415,7 +406,7 @@ def size_of(plane):
 # --- Counts ------------------------------------------------------------------------------------------------
 
 
-@compiled
+@inlined
 def _count_pairs(data, pos, entries, out):
     """Add the categories of packed two-bit fields to ``out``."""
     one, two, three = 0, 0, 0
@@ -437,7 +428,7 @@ def _count_pairs(data, pos, entries, out):
     out[3] += three
 
 
-@compiled
+@inlined
 def _count_one_bit(data, pos, end, people, ids, categories, out):
     """Counts of a 1-bit record into ``out``; the end of the track, or -1."""
     low, high = _one_bit_head(data, pos, end, people)
@@ -451,19 +442,21 @@ def _count_one_bit(data, pos, end, people, ids, categories, out):
     if people & 63:
         word = _bytes_word(data, bits + 8 * full, ((people + 7) >> 3) - 8 * full)
         in_high += popcount(word & ((ONE << np.uint64(people & 63)) - ONE))
-    count, stop = _difflist(data, bits + ((people + 7) >> 3), end, people, ids, categories)
+    head = bits + ((people + 7) >> 3)
+    count, stop = _difflist(data, head, end, people, ids, categories)
     if count < 0:
         return -1
     for k in range(count):  # the bit of an exception says nothing
         person = np.int64(ids[k])
         in_high -= (data[bits + (person >> 3)] >> np.uint8(person & 7)) & 1
-        out[categories[k]] += 1
+    _, _, _, pairs, _ = _difflist_head(data, head, end, people)
+    _count_pairs(data, pairs, count, out)
     out[high] += in_high
     out[low] += people - count - in_high
     return stop
 
 
-@compiled
+@inlined
 def _count_planes(lo, hi, people, out):
     one, two, three = 0, 0, 0
     for w in range(lo.size):
@@ -505,7 +498,7 @@ def count(data, types, offsets, bases, people, planes, ids, categories, variants
     return -1
 
 
-@compiled
+@inlined
 def _count_carriers(ids, categories, entries, member, out):
     """Add carriers to the counts of eight masks: ``member`` uint8 [people] has a bit for each mask.
 
@@ -529,7 +522,7 @@ def _count_carriers(ids, categories, entries, member, out):
             out[mask, 3] += missing
 
 
-@compiled
+@inlined
 def _size_within(plane, mask):
     count = 0
     for w in range(plane.size):
@@ -537,7 +530,7 @@ def _size_within(plane, mask):
     return count
 
 
-@compiled
+@inlined
 def _count_masked_planes(lo, hi, mask, out):
     one, two, three = 0, 0, 0
     for w in range(lo.size):

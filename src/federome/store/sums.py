@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from federome.store.bits import LANES, add_looked_up, add_row, compiled, put_subsets
+from federome.store.bits import LANES, add_looked_up, add_row, compiled, inlined, put_subsets
 from federome.store.records import LOW, ONE, is_listed, people_of, read_listed, read_planes, size_of
 
 INNER_PLANES = 256
@@ -55,7 +55,7 @@ def score_scratch(people: int, dense: int, scores: int) -> tuple[NDArray[Any], .
     return tile, held, tables, np.empty((groups, 8), np.uint64), np.empty(64)
 
 
-@compiled
+@inlined
 def _split(lo, hi, het, double, missing):
     """From category bits to the planes of het, hom-alt and missing people."""
     for w in range(lo.size):
@@ -64,7 +64,7 @@ def _split(lo, hi, het, double, missing):
         missing[w] = lo[w] & hi[w]
 
 
-@compiled
+@inlined
 def _read_parts(data, types, offsets, bases, people, v, planes, ids, categories):
     """A record as a list of people with their categories, and planes of its larger categories.
 
@@ -90,14 +90,14 @@ def _read_parts(data, types, offsets, bases, people, v, planes, ids, categories)
     return entries, dense
 
 
-@compiled
+@inlined
 def _keep(plane, tile, slot):
     """Copy a plane into its slot of a tile [words / 8, slots, 8], where one word of all planes lies close."""
     for w in range(plane.size):
         tile[w >> 3, slot, w & 7] = plane[w]
 
 
-@compiled
+@inlined
 def _gather(ids, categories, first, last, rows, width, out, at, step):
     """Add the rows of listed people to the sums of their categories, at ``at + (category - 1) * step`` of ``out``."""
     for k in range(first, last):
@@ -109,11 +109,11 @@ def _gather(ids, categories, first, last, rows, width, out, at, step):
             add_row(out, target + column, rows, source + column)
 
 
-@compiled
+@inlined
 def _gather_all(ids, categories, entries, rows, width, part, out, at, step):
     """`_gather` in stretches, each summed by itself in ``part`` [3, width] first."""
     if entries <= CARRIERS:
-        _gather(ids, categories, 0, entries, rows, width, out, at, step)
+        _gather(ids, categories, np.int64(0), entries, rows, width, out, at, step)
         return
     for first in range(0, entries, CARRIERS):
         part[:] = 0.0
@@ -123,7 +123,7 @@ def _gather_all(ids, categories, entries, rows, width, part, out, at, step):
                 add_row(out, at + category * step + column, part, category * width + column)
 
 
-@compiled
+@inlined
 def _fill_table(rows, start, width, table):
     """Sums of rows for every subset of four people, for the 16 nibbles of one plane word (64 people).
 
@@ -135,7 +135,7 @@ def _fill_table(rows, start, width, table):
         put_subsets(table, nibble * 16 * LANES, rows, one, two, one + width, two + width)
 
 
-@compiled
+@inlined
 def _sum_tile(tile, used, targets, rows, width, words, table, sums, out):
     """Add the row sums of ``used`` planes at their ``targets`` in ``out``, by look-ups of four people at a time."""
     for stretch in range(0, words, STRETCH):
@@ -160,7 +160,7 @@ def inner(
     sums of one variant never depend on which others are asked for.
     """
     words, step = planes.shape[1], variants.size * width
-    used = 0
+    used = np.int64(0)
     for row in range(variants.size):
         v, at = variants[row], row * width
         if v < 0:
@@ -176,12 +176,12 @@ def inner(
                 used += 1
                 if used == targets.size:
                     _sum_tile(tile, used, targets, rows, width, words, table, sums, out)
-                    used = 0
+                    used = np.int64(0)
     _sum_tile(tile, used, targets, rows, width, words, table, sums, out)
     return -1
 
 
-@compiled
+@inlined
 def _transpose(x):
     """Eight plane words in, their 8 x 64 bits turned: byte j of word k is bit 8j+k of every plane."""
     for i in range(4):
@@ -198,7 +198,7 @@ def _transpose(x):
         x[i] ^= t << ONE
 
 
-@compiled
+@inlined
 def _score_tables(weights, used, tables):
     """For each score and eight planes: the sum of weights of every subset, float64 [scores, groups, 256]."""
     for score in range(weights.shape[1]):
@@ -212,7 +212,7 @@ def _score_tables(weights, used, tables):
                     table[(1 << bit) + subset] = table[subset] + weight
 
 
-@compiled
+@inlined
 def _add_word(turned, tables, sums):
     """``sums[bit]`` = Σ over groups of the table entry of that bit's byte."""
     sums[:] = 0.0
@@ -223,7 +223,7 @@ def _add_word(turned, tables, sums):
                 sums[8 * j + k] += tables[group, (word >> np.uint64(8 * j)) & np.uint64(255)]
 
 
-@compiled
+@inlined
 def _add_tile(tile, used, people, tables, turned, sums, out):
     """Add the weights of ``used`` planes to their people: one table look-up for eight planes."""
     groups = (used + 7) >> 3
@@ -240,7 +240,7 @@ def _add_tile(tile, used, people, tables, turned, sums, out):
                     out[person, score] += sums[bit]
 
 
-@compiled
+@inlined
 def _scatter(ids, categories, entries, factors, weights, out):
     """Add weights to the listed people."""
     for k in range(entries):
@@ -255,7 +255,7 @@ def score(
     variants, weights, fill, out,
 ):  # fmt: skip
     """Sums over variants of genotype times weight into float64 [people, scores]; a missing one counts ``fill``."""
-    used = 0
+    used = np.int64(0)
     for row in range(variants.size):
         v = variants[row]
         if v < 0:
@@ -274,7 +274,7 @@ def score(
                 if used == held.shape[0]:
                     _score_tables(held, used, tables)
                     _add_tile(tile, used, people, tables, turned, sums, out)
-                    used = 0
+                    used = np.int64(0)
     _score_tables(held, used, tables)
     _add_tile(tile, used, people, tables, turned, sums, out)
     return -1

@@ -396,16 +396,24 @@ def test_records_that_contradict_themselves_are_named(tmp_path: Path) -> None:
         (b"\x02\x05\x00\x05\x00", "the same person twice"),
         (b"\x02\x05\x00\x05\x80", "a varint that runs out"),
         (b"\x02\x05\x00\x05\xff\xff\xff\xff\x7f", "a step out of the file"),
+        (b"\x0a\x05\x00\x55\x55\x05\x80\x80\x80\x80\x10" + b"\x01" * 8, "a step that wraps around 32 bits"),
+        (b"\x02\xe7\x03\x05\x02", "a step beyond the last person"),
+        (b"\x09\xe0\x03\x55\x55\x01" + b"\x03" * 8, "eight steps beyond the last person"),
+        (b"\x05\x05\x00\x55\x01\x80\x01\x01\x00\x01", "a step of zero among four"),
+        (b"\x09\x05\x00\x55\x55\x01\x01\x01\x01\x00\x01\x01\x01\x01", "a step of zero among eight"),
         (b"\x01\x05\x00\x01\x00", "bytes after the end"),
         (b"\x80\x80\x80\x80\x80\x01", "a count of six bytes"),
     ],
 )
 def test_difflists_are_checked(tmp_path: Path, record: bytes, why: str) -> None:
-    header = b"\x6c\x1b\x10" + (1).to_bytes(4, "little") + (1000).to_bytes(4, "little") + b"\x41"
-    header += (20 + 3).to_bytes(8, "little") + b"\x04" + len(record).to_bytes(2, "little")
-    (tmp_path / "a.pgen").write_bytes(header + record)
-    with PgenFile.open(tmp_path / "a.pgen") as file, pytest.raises(Damaged, match="record 0"):
-        kernels.carriers(file, 0)
+    for follows in (b"", bytes(250)):  # where nothing follows, steps are read one by one
+        lengths = [len(each) for each in (record, follows) if each]
+        body = b"\x04" + b"".join(size.to_bytes(2, "little") for size in lengths)
+        header = b"\x6c\x1b\x10" + len(lengths).to_bytes(4, "little") + (1000).to_bytes(4, "little") + b"\x41"
+        header += (20 + len(body)).to_bytes(8, "little") + body
+        (tmp_path / "a.pgen").write_bytes(header + record + follows)
+        with PgenFile.open(tmp_path / "a.pgen") as file, pytest.raises(Damaged, match="record 0"):
+            kernels.carriers(file, 0)
 
 
 def test_warming_runs_every_kernel() -> None:
