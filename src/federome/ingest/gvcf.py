@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from cyvcf2 import VCF
-from cyvcf2.cyvcf2 import set_htslib_log_level
 from numpy.typing import NDArray
 
 from federome.errors import Invalid
@@ -21,7 +20,7 @@ from federome.ingest.chunk import MISSING, Chunk
 from federome.ingest.contigs import LENGTHS, check_position, stored_chromosome
 from federome.ingest.known import KnownSites, Site
 from federome.ingest.source import ChunkBuilder, Tally, check_people, fingerprint, plain
-from federome.ingest.vcf import CallReader, VcfHeader, genotypes_of
+from federome.ingest.vcf import CallReader, VcfHeader, genotypes_of, opened
 from federome.model.variant import Assembly, trim
 from federome.store.writer import DeclaredSex
 
@@ -63,7 +62,6 @@ class GvcfSource:
 
     def chunks(self, men: NDArray[np.bool_], assembly: Assembly, tally: Tally) -> Iterator[Chunk]:
         """See `Source`. A line of the report is a record of a file."""
-        set_htslib_log_level(0)
         calls = CallReader(men, assembly, tally)
         readers: list[_Reader] = []
         column = 0
@@ -110,7 +108,7 @@ class _Reader:
         self._number = number
         self._columns = columns
         self._calls = calls
-        self._file = VCF(str(header.path), strict_gt=True)
+        self._file = opened(header.path)
         self._contigs = {name: contig for contig in self._file.seqnames if (name := stored_chromosome(contig))}
 
     def close(self) -> None:

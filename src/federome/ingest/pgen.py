@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from federome.errors import Invalid
 from federome.ingest.chunk import Chunk, Effects
-from federome.ingest.contigs import check_position, declared, stored_chromosome
+from federome.ingest.contigs import declared, stored_chromosome
 from federome.ingest.effects import EffectReader
 from federome.ingest.source import Chromosomes, ChunkBuilder, Tally, check_people, fingerprint, plain
 from federome.model.variant import Assembly
@@ -85,7 +85,7 @@ class PgenSource:
 
     def chunks(self, men: NDArray[np.bool_], assembly: Assembly, tally: Tally) -> Iterator[Chunk]:
         """See `Source`. Raises ``Invalid`` with file and line, ``Damaged`` for a file that contradicts itself."""
-        del men  # one copy of a man looks like two here
+        del men, assembly  # one copy of a man looks like two here
         order, effects = Chromosomes(self.where), EffectReader(self._header.lines)
         builder = ChunkBuilder("")
         contig = chromosome = ""
@@ -96,17 +96,16 @@ class PgenSource:
                 if line > file.variants:
                     break
                 position = self._position(fields, line)
-                order.check(fields[0], position, line)
                 if fields[0] != contig:
                     contig = fields[0]
                     chromosome = stored_chromosome(contig)
+                order.check(chromosome or contig, position, line)
                 if not chromosome:
                     tally.other_contigs += 1
                     continue
                 if chromosome != builder.chromosome or builder.full:
                     yield from builder.finish()
                     builder = ChunkBuilder(chromosome)
-                    check_position(chromosome, position, assembly, where=self.where(line))
                 ref, alt = plain(fields[ref_at]), plain(fields[alt_at])
                 if not ref or not alt or ref == alt:
                     tally.symbolic += 1

@@ -149,20 +149,20 @@ def plain(allele: str) -> str:
 
 
 class Chromosomes:
-    """Follows the order of contigs in a file: each in one piece, positions rising."""
+    """Follows the order of chromosomes in a file: each in one piece, positions rising."""
 
     def __init__(self, where: Callable[[int], str]) -> None:
         self._where = where
         self._seen: set[str] = set()
-        self._contig, self._position = "", 0
+        self._name, self._position = "", 0
 
-    def check(self, contig: str, position: int, line: int) -> None:
-        """``Invalid`` if the line is out of order."""
-        if contig != self._contig:
-            if contig in self._seen:
-                raise _unsorted(f"contig {contig[:40]!r} comes back after others", self._where(line))
-            self._seen.add(contig)
-            self._contig, self._position = contig, 0
+    def check(self, name: str, position: int, line: int) -> None:
+        """``Invalid`` if the line is out of order; ``name`` is the product's, else the contig's own."""
+        if name != self._name:
+            if name in self._seen:
+                raise _unsorted(f"{name[:40]!r} comes back after others", self._where(line))
+            self._seen.add(name)
+            self._name, self._position = name, 0
         if position < self._position:
             raise _unsorted("positions fall", self._where(line))
         self._position = position
@@ -170,7 +170,9 @@ class Chromosomes:
 
 def _unsorted(what: str, where: str) -> Invalid:
     return Invalid(
-        f"the variants are not sorted: {what}.", where=where, remedy="Sort them: bcftools sort, or plink2 --sort-vars."
+        f"the variants are not sorted: {what}.",
+        where=where,
+        remedy="Sort them: bcftools sort, or plink2 --merge-par --sort-vars.",
     )
 
 

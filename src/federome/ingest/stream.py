@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from federome.errors import Invalid
 from federome.ingest.chunk import Chunk, enforce_ploidy, swapped
+from federome.ingest.contigs import LENGTHS, check_position
 from federome.ingest.fasta import Fasta
 from federome.ingest.known import KnownSites
 from federome.ingest.normalise import MAX_SHIFT, is_indel, left_align
@@ -46,6 +47,7 @@ class Stream:
                 if held is not None:
                     yield from self._finished(held)
                 held = None
+            self._check_positions(chunk)
             settled = int(chunk.positions[-1]) - reach  # whatever comes later lies here or beyond
             chunk = self._with_references(chunk)
             chunk = self._normalised(chunk)
@@ -55,6 +57,15 @@ class Stream:
             held = chunk.part(ready, len(chunk))
         if held is not None:
             yield from self._finished(held)
+
+    def _check_positions(self, chunk: Chunk) -> None:
+        """``Invalid`` for the first position that the assembly's chromosome does not have; they are sorted."""
+        length = LENGTHS[self.assembly][chunk.chromosome]
+        outside = int(np.searchsorted(chunk.positions, length, side="right"))
+        for index in (0, outside):
+            if index < len(chunk):
+                where = self.source.where(int(chunk.lines[index]))
+                check_position(chunk.chromosome, int(chunk.positions[index]), self.assembly, where=where)
 
     def _with_references(self, chunk: Chunk) -> Chunk:
         """Refuse variants whose REF is not the reference; swap alleles that the file itself calls provisional."""

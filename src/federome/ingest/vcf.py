@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from federome.errors import Invalid
 from federome.ingest.chunk import Chunk, Effects
-from federome.ingest.contigs import check_position, declared, stored_chromosome
+from federome.ingest.contigs import declared, stored_chromosome
 from federome.ingest.effects import EffectReader
 from federome.ingest.source import Chromosomes, ChunkBuilder, Tally, check_people, fingerprint, plain
 from federome.model.variant import Assembly, chromosome_class
@@ -44,7 +44,7 @@ class VcfHeader:
         self.path = path
         _check_whole(path)
         self.text = is_text(path)
-        lines = list(_header_lines(path)) if self.text else VCF(str(path), lazy=True).raw_header.splitlines()
+        lines = list(_header_lines(path)) if self.text else opened(path).raw_header.splitlines()
         columns = lines[-1].split("\t") if lines and lines[-1].startswith("#CHROM") else []
         if len(columns) < 8:
             raise Invalid("the file has no VCF header.", where=str(path), remedy="Export it again as VCF or BCF.")
@@ -135,14 +135,13 @@ class VcfSource:
             if contig != record.CHROM:
                 contig = record.CHROM
                 chromosome = stored_chromosome(contig)
-            order.check(contig, record.POS, line)
+            order.check(chromosome or contig, record.POS, line)
             if not chromosome:
                 tally.other_contigs += 1
                 continue
             if chromosome != builder.chromosome or builder.full:
                 yield from builder.finish()
                 builder = ChunkBuilder(chromosome)
-                check_position(chromosome, record.POS, calls.assembly, where=self.where(line))
             ref, alts = plain(record.REF), record.ALT
             if not ref:
                 raise Invalid("REF is not a sequence of bases.", where=self.where(line), remedy="Correct REF.")
@@ -166,8 +165,7 @@ class VcfSource:
 
 def records(header: VcfHeader) -> Iterator[VCF]:
     """The records of a file; htslib's errors become ``Invalid`` with the line."""
-    set_htslib_log_level(0)  # its messages name lines of the file; ours say what to do
-    reader = VCF(str(header.path), strict_gt=True)
+    reader = opened(header.path)
     number = 0
     try:
         while True:
@@ -185,6 +183,15 @@ def records(header: VcfHeader) -> Iterator[VCF]:
             yield record
     finally:
         reader.close()
+
+
+def opened(path: Path) -> VCF:
+    """The file in htslib's hands; ``Invalid`` where that cannot read its header."""
+    set_htslib_log_level(0)  # its messages repeat lines of the file; ours say what to do
+    try:
+        return VCF(str(path), strict_gt=True)
+    except Exception:  # noqa: BLE001 - cyvcf2 reports every fault of a header as OSError or a plain Exception
+        raise Invalid("the file is not VCF or BCF.", where=str(path), remedy="Export or copy it again.") from None
 
 
 def genotypes_of(record: VCF, where: Callable[[int], str], line: int) -> NDArray[np.int16]:

@@ -389,7 +389,10 @@ GOOD = ["1 100 A G 0/1 0/0 0/0 1/1", "1 200 C T 0/1 0/0 0/0 0/0"]
         ([*reversed(GOOD)], "", "positions fall", ":5"),
         (["2 100 A G 0/1 0/0 0/0 1/1", *GOOD, "2 200 A G 0/1 0/0 0/0 1/1"], "", "comes back after others", ":7"),
         ([], "", "holds no variants", ""),
-        (["1 248956423 A G 0/1 0/0 0/0 0/0"], "", "does not exist on chromosome 1 of GRCh38", ":4"),
+        ([*GOOD, *("1 248956423 A G 0/1 0/0 0/0 0/0",) * 2], "", "does not exist on chromosome 1 of GRCh38", ":6"),
+        (["1 0 A G 0/1 0/0 0/0 0/0"], "", "position 0 does not exist", ":4"),
+        ([*GOOD, "chr1 150 A C 0/1 0/0 0/0 0/0"], "", "positions fall", ":6"),
+        ([GOOD[0], "X 1 A G 0/0 0/0 0 0", "chr1 200 C T 0/1 0/0 0/0 0/0"], "", "'1' comes back after others", ":6"),
         (["1 100 <X> G 0/1 0/0 0/0 0/0"], "", "REF is not a sequence", ":4"),
         (["1 100 A G 0/1/1 0/0/0 0/0/0 0/0/0"], "", "more than two alleles", ":4"),
         (GOOD, "##contig=<ID=1,length=249250621>\n", "the length in GRCh37; in GRCh38 it has 248,956,422", ""),
@@ -450,6 +453,11 @@ def test_refuses_cut_off_compressed_files(tool: Callable[[str], str], tmp_path: 
         with pytest.raises(Invalid, match="truncated or this line is not VCF"):
             ingest(tmp_path, batch)
         path.unlink()
+    path = batch / "genotypes.bcf"
+    path.write_bytes(b"BCF\x02\x02" + bytes(range(200)))
+    with pytest.raises(Invalid, match="not VCF or BCF"):
+        ingest(tmp_path, batch)
+    path.unlink()
     path = batch / "genotypes.vcf.gz"
     path.write_bytes(gzip.compress(plain.read_bytes()))
     with pytest.raises(Invalid, match="compressed with gzip") as caught:
