@@ -200,7 +200,7 @@ def router(
 ) -> APIRouter:
     """WES for one hub. ``hub`` is its name, the audience of every token; ``offers`` are ``network.offers.offers()``.
 
-    ``stopping`` lets open long polls return when the hub is about to stop.
+    ``stopping`` ends open long polls when the hub is about to stop.
     """
     api = APIRouter(prefix=PREFIX, route_class=_Route)
     desk = _Desk(coordinator, hub, clock)
@@ -288,9 +288,11 @@ def _add_events(api: APIRouter, desk: _Desk, stopping: threading.Event) -> None:
             run = await run_in_threadpool(desk.run, run_id, person)
             told = documents.progress(run, after)
             left = end - time.monotonic()
-            done = told["events"] or run.state in ENDED or left <= 0 or stopping.is_set()
-            if done or await request.is_disconnected():
+            if told["events"] or run.state in ENDED or left <= 0 or await request.is_disconnected():
                 return JSONResponse(told)
+            if stopping.is_set():
+                # Not an empty answer: the caller would ask again at once, as long as anybody listens.
+                raise Unavailable("the hub is about to stop.", remedy="Ask again in a moment.")
             await asyncio.sleep(min(pause, left))
             pause = min(pause * 1.5, longest)
 

@@ -328,11 +328,12 @@ def test_an_open_poll_ends_when_the_hub_stops(hub: Hub) -> None:
     stop = threading.Timer(0.05, hub.stopping.set)
     stop.start()
     try:
-        told = hub.get(f"/runs/{run}/events", params={"wait": 25, "after": after})
+        answer = hub.call("GET", f"/runs/{run}/events", params={"wait": 25, "after": after})
     finally:
         stop.join()
         hub.stopping.clear()
-    assert told["events"] == []
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert answer.json()["type"] == "urn:federome:problem:unavailable"
 
 
 ROUTES = [
