@@ -246,13 +246,9 @@ class StudySite:
             held = self._block_tokens(block)[rows] >> np.uint64(1)
             at = np.minimum(np.searchsorted(wanted, held), len(wanted) - 1)
             hit = wanted[at] == held
-            # two rows can stand for one variant where nodes disagree on REF: the sorted order has them side by side
-            for step in (0, 1):
-                place = at + step
-                hit &= (place < len(wanted)) & (wanted[np.minimum(place, len(wanted) - 1)] == held)
-                targets = order[place[hit]]
-                out.block[targets], out.row[targets] = i, rows[hit]
-                out.flipped[targets] = block.sites.flipped[rows[hit]]
+            targets = order[at[hit]]
+            out.block[targets], out.row[targets] = i, rows[hit]
+            out.flipped[targets] = block.sites.flipped[rows[hit]]
         return out
 
     def _align_named(self, part: Part, index: BlockIndex) -> Aligned:

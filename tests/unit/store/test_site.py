@@ -267,3 +267,25 @@ def test_releases_are_read_as_of_their_day(tmp_path: Path) -> None:
     put(store, second, on=date(2026, 2, 1))
     assert StudyView.freeze(store, [store.release("fi", on=date(2026, 1, 31))]).people == 12
     assert StudyView.freeze(store, [store.release("fi")]).people == 27
+
+
+def test_nodes_that_disagree_on_ref_count_one_allele_in_one_row(tmp_path: Path) -> None:
+    """One node lists a variant as A>C, two as C>A, one not at all: there, reference is what most say it is."""
+    people, sexes = ["1", "2", "3"], ["male"] * 3
+    one_way = {("1", 900, "A", "C"): np.array([0, 1, 2], np.int8)}
+    other_way = {("1", 900, "C", "A"): np.array([2, 1, 0], np.int8)}
+    without = {("1", 901, "CT", "C"): np.array([0, 0, 0], np.int8)}
+    sites = []
+    for name, held in (("a", one_way), ("b", other_way), ("c", other_way), ("d", without)):
+        store = Store.open(tmp_path / name)
+        sites.append(StudySite(StudyView.freeze(store, [put(store, Batch("x", people, sexes, held))])))
+    streams = [dict(site.tokens(Variants(), KEY)) for site in sites]
+    [index] = merge((code, [stream[code] for stream in streams]) for code in streams[0])
+    assert index.rows == 2
+    row = int(np.flatnonzero(index.tokens >> np.uint64(1) == token(KEY, "1", 900, "A", "C") >> 1)[0])
+    for site in sites[:3]:
+        assert site.block(index).dosages(site.view)[row].tolist() == [0, 1, 2]
+    assert sites[3].block(index).dosages(sites[3].view)[row].tolist() == [2, 2, 2]
+    names = [site.names(index, Table({"row": np.array([row])}), KEY) for site in sites]
+    assert [each["ref"].tolist() for each in names] == [["A"], ["C"], ["C"], []]
+    assert [each["flipped"].tolist() for each in names] == [[False], [True], [True], []]

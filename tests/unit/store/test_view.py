@@ -232,3 +232,26 @@ def test_carrier_criteria_that_mean_nothing_are_refused(tmp_path: Path) -> None:
             view.meets(Cohort(carriers=(carrier,)))
     assert view.meets(Cohort(carriers=(Carrier(variant="1:900:A:C"),))).all()
     assert not view.meets(Cohort(carriers=(Carrier(variant="1:901:A:C"), Carrier(region="2"))))[0]
+
+
+@pytest.mark.parametrize(
+    ("chromosome", "position", "sexes", "copies", "frequency"),
+    [
+        ("1", 900, ["male", "male", "female", "female"], [2, 0, 1, 0], 3 / 8),
+        ("1", 900, ["male", "male", "female", "female"], [2, -1, 1, 0], 3 / 6),
+        ("X", 5_000_000, ["male", "male", "female", "female"], [2, 0, 1, 0], 2 / 6),
+        ("X", 1_000_000, ["male", "male", "female", "female"], [2, 0, 1, 0], 3 / 8),
+        ("MT", 263, ["male", "male", "female", "female"], [2, 0, 0, 0], 1 / 4),
+    ],
+)
+def test_the_frequency_that_is_rare_counts_the_copies_that_exist(
+    tmp_path: Path, chromosome: str, position: int, sexes: list[str], copies: list[int], frequency: float
+) -> None:
+    store = Store.open(tmp_path)
+    site = (chromosome, position, "A", "C")
+    put(store, Batch("a", list("abcd"), sexes, {site: np.array(copies, np.int8)}))
+    view = StudyView.freeze(store, [store.release("fi")])
+    asked = {"region": f"{chromosome}:{position}-{position}"}
+    at_the_limit = view.meets(Cohort(carriers=(Carrier(**asked, rare_below=frequency),)))
+    assert at_the_limit.tolist() == [copy > 0 for copy in copies]
+    assert not view.meets(Cohort(carriers=(Carrier(**asked, rare_below=frequency - 1e-9),))).any()
