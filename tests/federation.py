@@ -19,6 +19,7 @@ from tests.worlds import KEY, MemorySite, name_table
 
 from federome.analysis.algorithm import Algorithm, Block, Variants, View, content_digest, parameters, registered
 from federome.db import engine
+from federome.disclosure.cohorts import FileCohorts
 from federome.errors import Invalid
 from federome.governance.case import NodePolicy, State
 from federome.governance.orders import sign_order
@@ -30,7 +31,7 @@ from federome.model.order import RunOrder
 from federome.model.permit import AlgorithmGrant, AlgorithmRef, DatasetGrant, NamedPerson, Permit, PersonKey, Purpose
 from federome.model.registry import AlgorithmApproval, Dataset
 from federome.model.release import Policy
-from federome.model.table import Table
+from federome.model.table import Mask, Table
 from federome.model.variant import Bin, Variant, token
 from federome.network.jobs import ENDED, Coordinator, LocalPort
 from federome.network.ledger import Ledger, Run
@@ -88,6 +89,12 @@ class WorldSite:
             if (int(index.bins[row]), int(index.tokens[row])) in mine
         ]
         return name_table(np.array([row for row, _ in found], np.int64), [v for _, v in found])
+
+    def members(self, some: Mask | None = None) -> Mask:
+        ids = self.site.view.ids if some is None else self.site.view.ids[some]
+        mask = np.zeros(int(ids.max(initial=0)) + 1, bool)
+        mask[ids] = True
+        return mask
 
     def changed(self) -> bool:
         return self.holdings.left
@@ -164,12 +171,13 @@ class Federation:
         return Node(
             name=name,
             key=self.keys[name],
-            secret=f"secret of {name}".encode(),
+            secret=f"a secret that belongs to {name}".encode(),
             members=self.members,
             authorities=KeyRing((PinnedKey(AUTHORITY, self.authority.public),)),
             state=lambda: self.state(name),
             holdings=self.holdings[name],
             notebook=Notebook(engine(f"sqlite:///{folder}/node.db")),
+            cohorts=FileCohorts(folder / "cohorts.audit"),
             port=port,
             folder=folder,
             clock=self.now,

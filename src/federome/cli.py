@@ -1,7 +1,8 @@
 """The command line: ``federome hub|node|authority|person|run|algorithms|policy|store|demo|bench``.
 
-Every command takes ``--json`` and ends with an exit code from ``errors.py`` (0 fine, 64 usage, 65 invalid input,
-69 not available, 74 damaged data, 77 refused, 70 a bug). Heavy modules are imported by the command that needs them.
+Every command takes ``--json`` and ends with an exit code from ``errors.py`` (0 fine, 2 usage, 65 invalid input, 69 not
+available, 74 damaged data, 77 refused; 1 a bar not reached or a bug). Heavy modules are imported by the command that
+needs them.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ def hub_invite(node: str, folder: HubFolder, as_json: AsJson = False) -> None:
     from federome.network.setup import invite
 
     line = invite(folder, node).encoded()
-    _tell({"node": node, "invitation": line}, line, as_json=as_json)
+    sys.stdout.write((json.dumps({"node": node, "invitation": line}) if as_json else line) + "\n")  # never wrapped
 
 
 @hub_app.command("admit")

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from federome import __version__
 from federome.errors import Invalid
 from federome.model.cohort import Cohort
+from federome.model.products import Products
 from federome.model.release import Round, Rows
 from federome.model.table import Mask, Table
 from federome.model.variant import Region, Variant
@@ -87,17 +88,6 @@ class Block(Protocol):
 
     def dosages(self, view: View, rows: slice = slice(None)) -> NDArray[np.int8]:
         """Dense dosages (rows, people), −1 not called, of a contiguous part of the rows. For few variants only."""
-
-
-class Products(NamedTuple):
-    """Weighted sums over people for a block of variants, each of shape (rows, K)."""
-
-    dosage: NDArray[np.float64]
-    """Σ gᵢ·Wᵢ over people whose genotype is called."""
-    missing: NDArray[np.float64]
-    """Σ Wᵢ over people not called."""
-    double: NDArray[np.float64]
-    """Σ Wᵢ over people with two copies of the counted allele."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +180,17 @@ class Algorithm(ABC):
     @abstractmethod
     def finish(self, state: State, blocks: Iterable[Finished]) -> Mapping[str, Table]:
         """The finished tables by name, exactly as ``releases`` declares them. Unrounded; the gate rounds."""
+
+    def exact(self, state: State, blocks: Iterable[Finished]) -> Mapping[str, Table]:
+        """Everything computed, to compare with a pooled run inside the releaser; by default the finished tables.
+
+        These tables never leave: only the largest difference does.
+        """
+        return self.finish(state, blocks)
+
+    def told_of(self, view: View) -> Iterable[Mask]:  # noqa: ARG002
+        """Groups of the cohort that are told of by themselves, each (people,): the node audits them like cohorts."""
+        return ()
 
     def start(self) -> State:
         """The state before the first round."""

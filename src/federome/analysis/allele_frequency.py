@@ -171,6 +171,11 @@ class AlleleFrequency(Algorithm):
         place = label_codes(view.labels("population"), self.populations)
         return np.where((sex < 0) | (place < 0), -1, place * (2 if "sex" in self.by else 1) + sex)
 
+    def told_of(self, view: View) -> Iterator[Mask]:
+        """The people of each stratum."""
+        stratum = self._stratum(view)
+        yield from (stratum == at for at in range(len(self.strata)))
+
     def _possible(self, chromosome: str, copies: int) -> Mask:
         """Which strata can hold people with that many copies, shape (strata,)."""
         by_sex = _COPIES.get(chromosome, (2, 2, 2))

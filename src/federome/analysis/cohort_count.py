@@ -6,7 +6,7 @@ about withheld cells is never less than a cell that passed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Annotated, ClassVar, Literal
@@ -86,6 +86,18 @@ class CohortCount(Algorithm):
         """One row per cell: people (rows,)."""
         if not self.by:
             return Table({"people": np.array([view.people])})
+        cell, cells = self._placed(view)
+        inside = np.bincount(cell[cell >= 0], minlength=cells)
+        return Table({"people": np.concatenate([[view.people], inside, [np.count_nonzero(cell < 0)]])})
+
+    def told_of(self, view: View) -> Iterator[Mask]:
+        """The people of each cell, and those of none."""
+        if self.by:
+            cell, cells = self._placed(view)
+            yield from (cell == at for at in range(-1, cells))
+
+    def _placed(self, view: View) -> tuple[NDArray[np.int64], int]:
+        """Each person's cell, -1 where a category is unknown, and the number of cells."""
         cell = np.zeros(view.people, np.int64)
         known = np.ones(view.people, np.bool_)
         cells = 1
@@ -93,8 +105,7 @@ class CohortCount(Algorithm):
             size = len(self._categories(name))
             code = self._codes(view, name)
             cell, known, cells = cell * size + code, known & (code >= 0), cells * size
-        inside = np.bincount(cell[known], minlength=cells)
-        return Table({"people": np.concatenate([[view.people], inside, [np.count_nonzero(~known)]])})
+        return np.where(known, cell, -1), cells
 
     def _codes(self, view: View, name: Dimension) -> NDArray[np.int64]:
         """Each person's category, -1 where it has none."""

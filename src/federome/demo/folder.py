@@ -1,4 +1,4 @@
-"""Write a hospital folder: the plain files in which a data holder hands one batch to ``federome ingest``.
+"""Write a hospital folder: the plain files in which a data holder hands one batch to ``federome node ingest``.
 
 The exact format is published in ``docs/reference/batch-folder.md``. In short, a folder holds
 

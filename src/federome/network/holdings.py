@@ -59,6 +59,13 @@ class StoreSite:
         """See ``question.OpenSite``."""
         return self._site.names(index, rows, key)
 
+    def members(self, some: Mask | None = None) -> Mask:
+        """See ``question.OpenSite``."""
+        numbers = self._view.numbers_at_node if some is None else self._view.numbers_at_node[some]
+        mask = np.zeros(int(numbers.max(initial=0)) + 1, np.bool_)
+        mask[numbers] = True
+        return mask
+
     def changed(self) -> bool:
         """Whether somebody of the cohort has withdrawn since it was frozen."""
         return not all(

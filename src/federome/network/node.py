@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from federome.analysis.algorithm import build, content_digest
+from federome.disclosure.differencing import Cohorts, Members, check
 from federome.disclosure.door import Released, Sealed, release, seal
 from federome.errors import Refused
 from federome.governance.case import State
@@ -22,7 +23,7 @@ from federome.governance.decide import decide
 from federome.governance.decision import Decision
 from federome.governance.evidence import Anchors, Presented, gather
 from federome.governance.orders import claimed_order, consume
-from federome.model.release import strictest
+from federome.model.release import Policy, strictest
 from federome.network import sealing, steps, sums
 from federome.network.commands import Command, link, read_command
 from federome.network.members import MemberSource
@@ -51,7 +52,8 @@ class Node:
     """One node. Everything it depends on is passed in; ``serve_node.py`` puts it together.
 
     ``state`` gives what governance knows at this node now, ``authorities`` are the pinned keys of permit authorities,
-    ``secret`` keys this node's digests, ``folder`` holds what a run needs between tasks.
+    ``secret`` keys this node's digests, ``folder`` holds what a run needs between tasks,
+    ``cohorts`` every cohort that was answered about.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Node:
     state: Callable[[], State]
     holdings: Holdings
     notebook: Notebook
+    cohorts: Cohorts
     port: HubPort
     folder: Path
     clock: Callable[[], float]
@@ -173,8 +176,30 @@ class Node:
             self.sites[run] = self.holdings.open(question.work.frozen)
         return self.sites[run]
 
+    def audit(self, question: Question, site: OpenSite) -> None:
+        """Before anything about a cohort can leave: it must not be nearly one that was answered about before.
+
+        The cohort goes on record with each of its groups that is told of by itself and is large enough to be told.
+        """
+        policy = self.policy(question)
+        if policy.open_data:
+            return
+        groups = (mask for mask in question.algorithm.told_of(site.view) if mask.sum() >= 2 * policy.k_min)
+        told = [Members.of(site.members(mask)) for mask in (None, *groups)]
+        with self.cohorts.exclusive():
+            # Against earlier questions only: between the groups of one question the gate's own audit decides.
+            fresh = [cohort for cohort in told if not check(cohort, self.cohorts, secret=self.secret, policy=policy)]
+            for cohort in fresh:
+                self.cohorts.add(cohort)
+
+    def policy(self, question: Question) -> Policy:
+        """The strictest policy of the datasets that are asked."""
+        return strictest(list(self.holdings.terms(question.order.datasets).policies))
+
     def run(self, question: Question, site: OpenSite) -> Outcome:
         """The work of this task (``steps.py``), on the frozen people and nothing else."""
+        if question.task.kind == "alone" or (question.command is not None and question.command.turn == 1):
+            self.audit(question, site)
         return steps.STEPS[question.task.kind](self, question, site)
 
     def release(self, question: Question, outcome: Outcome) -> Reply:
@@ -187,7 +212,7 @@ class Node:
             case Summands():
                 return self._sealed(question, outcome)
             case Answer(tables=tables, declared=declared, people=people):
-                policy = strictest(list(self.holdings.terms(question.order.datasets).policies))
+                policy = self.policy(question)
                 released: Released = release(tables, declared, policy, people=people)
                 documents = {name: table.to_bytes() for name, table in released.tables.items()}
                 digests: Body = {name: digest_bytes(data) for name, data in documents.items()}

@@ -20,7 +20,7 @@ from federome.model.cohort import Cohort
 from federome.model.index import BlockIndex
 from federome.model.order import RunOrder
 from federome.model.release import Policy, Rows
-from federome.model.table import Table
+from federome.model.table import Mask, Table
 from federome.network.commands import Command
 from federome.network.notebook import Work
 from federome.network.protocol import Body, Task
@@ -45,6 +45,9 @@ class OpenSite(Site, Protocol):
 
     def use(self, key: bytes) -> None:
         """Read blocks of the common index with this token key from now on."""
+
+    def members(self, some: Mask | None = None) -> Mask:
+        """The people of the cohort (or some of it, a mask over the view) by lasting number: true at theirs."""
 
     def changed(self) -> bool:
         """Whether a person of the cohort has left since it was frozen (rule R16)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -97,6 +98,9 @@ def serve_hub(folder: Path, *, faces: Faces) -> None:
         server_header=False,
         date_header=False,
     )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises the signal again when it has stopped: without a handler the process would end there.
+        signal.signal(number, lambda *_: None)
     releasing = threading.Thread(target=hub.party.run, name="releaser", daemon=True)
     releasing.start()
     _Server(config, hub.stopping, hub.waiters).run()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from federome.db import engine
+from federome.disclosure.cohorts import FileCohorts
 from federome.errors import Invalid
 from federome.governance.case import LocalRefusal, NodePolicy, State
 from federome.model.ontology import Icd10
@@ -27,6 +28,7 @@ from federome.network.holdings import StoreHoldings
 from federome.network.node import Node
 from federome.network.notebook import Notebook
 from federome.network.party import Party
+from federome.network.reviews import SignedApprovals
 from federome.network.setup import MemberList, node_settings, pinned_authorities
 from federome.network.transport import HttpPort
 from federome.store.catalogue import Store
@@ -40,7 +42,8 @@ LOG: Final = logging.getLogger("federome")
 class NodeState:
     """What governance knows at this node, read from its folder; files are read again when they change.
 
-    ``approvals.json`` lists approved algorithms, ``refusals.json`` the operator's own refusals (rule R20),
+    Approved algorithms are what the reviewers of a pinned root signed (``reviews.py``); without a root, what the
+    operator listed in ``approvals.json``. ``refusals.json`` lists the operator's own refusals (rule R20),
     ``suspended.json`` permits that are suspended. Datasets and their data use come from the store.
     """
 
@@ -48,19 +51,29 @@ class NodeState:
     folder: Path
     store: Store
     policy: NodePolicy = field(default_factory=NodePolicy)
+    clock: Callable[[], float] = time.time
     _read: dict[str, tuple[float, object]] = field(default_factory=dict)
+    _signed: SignedApprovals = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._signed = SignedApprovals(self.folder, self.clock)
 
     def __call__(self) -> State:
         """The state at this moment."""
+        signed = self._signed
         return State(
             node=self.name,
             ontology=Icd10(),
             policy=self.policy,
             datasets=self._datasets(),
-            approvals=tuple(AlgorithmApproval.from_document(d) for d in self._list("approvals.json")),
+            approvals=signed.standing().approvals if signed.pinned else self._own_approvals(),
+            revocations_at=signed.revocations_at() if signed.pinned else None,
             refusals=tuple(LocalRefusal.from_document(d) for d in self._list("refusals.json")),
             suspended=frozenset(str(d) for d in self._list("suspended.json")),
         )
+
+    def _own_approvals(self) -> tuple[AlgorithmApproval, ...]:
+        return tuple(AlgorithmApproval.from_document(d) for d in self._list("approvals.json"))
 
     def _datasets(self) -> dict[str, Dataset]:
         out = {}
@@ -110,9 +123,10 @@ def build_node(
         secret=(folder / "keys" / "secret").read_bytes(),
         members=MemberList(folder, clock, port.members),
         authorities=pinned_authorities(folder),
-        state=NodeState(settings.name, folder, store),
+        state=NodeState(settings.name, folder, store, clock=clock),
         holdings=StoreHoldings(store),
         notebook=Notebook(engine(f"sqlite:///{folder / 'node.db'}")),
+        cohorts=FileCohorts(folder / "cohorts.audit"),
         port=port,
         folder=folder / "runs",
         clock=clock,

@@ -21,7 +21,7 @@ from federome.disclosure.door import gate, veto
 from federome.errors import Refused
 from federome.model.index import BlockIndex, merge, named_blocks
 from federome.model.order import RunOrder
-from federome.model.release import Count, Label, Policy, Rows, strictest
+from federome.model.release import Count, Label, Policy, Rows
 from federome.model.table import Table
 from federome.network import sums
 from federome.network.notebook import Work
@@ -49,7 +49,7 @@ def decide(node: Node, question: Question, _site: OpenSite) -> Outcome:
     terms = node.holdings.terms(question.order.datasets)
     told: Body = {
         "releases": dict(terms.releases),
-        "policy": policy_document(strictest(list(terms.policies))),
+        "policy": policy_document(node.policy(question)),
         "kid": node.key.kid,
     }
     return Said({"terms": told, **signed(node, question, told)})
@@ -139,14 +139,14 @@ def contribute(node: Node, question: Question, site: OpenSite) -> Outcome:
 def vetoes(node: Node, question: Question, _site: OpenSite) -> Outcome:
     """Object to cells whose total minus this node's own part is small: they would show somebody else's few."""
     assert question.command is not None
-    policy = strictest(list(node.holdings.terms(question.order.datasets).policies))
+    policy = node.policy(question)
     command = question.command
 
     def parts() -> Iterator[tuple[int, Table]]:
         for part in command.parts:
             shown = _document(node, question, f"shown/{part}")
             own = _kept(node, question, f"own-{part}").take(shown.ints("row"))
-            raised = veto(shown, own, policy)
+            raised = veto(shown, own, policy, rows=question.algorithm.round(command.round).totals)
             _keep(node, question, f"shown-{part}", shown.only("row"))
             yield part, Table({"vetoes": raised.astype(np.int64)})
 
@@ -156,7 +156,7 @@ def vetoes(node: Node, question: Question, _site: OpenSite) -> Outcome:
 def names(node: Node, question: Question, site: OpenSite) -> Outcome:
     """Which variants the rows stand for that passed the pooled gate: asked only now, and only for these."""
     assert question.command is not None
-    policy = strictest(list(node.holdings.terms(question.order.datasets).policies))
+    policy = node.policy(question)
     tables: dict[str, Table] = {}
     for part in question.command.parts:
         rows = _document(node, question, f"rows/{part}")
@@ -185,7 +185,7 @@ def conclude(node: Node, question: Question, site: OpenSite) -> Outcome:
 def alone(node: Node, question: Question, site: OpenSite) -> Outcome:
     """Fewer than three contributors: this node computes for itself and releases under its own rules."""
     algorithm = question.algorithm
-    policy = strictest(list(node.holdings.terms(question.order.datasets).policies))
+    policy = node.policy(question)
     key = secrets.token_bytes(32)
     site.use(key)
     blocks = list(_own_blocks(algorithm, site, key))
