@@ -89,7 +89,7 @@ def decode_tasks(data: bytes) -> list[Task]:
     """Inverse of :func:`encode_tasks`; ``Invalid`` if malformed."""
     try:
         return _TASKS.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Invalid("the hub's answer is not a list of tasks.") from error
 
 
@@ -109,7 +109,7 @@ def decode_stored(data: bytes) -> Reply:
     """The same for a reply that this process wrote itself, of any size."""
     try:
         return _REPLY.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Invalid("the reply is malformed.") from error
 
 
