@@ -223,12 +223,12 @@ class Case:
 
     @cached_property
     def approval(self) -> AlgorithmApproval | None:
-        """The approval of the algorithm's name and version."""
+        """The approval of the algorithm's name and version: of the very bundle asked for, if there are several."""
         wanted = self.request.algorithm
-        return next(
-            (a for a in self.state.approvals if wanted and (a.name, a.version) == (wanted.name, wanted.version)),
-            None,
-        )
+        if wanted is None:
+            return None
+        found = [a for a in self.state.approvals if (a.name, a.version) == (wanted.name, wanted.version)]
+        return next((a for a in found if a.digest == wanted.digest), found[0] if found else None)
 
     @cached_property
     def ontology(self) -> Hierarchy | None:

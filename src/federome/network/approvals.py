@@ -12,13 +12,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from federome.analysis.algorithm import content_digest, registered
-from federome.errors import Invalid
+from federome.errors import Invalid, Refused
 from federome.governance.case import LocalRefusal
 from federome.model.registry import AlgorithmApproval
+from federome.network.bundles import algorithm_classes
+from federome.network.reviews import ROOT
 
 
 def approve_built_in(folder: Path, names: Sequence[str] = ()) -> list[str]:
-    """Approve built-in algorithms as they are installed here. ``Invalid`` for a name that is not built in."""
+    """Approve built-in algorithms as they are installed here. ``Invalid`` for a name that is not built in.
+
+    ``Refused`` where a root of reviewers is pinned: there, only what they signed counts (``reviews.py``).
+    """
+    if (folder / ROOT).is_file():
+        raise Refused(
+            "this node counts signed approvals only; the operator's own have no effect.",
+            codes=["not_your_role"],
+            where=str(folder / ROOT),
+            remedy="Install reviews: federome algorithm approve REVIEW…",
+        )
     known = registered()
     for name in names:
         if name not in known:
@@ -27,8 +39,7 @@ def approve_built_in(folder: Path, names: Sequence[str] = ()) -> list[str]:
     earlier = {str(d["name"]): d for d in _read(folder / "approvals.json")}
     for name in chosen:
         cls = known[name]
-        classes = sorted({rows.release_class for rows in cls.releases.values()})
-        automatic = tuple(sorted({rows.release_class for rows in cls.releases.values() if rows.automatic}))
+        classes, automatic = algorithm_classes(cls)
         approval = AlgorithmApproval(name, cls.version, content_digest(cls), classes[0], automatic)
         earlier[name] = dict(approval.to_document())
     _write(folder / "approvals.json", [earlier[name] for name in sorted(earlier)])
