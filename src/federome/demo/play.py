@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -22,13 +23,14 @@ from rich.panel import Panel
 from rich.table import Table as Grid
 
 from federome.analysis.allele_frequency import AlleleFrequency
+from federome.analysis.cohort_count import CohortCount
 from federome.analysis.gwas_linear import GwasLinear
 from federome.client import Connection, Event, Result, connect
 from federome.demo import cohorts
 from federome.demo.cohorts import NodeData, Prepared
 from federome.demo.figures import manhattan
 from federome.demo.local import PERSON, LocalFederation, write_json
-from federome.demo.pooled import run_pooled
+from federome.demo.pooled import pooled_view, run_pooled
 from federome.errors import FederomeError, Invalid, Refused
 from federome.model.release import Policy
 from federome.model.table import Table
@@ -40,7 +42,7 @@ from federome.trust.canonical import digest_bytes
 TRAIT: Final = "ldl_c_mmol_l"
 EXACT_REGIONS: Final = ("1", "2", "19")
 WINDOW: Final = 500_000
-COMMON: Final = 0.05
+COMMON: Final = 0.01
 
 
 @dataclass
@@ -260,15 +262,34 @@ def small_cells(stage: Stage) -> None:
             strict=True,
         )
     }
-    grid = Grid()
-    for heading in ("variant", *(f"carriers {d.node}" for d in stage.nodes), "together", "released"):
-        grid.add_column(heading, justify="left" if heading in ("variant", "released") else "right")
+    grid = Grid(title="Carriers at each node, and what is released", title_justify="left")
+    for heading in ("variant", *(d.node for d in stage.nodes), "sum", "released"):
+        grid.add_column(heading, justify="left" if heading in ("variant", "released") else "right", no_wrap=True)
     for key, counts in chosen:
         grid.add_row(key, *(str(n) for n in counts), str(sum(counts)), told.get(key, "withheld"))
     stage.console.print(grid)
     stage.console.print(
         "  [dim]counts by node are known to the demonstration only; no node and no hub saw them together[/]"
     )
+
+
+def differencing(stage: Stage) -> None:
+    """Two cohorts that differ by a few people: the second question is refused, however it is worded."""
+    _title(stage, "The same question again, less a handful of people")
+    low, high, between = _few_between(stage)
+    if not between:
+        stage.console.print("  no two limits with only a few people between them in cohorts of this size")
+        return
+    first, second = ({"measurements": [{"name": TRAIT, "low": limit}]} for limit in (low, high))
+    with stage.connection(stage.permit()) as asking:
+        with _timed(stage, "cohort-count") as tell:
+            result = tell(asking.run("cohort-count", datasets=stage.synthetic, deadline_s=60, cohort=first))
+        people = result.tables["counts"].ints("people")[0]
+        stage.console.print(f"  {people:,} people have an LDL cholesterol of {low:g} mmol/L or more")
+        try:
+            asking.run("cohort-count", datasets=stage.synthetic, deadline_s=60, cohort=second)
+        except Refused as error:
+            stage.refused(f"the same with {high:g} mmol/L, {between} people fewer", error)
 
 
 def association(stage: Stage) -> None:
@@ -351,6 +372,7 @@ SCENES: Final[tuple[Callable[[Stage], None], ...]] = (
     refused_output,
     frequencies,
     small_cells,
+    differencing,
     association,
     killed,
 )
@@ -422,6 +444,18 @@ def _carriers(stores: Sequence[tuple[Path, str]], region: str) -> dict[str, list
         for name, carriers in zip(names, table.ints("carriers").tolist(), strict=True):
             found.setdefault(":".join(map(str, name)), [0] * len(stores))[at] = carriers
     return found
+
+
+def _few_between(stage: Stage) -> tuple[float, float, int]:
+    """Two lower limits of LDL cholesterol with only a few people between them at any node, and how many they are."""
+    stores = [(data.store, data.synthetic_dataset) for data in stage.nodes]
+    values = [pooled_view([place], CohortCount()).numbers(TRAIT) for place in stores]
+    limits = np.unique(np.concatenate([column[np.isfinite(column)] for column in values]))[1:200].tolist()
+    for low, high in pairwise(limits):
+        between = [int(((column >= low) & (column < high)).sum()) for column in values]
+        if 3 <= max(between) < Policy().k_min:
+            return float(low), float(high), sum(between)
+    return 0.0, 0.0, 0
 
 
 def _power(hits: Table, planted: Sequence[str]) -> tuple[set[str], int]:
