@@ -1,17 +1,16 @@
 """Federome: approved algorithms travel to national nodes, and only results that are safe to release come back."""
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
 
-if TYPE_CHECKING:
-    from federome.client import connect as connect
-else:
 
-    def __getattr__(name: str) -> object:
-        """``federome.connect`` without making every import of the package load the client."""
-        if name == "connect":
-            from federome.client import connect
+def __getattr__(name: str) -> Any:
+    """``federome.connect``, loaded when asked for: importing the package loads nothing else.
 
-            return connect
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    By name, because every module may import this one for the version, and none of them may import the client.
+    """
+    if name == "connect":
+        return import_module("federome.client").connect
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
