@@ -93,7 +93,7 @@ class Invitation:
             if not isinstance(jwk, dict):
                 raise Invalid("the invitation names no authority.")
             return cls(**{name: str(value) for name, value in told.items()}, authority_jwk=jwk)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, Invalid) as error:
             raise Invalid("this is not an invitation.", remedy="Paste the whole line that the hub printed.") from error
 
 
