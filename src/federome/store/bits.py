@@ -14,8 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numba.extending
+import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
+from numpy.typing import NDArray
 
 inlined: Callable[..., Any] = njit(nogil=True, _nrt=False)  # type: ignore[call-overload]
 """How the parts of kernels are compiled: without the GIL and without counting references.
@@ -27,6 +29,15 @@ changes starts: for a plain 0 numba compiles what it is passed to a second time.
 
 compiled: Callable[..., Any] = njit(nogil=True, cache=True, _nrt=False)  # type: ignore[call-overload]
 """How whole kernels are compiled: the same, and kept in numba's cache."""
+
+
+def plain(array: NDArray[Any]) -> NDArray[Any]:
+    """An array of the one kind that kernels are compiled for: contiguous and writable; a copy if it was not.
+
+    numba would compile every kernel again, for many seconds, for a read-only or a strided array.
+    """
+    return np.require(array, requirements=["C", "W", "E"])
+
 
 intrinsic: Callable[..., Callable[..., Any]] = numba.extending.intrinsic
 

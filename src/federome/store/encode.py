@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from federome.store.bits import compiled, inlined, load64, lowest, popcount
+from federome.store.bits import compiled, inlined, load64, lowest, popcount, store64
 
 LOW = np.uint64(0x5555555555555555)
 """The lower bit of each of the 32 two-bit fields of a word."""
@@ -41,7 +41,7 @@ def longest(people: int) -> int:
 
 
 @inlined
-def id_width(people):
+def _id_width(people):
     """Bytes that hold a sample number in a difflist."""
     return 1 + (people > 0xFF) + (people > 0xFFFF) + (people > 0xFFFFFF)
 
@@ -62,7 +62,7 @@ def _put_difflist(out, pos, people, ids, categories, count):
     pos = _put_varint(out, pos, count)
     if count == 0:
         return pos
-    width = id_width(people)
+    width = _id_width(people)
     groups = (count + 63) >> 6
     firsts = pos
     sizes = firsts + groups * width
@@ -111,16 +111,17 @@ def _pack(row, words):
 @inlined
 def _tally(words, people, tally):
     """Fill ``tally[0..3]`` with the number of people in each category."""
-    tally[:] = 0
+    one, two, three = 0, 0, 0
     for w in range((people + 31) >> 5):
         low = words[w] & LOW
         high = (words[w] >> np.uint64(1)) & LOW
-        tally[1] += popcount(low)
-        tally[2] += popcount(high)
-        tally[3] += popcount(low & high)
-    tally[1] -= tally[3]
-    tally[2] -= tally[3]
-    tally[0] = people - tally[1] - tally[2] - tally[3]
+        one += popcount(low)
+        two += popcount(high)
+        three += popcount(low & high)
+    tally[0] = people - one - two + three
+    tally[1] = one - three
+    tally[2] = two - three
+    tally[3] = three
 
 
 @inlined
@@ -148,29 +149,33 @@ def _others(words, people, first, second, ids, categories):
 
 
 @inlined
+def _squeeze(x):
+    """The 32 lower bits of the fields of a word, side by side."""
+    x = (x | (x >> np.uint64(1))) & np.uint64(0x3333333333333333)
+    x = (x | (x >> np.uint64(2))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    x = (x | (x >> np.uint64(4))) & np.uint64(0x00FF00FF00FF00FF)
+    x = (x | (x >> np.uint64(8))) & np.uint64(0x0000FFFF0000FFFF)
+    return (x | (x >> np.uint64(16))) & np.uint64(0xFFFFFFFF)
+
+
+@inlined
 def _put_bits(out, pos, words, people, category):
-    """One bit a person: is the person in ``category``? Returns the next position."""
-    stop = pos + ((people + 7) >> 3)
-    for w in range((people + 31) >> 5):
-        x = _in_category(words[w], category)
-        x = (x | (x >> np.uint64(1))) & np.uint64(0x3333333333333333)
-        x = (x | (x >> np.uint64(2))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-        x = (x | (x >> np.uint64(4))) & np.uint64(0x00FF00FF00FF00FF)
-        x = (x | (x >> np.uint64(8))) & np.uint64(0x0000FFFF0000FFFF)
-        x = (x | (x >> np.uint64(16))) & np.uint64(0xFFFFFFFF)
-        for byte in range(min(4, stop - pos)):
-            out[pos + byte] = (x >> np.uint64(8 * byte)) & np.uint64(255)
-        pos = min(pos + 4, stop)
-    return pos
+    """One bit a person: is the person in ``category`` (not 0)? Returns the next position; writes up to 7 beyond."""
+    count = (people + 31) >> 5
+    for w in range(count >> 1):
+        high = _squeeze(_in_category(words[2 * w + 1], category))
+        store64(out, pos + 8 * w, _squeeze(_in_category(words[2 * w], category)) | (high << np.uint64(32)))
+    if count & 1:
+        store64(out, pos + 4 * (count - 1), _squeeze(_in_category(words[count - 1], category)))
+    return pos + ((people + 7) >> 3)
 
 
 @inlined
 def _put_packed(out, pos, words, people):
-    """The two-bit form; returns the next position."""
-    size = (people + 3) >> 2
-    for byte in range(size):
-        out[pos + byte] = (words[byte >> 3] >> np.uint64(8 * (byte & 7))) & np.uint64(255)
-    return pos + size
+    """The two-bit form; returns the next position; writes up to 7 bytes beyond."""
+    for w in range((people + 31) >> 5):
+        store64(out, pos + 8 * w, words[w])
+    return pos + ((people + 3) >> 2)
 
 
 @inlined

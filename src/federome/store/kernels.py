@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from federome.errors import Invalid
 from federome.model.products import Products
-from federome.store import records, sums
-from federome.store.bits import LANES
+from federome.store import records, sums, tally
+from federome.store.bits import LANES, plain
 from federome.store.pgen import PgenFile, PgenWriter
 
 Variants = range | NDArray[np.int64]
@@ -89,7 +89,7 @@ def counts(file: PgenFile, variants: Variants) -> NDArray[np.int32]:
     """How many people are hom-ref, het, hom-alt, missing: int32 [variants, 4], all people of the file."""
     numbers = _numbers(file, variants)
     out = np.zeros((len(numbers), 4), np.int32)
-    _check(file, records.count(*file.kernel, *records.scratch(file.people), numbers, out))
+    _check(file, tally.count(*file.kernel, *records.scratch(file.people), numbers, out))
     return out
 
 
@@ -100,7 +100,7 @@ def counts_masked(file: PgenFile, variants: Variants, masks: Masks) -> NDArray[n
     out = np.zeros((len(numbers), len(masks.sizes), 4), np.int32)
     scratch = records.scratch(file.people)
     sets = (masks.planes, masks.members, masks.sizes)
-    _check(file, records.count_masked(*file.kernel, *scratch, numbers, *sets, out))
+    _check(file, tally.count_masked(*file.kernel, *scratch, numbers, *sets, out))
     return out
 
 
@@ -146,7 +146,7 @@ def inner_products(
         weights = Weights.of(weights)
     _check_people(file, weights.people)
     out = np.zeros((3, len(numbers), weights.width), np.float64)
-    scratch = *records.scratch(file.people), *sums.inner_scratch(file.people, _dense(file, numbers), weights.width)
+    scratch = *records.scratch(file.people), *sums.inner_scratch(file.people, len(numbers), weights.width)
     _check(file, sums.inner(*file.kernel, *scratch, numbers, weights.rows, weights.width, out.reshape(-1)))
     het, double, missing = out[:, :, : weights.columns]
     het += 2 * double
@@ -167,10 +167,9 @@ def weighted_sums(
         raise ValueError("weights are [variants, scores] and fill is [variants]")
     if not (np.isfinite(weights).all() and np.isfinite(fill).all()):
         raise Invalid("Weights must be finite numbers")
-    weights, fill = (np.ascontiguousarray(each, np.float64) for each in (weights, fill))
+    weights, fill = (plain(each.astype(np.float64, copy=False)) for each in (weights, fill))
     out = np.zeros((file.people, weights.shape[1]), np.float64)
-    dense, scores = _dense(file, numbers), weights.shape[1]
-    scratch = *records.scratch(file.people), *sums.score_scratch(file.people, dense, scores)
+    scratch = *records.scratch(file.people), *sums.score_scratch(file.people, *weights.shape)
     _check(file, sums.score(*file.kernel, *scratch, numbers, weights, fill, out))
     return out
 
@@ -216,12 +215,7 @@ def _numbers(file: PgenFile, variants: Variants) -> NDArray[np.int64]:
         raise ValueError("numbers of variants are one int64 array")
     if len(variants) and (variants.min() < low or variants.max() >= file.variants):
         raise ValueError(f"a variant is outside the file's {file.variants}")
-    return np.ascontiguousarray(variants)
-
-
-def _dense(file: PgenFile, numbers: NDArray[np.int64]) -> int:
-    """How many of the variants have records of another type than the sparse one."""
-    return int(np.count_nonzero(file.record_types[numbers[numbers >= 0]] & 7 != records.SPARSE))
+    return plain(variants)
 
 
 def _check_people(file: PgenFile, people: int) -> None:

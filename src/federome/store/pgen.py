@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federome.errors import Damaged, Invalid
-from federome.store import encode
+from federome.store import encode, records
+from federome.store.bits import plain
 
 VBLOCK = 1 << 16
 """Variants that share one entry of the header's offset table."""
@@ -173,7 +174,7 @@ class PgenWriter:
 
     Leaving the ``with`` block normally finishes the file (fsync, rename); leaving it by an exception removes it.
     ``max_variants`` fixes the room for the header; fewer may come. After that, ``index`` holds the file's index.
-    One writer per path at a time. Memory: about 1 MiB and a few rows of people, whatever the number of variants.
+    One writer per path at a time. Memory: about 1 MiB, a few rows of people and 21 bytes a variant.
     """
 
     def __init__(self, path: Path, people: int, *, max_variants: int) -> None:
@@ -185,9 +186,9 @@ class PgenWriter:
         self.people = people
         self.variants = 0
         self._max_variants = max_variants
-        self._lengths: list[NDArray[np.uint32]] = []
-        self._types: list[NDArray[np.uint8]] = []
-        self._counts: list[NDArray[np.int32]] = []
+        self._lengths = np.empty(max_variants, np.uint32)
+        self._types = np.empty(max_variants, np.uint8)
+        self._counts = np.empty((max_variants, 4), np.int32)
         self._index: PgenIndex | None = None
         self._packed = (people + 3) // 4
         self._buffer = np.empty(max(_BUFFER, self._packed + encode.longest(people)), np.uint8)
@@ -210,13 +211,12 @@ class PgenWriter:
             raise Invalid(f"Genotypes must be int8 of {self.people} people a variant", where=str(self.path))
         rows = max(1, (self._buffer.size - encode.longest(self.people)) // self._packed)
         for start in range(0, len(genotypes), rows):
-            part = np.ascontiguousarray(genotypes[start : start + rows])
-            lengths, kinds = np.empty(len(part), np.uint32), np.empty(len(part), np.uint8)
-            tallies = np.empty((len(part), 4), np.int32)
-            used = encode.encode_rows(part, *self._scratch, self._buffer, lengths, kinds, tallies)
+            part = plain(genotypes[start : start + rows])
+            lengths, types, counts = self._room(len(part))
+            used = encode.encode_rows(part, *self._scratch, self._buffer, lengths, types, counts)
             if used < 0:
                 raise Invalid("Genotypes must be 0, 1, 2 or -1 for missing", where=str(self.path))
-            self._add(used, lengths, kinds, tallies)
+            self._add(used, len(part))
 
     def append_sparse(self, people_idx: NDArray[np.uint32], genotypes: NDArray[np.uint8]) -> None:
         """Add one variant by those who differ from hom-ref: sorted people, genotypes 1, 2 or 3 (missing).
@@ -227,8 +227,9 @@ class PgenWriter:
             raise Invalid("Carriers and their genotypes must be two lists of one length", where=str(self.path))
         if people_idx.dtype != np.uint32 or genotypes.dtype != np.uint8:
             raise Invalid("Carriers must be uint32 and their genotypes uint8", where=str(self.path))
-        tally = np.empty(4, np.int32)
-        used = encode.encode_carriers(people_idx, genotypes, self.people, self._buffer, tally)
+        lengths, types, counts = self._room(1)
+        carriers = plain(people_idx), plain(genotypes)
+        used = encode.encode_carriers(*carriers, self.people, self._buffer, counts[0])
         match used:
             case encode.BAD_ORDER:
                 raise Invalid("Carriers must be increasing numbers below the people's", where=str(self.path))
@@ -239,8 +240,8 @@ class PgenWriter:
                 row[people_idx] = np.where(genotypes == encode.MISSING, -1, genotypes)
                 self.append(row)
             case _:
-                kind = np.full(1, 4, np.uint8)
-                self._add(used, np.full(1, used, np.uint32), kind, tally[np.newaxis, :])
+                lengths[0], types[0] = used, records.SPARSE
+                self._add(used, 1)
 
     @property
     def index(self) -> PgenIndex:
@@ -260,9 +261,9 @@ class PgenWriter:
             raise
 
     def abort(self) -> None:
-        """Give up: remove what was written."""
-        if not self._file.closed:
-            self._file.close()
+        """Give up: remove what was written. A file that was finished stays."""
+        self._file.close()
+        if self._index is None:
             self._partial.unlink(missing_ok=True)
 
     def __enter__(self) -> PgenWriter:
@@ -276,16 +277,17 @@ class PgenWriter:
         else:
             self.abort()
 
-    def _add(
-        self, used: int, lengths: NDArray[np.uint32], kinds: NDArray[np.uint8], tallies: NDArray[np.int32]
-    ) -> None:
-        if self.variants + len(lengths) > self._max_variants:
+    def _room(self, variants: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8], NDArray[np.int32]]:
+        """Where the lengths, types and counts of the next variants go."""
+        stop = self.variants + variants
+        if stop > self._max_variants:
             raise Invalid(f"The file was opened for {self._max_variants} variants", where=str(self.path))
+        place = slice(self.variants, stop)
+        return self._lengths[place], self._types[place], self._counts[place]
+
+    def _add(self, used: int, variants: int) -> None:
         self._file.write(self._buffer[:used].data)
-        self._lengths.append(lengths)
-        self._types.append(kinds)
-        self._counts.append(tallies)
-        self.variants += len(lengths)
+        self.variants += variants
 
     def _header_size(self, variants: int) -> int:
         types = sum((len(block) + 1) // 2 for block in _blocks(variants))
@@ -294,8 +296,7 @@ class PgenWriter:
     def _finish(self) -> None:
         if self.variants == 0:
             raise Invalid("A PGEN file needs at least one variant", where=str(self.path))
-        types = np.concatenate(self._types)
-        lengths = np.concatenate(self._lengths)
+        types, lengths = self._types[: self.variants].copy(), self._lengths[: self.variants]
         size = self._header_size(self.variants)
         offsets = np.zeros(self.variants + 1, np.uint64)
         np.cumsum(lengths, dtype=np.uint64, out=offsets[1:])
@@ -310,7 +311,7 @@ class PgenWriter:
         os.replace(self._partial, self.path)
         _sync_folder(self.path.parent)
         digest = hashlib.sha256(header).digest()
-        self._index = PgenIndex(self.people, types, offsets, np.concatenate(self._counts), digest)
+        self._index = PgenIndex(self.people, types, offsets, self._counts[: self.variants].copy(), digest)
 
     def _header(self, types: NDArray[np.uint8], lengths: NDArray[np.uint32], offsets: NDArray[np.uint64]) -> bytes:
         # Four bits a record type; reference alleles are not provisional (bits 6-7 of the last byte are 1).
@@ -367,7 +368,7 @@ def _from_index(data: NDArray[np.uint8], index: PgenIndex, where: str) -> _Layou
     )
     if not fits:
         raise _damaged("The index does not belong to this file", where)
-    return _Layout(index.people, index.record_types, offsets)
+    return _Layout(index.people, plain(index.record_types), plain(offsets))
 
 
 def _parse(data: NDArray[np.uint8], where: str) -> _Layout:

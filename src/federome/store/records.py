@@ -1,6 +1,6 @@
-"""Compiled readers of PGEN records, and the counting loops that `kernels` puts an interface to.
+"""Compiled readers of PGEN records, and of who carries what; `kernels` puts an interface to them.
 
-A record is read in one of two forms. **Sparse:** a difflist over hom-ref (type 4, nearly every variant) becomes a
+A record is read in one of two forms. **Listed:** a difflist over hom-ref (type 4, nearly every variant) becomes a
 sorted list of people and their categories, and costs what its carriers cost. **Planes:** any other record
 becomes two bit planes, the lower and the higher bit of everybody's category, 64 people a word in *plane order*:
 bit 2i of word w is person 64w+i and bit 2i+1 is person 64w+32+i, because two words of 32 two-bit fields fold
@@ -9,7 +9,7 @@ into that order without moving a bit. Bits beyond the last person are zero.
 Nothing in a record is believed: each count, position and sample number is checked against the record's bytes and
 the number of people before it is used. Readers return False (or -1) for a record that contradicts itself and loops
 then return the number of that variant (else -1). When working on this file remove `__pycache__`: numba's cache
-watches each file by itself, not what a function inlines.
+watches each file by itself, not what its functions inline.
 Format: PLINK 2 File Format Specification (draft), §2.3.
 """
 
@@ -51,9 +51,6 @@ def _four_steps() -> NDArray[np.int64]:
 
 FOUR_STEPS = _four_steps()
 
-SPREAD = np.unpackbits(np.arange(256, dtype=np.uint8), bitorder="little").view(np.uint64)
-"""Bits of a byte as eight bytes of a word."""
-
 
 def scratch(people: int) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint8]]:
     """What reading one record needs: five planes (two for the record), listed people and their categories."""
@@ -80,7 +77,7 @@ def _varint(data, pos, end):
 
 
 @inlined
-def _difflist_head(data, pos, end, people):
+def difflist_head(data, pos, end, people):
     """(entries, first sample numbers, group sizes, categories, deltas): positions; entries -1 if inconsistent.
 
     At most people // 8 entries, as in pgenlib, so that scratch of that size always suffices.
@@ -155,21 +152,27 @@ def _step(data, pos, end, word):
 
 
 @inlined
+def _spread(fields):
+    """Eight two-bit fields (16 bits) as eight bytes."""
+    x = (fields | (fields << np.uint64(24))) & np.uint64(0x000000FF000000FF)
+    x = (x | (x << np.uint64(12))) & np.uint64(0x000F000F000F000F)
+    return (x | (x << np.uint64(6))) & np.uint64(0x0303030303030303)
+
+
+@inlined
 def _unpack(data, pairs, count, categories):
     """Two-bit fields to bytes, eight at a time."""
     for k in range(0, count - 7, 8):
-        x = np.uint64(data[pairs + (k >> 2)]) | (np.uint64(data[pairs + (k >> 2) + 1]) << np.uint64(8))
-        x = (x | (x << np.uint64(24))) & np.uint64(0x000000FF000000FF)
-        x = (x | (x << np.uint64(12))) & np.uint64(0x000F000F000F000F)
-        store64(categories, k, (x | (x << np.uint64(6))) & np.uint64(0x0303030303030303))
+        at = pairs + (k >> 2)
+        store64(categories, k, _spread(np.uint64(data[at]) | (np.uint64(data[at + 1]) << np.uint64(8))))
     for k in range(count & ~7, count):
         categories[k] = (data[pairs + (k >> 2)] >> np.uint8(2 * (k & 3))) & 3
 
 
 @inlined
-def _difflist(data, pos, end, people, ids, categories):
+def difflist(data, pos, end, people, ids, categories):
     """Read (person, category) pairs into scratch; (entries, next position), entries -1 if inconsistent."""
-    count, firsts, sizes, pairs, pos = _difflist_head(data, pos, end, people)
+    count, firsts, sizes, pairs, pos = difflist_head(data, pos, end, people)
     if count <= 0:
         return count, pos
     groups = (count + 63) >> 6
@@ -219,7 +222,7 @@ def _tail(people):
 
 
 @inlined
-def _bytes_word(data, pos, size):
+def bytes_word(data, pos, size):
     """Up to eight bytes as one word; ``size`` may be zero or negative."""
     word = np.uint64(0)
     for k in range(min(size, 8)):
@@ -247,8 +250,8 @@ def _two_bit(data, pos, people, lo, hi):
         hi[w] = ((a >> ONE) & LOW) | (b & ~LOW)
     if people & 63:
         left = ((people + 3) >> 2) - 16 * full
-        a = _bytes_word(data, pos + 16 * full, left)
-        b = _bytes_word(data, pos + 16 * full + 8, left - 8)
+        a = bytes_word(data, pos + 16 * full, left)
+        b = bytes_word(data, pos + 16 * full + 8, left - 8)
         lo[full] = ((a & LOW) | ((b & LOW) << ONE)) & _tail(people)
         hi[full] = (((a >> ONE) & LOW) | (b & ~LOW)) & _tail(people)
 
@@ -265,7 +268,7 @@ def _one_bit(data, pos, people, low, high, lo, hi):
         lo[w] = (x & lo_set) | (~x & lo_clear)
         hi[w] = (x & hi_set) | (~x & hi_clear)
     if people & 63:
-        x = _shuffle(_bytes_word(data, pos + 8 * full, ((people + 7) >> 3) - 8 * full))
+        x = _shuffle(bytes_word(data, pos + 8 * full, ((people + 7) >> 3) - 8 * full))
         lo[full] = ((x & lo_set) | (~x & lo_clear)) & _tail(people)
         hi[full] = ((x & hi_set) | (~x & hi_clear)) & _tail(people)
 
@@ -283,7 +286,7 @@ def _patch(lo, hi, ids, categories, count):
 
 
 @inlined
-def _one_bit_head(data, pos, end, people):
+def one_bit_head(data, pos, end, people):
     """(low category, high category) of a 1-bit record; low -1 if inconsistent."""
     if pos + 1 + ((people + 7) >> 3) > end:
         return -1, 0
@@ -303,14 +306,14 @@ def _plain_planes(data, kind, pos, end, people, lo, hi, ids, categories):
         _two_bit(data, pos, people, lo, hi)
         return stop
     if kind == 1:
-        low, high = _one_bit_head(data, pos, end, people)
+        low, high = one_bit_head(data, pos, end, people)
         if low < 0:
             return -1
         _one_bit(data, pos + 1, people, low, high, lo, hi)
         pos += 1 + ((people + 7) >> 3)
     else:
         _fill(lo, hi, people, kind & 3)
-    count, stop = _difflist(data, pos, end, people, ids, categories)
+    count, stop = difflist(data, pos, end, people, ids, categories)
     if count < 0:
         return -1
     _patch(lo, hi, ids, categories, count)
@@ -324,8 +327,8 @@ def read_planes(data, types, offsets, bases, people, v, lo, hi, ids, categories)
     base = bases[v]
     stop = _plain_planes(data, types[base] & 7, offsets[base], offsets[base + 1], people, lo, hi, ids, categories)
     if base == v or stop < 0:
-        return _ends(types[v], stop, offsets[v + 1])
-    count, stop = _difflist(data, offsets[v], offsets[v + 1], people, ids, categories)
+        return ends(types[v], stop, offsets[v + 1])
+    count, stop = difflist(data, offsets[v], offsets[v + 1], people, ids, categories)
     if count < 0:
         return False
     _patch(lo, hi, ids, categories, count)
@@ -333,11 +336,11 @@ def read_planes(data, types, offsets, bases, people, v, lo, hi, ids, categories)
         for w in range(lo.size):
             hi[w] ^= ~lo[w]
         hi[-1] &= _tail(people)
-    return _ends(types[v], stop, offsets[v + 1])
+    return ends(types[v], stop, offsets[v + 1])
 
 
 @inlined
-def _ends(kind, stop, end):
+def ends(kind, stop, end):
     """Whether a hard-call track ends where it should: with the record, or before it if other tracks follow."""
     return stop == end or (stop >= 0 and stop < end and kind > 7)
 
@@ -345,18 +348,20 @@ def _ends(kind, stop, end):
 @inlined
 def read_sparse(data, types, offsets, people, v, ids, categories):
     """Carriers of a type 4 record; -1 if inconsistent."""
-    count, stop = _difflist(data, offsets[v], offsets[v + 1], people, ids, categories)
-    return count if count >= 0 and _ends(types[v], stop, offsets[v + 1]) else -1
+    count, stop = difflist(data, offsets[v], offsets[v + 1], people, ids, categories)
+    return count if count >= 0 and ends(types[v], stop, offsets[v + 1]) else -1
 
 
 @inlined
 def is_listed(data, types, offsets, people, v, most):
-    """Whether `read_listed` can read a record: a sparse one, or a 1-bit one over hom-ref with few exceptions."""
-    if types[v] & 7 != 1:
-        return types[v] & 7 == SPARSE
-    low, _ = _one_bit_head(data, offsets[v], offsets[v + 1], people)
-    exceptions, _ = _varint(data, offsets[v] + 1 + ((people + 7) >> 3), offsets[v + 1])
-    return low == 0 and exceptions <= most
+    """Whether `read_listed` can read a record with at most ``most`` entries: a sparse or a 1-bit one over hom-ref."""
+    kind, pos, end = types[v] & 7, offsets[v], offsets[v + 1]
+    if kind == 1:
+        low, _ = one_bit_head(data, pos, end, people)
+        kind = SPARSE if low == 0 else kind
+        pos += 1 + ((people + 7) >> 3)
+    entries, _ = _varint(data, pos, end)
+    return kind == SPARSE and entries <= most
 
 
 @inlined
@@ -368,9 +373,9 @@ def read_listed(data, types, offsets, people, v, planes, ids, categories):
     pos, end = offsets[v], offsets[v + 1]
     if types[v] & 7 == SPARSE:
         return read_sparse(data, types, offsets, people, v, ids, categories), 0
-    low, high = _one_bit_head(data, pos, end, people)
-    entries, stop = _difflist(data, pos + 1 + ((people + 7) >> 3), end, people, ids, categories)
-    if low != 0 or entries < 0 or not _ends(types[v], stop, end):
+    low, high = one_bit_head(data, pos, end, people)
+    entries, stop = difflist(data, pos + 1 + ((people + 7) >> 3), end, people, ids, categories)
+    if low != 0 or entries < 0 or not ends(types[v], stop, end):
         return -1, 0
     plane = planes[1 + high]
     _one_bit(data, pos + 1, people, 0, 1, plane, planes[0])
@@ -401,176 +406,6 @@ def size_of(plane):
     for w in range(plane.size):
         count += popcount(plane[w])
     return count
-
-
-# --- Counts ------------------------------------------------------------------------------------------------
-
-
-@inlined
-def _count_pairs(data, pos, entries, out):
-    """Add the categories of packed two-bit fields to ``out``."""
-    one, two, three = 0, 0, 0
-    full = entries >> 5
-    for w in range(full):
-        x = load64(data, pos + 8 * w)
-        one += popcount(x & LOW)
-        two += popcount((x >> ONE) & LOW)
-        three += popcount(x & (x >> ONE) & LOW)
-    rest = entries & 31
-    if rest:
-        x = _bytes_word(data, pos + 8 * full, (rest + 3) >> 2) & ((ONE << np.uint64(2 * rest)) - ONE)
-        one += popcount(x & LOW)
-        two += popcount((x >> ONE) & LOW)
-        three += popcount(x & (x >> ONE) & LOW)
-    out[0] += entries - one - two + three
-    out[1] += one - three
-    out[2] += two - three
-    out[3] += three
-
-
-@inlined
-def _count_one_bit(data, pos, end, people, ids, categories, out):
-    """Counts of a 1-bit record into ``out``; the end of the track, or -1."""
-    low, high = _one_bit_head(data, pos, end, people)
-    if low < 0:
-        return -1
-    bits = pos + 1
-    full = people >> 6
-    in_high = 0
-    for w in range(full):
-        in_high += popcount(load64(data, bits + 8 * w))
-    if people & 63:
-        word = _bytes_word(data, bits + 8 * full, ((people + 7) >> 3) - 8 * full)
-        in_high += popcount(word & ((ONE << np.uint64(people & 63)) - ONE))
-    head = bits + ((people + 7) >> 3)
-    count, stop = _difflist(data, head, end, people, ids, categories)
-    if count < 0:
-        return -1
-    for k in range(count):  # the bit of an exception says nothing
-        person = np.int64(ids[k])
-        in_high -= (data[bits + (person >> 3)] >> np.uint8(person & 7)) & 1
-    _, _, _, pairs, _ = _difflist_head(data, head, end, people)
-    _count_pairs(data, pairs, count, out)
-    out[high] += in_high
-    out[low] += people - count - in_high
-    return stop
-
-
-@inlined
-def _count_planes(lo, hi, people, out):
-    one, two, three = 0, 0, 0
-    for w in range(lo.size):
-        one += popcount(lo[w])
-        two += popcount(hi[w])
-        three += popcount(lo[w] & hi[w])
-    out[0] = people - one - two + three
-    out[1] = one - three
-    out[2] = two - three
-    out[3] = three
-
-
-@compiled
-def count(data, types, offsets, bases, people, planes, ids, categories, variants, out):
-    """Category counts of all people into zeroed int32 [variants, 4]."""
-    lo, hi = planes[0], planes[1]
-    for row in range(variants.size):
-        v = variants[row]
-        if v < 0:
-            continue
-        kind, pos, end, tally = types[v] & 7, offsets[v], offsets[v + 1], out[row]
-        if kind >= 4:
-            entries, _, _, pairs, _ = _difflist_head(data, pos, end, people)
-            if entries < 0:
-                return v
-            _count_pairs(data, pairs, entries, tally)
-            tally[kind & 3] += people - entries
-        elif kind == 1:
-            if not _ends(types[v], _count_one_bit(data, pos, end, people, ids, categories, tally), end):
-                return v
-        elif kind == 0:
-            if not _ends(types[v], pos + ((people + 3) >> 2), end):
-                return v
-            _count_pairs(data, pos, people, tally)
-        else:
-            if not read_planes(data, types, offsets, bases, people, v, lo, hi, ids, categories):
-                return v
-            _count_planes(lo, hi, people, tally)
-    return -1
-
-
-@inlined
-def _count_carriers(ids, categories, entries, member, out):
-    """Add carriers to the counts of eight masks: ``member`` uint8 [people] has a bit for each mask.
-
-    Its bits spread into eight byte lanes of a word, so that one addition serves eight masks; the lanes are
-    emptied before they could overflow.
-    """
-    for start in range(0, entries, 255):
-        lower, higher, both = np.uint64(0), np.uint64(0), np.uint64(0)
-        for k in range(start, min(start + 255, entries)):
-            lanes = SPREAD[member[ids[k]]]
-            low = lanes & -np.uint64(categories[k] & 1)
-            high = lanes & -np.uint64(categories[k] >> 1)
-            lower += low
-            higher += high
-            both += low & high
-        for mask in range(out.shape[0]):
-            shift = np.uint64(8 * mask)
-            missing = np.int64((both >> shift) & np.uint64(255))
-            out[mask, 1] += np.int64((lower >> shift) & np.uint64(255)) - missing
-            out[mask, 2] += np.int64((higher >> shift) & np.uint64(255)) - missing
-            out[mask, 3] += missing
-
-
-@inlined
-def _size_within(plane, mask):
-    count = 0
-    for w in range(plane.size):
-        count += popcount(plane[w] & mask[w])
-    return count
-
-
-@inlined
-def _count_masked_planes(lo, hi, mask, out):
-    one, two, three = 0, 0, 0
-    for w in range(lo.size):
-        one += popcount(lo[w] & mask[w])
-        two += popcount(hi[w] & mask[w])
-        three += popcount(lo[w] & hi[w] & mask[w])
-    out[1] = one - three
-    out[2] = two - three
-    out[3] = three
-
-
-@compiled
-def count_masked(data, types, offsets, bases, people, planes, ids, categories, variants, masks, members, sizes, out):
-    """Category counts under masks into zeroed int32 [variants, masks, 4].
-
-    masks uint64 [masks, words] in plane order; members uint8 [masks / 8, people]; sizes int64 [masks].
-    """
-    lo, hi = planes[0], planes[1]
-    for row in range(variants.size):
-        v = variants[row]
-        if v < 0:
-            continue
-        tally = out[row]
-        if is_listed(data, types, offsets, people, v, people):
-            entries, high = read_listed(data, types, offsets, people, v, planes, ids, categories)
-            if entries < 0:
-                return v
-            for eight in range(members.shape[0]):
-                _count_carriers(ids, categories, entries, members[eight], tally[8 * eight : 8 * eight + 8])
-            if high > 0:
-                for mask in range(masks.shape[0]):
-                    tally[mask, high] += _size_within(planes[1 + high], masks[mask])
-        else:
-            if not read_planes(data, types, offsets, bases, people, v, lo, hi, ids, categories):
-                return v
-            for mask in range(masks.shape[0]):
-                _count_masked_planes(lo, hi, masks[mask], tally[mask])
-        for mask in range(masks.shape[0]):
-            tally[mask, 0] = sizes[mask] - tally[mask, 1] - tally[mask, 2] - tally[mask, 3]
-    return -1
 
 
 # --- People ------------------------------------------------------------------------------------------------
@@ -636,6 +471,24 @@ def mark_carriers(data, types, offsets, bases, people, planes, ids, categories, 
     return -1
 
 
+@inlined
+def _expand_planes(lo, hi, people, out):
+    """Genotypes of everybody into int8 [people], eight at a time."""
+    for w in range(lo.size):
+        for half in range(2):
+            shift = np.uint64(half)
+            fields = ((lo[w] >> shift) & LOW) | (((hi[w] >> shift) & LOW) << ONE)
+            for first in range((w << 6) + (half << 5), min((w << 6) + (half << 5) + 32, people), 8):
+                x = _spread(fields & np.uint64(0xFFFF))
+                x |= (x & (x >> ONE) & np.uint64(0x0101010101010101)) * np.uint64(0xFC)  # 3 becomes -1
+                fields >>= np.uint64(16)
+                if first + 8 <= people:
+                    store64(out, first, x)
+                else:
+                    for person in range(first, people):
+                        out[person] = np.int8((x >> np.uint64(8 * (person - first))) & np.uint64(0xFF))
+
+
 @compiled
 def expand(data, types, offsets, bases, people, planes, ids, categories, variants, out):
     """Dense genotypes into int8 [variants, people]; -1 missing, also everybody of a variant that is not here."""
@@ -644,16 +497,15 @@ def expand(data, types, offsets, bases, people, planes, ids, categories, variant
         v = variants[row]
         if v < 0:
             out[row] = -1
-            continue
-        if not read_planes(data, types, offsets, bases, people, v, lo, hi, ids, categories):
-            return v
-        for w in range(lo.size):
-            for half in range(2):
-                first = (w << 6) + (half << 5)
-                low, high = (lo[w] >> np.uint64(half)) & LOW, (hi[w] >> np.uint64(half)) & LOW
-                both = low & high
-                for k in range(min(32, people - first)):
-                    bit = np.uint64(2 * k)
-                    two = np.int64((high >> bit) & ONE) - 2 * np.int64((both >> bit) & ONE)
-                    out[row, first + k] = np.int64((low >> bit) & ONE) + 2 * two
+        elif types[v] & 7 == SPARSE:
+            entries = read_sparse(data, types, offsets, people, v, ids, categories)
+            if entries < 0:
+                return v
+            out[row] = 0
+            for k in range(entries):
+                out[row, ids[k]] = np.int8(categories[k]) if categories[k] < 3 else np.int8(-1)
+        else:
+            if not read_planes(data, types, offsets, bases, people, v, lo, hi, ids, categories):
+                return v
+            _expand_planes(lo, hi, people, out[row])
     return -1

@@ -40,16 +40,16 @@ def aligned(size: int) -> NDArray[np.float64]:
     return block[-block.ctypes.data % 64 // 8 :][:size]
 
 
-def inner_scratch(people: int, dense: int, width: int) -> tuple[NDArray[Any], ...]:
-    """What `inner` works in, for ``dense`` records that are not sparse: tile, targets, table, sums, part."""
-    slots = min(INNER_PLANES, 3 * dense)
+def inner_scratch(people: int, variants: int, width: int) -> tuple[NDArray[Any], ...]:
+    """What `inner` works in: tile, targets, table, sums, part. Untouched parts of it take no memory."""
+    slots = min(INNER_PLANES, 3 * variants)
     tile = np.empty((-(-people // 512), slots, 8), np.uint64)
     return tile, np.empty(slots, np.int64), aligned(16 * 16 * LANES), aligned(slots * LANES), np.empty(3 * width)
 
 
-def score_scratch(people: int, dense: int, scores: int) -> tuple[NDArray[Any], ...]:
-    """What `score` works in, for ``dense`` records that are not sparse: tile, held, tables, turned, sums."""
-    groups = min(SCORE_PLANES // 8, -(-3 * dense // 8))
+def score_scratch(people: int, variants: int, scores: int) -> tuple[NDArray[Any], ...]:
+    """What `score` works in: tile, held, tables, turned, sums. Untouched parts of it take no memory."""
+    groups = min(SCORE_PLANES // 8, -(-3 * variants // 8))
     tile = np.zeros((-(-people // 512), 8 * groups, 8), np.uint64)
     held, tables = np.empty((8 * groups, scores)), np.empty((scores, groups, 256))
     return tile, held, tables, np.empty((groups, 8), np.uint64), np.empty(64)

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from federome.errors import Damaged, Invalid
-from federome.store import kernels
+from federome.store import encode, kernels, records, sums, tally
 from federome.store.kernels import Masks, Weights
-from federome.store.pgen import PgenFile, PgenWriter
+from federome.store.pgen import PgenFile, PgenIndex, PgenWriter
 
 Rows = NDArray[np.int8]
 
@@ -181,6 +181,20 @@ def test_more_planes_than_one_tile_holds(build: Build) -> None:
     world = build(640, 400, 5, ours)
     check_products(world, np.random.default_rng(1).standard_normal((640, 3)))
     check_sums(world, np.random.default_rng(1).standard_normal((400, 3)), np.full(400, 0.5))
+
+
+@pytest.mark.parametrize("frequency", [0.0005, 0.006, 0.02, 0.035])
+def test_difflists_of_every_density(tmp_path: Path, frequency: float) -> None:
+    """All records of one sparse type, from a few people to where they are handled as planes."""
+    rng = np.random.default_rng(2)
+    rows = rng.binomial(2, frequency, (300, 5000)).astype(np.int8)
+    rows[:, 7] = -1
+    ours(tmp_path / "a", rows)
+    with PgenFile.open(tmp_path / "a") as file:
+        assert set(file.record_types.tolist()) == {4}
+        world = World(file, rows)
+        check_products(world, rng.standard_normal((5000, 2)))
+        check_sums(world, rng.standard_normal((300, 2)), np.full(300, 0.5))
 
 
 def test_one_alternate_allele_in_each_place(build: Build, tmp_path: Path) -> None:
@@ -416,5 +430,30 @@ def test_difflists_are_checked(tmp_path: Path, record: bytes, why: str) -> None:
             kernels.carriers(file, 0)
 
 
-def test_warming_runs_every_kernel() -> None:
+# --- Compilation -------------------------------------------------------------------------------------------
+
+
+def test_each_kernel_is_compiled_once(tmp_path: Path) -> None:
+    """Read-only, strided and other arrays reach the same machine code: another copy would take seconds to compile."""
     kernels.warm()
+    rows = np.asfortranarray(simulate(130, 6, seed=1))
+    rows.flags.writeable = False
+    with PgenWriter(tmp_path / "a", 130, max_variants=9) as writer:
+        writer.append_many(rows)
+        writer.append_sparse(*(np.broadcast_to(each, 1) for each in (np.uint32(3), np.uint8(1))))
+    index = PgenIndex.from_bytes(writer.index.to_bytes(), where="")
+    index.record_types.flags.writeable = False
+    with PgenFile.open(tmp_path / "a", index) as file:
+        numbers = np.arange(12, dtype=np.int64)[::2]
+        numbers.flags.writeable = False
+        assert np.array_equal(kernels.decode(file, numbers[:3]), rows[::2][:3])
+        weights = np.broadcast_to(0.5, (3, 2))
+        kernels.weighted_sums(file, numbers[:3], weights, weights[:, 0])
+        kernels.inner_products(file, numbers[:3], np.broadcast_to(np.float32(1), (130, 2)))
+        kernels.counts(file, numbers[:3])
+        kernels.counts_masked(file, numbers[:3], Masks.of(np.broadcast_to(np.True_, 130)))
+        kernels.any_carrier(file, numbers[:3])
+        kernels.carriers(file, 1)
+    for kernel in (encode.encode_rows, encode.encode_carriers, tally.count, tally.count_masked, records.expand,
+                   records.list_carriers, records.mark_carriers, sums.inner, sums.score):  # fmt: skip
+        assert len(kernel.signatures) == 1, kernel

@@ -200,6 +200,13 @@ def test_an_error_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_rename_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "a.pgen").mkdir()
+    with pytest.raises(IsADirectoryError), PgenWriter(tmp_path / "a.pgen", 9, max_variants=5) as writer:
+        writer.append(np.zeros(9, np.int8))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pgen"]
+
+
 def test_the_file_appears_only_when_complete(tmp_path: Path) -> None:
     (tmp_path / "a.pgen").write_bytes(b"before")
     with PgenWriter(tmp_path / "a.pgen", 9, max_variants=5) as writer:
