@@ -359,7 +359,9 @@ def store_verify(folder: NodeFolder, as_json: AsJson = False) -> None:
     from federome.store.verify import verify
 
     report = verify(Store.open(folder / "data"))
-    _tell({"files": report.files, "ok": True}, f"{report.files:,} files are as they were written.", as_json=as_json)
+    report.check()
+    facts = {"files": report.files, "bytes": report.bytes, "ok": report.ok}
+    _tell(facts, f"{report.files:,} files are as they were written.", as_json=as_json)
 
 
 # demonstration and benchmarks

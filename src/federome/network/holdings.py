@@ -6,18 +6,15 @@ restarted node opens the same people again, or says that somebody has left.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from federome.analysis.algorithm import Block, Variants
 from federome.errors import Damaged, Refused
 from federome.model.cohort import Cohort
-from federome.model.index import BlockIndex
-from federome.model.table import Mask, Table
+from federome.model.table import Mask
 from federome.network.question import Terms
 from federome.store.catalogue import DataRelease, Store
 from federome.store.phenotypes import Closure
@@ -30,48 +27,15 @@ class _Frozen(msgspec.Struct, frozen=True):
     members: bytes
 
 
-class StoreSite:
+class StoreSite(StudySite):
     """A frozen cohort of the store, opened. Implements ``question.OpenSite``."""
-
-    def __init__(self, store: Store, view: StudyView) -> None:
-        self._store = store
-        self._view = view
-        self._site = StudySite(view)
-
-    @property
-    def view(self) -> StudyView:
-        """The frozen people."""
-        return self._view
-
-    def use(self, key: bytes) -> None:
-        """Read blocks of the common index with this key."""
-        self._site.use(key)
-
-    def block(self, index: BlockIndex, rows: Table | None) -> Block:
-        """See ``analysis.program.Site``."""
-        return self._site.block(index, rows)
-
-    def tokens(self, variants: Variants, key: bytes) -> Iterator[tuple[int, NDArray[np.uint64]]]:
-        """See ``question.OpenSite``."""
-        return self._site.tokens(variants, key)
-
-    def names(self, index: BlockIndex, rows: Table, key: bytes) -> Table:
-        """See ``question.OpenSite``."""
-        return self._site.names(index, rows, key)
 
     def members(self, some: Mask | None = None) -> Mask:
         """See ``question.OpenSite``."""
-        numbers = self._view.numbers_at_node if some is None else self._view.numbers_at_node[some]
+        numbers = self.view.numbers_at_node if some is None else self.view.numbers_at_node[some]
         mask = np.zeros(int(numbers.max(initial=0)) + 1, np.bool_)
         mask[numbers] = True
         return mask
-
-    def changed(self) -> bool:
-        """Whether somebody of the cohort has withdrawn since it was frozen."""
-        return not all(
-            bool(self._store.active(part.batch)[rows].all())
-            for part, rows in zip(self._view.parts, self._view.members, strict=True)
-        )
 
 
 @dataclass(frozen=True)
@@ -108,7 +72,7 @@ class StoreHoldings:
                 codes=["recompute_required"],
                 remedy="Order the run again.",
             )
-        return StoreSite(self.store, view.where(keep))
+        return StoreSite(view.where(keep))
 
     def _newest(self, datasets: Sequence[str]) -> list[DataRelease]:
         return [self.store.release(dataset) for dataset in datasets]
