@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Final, Literal, Protocol
 
 from federome.errors import Invalid, Refused
@@ -36,7 +37,7 @@ class MemberKey(Document):
         jwk = key.jwk()
         return cls.from_document({name: jwk.get(name) for name in ("x", "kty", "crv")}, where="identity key")
 
-    @property
+    @cached_property
     def public(self) -> PublicKey:
         """The key itself."""
         return PublicKey.from_jwk({"kty": self.kty, "crv": self.crv, "x": self.x})
@@ -77,7 +78,14 @@ class Members(Document):
 
     def ring(self, *roles: Role) -> KeyRing:
         """The identity keys of members with these roles (all, if none is given)."""
-        return KeyRing(tuple(PinnedKey(m.name, m.key.public) for m in self.members if not roles or m.role in roles))
+        if roles not in self._rings:
+            mine = (m for m in self.members if not roles or m.role in roles)
+            self._rings[roles] = KeyRing(tuple(PinnedKey(m.name, m.key.public) for m in mine))
+        return self._rings[roles]
+
+    @cached_property
+    def _rings(self) -> dict[tuple[Role, ...], KeyRing]:
+        return {}
 
 
 class MemberSource(Protocol):

@@ -11,6 +11,7 @@ import stat
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import inf, isnan
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -63,7 +64,7 @@ class PublicKey:
         key = _public(_import(document))
         return key if declared is None else cls(declared, key.algorithm, key.material)
 
-    @property
+    @cached_property
     def thumbprint(self) -> str:
         """RFC 7638 SHA-256 thumbprint, base64url."""
         return self.material.thumbprint()

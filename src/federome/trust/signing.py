@@ -7,6 +7,7 @@ the answer is ``Refused`` with a reason code of the access scenarios, and nothin
 from __future__ import annotations
 
 import binascii
+import hashlib
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -120,7 +121,19 @@ def sign_bytes(data: bytes, key: PrivateKey) -> bytes:
 
 def signature_holds(data: bytes, signature: bytes, key: PublicKey) -> bool:
     """Whether ``signature`` is the one of these bytes by ``key``, under the key's own algorithm."""
-    return key.algorithm != _ECDH and _JWS.get_alg(key.algorithm).verify(data, signature, key.material)
+    if key.algorithm == _ECDH:
+        return False
+    # A signature that held once holds for ever, and documents of a run are shown again at every step of it. Whether
+    # the key is pinned and valid now, and what the document says, is for the caller to check anew each time.
+    case = (hashlib.sha256(data).digest(), signature, key.algorithm, key.thumbprint)
+    if case in _HELD:
+        return True
+    holds = _JWS.get_alg(key.algorithm).verify(data, signature, key.material)
+    if holds:
+        if len(_HELD) >= _MAX_HELD:
+            _HELD.clear()
+        _HELD.add(case)
+    return holds
 
 
 def check_claims(
@@ -200,6 +213,8 @@ class _Registry(JWERegistry):
 _JWE = _Registry(algorithms=[_ECDH, _AES])
 _MAX_JWE_BYTES = _Registry.max_ciphertext_length + 2 * MAX_HEADER_BYTES
 _JWS = JWSRegistry(algorithms=["Ed25519", "ES256", "RS256"])
+_MAX_HELD = 4096
+_HELD: set[tuple[bytes, bytes, str, str]] = set()
 
 
 def _check_ephemeral_key(header: Mapping[str, Json]) -> None:
