@@ -121,27 +121,25 @@ def count(data, types, offsets, bases, people, planes, ids, categories, variants
 
 
 @inlined
-def _count_carriers(ids, categories, entries, member, out):
+def _count_carriers(ids, categories, entries, usual, member, out):
     """Add carriers to the counts of eight masks: ``member`` uint8 [people] has a bit for each mask.
 
-    Its bits spread into eight byte lanes of a word, so that one addition serves eight masks; the lanes are
-    emptied before they could overflow.
+    Its bits spread into eight byte lanes of a word, so that one addition serves eight masks; the lanes are emptied
+    before they could overflow. All are counted as the ``usual`` category first, then the others put right.
     """
     for start in range(0, entries, 255):
-        lower, higher, both = np.uint64(0), np.uint64(0), np.uint64(0)
+        lanes = np.uint64(0)
         for k in range(start, min(start + 255, entries)):
-            lanes = SPREAD[member[ids[k]]]
-            low = lanes & -np.uint64(categories[k] & 1)
-            high = lanes & -np.uint64(categories[k] >> 1)
-            lower += low
-            higher += high
-            both += low & high
+            lanes += SPREAD[member[ids[k]]]
         for mask in range(out.shape[0]):
-            shift = np.uint64(8 * mask)
-            missing = np.int64((both >> shift) & np.uint64(255))
-            out[mask, 1] += np.int64((lower >> shift) & np.uint64(255)) - missing
-            out[mask, 2] += np.int64((higher >> shift) & np.uint64(255)) - missing
-            out[mask, 3] += missing
+            out[mask, usual] += np.int64((lanes >> np.uint64(8 * mask)) & np.uint64(255))
+    for k in range(entries):
+        category = np.int64(categories[k])
+        if category != usual:
+            for mask in range(out.shape[0]):
+                within = np.int64(member[ids[k]] >> np.uint8(mask)) & 1
+                out[mask, usual] -= within
+                out[mask, category] += within
 
 
 @inlined
@@ -181,7 +179,8 @@ def count_masked(data, types, offsets, bases, people, planes, ids, categories, v
             if entries < 0:
                 return v
             for eight in range(members.shape[0]):
-                _count_carriers(ids, categories, entries, members[eight], tally[8 * eight : 8 * eight + 8])
+                part = tally[8 * eight : 8 * eight + 8]
+                _count_carriers(ids, categories, entries, 1 if high == 0 else 2, members[eight], part)
             if high > 0:
                 for mask in range(masks.shape[0]):
                     tally[mask, high] += _size_within(planes[1 + high], masks[mask])
