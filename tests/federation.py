@@ -33,6 +33,7 @@ from federome.model.registry import AlgorithmApproval, Dataset
 from federome.model.release import Policy
 from federome.model.table import Mask, Table
 from federome.model.variant import Bin, Variant, token
+from federome.network.exchange import Exchange
 from federome.network.jobs import ENDED, Coordinator, LocalPort
 from federome.network.ledger import Ledger, Run
 from federome.network.members import Member, MemberKey, Members
@@ -41,6 +42,7 @@ from federome.network.notebook import Notebook
 from federome.network.party import Party
 from federome.network.protocol import mapping
 from federome.network.question import Terms
+from federome.network.record import Record, Witness
 from federome.network.releaser import Releaser
 from federome.trust.keys import KeyRing, PinnedKey, PrivateKey, generate
 
@@ -155,7 +157,8 @@ class Federation:
     def new_coordinator(self) -> Coordinator:
         """A coordinator on the same database: what a restarted hub is."""
         ledger = Ledger(engine(f"sqlite:///{self.root}/hub.db"), self.root / "hub")
-        return Coordinator(ledger, self.members, clock=self.now)
+        exchange = Exchange(engine(f"sqlite:///{self.root}/record.db"), party="hub", key=self.keys["hub"])
+        return Coordinator(ledger, self.members, exchange=exchange, clock=self.now)
 
     def port(self, name: str) -> LocalPort:
         return LocalPort(self.coordinator, name, f"instance-{next(self.instance)}")
@@ -168,6 +171,7 @@ class Federation:
                 name, key=self.keys[name], members=self.members, port=port, folder=folder, clock=self.now,
                 keep_exact=self.keep_exact,
             )  # fmt: skip
+        log = engine(f"sqlite:///{folder}/node.db", durable=True)
         return Node(
             name=name,
             key=self.keys[name],
@@ -178,6 +182,8 @@ class Federation:
             holdings=self.holdings[name],
             notebook=Notebook(engine(f"sqlite:///{folder}/node.db")),
             cohorts=FileCohorts(folder / "cohorts.audit"),
+            log=Record(log, party=name, key=self.keys[name]),
+            witness=Witness(log, party=name, key=self.keys[name], members=self.members),
             port=port,
             folder=folder,
             clock=self.now,
@@ -284,11 +290,11 @@ def build_federation(
 ) -> Federation:
     """A federation with one node per site: FI, ES, IT, … and datasets fi-1, es-1, …"""
     names = ("FI", "ES", "IT", "GB", "EE", "DE", "FR")[: len(sites)]
-    keys = {name: generate("Ed25519") for name in (*names, "releaser")}
+    keys = {name: generate("Ed25519") for name in (*names, "releaser", "hub")}
     members = Members(
         1,
         tuple(
-            Member(name, "releaser" if name == "releaser" else "node", MemberKey.of(key.public))
+            Member(name, name if name in ("releaser", "hub") else "node", MemberKey.of(key.public))
             for name, key in keys.items()
         ),
     )

@@ -1,7 +1,7 @@
-"""Commands around approved algorithms: ``federome algorithm pack|submit|review|approve|revoke|verify`` and its roots.
+"""Commands around trust: ``federome algorithm pack|submit|review|approve|revoke|verify`` and ``federome receipt``.
 
-Authors pack and submit, reviewers review and revoke, operators install what reviewers signed. ``cli.py`` puts the
-group on the tree. Nothing here talks to a hub.
+Authors pack and submit, reviewers review and revoke, operators install what reviewers signed, and anybody checks a
+receipt. ``cli.py`` puts the groups on the tree. Nothing here talks to a hub.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ from federome.errors import Invalid, Unavailable
 
 if TYPE_CHECKING:
     from federome.model.registry import ParameterBounds
+    from federome.network.members import Members
     from federome.trust.approval import Reviewer, Tally
-    from federome.trust.keys import PrivateKey
+    from federome.trust.keys import PrivateKey, PublicKey
+    from federome.trust.notes import Checkpoint
 
 algorithm_app = typer.Typer(no_args_is_help=True, help="Pack, submit, review, approve and revoke algorithms.")
+receipt_app = typer.Typer(no_args_is_help=True)
 out = Console(highlight=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -227,6 +230,58 @@ def trust(
         else:
             raise Invalid("this is neither a root nor a list of revocations.", where=str(path))
     _tell({"installed": told}, f"Installed: {', '.join(told)}.", as_json=as_json)
+
+
+@receipt_app.callback()
+def receipts() -> None:
+    """Check receipts without asking anybody."""
+
+
+@receipt_app.command("verify")
+def verify_receipts(
+    path: Annotated[Path, typer.Argument(help="A saved result's folder, its provenance.json, or one receipt.")],
+    members: Annotated[Path, typer.Option(help="The signed member list (members.jwt).")],
+    authority: Annotated[Path, typer.Option(help="The authority's public key file, which you trust.")],
+    party: Annotated[str, typer.Option(help="Whose log: for a single receipt.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Check offline that each contributor signed a result and has it in its log. Nobody is asked."""
+    from federome.client.result import read_saved
+
+    now = _now().timestamp()
+    listed = _members(members, authority, now)
+    if party:
+        found = {party: _one_receipt(path, party, listed.find(party).key.public)}
+    else:
+        result = read_saved(path)
+        if path.is_dir():
+            result.verify(listed.ring(), now=now)
+        found = result.verify_provenance(listed.ring(), now=now)
+    logs = {name: {"size": one.size, "root": one.root.hex()} for name, one in found.items()}
+    lines = [f"{name}: on record, in a log of {one.size} entries" for name, one in found.items()]
+    _tell({"logs": logs}, "\n".join(lines), as_json=as_json)
+
+
+def _members(path: Path, authority: Path, now: float) -> Members:
+    from federome.network.members import verify_members
+    from federome.trust.canonical import parse_object
+    from federome.trust.keys import KeyRing, PinnedKey, PublicKey
+
+    told = parse_object(_bytes(authority))
+    jwk, name = told.get("jwk"), told.get("name")
+    if not isinstance(jwk, dict) or not isinstance(name, str):
+        raise Invalid("this is not a public key file.", where=str(authority))
+    ring = KeyRing((PinnedKey(name, PublicKey.from_jwk(jwk)),))
+    return verify_members(_bytes(path).decode("ascii", "replace").strip(), ring, now=now)
+
+
+def _one_receipt(path: Path, party: str, key: PublicKey) -> Checkpoint:
+    from federome.trust.canonical import parse_object
+    from federome.trust.log import Receipt, verify_receipt
+    from federome.trust.receipts import origin_of
+
+    receipt = Receipt.from_document(parse_object(_bytes(path)))
+    return verify_receipt(receipt, origin=origin_of(party), key=key)
 
 
 def _pinned(word: str) -> Reviewer:

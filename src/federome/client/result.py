@@ -13,8 +13,10 @@ from urllib.parse import quote
 from federome.errors import Damaged, Invalid, Refused
 from federome.model.sheet import csv_pieces, flat
 from federome.model.table import Column, Mask, Table
-from federome.trust.canonical import Json, digest, digest_bytes
+from federome.trust.canonical import Json, digest, digest_bytes, parse_object
 from federome.trust.keys import KeyRing
+from federome.trust.notes import Checkpoint
+from federome.trust.receipts import check_receipt
 from federome.trust.signing import OWN_ALGORITHMS, Verified, verify
 
 if TYPE_CHECKING:
@@ -23,14 +25,19 @@ if TYPE_CHECKING:
 # What the releaser and the nodes call what they sign about a result.
 RESULT_TYPE: Final = "federome-result+jws"
 STATEMENT_TYPE: Final = "federome-statement+jws"
+MAX_PROVENANCE_BYTES: Final = 64 << 20
 _KINDS: Final = {"i": "Int64", "f": "Float64", "b": "boolean", "U": "string"}
 
 
 class Receipts(NamedTuple):
-    """Signatures for a result: the releaser's (none, where each node answered for itself), and each node's."""
+    """Signatures for a result: the releaser's (none, where each node answered for itself), and each node's.
+
+    ``logs`` prove, by node, that its signed statement is in its own log (``trust.receipts.check_receipt``).
+    """
 
     releaser: str
     nodes: Mapping[str, str]
+    logs: Mapping[str, Mapping[str, Json]]
 
 
 class Named(NamedTuple):
@@ -82,18 +89,35 @@ class Result:
     def receipts(self) -> Receipts:
         """The signatures."""
         told = _object(self.provenance, "receipts")
-        return Receipts(str(told.get("releaser") or ""), {n: str(t) for n, t in _object(told, "nodes").items()})
+        nodes = {node: str(token) for node, token in _object(told, "nodes").items()}
+        logs = _object(told, "logs") if "logs" in told else {}
+        return Receipts(str(told.get("releaser") or ""), nodes, {node: _object(logs, node) for node in logs})
 
     def verify(self, ring: KeyRing, *, now: float) -> None:
-        """Check that the releaser and every contributor signed for exactly these tables in this run.
+        """Check that the releaser and every contributor signed for exactly these tables, and put it on record.
 
         ``ring`` holds the members' keys as the caller has pinned them, so the hub need not be believed. Raises
-        ``Refused`` where a signature is missing, somebody else's, or for another result; ``Damaged`` for other tables.
+        ``Refused`` where a signature or receipt is missing, somebody else's, or for another result; ``Damaged`` for
+        other tables, and where a receipt does not lead to its log.
         """
-        told = _object(self.provenance, "result")
         digests = {named.label: named.digest for named in named_tables(self.provenance)}
         if digests != {name: digest_bytes(table.to_bytes()) for name, table in self.tables.items()}:
             raise Damaged("the tables are not those of the provenance.", where=self.run)
+        self.verify_provenance(ring, now=now)
+
+    def verify_provenance(self, ring: KeyRing, *, now: float) -> dict[str, Checkpoint]:
+        """The same for the provenance alone, without the tables; the checkpoint of each contributor's log."""
+        self._verify_signatures(ring, now)
+        found: dict[str, Checkpoint] = {}
+        for node in self.contributors:
+            if node not in self.receipts.logs:
+                raise Refused("a node's receipt is missing.", codes=["incomplete"], where=node)
+            receipt, statement = self.receipts.logs[node], self.receipts.nodes[node]
+            found[node] = check_receipt(receipt, ring, party=node, run=self.run, statement=statement, now=now)
+        return found
+
+    def _verify_signatures(self, ring: KeyRing, now: float) -> None:
+        told = _object(self.provenance, "result")
         if not self.contributors:
             raise Refused("nobody contributed to this result.", codes=["incomplete"])
         if told.get("mode") == "alone":
@@ -125,13 +149,33 @@ class Result:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         for name, table in self.tables.items():
-            stem = quote(name.replace("/", "-"), safe="")
+            stem = _stem(name)
             (fresh / f"{stem}.federome").write_bytes(table.to_bytes())
             with (fresh / f"{stem}.csv").open("w", encoding="utf-8", newline="") as file:
                 file.writelines(csv_pieces(table))
         (fresh / "provenance.json").write_text(json.dumps(self.provenance, indent=2) + "\n", encoding="utf-8")
         fresh.replace(target)
         return target
+
+
+def read_saved(path: Path) -> Result:
+    """A result that ``save`` wrote: its folder, or the provenance file alone (then without tables)."""
+    file = path / "provenance.json" if path.is_dir() else path
+    try:
+        provenance = parse_object(file.read_bytes(), max_bytes=MAX_PROVENANCE_BYTES)
+    except OSError as error:
+        raise Invalid(f"the file cannot be read ({error.strerror}).", where=str(file)) from error
+    tables: dict[str, Table] = {}
+    for named in named_tables(provenance) if path.is_dir() else ():
+        stored = path / f"{_stem(named.label)}.federome"
+        if not stored.is_file():
+            raise Damaged("a table of the result is missing.", where=str(stored))
+        tables[named.label] = Table.from_bytes(stored.read_bytes())
+    return Result(str(provenance.get("run")), tables, provenance)
+
+
+def _stem(name: str) -> str:
+    return quote(name.replace("/", "-"), safe="")
 
 
 def named_tables(provenance: Mapping[str, Json]) -> Iterator[Named]:

@@ -27,6 +27,7 @@ from federome.governance.orders import claimed_order
 from federome.model.index import merge
 from federome.model.order import RunOrder
 from federome.model.table import Table
+from federome.network.exchange import Exchange
 from federome.network.leases import Leases
 from federome.network.ledger import NOTHING, Answered, Due, Ledger, Run
 from federome.network.members import MemberSource
@@ -53,19 +54,24 @@ LOG: Final = logging.getLogger("federome")
 
 
 class Coordinator:
-    """All runs of one hub. ``wake(party)`` is called when a party has something new to do."""
+    """All runs of one hub. ``wake(party)`` is called when a party has something new to do.
+
+    ``exchange`` keeps the hub's own record and carries the nodes' checkpoints.
+    """
 
     def __init__(
         self,
         ledger: Ledger,
         members: MemberSource,
         *,
+        exchange: Exchange,
         clock: Callable[[], float],
         decide_s: float = 10.0,
         wake: Callable[[str], None] | None = None,
     ) -> None:
         self.ledger = ledger
         self.members = members
+        self._exchange = exchange
         self._clock = clock
         self._decide_s = decide_s
         self._wake = wake or (lambda _party: None)
@@ -103,7 +109,11 @@ class Coordinator:
         }
         run = Run(first.run, person, "deciding", 1, now, None, first.deadline.timestamp(), detail)
         run = _said(run, "orders sent to the nodes", now)
-        due = [Due("decide", node, {"order": orders[node], "permit": permit}) for node in first.roster]
+        shown = self._exchange.shown_to(first.roster)
+        due = [
+            Due("decide", node, {"order": orders[node], "permit": permit, "checkpoints": shown[node]})
+            for node in first.roster
+        ]
         self.ledger.add(run, due)
         self._wake_all(due)
         return run
@@ -234,13 +244,15 @@ class Coordinator:
     def _decided(self, run: Run, answers: Sequence[Answered]) -> Run:
         absent: Body = {a.party: a.reply["refused"] if a.done else _LATE for a in answers if not _accepts(a)}
         accepted = [a for a in answers if _accepts(a)]
+        self._exchange.seen({a.party: a.reply.get("witnessed") for a in accepted}, now=self._clock())
         run = _with(run, absent=absent)
         if absent and (run.detail["allow_partial"] is not True or len(accepted) < number(run.detail, "quorum")):
             refusals = [f"{node}: {_reason(problem)}" for node, problem in absent.items()]
             codes = sorted({c for problem in absent.values() for c in _codes(problem)}) or ["deadline_passed"]
             raise Refused(f"not every node agreed ({'; '.join(refusals)}).", codes=codes)
         if len(accepted) < MINIMUM_SEALED:
-            due = [Due("alone", a.party, {}) for a in accepted]
+            known = self._exchange.known_of([a.party for a in accepted])
+            due = [Due("alone", a.party, {"known": known[a.party]}) for a in accepted]
             return self._enter(run, "alone", due, said="fewer than three contributors: each node answers by itself")
         releaser = self.members.named("releaser")[0]
         releases = {a.party: digest(mapping(_object(a, "terms"), "releases")) for a in accepted}
@@ -336,7 +348,9 @@ class Coordinator:
         parts = order.get("parts")
         match kind:
             case "contribute" | "veto" | "names" | "conclude":
-                due = [Due(kind, node, body, attached) for node in sorted(mapping(run.detail, "announcements"))]
+                nodes = sorted(mapping(run.detail, "announcements"))
+                known = self._exchange.known_of(nodes) if kind == "conclude" else {}
+                due = [Due(kind, node, {**body, "known": known.get(node, [])}, attached) for node in nodes]
                 numbers: list[Json] = [part for part in _list(parts) if isinstance(part, int)]
                 run = _with(run, turn=turn, parts=numbers)
                 run = self._enter(run, "working", due, doing=kind, said=str(order.get("said", kind)))
@@ -369,6 +383,8 @@ class Coordinator:
             body["pieces"] = {a.party: _object(a, "released") for a in answers}
         else:
             body["statements"] = {a.party: _text(a, "statement") for a in answers}
+            body["receipts"] = {a.party: _object(a, "receipt") for a in answers}
+            self._exchange.published({a.party: a.reply for a in answers})
         seq, due = run.seq, [Due(follow[doing], _releaser(run), body, attached)]
         run = self._enter(run, "leading", due, blobs=sums)
         if attached:
@@ -407,7 +423,12 @@ class Coordinator:
             raise Refused(
                 "too few nodes released a result.", codes=sorted({c for p in absent.values() for c in _codes(p)})
             )
-        result: Body = {"mode": "alone", "results": {a.party: _object(a, "released") for a in good}}
+        self._exchange.published({a.party: a.reply for a in good})
+        result: Body = {
+            "mode": "alone",
+            "results": {a.party: _object(a, "released") for a in good},
+            "receipts": {a.party: _object(a, "receipt") for a in good},
+        }
         return self._complete(_with(run, absent=absent), {"result": result})
 
     def _complete(self, run: Run, order: Mapping[str, Json]) -> Run:
@@ -439,6 +460,7 @@ class Coordinator:
     def _end(self, run: Run, state: str, changes: Body) -> Run:
         run = dataclasses.replace(_with(run, **changes), state=state, ended=self._clock())
         run = _said(run, state, self._clock())
+        self._exchange.ended(run.id, state, digest(run.detail.get("result")), now=self._clock())
         self.ledger.save(run)
         self.ledger.drop(run.id, [*_WORKING, *([] if state == "complete" else ["document/"])])
         return run

@@ -40,8 +40,10 @@ from federome.network.protocol import (
     text,
 )
 from federome.network.question import Answer, Holdings, OpenSite, Outcome, Question, Said, Summands
+from federome.network.record import Record, Witness, known_sizes
 from federome.trust.canonical import canonical, digest, digest_bytes
 from federome.trust.keys import KeyRing, PrivateKey
+from federome.trust.receipts import statement_digest
 
 _COMMANDED = ("contribute", "veto", "names", "conclude")
 _RELEASING = ("conclude", "alone")
@@ -53,7 +55,8 @@ class Node:
 
     ``state`` gives what governance knows at this node now, ``authorities`` are the pinned keys of permit authorities,
     ``secret`` keys this node's digests, ``folder`` holds what a run needs between tasks,
-    ``cohorts`` every cohort that was answered about.
+    ``cohorts`` every cohort that was answered about. ``log`` seals what the notebook noted, ``witness`` remembers the
+    logs of others.
     """
 
     name: str
@@ -65,6 +68,8 @@ class Node:
     holdings: Holdings
     notebook: Notebook
     cohorts: Cohorts
+    log: Record
+    witness: Witness
     port: HubPort
     folder: Path
     clock: Callable[[], float]
@@ -79,8 +84,7 @@ class Node:
         site = self.freeze(question)
         outcome = self.run(question, site)
         reply = self.release(question, outcome)
-        self.record(question, decision, reply)
-        return reply
+        return self.record(question, decision, reply)
 
     def answered(self, task: Task) -> Reply | None:
         """The answer to the last task of a run, if it was given before: the hub may not have heard it."""
@@ -251,8 +255,11 @@ class Node:
         }
         return Reply({**body, **steps.signed(self, question, body)}, inline)
 
-    def record(self, question: Question, decision: Decision, reply: Reply) -> None:
-        """What was asked, decided and sent, as keyed digests: never a query text, a row or a name."""
+    def record(self, question: Question, decision: Decision, reply: Reply) -> Reply:
+        """What was asked, decided and sent, as keyed digests: never a query text, a row or a name.
+
+        The last word of a run leaves with the receipt that it is in this node's log.
+        """
         keyed = hmac.new(self.secret, canonical(steps.plain(question.order.parameters)), hashlib.sha256).hexdigest()
         run = question.order.run
         detail: Body = {
@@ -261,6 +268,7 @@ class Node:
             "question": keyed,
             "decision": decision.digest,
             "reply": digest(reply.body),
+            **statement_digest(reply.body),
         }
         self.notebook.record(self.clock(), run, question.task.kind, detail)
         if question.command is not None and question.work is not None:
@@ -269,7 +277,10 @@ class Node:
             }
             self.notebook.update(run, steps.detail(self, run) | {"chain": chain})
         if question.task.kind in _RELEASING:
+            ending = self.log.ending(run, known_sizes(question.task.body))
+            reply = Reply({**reply.body, **ending}, reply.parts, reply.documents)
             self.forget(question.task, reply)
+        return reply
 
     def forget(self, task: Task, reply: Reply) -> None:
         """A run is over at this node: its keys and its working files are destroyed."""

@@ -344,7 +344,8 @@ class Releaser:
             if said.get("result") != name or said.get("run") != session.run:
                 raise Refused("a node did not agree to this result.", codes=["incomplete"], where=member.name)
         signed = sign({"result": name, "run": session.run}, self._key, typ=RESULT_TYPE)
-        told: Body = {**result, "signed": signed, "statements": statements}
+        receipts = mapping(task.body, "receipts")
+        told: Body = {**result, "signed": signed, "statements": statements, "receipts": receipts}
         return Reply({"do": "complete", "documents": [], "result": told})
 
     # pieces

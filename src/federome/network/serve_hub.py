@@ -23,13 +23,14 @@ from starlette.concurrency import run_in_threadpool
 from federome.db import engine
 from federome.model.table import Table
 from federome.network.approvals import load_modules
+from federome.network.exchange import Exchange
 from federome.network.hub import Waiters, bounded, create_app
 from federome.network.jobs import Coordinator, LocalPort
 from federome.network.ledger import Ledger
 from federome.network.party import Party
 from federome.network.protocol import MAX_PART_BYTES, PREFIX
 from federome.network.releaser import Releaser
-from federome.network.setup import RELEASER, HubSettings, MemberList, enrolment, hub_settings
+from federome.network.setup import HUB, RELEASER, HubSettings, MemberList, enrolment, hub_settings
 from federome.trust.keys import load_private_key
 
 GRACE_S: Final = 2
@@ -59,7 +60,11 @@ def build_hub(folder: Path, *, faces: Faces, clock: Callable[[], float] = time.t
     members = MemberList(folder, clock)
     waiters = Waiters()
     ledger = Ledger(engine(f"sqlite:///{folder / 'hub.db'}"), folder / "runs")
-    coordinator = Coordinator(ledger, members, clock=clock, decide_s=settings.decide_s, wake=waiters.wake)
+    key = load_private_key(folder / "keys" / f"{HUB}.jwk")
+    exchange = Exchange(engine(f"sqlite:///{folder / 'record.db'}", durable=True), party=HUB, key=key)
+    coordinator = Coordinator(
+        ledger, members, exchange=exchange, clock=clock, decide_s=settings.decide_s, wake=waiters.wake
+    )
     port = LocalPort(coordinator, RELEASER, secrets.token_hex(8))
     waiters.local(RELEASER, port.ready)
     releaser = Releaser(

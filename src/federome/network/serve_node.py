@@ -28,6 +28,7 @@ from federome.network.holdings import StoreHoldings
 from federome.network.node import Node
 from federome.network.notebook import Notebook
 from federome.network.party import Party
+from federome.network.record import Record, Witness
 from federome.network.reviews import SignedApprovals
 from federome.network.setup import MemberList, node_settings, pinned_authorities
 from federome.network.transport import HttpPort
@@ -117,16 +118,21 @@ def build_node(
         clock=clock,
     )
     store = Store.open(folder / "data")
+    members = MemberList(folder, clock, port.members)
+    # What is sealed must survive a loss of power; the steps in between are done again after one.
+    log = engine(f"sqlite:///{folder / 'node.db'}", durable=True)
     node = Node(
         name=settings.name,
         key=key,
         secret=(folder / "keys" / "secret").read_bytes(),
-        members=MemberList(folder, clock, port.members),
+        members=members,
         authorities=pinned_authorities(folder),
         state=NodeState(settings.name, folder, store, clock=clock),
         holdings=StoreHoldings(store),
         notebook=Notebook(engine(f"sqlite:///{folder / 'node.db'}")),
         cohorts=FileCohorts(folder / "cohorts.audit"),
+        log=Record(log, party=settings.name, key=key),
+        witness=Witness(log, party=settings.name, key=key, members=members),
         port=port,
         folder=folder / "runs",
         clock=clock,

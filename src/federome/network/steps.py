@@ -45,14 +45,19 @@ TOLERANCE: Final = 1e-9
 
 
 def decide(node: Node, question: Question, _site: OpenSite) -> Outcome:
-    """Yes, on these terms: the data releases that answer, and their holders' policies."""
+    """Yes, on these terms: the data releases that answer, and their holders' policies.
+
+    By the way this node looks at the newest checkpoints of the others' logs, and cosigns what only grew.
+    """
     terms = node.holdings.terms(question.order.datasets)
     told: Body = {
         "releases": dict(terms.releases),
         "policy": policy_document(node.policy(question)),
         "kid": node.key.kid,
     }
-    return Said({"terms": told, **signed(node, question, told)})
+    shown = question.task.body.get("checkpoints")
+    witnessed = node.witness.look(shown, now=node.clock()) if isinstance(shown, dict) else {}
+    return Said({"terms": told, "witnessed": witnessed, **signed(node, question, told)})
 
 
 def roster(node: Node, question: Question, _site: OpenSite) -> Outcome:

@@ -27,7 +27,7 @@ ENGINE: Final = "federome"
 WES_VERSION: Final = "1.1.0"
 Format = Literal["json", "csv", "federome"]
 FORMATS: Final[tuple[Format, ...]] = ("json", "csv", "federome")
-_SIGNATURES: Final = frozenset({"signed", "statements"})
+_SIGNATURES: Final = frozenset({"signed", "statements", "receipts"})
 
 _STATES: Final[Mapping[str, str]] = {
     "deciding": "QUEUED",
@@ -167,7 +167,8 @@ def provenance(run: Run, *, first: Sequence[Answered], last: Sequence[Answered])
     """Where a result comes from: the question, who answered and who did not, and everything they signed.
 
     ``result`` is, byte for byte in canonical JSON, what the releaser signed; ``receipts.releaser`` and
-    ``receipts.nodes`` are the signatures; ``terms`` what each node agreed to at the beginning, signed as well.
+    ``receipts.nodes`` are the signatures, ``receipts.logs`` prove that each node put its own on record; ``terms`` what
+    each node agreed to at the beginning, signed as well.
     """
     result = run.detail.get("result")
     core = (
@@ -200,9 +201,13 @@ def _absent(run: Run, answers: Sequence[Answered]) -> Body:
 
 def _receipts(result: Json, last: Sequence[Answered]) -> Body:
     if not isinstance(result, dict):
-        return {"releaser": None, "nodes": {}}
+        return {"releaser": None, "nodes": {}, "logs": {}}
     alone: Body = {a.party: a.reply["statement"] for a in last if a.kind == "alone" and "statement" in a.reply}
-    return {"releaser": result.get("signed"), "nodes": result.get("statements", alone)}
+    return {
+        "releaser": result.get("signed"),
+        "nodes": result.get("statements", alone),
+        "logs": result.get("receipts", {}),
+    }
 
 
 def task_log(task: Answered, number: str) -> Body:
