@@ -304,9 +304,7 @@ class Coordinator:
             blocks.append({"chromosome": block.chromosome, "rows": block.rows})
         if not blocks:
             raise Invalid("no node has a variant there.", remedy="Check region and assembly.")
-        run = self._begin(run, blocks)
-        self.ledger.drop(run.id, ["tokens/"])
-        return run
+        return self._begin(run, blocks)
 
     def _tokens(self, run: str, party: str, pieces: int) -> Iterator[tuple[int, NDArray[np.uint64]]]:
         for piece in range(pieces):
@@ -329,7 +327,7 @@ class Coordinator:
             "blocks": blocks,
         }
         releaser = _releaser(run)
-        return self._enter(run, "leading", [Due("begin", releaser, body)], said="computing")
+        return self._enter(run, "leading", [Due("begin", releaser, body)], said="computing", drop=("tokens/",))
 
     def _led(self, run: Run, answers: Sequence[Answered]) -> Run:
         """The releaser said what is next."""
@@ -353,9 +351,8 @@ class Coordinator:
                 due = [Due(kind, node, {**body, "known": known.get(node, [])}, attached) for node in nodes]
                 numbers: list[Json] = [part for part in _list(parts) if isinstance(part, int)]
                 run = _with(run, turn=turn, parts=numbers)
-                run = self._enter(run, "working", due, doing=kind, said=str(order.get("said", kind)))
-                self.ledger.drop(run.id, ["sum/"])
-                return run
+                said = str(order.get("said", kind))
+                return self._enter(run, "working", due, doing=kind, said=said, drop=("sum/",))
         raise Invalid("the releaser asked for something unknown.", where=kind[:40])
 
     def _worked(self, run: Run, answers: Sequence[Answered]) -> Run:
@@ -385,11 +382,8 @@ class Coordinator:
             body["statements"] = {a.party: _text(a, "statement") for a in answers}
             body["receipts"] = {a.party: _object(a, "receipt") for a in answers}
             self._exchange.published({a.party: a.reply for a in answers})
-        seq, due = run.seq, [Due(follow[doing], _releaser(run), body, attached)]
-        run = self._enter(run, "leading", due, blobs=sums)
-        if attached:
-            self.ledger.drop(run.id, [f"part/{seq}/"])
-        return run
+        due = [Due(follow[doing], _releaser(run), body, attached)]
+        return self._enter(run, "leading", due, blobs=sums, drop=(f"part/{run.seq}/",) if attached else ())
 
     def _sum(self, run: Run, part: int, answers: Sequence[Answered]) -> tuple[str, bytes] | None:
         """Add the masked vectors of one part modulo 2⁶⁴: noise plus noise, until the releaser opens it.
@@ -445,11 +439,12 @@ class Coordinator:
         doing: str = "",
         said: str = "",
         blobs: Mapping[str, bytes] = NOTHING,
+        drop: Sequence[str] = (),
     ) -> Run:
         """The next step, in one transaction."""
         run = dataclasses.replace(_with(run, doing=doing), state=state, seq=run.seq + 1)
         run = _said(run, said, self._clock())
-        self.ledger.save(run, due, blobs)
+        self.ledger.save(run, due, blobs, drop)
         self._wake_all(due)
         return run
 
@@ -461,8 +456,7 @@ class Coordinator:
         run = dataclasses.replace(_with(run, **changes), state=state, ended=self._clock())
         run = _said(run, state, self._clock())
         self._exchange.ended(run.id, state, digest(run.detail.get("result")), now=self._clock())
-        self.ledger.save(run)
-        self.ledger.drop(run.id, [*_WORKING, *([] if state == "complete" else ["document/"])])
+        self.ledger.save(run, drop=[*_WORKING, *([] if state == "complete" else ["document/"])])
         return run
 
     def _note(self, run_id: str, changes: Body, said: str) -> None:

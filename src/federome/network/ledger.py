@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -103,46 +105,109 @@ class Answered:
     reply: Body
 
 
-class Ledger:
-    """Reads and writes. One instance per hub; the engine serialises writers.
+@dataclass
+class _Open:
+    """A task of the step that its run is in."""
 
-    Open runs are also kept in memory as they were last committed, because every call of every party asks for one.
+    task: Task
+    party: str
+    attached: tuple[str, ...]
+    done: bool = False
+    digest: str = ""
+    reply: Body = field(default_factory=dict)
+
+
+@dataclass
+class _Step:
+    """What memory holds of an open run: it as last committed, the tasks of its step by id, small blobs of the step."""
+
+    run: Run
+    tasks: dict[str, _Open]
+    small: dict[tuple[str, str], bytes] = field(default_factory=dict)
+
+
+_ANSWERED = (
+    TASK.update()
+    .where(TASK.c.id == sa.bindparam("task"))
+    .values(done=True, reply=sa.bindparam("told"), reply_digest=sa.bindparam("told_digest"))
+)
+_SAVED = (
+    RUN.update()
+    .where(RUN.c.id == sa.bindparam("of"))
+    .values({name: sa.bindparam(f"new_{name}") for name in ("state", "seq", "ended", "detail")})
+)
+
+
+class Ledger:
+    """Reads and writes. One instance per hub.
+
+    Every write is committed before it counts. Open runs, the tasks of their present step and its small blobs are also
+    kept in memory, because every call of every party asks for them; a hub that starts anew reads them again.
     """
 
     def __init__(self, engine: sa.Engine, folder: Path) -> None:
         migrate(engine, SCHEMA)
         self._engine = engine
         self._folder = folder
-        self._open: dict[str, Run] = {}
         folder.mkdir(parents=True, exist_ok=True)
+        self._writing = threading.RLock()
+        with read(engine) as db:
+            runs = [_run(row) for row in db.execute(sa.select(RUN).where(RUN.c.ended.is_(None)))]
+            self._open = {run.id: _Step(run, self._tasks_of(db, run)) for run in runs}
+
+    @contextmanager
+    def _write(self) -> Iterator[sa.Connection]:
+        """A transaction. Writers of this process wait for each other here, where waiting is fair and short."""
+        with self._writing, write(self._engine) as db:
+            yield db
 
     # runs
 
     def add(self, run: Run, tasks: Sequence[Due]) -> None:
         """A new run with its first tasks; ``Invalid`` if its id was used before."""
+        step = _Step(run, {})
         try:
-            with write(self._engine) as db:
-                db.execute(RUN.insert().values(**_run_row(run)))
-                self._add_tasks(db, run, tasks)
+            with self._write() as db:
+                db.execute(RUN.insert(), _run_row(run))
+                self._add_tasks(db, step, tasks)
         except sa.exc.IntegrityError as error:
             raise Invalid("a run with this id exists.", remedy="Sign new orders with a new run id.") from error
-        self._remember(run)
+        self._open[run.id] = step
 
-    def save(self, run: Run, tasks: Sequence[Due] = (), blobs: Mapping[str, bytes] = NOTHING) -> None:
-        """A run's new state with the tasks and documents that belong to it: all or nothing."""
-        with write(self._engine) as db:
-            for name, data in blobs.items():
-                self._put(db, run.id, name, "", data)
-            db.execute(RUN.update().where(RUN.c.id == run.id).values(**_run_row(run)))
-            self._add_tasks(db, run, tasks)
-            if run.ended is not None:
-                db.execute(TASK.update().where(TASK.c.run == run.id, TASK.c.done == sa.false()).values(done=True))
-        self._remember(run)
+    def save(
+        self, run: Run, tasks: Sequence[Due] = (), blobs: Mapping[str, bytes] = NOTHING, drop: Sequence[str] = ()
+    ) -> None:
+        """A run's new state with the tasks and documents that belong to it, all or nothing; ``drop`` as in ``drop``."""
+        step = _Step(run, {})
+        with self._writing:
+            with self._write() as db:
+                self._put_all(db, run.id, {(name, ""): data for name, data in blobs.items()})
+                db.execute(_SAVED, {f"new_{name}": value for name, value in _run_row(run).items()} | {"of": run.id})
+                self._add_tasks(db, step, tasks)
+                if run.ended is not None:
+                    db.execute(TASK.update().where(TASK.c.run == run.id, TASK.c.done == sa.false()).values(done=True))
+                litter = self._drop(db, run.id, drop) if drop else []
+            self._turn(step, {(name, ""): data for name, data in blobs.items()})
+        for path in litter:
+            path.unlink(missing_ok=True)
+
+    def _turn(self, step: _Step, fresh: Mapping[tuple[str, str], bytes]) -> None:
+        """The run stands at its next step now, or where it stood."""
+        before = self._open.get(step.run.id)
+        if step.run.ended is not None:
+            self._open.pop(step.run.id, None)
+            return
+        if before is not None and not step.tasks:
+            step.tasks, step.small = before.tasks, before.small
+        elif before is not None:
+            wanted = {name for task in step.tasks.values() for name in task.attached}
+            step.small = {key: data for key, data in {**before.small, **fresh}.items() if key[0] in wanted}
+        self._open[step.run.id] = step
 
     def run(self, run: str) -> Run:
         """One run; ``Invalid`` if there is none."""
-        if held := self._open.get(run):
-            return held
+        if step := self._open.get(run):
+            return step.run
         with read(self._engine) as db:
             row = db.execute(sa.select(RUN).where(RUN.c.id == run)).one_or_none()
         if row is None:
@@ -160,57 +225,49 @@ class Ledger:
             return [_run(row) for row in db.execute(query)]
 
     def open_runs(self) -> list[Run]:
-        """Runs that have not ended, newest first."""
-        query = sa.select(RUN).where(RUN.c.ended.is_(None)).order_by(RUN.c.created.desc(), RUN.c.id)
-        with read(self._engine) as db:
-            return [self._open.get(row.id) or _run(row) for row in db.execute(query)]
-
-    def _remember(self, run: Run) -> None:
-        if run.ended is None:
-            self._open[run.id] = run
-        else:
-            self._open.pop(run.id, None)
+        """Runs that have not ended."""
+        return [step.run for step in list(self._open.values())]
 
     # tasks
 
-    def _add_tasks(self, db: sa.Connection, run: Run, tasks: Sequence[Due]) -> None:
-        if tasks:
-            rows = [
-                {
-                    "id": f"{run.id}/{run.seq}/{task.party}",
-                    "run": run.id,
-                    "seq": run.seq,
-                    "kind": task.kind,
-                    "party": task.party,
-                    "body": _json(task.body),
-                    "attached": _json(list(task.attached)),
-                }
-                for task in tasks
-            ]
+    def _add_tasks(self, db: sa.Connection, step: _Step, tasks: Sequence[Due]) -> None:
+        run, rows = step.run, []
+        for due in tasks:
+            task = Task(f"{run.id}/{run.seq}/{due.party}", run.id, run.seq, due.kind, due.body)
+            step.tasks[task.id] = _Open(task, due.party, due.attached)
+            row = {"id": task.id, "run": run.id, "seq": run.seq, "kind": due.kind, "party": due.party}
+            rows.append({**row, "body": _json(due.body), "attached": _json(list(due.attached))})
+        if rows:
             db.execute(TASK.insert(), rows)
 
-    def due(self, party: str, *, but: Container[str], limit: int = 16) -> list[Task]:
-        """What a party owes an answer to, without the tasks ``but``; oldest runs first."""
-        query = sa.select(TASK).where(TASK.c.party == party, TASK.c.done == sa.false()).order_by(TASK.c.id)
-        tasks = []
-        with read(self._engine) as db:
-            for row in db.execute(query):
-                if row.id not in but:
-                    tasks.append(self._task(db, row))
-                if len(tasks) == limit:
-                    break
+    def _tasks_of(self, db: sa.Connection, run: Run) -> dict[str, _Open]:
+        tasks = {}
+        for row in db.execute(sa.select(TASK).where(TASK.c.run == run.id, TASK.c.seq == run.seq)):
+            task = Task(row.id, row.run, row.seq, row.kind, json.loads(row.body))
+            told: Body = json.loads(row.reply) if row.reply else {}
+            attached = tuple(json.loads(row.attached))
+            tasks[row.id] = _Open(task, row.party, attached, row.done, row.reply_digest or "", told)
         return tasks
 
-    def _task(self, db: sa.Connection, row: sa.Row) -> Task:  # type: ignore[type-arg]
+    def due(self, party: str, *, but: Container[str], limit: int = 16) -> list[Task]:
+        """What a party owes an answer to, without the tasks ``but``."""
+        owed = [
+            (step, task)
+            for step in list(self._open.values())
+            for task in list(step.tasks.values())
+            if task.party == party and not task.done and task.task.id not in but
+        ]
+        return [self._with_attachments(step, task) for step, task in owed[:limit]]
+
+    def _with_attachments(self, step: _Step, task: _Open) -> Task:
         attachments: dict[str, bytes] = {}
         room = INLINE_BYTES
-        for name in json.loads(row.attached):
-            query = sa.select(BLOB.c.data).where(BLOB.c.run == row.run, BLOB.c.name == name, BLOB.c.party == "")
-            data = db.execute(query).scalar_one_or_none()
+        for name in task.attached:
+            data = step.small.get((name, "")) or self._inline(step.run.id, name)
             if data is not None and len(data) <= room:
                 attachments[name] = data
                 room -= len(data)
-        return Task(row.id, row.run, row.seq, row.kind, json.loads(row.body), attachments)
+        return msgspec.structs.replace(task.task, attachments=attachments)
 
     def answer(self, party: str, task: str, body: Body, blobs: Mapping[tuple[str, str], bytes]) -> tuple[str, bool]:
         """Store an answer and the blobs in it, by (name, owner); gives the run and whether the answer is new.
@@ -218,23 +275,35 @@ class Ledger:
         A repeated answer is fine, a different one is ``Invalid``.
         """
         digest = hashlib.sha256(canonical(body)).hexdigest()
-        with write(self._engine) as db:
-            held = db.execute(
-                sa.select(TASK.c.run, TASK.c.done, TASK.c.reply_digest).where(TASK.c.id == task, TASK.c.party == party)
-            ).one_or_none()
-            if held is None:
-                raise Invalid("no such task for this party.", where=task[:120])
-            if held.done and held.reply_digest != digest:
-                raise Invalid("this task was answered before, differently, or is no longer wanted.", where=task)
-            if held.done:
-                return held.run, False
-            for (name, owner), data in blobs.items():
-                self._put(db, held.run, name, owner, data)
-            db.execute(TASK.update().where(TASK.c.id == task).values(done=True, reply=_json(body), reply_digest=digest))
-        return held.run, True
+        with self._writing:
+            step = self._open.get(task.rsplit("/", 2)[0])
+            held = None if step is None else step.tasks.get(task)
+            if step is None or held is None or held.done or held.party != party:
+                return self._answered_before(party, task, digest), False
+            with self._write() as db:
+                self._put_all(db, step.run.id, blobs)
+                db.execute(_ANSWERED, {"task": task, "told": _json(body), "told_digest": digest})
+            step.small.update({key: data for key, data in blobs.items() if len(data) <= INLINE_BYTES})
+            held.reply, held.digest, held.done = body, digest, True
+        return step.run.id, True
+
+    def _answered_before(self, party: str, task: str, digest: str) -> str:
+        query = sa.select(TASK.c.run, TASK.c.reply_digest).where(TASK.c.id == task, TASK.c.party == party)
+        with read(self._engine) as db:
+            held = db.execute(query).one_or_none()
+        if held is None:
+            raise Invalid("no such task for this party.", where=task[:120])
+        if held.reply_digest != digest:
+            raise Invalid("this task was answered before, differently, or is no longer wanted.", where=task)
+        return str(held.run)
 
     def answers(self, run: str, seq: int) -> list[Answered]:
         """All tasks of one step, by party."""
+        step = self._open.get(run)
+        if step is not None and step.run.seq == seq:
+            tasks = list(step.tasks.items())
+            found = [Answered(name, t.party, t.task.kind, t.done, t.reply if t.done else {}) for name, t in tasks]
+            return sorted(found, key=lambda answer: answer.party)
         query = sa.select(TASK).where(TASK.c.run == run, TASK.c.seq == seq).order_by(TASK.c.party)
         with read(self._engine) as db:
             rows = db.execute(query).all()
@@ -244,8 +313,8 @@ class Ledger:
 
     def put(self, run: str, name: str, party: str, data: bytes) -> None:
         """Store a blob; the same content again is fine, other content under the same name is ``Invalid``."""
-        with write(self._engine) as db:
-            self._put(db, run, name, party, data)
+        with self._write() as db:
+            self._put_all(db, run, {(name, party): data})
 
     def put_pieces(self, run: str, name: str, party: str, pieces: Iterable[bytes]) -> None:
         """The same for a blob that is made piece by piece and too large for memory."""
@@ -265,8 +334,8 @@ class Ledger:
         target = self._path(run, name, party, digest)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(pieces, target)
-        with write(self._engine) as db:
-            self._enter(db, run, name, party, digest, size, None)
+        with self._write() as db:
+            self._enter(db, run, [{"name": name, "party": party, "digest": digest, "size": size, "data": None}])
 
     def temporary(self) -> Path:
         """A name for an upload in progress."""
@@ -274,27 +343,35 @@ class Ledger:
         folder.mkdir(exist_ok=True)
         return folder / uuid4().hex
 
-    def _put(self, db: sa.Connection, run: str, name: str, party: str, data: bytes) -> None:
-        digest = hashlib.sha256(data).hexdigest()
-        if len(data) > INLINE_BYTES:
-            temporary, target = self.temporary(), self._path(run, name, party, digest)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(data)
-            os.replace(temporary, target)
-        self._enter(db, run, name, party, digest, len(data), data if len(data) <= INLINE_BYTES else None)
+    def _put_all(self, db: sa.Connection, run: str, blobs: Mapping[tuple[str, str], bytes]) -> None:
+        """Blobs by (name, owner)."""
+        rows: list[dict[str, object]] = []
+        for (name, party), data in blobs.items():
+            digest = hashlib.sha256(data).hexdigest()
+            if len(data) > INLINE_BYTES:
+                temporary, target = self.temporary(), self._path(run, name, party, digest)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                temporary.write_bytes(data)
+                os.replace(temporary, target)
+            kept = data if len(data) <= INLINE_BYTES else None
+            rows.append({"name": name, "party": party, "digest": digest, "size": len(data), "data": kept})
+        self._enter(db, run, rows)
 
-    def _enter(
-        self, db: sa.Connection, run: str, name: str, party: str, digest: str, size: int, inline: bytes | None
-    ) -> None:
-        held = db.execute(sa.select(BLOB.c.digest).where(_key(run, name, party))).scalar_one_or_none()
-        if held is None:
-            values = {"run": run, "name": name, "party": party, "digest": digest, "size": size, "data": inline}
-            db.execute(BLOB.insert().values(**values))
-        elif held != digest:
-            raise Invalid("a part was handed in before with other content.", where=f"{run}/{name}"[:160])
+    def _enter(self, db: sa.Connection, run: str, rows: Sequence[dict[str, object]]) -> None:
+        fresh = []
+        for row in rows:
+            held = db.execute(_DIGEST, {"of": run, "called": row["name"], "by": row["party"]}).scalar_one_or_none()
+            if held is None:
+                fresh.append({"run": run, **row})
+            elif held != row["digest"]:
+                raise Invalid("a part was handed in before with other content.", where=f"{run}/{row['name']}"[:160])
+        if fresh:
+            db.execute(BLOB.insert(), fresh)
 
     def size(self, run: str, name: str, party: str = "") -> int | None:
         """Bytes of a blob, or ``None`` where there is none."""
+        if (data := self._held(run, name, party)) is not None:
+            return len(data)
         with read(self._engine) as db:
             return db.execute(sa.select(BLOB.c.size).where(_key(run, name, party))).scalar_one_or_none()
 
@@ -304,6 +381,9 @@ class Ledger:
 
     def stream(self, run: str, name: str, party: str = "", piece: int = 1 << 20) -> Iterator[bytes]:
         """One blob in pieces, of which all but the last have the given size, or in one if it is small."""
+        if (data := self._held(run, name, party)) is not None:
+            yield data
+            return
         with read(self._engine) as db:
             row = db.execute(sa.select(BLOB).where(_key(run, name, party))).one_or_none()
         if row is None:
@@ -317,22 +397,39 @@ class Ledger:
 
     def drop(self, run: str, names: Sequence[str]) -> None:
         """Forget blobs that are no longer needed; a name that ends in ``/`` stands for all below it."""
+        with self._write() as db:
+            litter = self._drop(db, run, names)
+        for path in litter:
+            path.unlink(missing_ok=True)
+
+    def _drop(self, db: sa.Connection, run: str, names: Sequence[str]) -> list[Path]:
+        """Files to remove after the commit: a file without a row is litter, a row without its file is damage."""
         called = sa.or_(
             *(BLOB.c.name.startswith(name) if name.endswith("/") else BLOB.c.name == name for name in names)
         )
         which = sa.and_(BLOB.c.run == run, called)
-        with write(self._engine) as db:
-            files = db.execute(
-                sa.select(BLOB.c.name, BLOB.c.party, BLOB.c.digest).where(which, BLOB.c.data.is_(None))
-            ).all()
-            db.execute(BLOB.delete().where(which))
-        for name, party, digest in files:  # last: a file without a row is litter, a row without its file is damage
-            self._path(run, name, party, digest).unlink(missing_ok=True)
+        files = sa.select(BLOB.c.name, BLOB.c.party, BLOB.c.digest).where(which, BLOB.c.data.is_(None))
+        litter = [self._path(run, *row) for row in db.execute(files)]
+        db.execute(BLOB.delete().where(which))
+        return litter
+
+    def _held(self, run: str, name: str, party: str) -> bytes | None:
+        step = self._open.get(run)
+        return None if step is None else step.small.get((name, party))
+
+    def _inline(self, run: str, name: str) -> bytes | None:
+        with read(self._engine) as db:
+            return db.execute(sa.select(BLOB.c.data).where(_key(run, name, ""))).scalar_one_or_none()
 
     def _path(self, run: str, name: str, party: str, digest: str) -> Path:
         # Names come from parties: hashed, so that no name can be a path. The content is part of it, so that an upload
         # that is refused for its content has not replaced the one before.
         return self._folder / _safe(run) / _safe(f"{party}\x00{name}\x00{digest}")
+
+
+_DIGEST = sa.select(BLOB.c.digest).where(
+    BLOB.c.run == sa.bindparam("of"), BLOB.c.name == sa.bindparam("called"), BLOB.c.party == sa.bindparam("by")
+)
 
 
 def _key(run: str, name: str, party: str) -> sa.ColumnElement[bool]:
@@ -347,7 +444,7 @@ def _safe(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
-def _run_row(run: Run) -> Mapping[str, object]:
+def _run_row(run: Run) -> dict[str, object]:
     return {
         "id": run.id,
         "person": run.person,

@@ -79,12 +79,13 @@ class Node:
         """The main path. Raises ``Refused``, ``Invalid`` or ``Unavailable``; the caller tells the hub."""
         if (done := self.answered(task)) is not None:
             return done
-        question = self.authenticate(task)
-        decision = self.decide(question)
-        site = self.freeze(question)
-        outcome = self.run(question, site)
-        reply = self.release(question, outcome)
-        return self.record(question, decision, reply)
+        with self.notebook.together():
+            question = self.authenticate(task)
+            decision = self.decide(question)
+            site = self.freeze(question)
+            outcome = self.run(question, site)
+            reply = self.release(question, outcome)
+            return self.record(question, decision, reply)
 
     def answered(self, task: Task) -> Reply | None:
         """The answer to the last task of a run, if it was given before: the hub may not have heard it."""
@@ -247,6 +248,7 @@ class Node:
             if len(part.masked) + sum(map(len, inline.values())) <= INLINE_BYTES:
                 inline[number] = part.masked
             else:
+                self.notebook.commit()
                 self.port.upload(question.order.run, f"part/{question.task.seq}/{number}", part.masked)
         body: Body = {
             "parts": digests,
@@ -277,6 +279,7 @@ class Node:
             }
             self.notebook.update(run, steps.detail(self, run) | {"chain": chain})
         if question.task.kind in _RELEASING:
+            self.notebook.commit()
             ending = self.log.ending(run, known_sizes(question.task.body))
             reply = Reply({**reply.body, **ending}, reply.parts, reply.documents)
             self.forget(question.task, reply)

@@ -6,9 +6,13 @@ Everything that keeps a restarted node consistent with itself is here, in the no
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
+import msgspec
 import sqlalchemy as sa
 
 from federome.db import Schema, migrate, read, write
@@ -16,6 +20,7 @@ from federome.errors import Invalid, Refused
 from federome.network.protocol import Body
 from federome.network.sums import Roster, admit
 
+MAX_HELD: Final = 64
 METADATA = sa.MetaData()
 ORDER = sa.Table(
     "order_used",
@@ -106,12 +111,58 @@ class Beginning:
         return self.notebook.remember(jti, until, self.work)
 
 
+_DETAIL = WORK.update().where(WORK.c.run == sa.bindparam("of_run")).values(detail=sa.bindparam("new_detail"))
+_KEY = KEY.insert()
+_OLD_KEYS = KEY.delete().where(KEY.c.run == sa.bindparam("of_run"), KEY.c.turn < sa.bindparam("first"))
+_SENT = SENT.insert()
+_RECORD = RECORD.insert()
+
+
 class Notebook:
-    """Reads and writes of one node."""
+    """Reads and writes of one node, for one thread.
+
+    What a task changes is noted at once and written together, in one transaction, before anything of it leaves: see
+    :meth:`together` and :meth:`commit`.
+    """
 
     def __init__(self, engine: sa.Engine) -> None:
         migrate(engine, SCHEMA)
         self._engine = engine
+        self._works: dict[str, Work] = {}
+        self._keys: dict[tuple[str, int], tuple[bytes, str]] = {}
+        self._sent: dict[tuple[str, int], dict[int, str]] = {}
+        self._changed: set[str] = set()
+        self._waiting: dict[sa.Executable, list[dict[str, object]]] = {}
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """One task: all of its changes are written at the end, or, if it fails, none that was not written before."""
+        try:
+            yield
+            self.commit()
+        except BaseException:
+            self._forget()
+            raise
+
+    def commit(self) -> None:
+        """Write what was noted, before it may leave."""
+        for run in self._changed:
+            self._note(_DETAIL, of_run=run, new_detail=_json(self._works[run].detail))
+        if self._waiting:
+            with write(self._engine) as db:
+                for statement, rows in self._waiting.items():
+                    db.execute(statement, rows)
+        self._waiting.clear()
+        self._changed.clear()
+        if len(self._works) > MAX_HELD:
+            self._forget()
+
+    def _note(self, statement: sa.Executable, **row: object) -> None:
+        self._waiting.setdefault(statement, []).append(row)
+
+    def _forget(self) -> None:
+        for held in (self._works, self._keys, self._sent, self._changed, self._waiting):
+            held.clear()
 
     def used(self, jti: str) -> bool:
         """Whether an order was told before (see ``governance.orders.Seen``)."""
@@ -131,27 +182,34 @@ class Notebook:
             db.execute(ORDER.insert().values(jti=jti, until=until.timestamp()))
             if work is not None:
                 values = {"order_token": work.order, "permit_token": work.permit, "frozen": work.frozen}
-                db.execute(WORK.insert().values(run=work.run, detail=json.dumps(work.detail), **values))
+                db.execute(WORK.insert().values(run=work.run, detail=_json(work.detail), **values))
             return True
 
     def work(self, run: str) -> Work | None:
         """A run this node knows, or ``None``."""
+        if held := self._works.get(run):
+            return held
         with read(self._engine) as db:
             row = db.execute(sa.select(WORK).where(WORK.c.run == run)).one_or_none()
         if row is None:
             return None
         detail = json.loads(row.detail)
-        return Work(
+        self._works[run] = Work(
             row.run, row.order_token, row.permit_token, row.frozen, detail, row.last_task, row.last_reply or b""
         )
+        return self._works[run]
 
     def update(self, run: str, detail: Body) -> None:
         """Replace a run's detail."""
-        with write(self._engine) as db:
-            db.execute(WORK.update().where(WORK.c.run == run).values(detail=json.dumps(detail)))
+        work = self.work(run)
+        assert work is not None
+        self._works[run] = replace(work, detail=detail)
+        self._changed.add(run)
 
     def end(self, run: str, task: str, reply: bytes) -> None:
         """The last task of a run was answered: the answer is kept, keys and state are destroyed."""
+        self.commit()
+        self._forget()
         with write(self._engine) as db:
             values = {"last_task": task, "last_reply": reply, "detail": "{}"}
             db.execute(WORK.update().where(WORK.c.run == run).values(**values))
@@ -171,33 +229,40 @@ class Notebook:
 
     def key(self, run: str, turn: int) -> tuple[bytes, str] | None:
         """(secret, announcement) of this node's round key, if it was made."""
+        if held := self._keys.get((run, turn)):
+            return held
         with read(self._engine) as db:
             row = db.execute(sa.select(KEY).where(KEY.c.run == run, KEY.c.turn == turn)).one_or_none()
         return (row.secret, row.announcement) if row else None
 
     def keep_key(self, run: str, turn: int, secret: bytes, announcement: str) -> None:
-        """Store a round key before it is announced; keys of turns long past are destroyed."""
-        with write(self._engine) as db:
-            db.execute(KEY.insert().values(run=run, turn=turn, secret=secret, announcement=announcement))
-            db.execute(KEY.delete().where(KEY.c.run == run, KEY.c.turn < turn - 2))
+        """Note a round key before it is announced; keys of turns long past are destroyed."""
+        self._note(_KEY, run=run, turn=turn, secret=secret, announcement=announcement)
+        self._note(_OLD_KEYS, of_run=run, first=turn - 2)
+        self._keys = {place: key for place, key in self._keys.items() if place[0] != run or place[1] >= turn - 2}
+        self._keys[run, turn] = secret, announcement
 
     def commit_part(self, run: str, turn: int, part: int, digest: str) -> None:
-        """Remember what is about to be sent. The same part with other content is ``Refused``.
+        """Note what is about to be sent. The same part with other content is ``Refused``.
 
         One mask must never cover two different vectors: their difference would be in the clear.
         """
-        key = sa.and_(SENT.c.run == run, SENT.c.turn == turn, SENT.c.part == part)
-        with write(self._engine) as db:
-            held = db.execute(sa.select(SENT.c.digest).where(key)).scalar_one_or_none()
-            if held is None:
-                db.execute(SENT.insert().values(run=run, turn=turn, part=part, digest=digest))
-            elif held != digest:
-                raise Refused("a masked part would be sent with other content.", codes=["recompute_required"])
+        if (run, turn) not in self._sent:
+            query = sa.select(SENT.c.part, SENT.c.digest).where(SENT.c.run == run, SENT.c.turn == turn)
+            with read(self._engine) as db:
+                held = {row.part: row.digest for row in db.execute(query)}
+            self._sent = {place: parts for place, parts in self._sent.items() if place[0] != run}
+            self._sent[run, turn] = held
+        sent = self._sent[run, turn]
+        if part not in sent:
+            sent[part] = digest
+            self._note(_SENT, run=run, turn=turn, part=part, digest=digest)
+        elif sent[part] != digest:
+            raise Refused("a masked part would be sent with other content.", codes=["recompute_required"])
 
     def record(self, at: float, run: str, what: str, detail: Body) -> None:
         """Append to the node's record: keyed digests and decisions, never data."""
-        with write(self._engine) as db:
-            db.execute(RECORD.insert().values(at=at, run=run, what=what, detail=json.dumps(detail, sort_keys=True)))
+        self._note(_RECORD, at=at, run=run, what=what, detail=json.dumps(detail, sort_keys=True))
 
     def records(self, *, run: str = "", limit: int = 1000) -> list[tuple[float, str, str, Body]]:
         """(at, run, what, detail), oldest first."""
@@ -208,3 +273,7 @@ class Notebook:
             query = query.where(RECORD.c.run == run)
         with read(self._engine) as db:
             return [(r.at, r.run, r.what, json.loads(r.detail)) for r in db.execute(query)]
+
+
+def _json(document: Body) -> str:
+    return msgspec.json.encode(document).decode()
