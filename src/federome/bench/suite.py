@@ -25,7 +25,7 @@ def run(name: str, *, console: Console, json_file: Path | None, quick: bool) -> 
     for each in wanted:
         measure: Benchmark = importlib.import_module(f"federome.bench.{each}").measure
         found = list(measure(console, quick))
-        console.print(markdown(each, found), markup=False)
+        console.out(markdown(each, found), highlight=False)
         rows.extend(found)
     if json_file is not None:
         write_json(json_file, rows)
