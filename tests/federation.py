@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from federome.db import engine
 from federome.disclosure.cohorts import FileCohorts
 from federome.errors import Invalid
 from federome.governance.case import NodePolicy, State
+from federome.governance.consent import cohort_mask
 from federome.governance.orders import sign_order
 from federome.governance.permits import sign_permit
 from federome.model.cohort import Cohort
@@ -33,6 +34,7 @@ from federome.model.registry import AlgorithmApproval, Dataset
 from federome.model.release import Policy
 from federome.model.table import Mask, Table
 from federome.model.variant import Bin, Variant, token
+from federome.network.consents import ConsentBook
 from federome.network.exchange import Exchange
 from federome.network.jobs import ENDED, Coordinator, LocalPort
 from federome.network.ledger import Ledger, Run
@@ -41,7 +43,7 @@ from federome.network.node import Node
 from federome.network.notebook import Notebook
 from federome.network.party import Party
 from federome.network.protocol import mapping
-from federome.network.question import Terms
+from federome.network.question import Terms, Use
 from federome.network.record import Record, Witness
 from federome.network.releaser import Releaser
 from federome.trust.keys import KeyRing, PinnedKey, PrivateKey, generate
@@ -99,25 +101,38 @@ class WorldSite:
         return mask
 
     def changed(self) -> bool:
-        return self.holdings.left
+        return self.holdings.left or not self.holdings.may(self.site.view).all()
 
 
 @dataclass
 class WorldHoldings:
-    """A node's data in memory. ``left`` says that a person of every cohort has left since it was frozen."""
+    """A node's data in memory. ``left`` says that a person of every cohort has left since it was frozen.
+
+    People are called ``p`` and their column; ``consents`` and ``clock`` are the node's own, once it runs.
+    """
 
     dataset: str
     site: MemorySite
     policy: Policy
     left: bool = False
+    consents: ConsentBook | None = None
+    clock: Callable[[], float] = lambda: NOW.timestamp()
 
     def terms(self, datasets: Sequence[str]) -> Terms:
         if list(datasets) != [self.dataset]:
             raise Invalid("this node does not hold that dataset.", where=",".join(datasets))
         return Terms({self.dataset: "release-1"}, (self.policy,))
 
-    def freeze(self, datasets: Sequence[str], cohort: Cohort) -> bytes:
-        return np.packbits(self.site.view.meets(cohort)).tobytes()
+    def freeze(self, datasets: Sequence[str], cohort: Cohort, use: Use) -> bytes:
+        self.use = use
+        return np.packbits(self.site.view.meets(cohort) & self.may(self.site.view)).tobytes()
+
+    def may(self, view: View) -> Mask:
+        assert self.consents is not None
+        people = [f"p{number}" for number in view.ids]
+        now = datetime.fromtimestamp(self.clock(), UTC)
+        ledger = self.consents.ledger()
+        return cohort_mask(ledger, people, operation=self.use.operation, basis=self.use.basis, now=now).included
 
     def open(self, frozen: bytes) -> WorldSite:
         keep = np.unpackbits(np.frombuffer(frozen, np.uint8), count=self.site.view.people).astype(bool)
@@ -172,6 +187,8 @@ class Federation:
                 keep_exact=self.keep_exact,
             )  # fmt: skip
         log = engine(f"sqlite:///{folder}/node.db", durable=True)
+        self.holdings[name].consents = ConsentBook(log, secret=b"secret")
+        self.holdings[name].clock = self.now
         return Node(
             name=name,
             key=self.keys[name],

@@ -1,14 +1,14 @@
-"""Commands around trust: ``federome algorithm pack|submit|review|approve|revoke|verify`` and ``federome receipt``.
+"""Commands around trust: ``federome algorithm``, ``federome receipt`` and ``federome node consent``.
 
-Authors pack and submit, reviewers review and revoke, operators install what reviewers signed, and anybody checks a
-receipt. ``cli.py`` puts the groups on the tree. Nothing here talks to a hub.
+Authors pack and submit, reviewers review and revoke, operators install what reviewers signed and keep the consent
+ledger, and anybody checks a receipt. ``cli.py`` puts the groups on the tree. Nothing here talks to a hub.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +19,9 @@ from rich.console import Console
 from federome.errors import Invalid, Unavailable
 
 if TYPE_CHECKING:
+    from federome.governance.consent import ConsentEvent
     from federome.model.registry import ParameterBounds
+    from federome.network.consents import ConsentBook
     from federome.network.members import Members
     from federome.trust.approval import Reviewer, Tally
     from federome.trust.keys import PrivateKey, PublicKey
@@ -27,12 +29,16 @@ if TYPE_CHECKING:
 
 algorithm_app = typer.Typer(no_args_is_help=True, help="Pack, submit, review, approve and revoke algorithms.")
 receipt_app = typer.Typer(no_args_is_help=True)
+consent_app = typer.Typer(no_args_is_help=True, help="Keep the consent ledger: tiers, withdrawals, opt-outs, laws.")
 out = Console(highlight=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 NodeFolder = Annotated[Path, typer.Option("--dir", help="The node's folder.")]
 KeyFile = Annotated[Path, typer.Option("--key", help="Your private key file (made by: federome person init).")]
 Out = Annotated[Path, typer.Option("--out", help="Where the file goes.")]
+At = Annotated[str, typer.Option("--at", help="From when on, RFC 3339 with offset; now if omitted.")]
+Ahead = Annotated[bool, typer.Option("--ahead", help="Also for people who are not in the store yet.")]
+People = Annotated[list[str], typer.Argument(help="Person ids, or @FILE with one a line.")]
 Organisation = Annotated[str, typer.Option(help="The organisation you act for.")]
 
 
@@ -260,6 +266,152 @@ def verify_receipts(
     logs = {name: {"size": one.size, "root": one.root.hex()} for name, one in found.items()}
     lines = [f"{name}: on record, in a log of {one.size} entries" for name, one in found.items()]
     _tell({"logs": logs}, "\n".join(lines), as_json=as_json)
+
+
+@consent_app.command("tier")
+def consent_tier(
+    tier: Annotated[str, typer.Argument(help="none, allele-frequency, subject-query or secondary-use.")],
+    people: People,
+    folder: NodeFolder,
+    at: At = "",
+    ahead: Ahead = False,
+    as_json: AsJson = False,
+) -> None:
+    """People gave their consent up to this tier."""
+    _consent("tier", people, folder, at, tier=tier, ahead=ahead, as_json=as_json)
+
+
+@consent_app.command("withdraw")
+def consent_withdraw(
+    people: People, folder: NodeFolder, at: At = "", ahead: Ahead = False, as_json: AsJson = False
+) -> None:
+    """People withdrew: in no cohort that is frozen from now on, and in no result that was not released yet."""
+    _consent("withdraw", people, folder, at, ahead=ahead, as_json=as_json)
+
+
+@consent_app.command("reinstate")
+def consent_reinstate(
+    people: People, folder: NodeFolder, at: At = "", ahead: Ahead = False, as_json: AsJson = False
+) -> None:
+    """People took their withdrawal back."""
+    _consent("reinstate", people, folder, at, ahead=ahead, as_json=as_json)
+
+
+@consent_app.command("opt-out")
+def consent_opt_out(
+    people: People, folder: NodeFolder, at: At = "", ahead: Ahead = False, as_json: AsJson = False
+) -> None:
+    """People opted out of secondary use (EHDS Article 71)."""
+    _consent("opt-out", people, folder, at, ahead=ahead, as_json=as_json)
+
+
+@consent_app.command("opt-in")
+def consent_opt_in(
+    people: People, folder: NodeFolder, at: At = "", ahead: Ahead = False, as_json: AsJson = False
+) -> None:
+    """People took their opt-out back."""
+    _consent("opt-in", people, folder, at, ahead=ahead, as_json=as_json)
+
+
+@consent_app.command("import")
+def consent_import(
+    file: Annotated[Path, typer.Argument(help="One JSON object a line: subject, kind, at, tier.")],
+    folder: NodeFolder,
+    ahead: Ahead = False,
+    as_json: AsJson = False,
+) -> None:
+    """Add the changes of a register; those told before change nothing."""
+    from federome.network.consents import read_events
+
+    _tell_consent(read_events(_lines(file), where=file.name), folder, ahead=ahead, as_json=as_json)
+
+
+@consent_app.command("override")
+def consent_override(
+    reference: Annotated[str, typer.Argument(help="The law, cited in one word: FI-552/2019.")],
+    bases: Annotated[list[str], typer.Argument(help="Purposes for which opt-outs do not hold: public-health …")],
+    folder: NodeFolder,
+    start: Annotated[str, typer.Option("--from", help="From when on; now if omitted.")] = "",
+    until: Annotated[str, typer.Option(help="Until when; open if omitted.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Put a national law on record under which opt-outs do not hold for some purposes (EHDS Article 71(4))."""
+    from federome.governance.consent import NationalOverride
+    from federome.network.consents import instant
+
+    document = {"reference": reference, "bases": bases, "valid_from": instant(start).isoformat()}
+    ends = {"valid_until": instant(until).isoformat()} if until else {}
+    law = NationalOverride.from_document({**document, **ends}, where="override")
+    new = _consent_book(folder).override(law, now=_now())
+    _tell({"override": reference, "new": new}, f"{reference} is on record.", as_json=as_json)
+
+
+@consent_app.command("default")
+def consent_default(
+    tier: Annotated[str, typer.Argument(help="none, allele-frequency, subject-query or secondary-use.")],
+    folder: NodeFolder,
+    as_json: AsJson = False,
+) -> None:
+    """Where people stand of whom nothing was told; secondary-use, unless it is set."""
+    new = _consent_book(folder).set_default(tier, now=_now())  # type: ignore[arg-type]  # checked there
+    _tell({"default": tier, "new": new}, f"People of whom nothing was told stand at {tier}.", as_json=as_json)
+
+
+@consent_app.command("show")
+def consent_show(folder: NodeFolder, as_json: AsJson = False) -> None:
+    """Count who stands where. Nobody is named."""
+    ledger = _consent_book(folder).ledger()
+    standings = ledger.standings(_now()).values()
+    facts: dict[str, object] = {
+        "default": ledger.default,
+        "people": len(standings),
+        "withdrawn": sum(one.withdrawn for one in standings),
+        "opted_out": sum(one.opted_out for one in standings),
+        "overrides": [law.reference for law in ledger.overrides],
+    }
+    _tell(facts, "\n".join(f"{name}: {value}" for name, value in facts.items()), as_json=as_json)
+
+
+def _consent(
+    kind: str, people: list[str], folder: Path, at: str, *, ahead: bool, as_json: bool, tier: str = ""
+) -> None:
+    from federome.governance.consent import ConsentEvent
+    from federome.network.consents import instant
+
+    listed = [name for word in people for name in (_lines(Path(word[1:])) if word.startswith("@") else [word])]
+    told = {"kind": kind, "at": instant(at).isoformat(), **({"tier": tier} if tier else {})}
+    events = [ConsentEvent.from_document({**told, "subject": name}, where="person") for name in dict.fromkeys(listed)]
+    _tell_consent(events, folder, ahead=ahead, as_json=as_json)
+
+
+def _tell_consent(events: Sequence[ConsentEvent], folder: Path, *, ahead: bool, as_json: bool) -> None:
+    from federome.network.holdings import unknown_people
+
+    missing = 0 if ahead else unknown_people(folder / "data", {event.subject for event in events})
+    if missing:
+        raise Invalid(
+            f"{missing} people are not in the store; nothing was changed.",
+            remedy="Check the ids, or say --ahead for people who come later.",
+        )
+    new = _consent_book(folder).tell(events, now=_now())
+    _tell({"told": len(events), "new": new}, f"{len(events)} changes, {new} of them new.", as_json=as_json)
+
+
+def _consent_book(folder: Path) -> ConsentBook:
+    from federome.db import engine
+    from federome.network.consents import ConsentBook
+
+    secret = folder / "keys" / "secret"
+    if not secret.is_file():
+        raise Invalid("this is not a node's folder.", where=str(folder), remedy="Run: federome node enrol")
+    return ConsentBook(engine(f"sqlite:///{folder / 'node.db'}", durable=True), secret=secret.read_bytes())
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in _bytes(path).decode("utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise Invalid("the file is not UTF-8 text.", where=str(path)) from error
 
 
 def _members(path: Path, authority: Path, now: float) -> Members:

@@ -6,29 +6,54 @@ restarted node opens the same people again, or says that somebody has left.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final
 
 import msgspec
 import numpy as np
+import sqlalchemy as sa
 
+from federome.db import read
 from federome.errors import Damaged, Refused
+from federome.governance.consent import Ledger, Operation, cohort_mask
 from federome.model.cohort import Cohort
+from federome.model.permit import Basis
 from federome.model.table import Mask
-from federome.network.question import Terms
+from federome.network.question import Terms, Use
 from federome.store.catalogue import DataRelease, Store
 from federome.store.phenotypes import Closure
 from federome.store.site import StudySite
+from federome.store.tables import person
 from federome.store.view import StudyView
+
+CHUNK: Final = 500
+ANYBODY: Final = ""
+"""Stands for everybody of whom the consent ledger says nothing: no person has this name."""
 
 
 class _Frozen(msgspec.Struct, frozen=True):
     releases: dict[str, str]
     members: bytes
+    use: tuple[Operation, Basis]
 
 
 class StoreSite(StudySite):
-    """A frozen cohort of the store, opened. Implements ``question.OpenSite``."""
+    """A frozen cohort of the store, opened. Implements ``question.OpenSite``.
+
+    ``may`` says who of these people may be in the cohort at this moment.
+    """
+
+    def __init__(self, view: StudyView, may: Callable[[StudyView], Mask]) -> None:
+        super().__init__(view)
+        self._may = may
+
+    def changed(self) -> bool:
+        """See ``question.OpenSite``."""
+        return super().changed() or not self._may(self.view).all()
 
     def members(self, some: Mask | None = None) -> Mask:
         """See ``question.OpenSite``."""
@@ -40,9 +65,13 @@ class StoreSite(StudySite):
 
 @dataclass(frozen=True)
 class StoreHoldings:
-    """Implements ``question.Holdings``. ``ontology`` closes diagnosis codes, where one is installed."""
+    """Implements ``question.Holdings``. ``consents`` gives the consent ledger as it is now, ``ontology`` closes
+    diagnosis codes, where one is installed.
+    """
 
     store: Store
+    consents: Callable[[], Ledger]
+    clock: Callable[[], float]
     ontology: Closure | None = None
 
     def terms(self, datasets: Sequence[str]) -> Terms:
@@ -50,11 +79,25 @@ class StoreHoldings:
         releases = self._newest(datasets)
         return Terms({r.dataset: r.digest for r in releases}, tuple(r.manifest.policy for r in releases))
 
-    def freeze(self, datasets: Sequence[str], cohort: Cohort) -> bytes:
-        """The active people of the newest releases who meet the criteria."""
+    def freeze(self, datasets: Sequence[str], cohort: Cohort, use: Use) -> bytes:
+        """The active people of the newest releases whose consent covers the use and who meet the criteria."""
         releases = self._newest(datasets)
         view = StudyView.freeze(self.store, releases, cohort, ontology=self.ontology)
-        return msgspec.msgpack.encode(_Frozen({r.dataset: r.digest for r in releases}, view.bitmap()))
+        view = view.where(self.may(view, use))
+        frozen = _Frozen({r.dataset: r.digest for r in releases}, view.bitmap(), (use.operation, use.basis))
+        return msgspec.msgpack.encode(frozen)
+
+    def may(self, view: StudyView, use: Use) -> Mask:
+        """Rule R15: whose tier covers the use now, with no withdrawal or opt-out in force, shape (people,)."""
+        ledger, now = self.consents(), datetime.fromtimestamp(self.clock(), UTC)
+        subjects = [*ledger.standings(now), ANYBODY]
+        included = cohort_mask(ledger, subjects, operation=use.operation, basis=use.basis, now=now).included
+        anybody = bool(included[-1])
+        others = [subject for subject, is_in in zip(subjects, included, strict=True) if bool(is_in) != anybody]
+        mask = np.full(view.people, anybody)
+        numbers = np.fromiter((number for _, number in _people(self.store, others)), np.int64)
+        mask[np.isin(view.numbers_at_node, numbers)] = not anybody
+        return mask
 
     def open(self, frozen: bytes) -> StoreSite:
         """The same people again. ``Refused`` (``recompute_required``) if one of them has withdrawn meanwhile."""
@@ -72,7 +115,7 @@ class StoreHoldings:
                 codes=["recompute_required"],
                 remedy="Order the run again.",
             )
-        return StoreSite(view.where(keep))
+        return StoreSite(view.where(keep), partial(self.may, use=Use(*held.use)))
 
     def _newest(self, datasets: Sequence[str]) -> list[DataRelease]:
         return [self.store.release(dataset) for dataset in datasets]
@@ -82,6 +125,19 @@ class StoreHoldings:
             if release.digest == digest:
                 return release
         raise Damaged("a data release that a run is frozen on is gone.", where=dataset, remedy="Order the run again.")
+
+
+def unknown_people(data: Path, subjects: Collection[str]) -> int:
+    """How many of these names no dataset of the store in this folder has."""
+    return len(set(subjects) - {name for name, _ in _people(Store.open(data), sorted(subjects))})
+
+
+def _people(store: Store, subjects: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """Names and lasting numbers of these people, in every dataset that has them."""
+    with read(store.database) as db:
+        for start in range(0, len(subjects), CHUNK):
+            query = sa.select(person.c.id, person.c.number).where(person.c.id.in_(subjects[start : start + CHUNK]))
+            yield from ((row.id, row.number) for row in db.execute(query).all())
 
 
 def people_of(store: Store) -> Mapping[str, int]:

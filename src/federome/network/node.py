@@ -39,7 +39,7 @@ from federome.network.protocol import (
     mapping,
     text,
 )
-from federome.network.question import Answer, Holdings, OpenSite, Outcome, Question, Said, Summands
+from federome.network.question import Answer, Holdings, OpenSite, Outcome, Question, Said, Summands, Use
 from federome.network.record import Record, Witness, known_sizes
 from federome.trust.canonical import canonical, digest, digest_bytes
 from federome.trust.keys import KeyRing, PrivateKey
@@ -172,7 +172,8 @@ class Node:
         """The people this run is about: fixed when it starts, the same in every later step."""
         run = question.order.run
         if question.work is None:
-            frozen = self.holdings.freeze(question.order.datasets, question.algorithm.cohort)
+            use = Use(question.request.operation, question.order.purpose.basis)
+            frozen = self.holdings.freeze(question.order.datasets, question.algorithm.cohort, use)
             terms = self.holdings.terms(question.order.datasets)
             detail: Body = {"releases": dict(terms.releases), "chain": {}}
             consume(question.order, Beginning(self.notebook, Work(run, *question.tokens, frozen, detail)))

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from federome.analysis.algorithm import Algorithm, Variants
 from federome.analysis.program import Site
 from federome.governance.case import AccessRequest, Evidence
+from federome.governance.consent import Operation
 from federome.model.cohort import Cohort
 from federome.model.index import BlockIndex
 from federome.model.order import RunOrder
+from federome.model.permit import Basis
 from federome.model.release import Policy, Rows
 from federome.model.table import Mask, Table
 from federome.network.commands import Command
@@ -32,6 +34,14 @@ class Terms:
 
     releases: Mapping[str, str]
     policies: tuple[Policy, ...]
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a cohort is frozen for: who may be in it depends on both (rule R15)."""
+
+    operation: Operation
+    basis: Basis
 
 
 class OpenSite(Site, Protocol):
@@ -50,7 +60,7 @@ class OpenSite(Site, Protocol):
         """The people of the cohort (or some of it, a mask over the view) by lasting number: true at theirs."""
 
     def changed(self) -> bool:
-        """Whether a person of the cohort has left since it was frozen (rule R16)."""
+        """Whether somebody of the cohort has left, or may not be in it any more, since it was frozen (rule R16)."""
 
 
 class Holdings(Protocol):
@@ -59,7 +69,7 @@ class Holdings(Protocol):
     def terms(self, datasets: Sequence[str]) -> Terms:
         """Current releases and policies; ``Invalid`` for a dataset this node does not hold."""
 
-    def freeze(self, datasets: Sequence[str], cohort: Cohort) -> bytes:
+    def freeze(self, datasets: Sequence[str], cohort: Cohort, use: Use) -> bytes:
         """The people who may take part now: permitted, consenting, meeting the criteria. Sorted and fixed."""
 
     def open(self, frozen: bytes) -> OpenSite:

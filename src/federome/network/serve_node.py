@@ -24,6 +24,7 @@ from federome.governance.case import LocalRefusal, NodePolicy, State
 from federome.model.ontology import Icd10
 from federome.model.registry import AlgorithmApproval, Dataset, DataUse
 from federome.network.approvals import load_modules
+from federome.network.consents import ConsentBook
 from federome.network.holdings import StoreHoldings
 from federome.network.node import Node
 from federome.network.notebook import Notebook
@@ -121,14 +122,15 @@ def build_node(
     members = MemberList(folder, clock, port.members)
     # What is sealed must survive a loss of power; the steps in between are done again after one.
     log = engine(f"sqlite:///{folder / 'node.db'}", durable=True)
+    secret = (folder / "keys" / "secret").read_bytes()
     node = Node(
         name=settings.name,
         key=key,
-        secret=(folder / "keys" / "secret").read_bytes(),
+        secret=secret,
         members=members,
         authorities=pinned_authorities(folder),
         state=NodeState(settings.name, folder, store, clock=clock),
-        holdings=StoreHoldings(store),
+        holdings=StoreHoldings(store, ConsentBook(log, secret=secret).ledger, clock),
         notebook=Notebook(engine(f"sqlite:///{folder / 'node.db'}")),
         cohorts=FileCohorts(folder / "cohorts.audit"),
         log=Record(log, party=settings.name, key=key),

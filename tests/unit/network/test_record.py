@@ -156,9 +156,11 @@ def test_notes_are_sealed_once_and_in_order(tmp_path: Path) -> None:
     assert record.seal().size == 0
     for at in range(5):
         notebook.record(T0 + at, f"run-{at % 2}", "step", {"reply": f"sha256:{at}"})
+    notebook.commit()
     assert record.seal().size == 5
     assert record.seal().size == 5
     notebook.record(T0 + 9, "run-0", "conclude", {})
+    notebook.commit()
     frontier = record.seal()
     held = [parse_object(data) for _, data in record.log.entries()]
     assert [entry["at"] for entry in held] == [T0, T0 + 1, T0 + 2, T0 + 3, T0 + 4, T0 + 9]

@@ -1,0 +1,131 @@
+"""The consent ledger of a node, kept: what people gave, took back or refused, as events that are only ever added.
+
+The node reads it whenever it freezes a cohort and again before anything leaves (rules R15 and R16, whose sense is
+``governance/consent.py``). Each change also goes on the node's record, as a digest under the node's own key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, get_args
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from federome.db import Schema, migrate, read, write
+from federome.errors import Invalid
+from federome.governance.consent import Consent, ConsentEvent, Ledger, NationalOverride
+from federome.model.strict import Document
+from federome.network import notebook
+from federome.trust.canonical import canonical, parse_object
+
+METADATA = sa.MetaData()
+CONSENT = sa.Table(
+    "consent",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("document", sa.Text, nullable=False, unique=True),
+    sa.Column("told", sa.Float, nullable=False),
+)
+SCHEMA = Schema("consent", METADATA)
+COVERED: Final[Consent] = "secondary-use"
+"""Where people stand of whom nothing was told: their dataset was brought in under their consent to its use."""
+
+
+@dataclass(frozen=True)
+class DefaultTier(Document):
+    """Where people of this node stand of whom nothing else was told, from now on."""
+
+    tier: Consent
+    number: int
+
+
+class ConsentBook:
+    """The ledger in a node's database. ``secret`` keys the digests that go on record."""
+
+    def __init__(self, engine: sa.Engine, *, secret: bytes) -> None:
+        migrate(engine, SCHEMA)
+        migrate(engine, notebook.SCHEMA)
+        self._engine, self._secret = engine, secret
+        self._held = 0, Ledger(default=COVERED)
+
+    def tell(self, events: Sequence[ConsentEvent], *, now: datetime) -> int:
+        """Add changes, all or none; how many were new. Telling one twice changes nothing."""
+        with write(self._engine) as db:
+            return sum(self._add(db, "event", event, now) for event in events)
+
+    def override(self, law: NationalOverride, *, now: datetime) -> bool:
+        """Add a national law under which opt-outs do not hold; whether it was new."""
+        with write(self._engine) as db:
+            return self._add(db, "override", law, now)
+
+    def set_default(self, tier: Consent, *, now: datetime) -> bool:
+        """Where people stand of whom nothing was told; whether that is a change."""
+        if tier not in get_args(Consent):
+            raise Invalid("there is no such tier.", where="tier", remedy=f"Use one of: {', '.join(get_args(Consent))}.")
+        with write(self._engine) as db:
+            held = _rows(db, "default")
+            if (DefaultTier.from_document(held[-1]).tier if held else COVERED) == tier:
+                return False
+            return self._add(db, "default", DefaultTier(tier, len(held)), now)
+
+    def ledger(self) -> Ledger:
+        """The ledger as it is now: what was told since the last time is added to it."""
+        last, held = self._held
+        with read(self._engine) as db:
+            rows = db.execute(sa.select(CONSENT).where(CONSENT.c.id > last).order_by(CONSENT.c.id)).all()
+        if rows:
+            told: dict[str, list[object]] = {"event": [], "override": [], "default": []}
+            for row in rows:
+                told[row.kind].append(parse_object(row.document.encode()))
+            defaults = [DefaultTier.from_document(document).tier for document in told["default"]]
+            ledger = Ledger(
+                (*held.events, *(ConsentEvent.from_document(document) for document in told["event"])),
+                defaults[-1] if defaults else held.default,
+                (*held.overrides, *(NationalOverride.from_document(document) for document in told["override"])),
+            )
+            self._held = rows[-1].id, ledger
+        return self._held[1]
+
+    def _add(self, db: Connection, kind: str, told: Document, now: datetime) -> bool:
+        document = canonical(told.to_document()).decode()
+        if db.execute(sa.select(CONSENT.c.id).where(CONSENT.c.document == document)).first():
+            return False
+        db.execute(CONSENT.insert().values(kind=kind, document=document, told=now.timestamp()))
+        keyed = hmac.new(self._secret, document.encode(), hashlib.sha256).hexdigest()
+        detail = json.dumps({"change": keyed})
+        db.execute(notebook.RECORD.insert().values(at=now.timestamp(), run="", what=f"consent-{kind}", detail=detail))
+        return True
+
+
+def _rows(db: Connection, kind: str) -> list[object]:
+    query = sa.select(CONSENT.c.document).where(CONSENT.c.kind == kind).order_by(CONSENT.c.id)
+    return [parse_object(text.encode()) for text in db.execute(query).scalars()]
+
+
+def read_events(lines: Sequence[str], *, where: str) -> list[ConsentEvent]:
+    """Changes from a file of one JSON object a line: subject, kind, at, and for a tier the tier."""
+    return [
+        ConsentEvent.from_document(parse_object(line.encode()), where=f"{where}:{number}")
+        for number, line in enumerate(lines, 1)
+        if line.strip()
+    ]
+
+
+def instant(text: str) -> datetime:
+    """When a change takes effect: RFC 3339 with an offset; now, if nothing is said."""
+    if not text:
+        return datetime.now(UTC)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise Invalid("this is not an instant.", where=text[:40], remedy="Write 2026-11-02T09:00:00Z.") from error
+    if at.tzinfo is None:
+        raise Invalid("an instant needs its offset from UTC.", where=text[:40], remedy="Add Z.")
+    return at
