@@ -19,9 +19,12 @@ from federome.model.cohort import Sex
 from federome.model.dataset import Callability, DatasetManifest
 from federome.model.variant import chromosome_name, chromosome_rank
 from federome.store import tables
-from federome.store.catalogue import DataRelease, is_committed, release_digest, releases
+from federome.store.catalogue import BatchRecord, DataRelease, is_committed, release_digest, releases
 from federome.store.chromosome import BlockRecord
+from federome.store.erasure import SECURE_DELETE
 from federome.store.layout import digest_of
+
+_NEXT_PERSON = sa.func.coalesce(sa.func.max(tables.batch.c.first_person + tables.batch.c.people), 1)
 
 DeclaredSex = Sex | Literal["unknown"]
 
@@ -143,6 +146,92 @@ def enter(connection: Connection, batch: FinishedBatch, released_on: date) -> Da
     _enter_relatives(connection, batch)
     members = [(each.number, each.name, each.digest) for each in (earlier[-1].batches if earlier else ())]
     members.append((number, batch.name, batch.digest))
+    return _enter_release(connection, manifest, released_on, members)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """Batches of one dataset that a new one stands for: theirs ``old``, its people's lasting ``numbers`` in order.
+
+    ``new`` is None where nobody of the old ones is left.
+    """
+
+    old: tuple[BatchRecord, ...]
+    new: FinishedBatch | None
+    numbers: tuple[int, ...]
+
+
+def exchange(
+    connection: Connection, dataset: str, exchanges: Sequence[Exchange], erased: Sequence[int]
+) -> DataRelease | None:
+    """Put new batches in the place of old ones, erase people, and make a release like the newest of what is left.
+
+    Releases that name an old batch are gone. Returns None if the dataset is; ``Invalid`` if the whole store would be,
+    because person numbers would begin anew.
+    """
+    connection.exec_driver_sql(SECURE_DELETE)
+    newest = releases(connection, dataset)[-1]
+    end = int(connection.execute(sa.select(_NEXT_PERSON)).scalar_one())
+    people = [{"gone": number} for number in erased]
+    if people:
+        gone = sa.bindparam("gone", type_=sa.Integer)
+        for column in (tables.withdrawn.c.person, tables.relative.c.first, tables.relative.c.second):
+            connection.execute(column.table.delete().where(column == gone), people)
+        connection.execute(tables.person.delete().where(tables.person.c.number == gone), people)
+    members = {each.number: (each.number, each.name, each.digest) for each in newest.batches}
+    for each in exchanges:
+        first, *others = each.old
+        for other in others:
+            del members[other.number]
+        if each.new is None:
+            del members[first.number]
+        else:
+            members[first.number] = (_move_people(connection, each.new, each.numbers), each.new.name, each.new.digest)
+    made = None
+    if members:
+        made = _enter_release(connection, newest.manifest, newest.released_on, list(members.values()))
+    _drop_batches(connection, [batch.number for each in exchanges for batch in each.old])
+    if not members:
+        connection.execute(tables.dataset.delete().where(tables.dataset.c.id == dataset))
+    _keep_numbers(connection, end)
+    return made
+
+
+def _move_people(connection: Connection, batch: FinishedBatch, numbers: Sequence[int]) -> int:
+    number = _enter_record(connection, batch, max(numbers) + 1 - len(numbers))
+    _enter_files(connection, batch, number)
+    _enter_regions(connection, batch, number)
+    person = tables.person
+    moved = person.update().where(person.c.number == sa.bindparam("who")).values(batch=number, row=sa.bindparam("at"))
+    connection.execute(moved, [{"who": who, "at": at} for at, who in enumerate(numbers)])
+    return number
+
+
+def _drop_batches(connection: Connection, old: Sequence[int]) -> None:
+    """Remove batches, and releases that name one of them."""
+    link = tables.release_batch
+    query = sa.select(link.c.release).where(link.c.batch.in_(old)).distinct()
+    stale = list(connection.execute(query).scalars())
+    connection.execute(link.delete().where(link.c.release.in_(stale)))
+    connection.execute(tables.release.delete().where(tables.release.c.number.in_(stale)))
+    for table in (tables.block_file, tables.batch_file, tables.gene, tables.callable_interval):
+        connection.execute(table.delete().where(table.c.batch.in_(old)))
+    connection.execute(tables.batch.delete().where(tables.batch.c.number.in_(old)))
+
+
+def _keep_numbers(connection: Connection, end: int) -> None:
+    """See that numbers below ``end`` are never given out again, though their people may be gone."""
+    table = tables.batch
+    last = connection.execute(sa.select(sa.func.max(table.c.number))).scalar_one()
+    if last is None:
+        raise Invalid("nobody would be left in this store.", remedy="Delete its folder: that erases everything.")
+    connection.execute(table.update().where(table.c.number == last).values(first_person=end - table.c.people))
+
+
+def _enter_release(
+    connection: Connection, manifest: DatasetManifest, released_on: date, members: Sequence[tuple[int, str, str]]
+) -> DataRelease:
+    """A release of some batches: number, name and digest of each, in their order."""
     values = {
         "dataset": manifest.id,
         "released_on": released_on.isoformat(),
@@ -158,9 +247,19 @@ def enter(connection: Connection, batch: FinishedBatch, released_on: date) -> Da
 
 def _enter_batch(connection: Connection, batch: FinishedBatch) -> int:
     """The batch and its people; person numbers go on where the last batch of the store ended."""
-    table = tables.batch
-    ends = sa.func.coalesce(sa.func.max(table.c.first_person + table.c.people), 1)
-    first = int(connection.execute(sa.select(ends)).scalar_one())
+    first = int(connection.execute(sa.select(_NEXT_PERSON)).scalar_one())
+    number = _enter_record(connection, batch, first)
+    shared = {"dataset": batch.manifest.id, "batch": number}
+    rows = [
+        {"number": first + row, "id": name, "row": row, "sex": sex, **shared}
+        for row, (name, sex) in enumerate(zip(batch.people, batch.sexes, strict=True))
+    ]
+    connection.execute(tables.person.insert(), rows)
+    return number
+
+
+def _enter_record(connection: Connection, batch: FinishedBatch, first: int) -> int:
+    """The batch itself; ``first`` + its people is the lowest person number that later batches may use."""
     values = {
         "dataset": batch.manifest.id,
         "name": batch.name,
@@ -171,16 +270,9 @@ def _enter_batch(connection: Connection, batch: FinishedBatch) -> int:
         "has_genes": batch.genes is not None,
         "digest": batch.digest,
     }
-    key = connection.execute(table.insert(), values).inserted_primary_key
+    key = connection.execute(tables.batch.insert(), values).inserted_primary_key
     assert key is not None
-    number = int(key[0])
-    shared = {"dataset": batch.manifest.id, "batch": number}
-    rows = [
-        {"number": first + row, "id": name, "row": row, "sex": sex, **shared}
-        for row, (name, sex) in enumerate(zip(batch.people, batch.sexes, strict=True))
-    ]
-    connection.execute(tables.person.insert(), rows)
-    return number
+    return int(key[0])
 
 
 def _enter_relatives(connection: Connection, batch: FinishedBatch) -> None:
@@ -211,7 +303,8 @@ def _enter_files(connection: Connection, batch: FinishedBatch, number: int) -> N
             row |= {"last": record.last, "variants": record.variants}
             names = ("pgen", "pvar", "index", "sites")
             rows.append(row | {f"{n}_sha256": d for n, d in zip(names, record.digests, strict=True)})
-    connection.execute(tables.block_file.insert(), rows)
+    if rows:
+        connection.execute(tables.block_file.insert(), rows)
     listed = [{"batch": number, "name": name, "sha256": digest} for name, digest in batch.files.items()]
     connection.execute(tables.batch_file.insert(), listed)
 

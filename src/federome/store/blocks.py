@@ -112,6 +112,11 @@ class BlockCache:
                 self._open.popitem(last=False)
         return block
 
+    def clear(self) -> None:
+        """Let go of all blocks."""
+        with self._lock:
+            self._open.clear()
+
     def _check_once(self, file: BlockFile) -> None:
         path = file.part(".pgen")
         status = path.stat()

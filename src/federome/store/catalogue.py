@@ -22,7 +22,7 @@ from federome.errors import Invalid
 from federome.model.dataset import Callability, DatasetManifest
 from federome.model.table import Mask
 from federome.model.variant import Assembly
-from federome.store import staging, tables
+from federome.store import erasure, staging, tables
 from federome.store.blocks import BlockCache, BlockFile
 from federome.store.layout import PHENOTYPES, Layout, digest_of, make_folder, stem
 from federome.store.phenotypes import Phenotypes
@@ -76,7 +76,7 @@ class People:
 
 
 class Store:
-    """A store folder. ``Store.open`` creates it if need be and sweeps what an interrupted writer left behind."""
+    """A store folder. ``Store.open`` creates it if need be and sweeps what interrupted writers left behind."""
 
     def __init__(self, layout: Layout, database: Engine, *, cached_blocks: int) -> None:
         self.layout = layout
@@ -93,7 +93,8 @@ class Store:
         database = db.engine(f"sqlite:///{layout.catalogue}", durable=True)
         db.migrate(database, tables.SCHEMA)
         store = cls(layout, database, cached_blocks=cached_blocks)
-        staging.sweep(layout, store._is_committed)
+        staging.sweep(layout, store.has_batch)
+        erasure.finish_all(layout, database, store.has_batch)
         return store
 
     def datasets(self) -> tuple[str, ...]:
@@ -222,7 +223,8 @@ class Store:
             self._files[key] = tuple(block_file(self.layout, assembly, batch.stem, batch.people, row) for row in rows)
         return self._files[key]
 
-    def _is_committed(self, dataset: str, name: str) -> bool:
+    def has_batch(self, dataset: str, name: str) -> bool:
+        """Whether a batch of that name is part of the store."""
         with db.read(self.database) as connection:
             return is_committed(connection, dataset, name)
 

@@ -79,10 +79,37 @@ def write(
                 f"SELECT p.person_row, p.sex{listing} FROM people p JOIN given t"  # noqa: S608 - names checked above
                 " ON CAST(t.person_id AS VARCHAR) = p.person_id ORDER BY p.person_row"
             )
-        kept.write_parquet(str(partial), compression="zstd")
+        kept.create("kept")  # equal rows give equal bytes only from one kind of source
+        connection.table("kept").write_parquet(str(partial), compression="zstd")
     sync_file(partial)
     partial.replace(path)
     sync_folder(path.parent)
+
+
+def write_kept(
+    parts: Sequence[tuple[Phenotypes, NDArray[np.int64]]], path: Path, *, people: Sequence[str], sexes: Sequence[str]
+) -> None:
+    """Write rows of earlier batches as one new batch; ``people`` are named part by part, in the order of the rows.
+
+    A column that a part does not have is empty for its people. Their bytes are those that ``write`` makes of a table
+    with these columns and rows.
+    """
+    import pandas as pd
+
+    names = np.array(people, dtype=object)
+    tables, start = [], 0
+    with _connection() as connection:
+        for number, (held, rows) in enumerate(parts):
+            assert held.columns  # checks the file
+            kept = pd.DataFrame({"kept_row": rows, PERSON: names[start : start + len(rows)]})
+            start += len(rows)
+            connection.register(f"kept_{number}", kept)
+            connection.read_parquet(str(held.path)).create_view(f"held_{number}")
+            tables.append(
+                f"SELECT k.{PERSON}, h.* EXCLUDE ({ROW}, sex) FROM held_{number} h"  # noqa: S608 - names are ours
+                f" JOIN kept_{number} k ON h.{ROW} = k.kept_row"
+            )
+        write(connection.sql(" UNION ALL BY NAME ".join(tables)), path, people=people, sexes=sexes)
 
 
 def _load(

@@ -64,6 +64,19 @@ def drop_unfinished(folder: Path) -> None:
             path.unlink()
 
 
+def resume(folder: Path, description: bytes, is_whole: Callable[[Path], bool]) -> None:
+    """Make a staging folder, or keep of an earlier attempt, at exactly this, the chromosomes that are whole."""
+    noted = folder / BATCH
+    if not noted.is_file() or noted.read_bytes() != description:
+        remove(folder)
+        make_folder(folder)
+        write_durably(noted, description)
+    drop_unfinished(folder)
+    for chromosome in finished(folder):
+        if not is_whole(folder / chromosome):
+            shutil.rmtree(folder / chromosome)
+
+
 Move = tuple[str, str]
 """A file's path in the staging folder, and its path below the store's root."""
 

@@ -8,7 +8,6 @@ chromosomes for the next attempt.
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
@@ -43,9 +42,9 @@ from federome.store.layout import (
     MAX_BLOCK_VARIANTS,
     PEOPLE,
     PHENOTYPES,
+    Layout,
     canonical,
     file_digest,
-    make_folder,
     stem,
     with_part,
     write_durably,
@@ -215,7 +214,7 @@ class BatchWriter:
         with db.read(self._store.database) as connection:
             check_release(connection, self._manifest, len(self._names), released_on)
         finished = self._finished()
-        staging.move_in(self._store.layout, self._folder, self._moves(finished))
+        staging.move_in(self._store.layout, self._folder, moves(self._store.layout, finished))
         try:
             with db.write(self._store.database) as connection:
                 made = enter(connection, finished, released_on)
@@ -247,17 +246,9 @@ class BatchWriter:
                 "block_variants": self._block_variants,
             }
         )
-        noted = self._folder / staging.BATCH
-        if not noted.is_file() or noted.read_bytes() != description:
-            staging.remove(self._folder)
-            make_folder(self._folder)
-            write_durably(noted, description)
-        staging.drop_unfinished(self._folder)
+        staging.resume(self._folder, description, is_whole)
         for name in (PEOPLE, PHENOTYPES):
             (self._folder / name).unlink(missing_ok=True)
-        for chromosome in staging.finished(self._folder):
-            if not is_whole(self._folder / chromosome):
-                shutil.rmtree(self._folder / chromosome)
 
     def _add(
         self,
@@ -297,8 +288,7 @@ class BatchWriter:
         names = sorted(staging.finished(self._folder), key=chromosome_rank)
         if not names:
             raise Invalid("the batch has no variants.", where=self._batch)
-        lines = ["#IID\tSEX", *(f"{n}\t{_PSAM_SEX[s]}" for n, s in zip(self._names, self._sexes, strict=True))]
-        write_durably(self._folder / PEOPLE, ("\n".join(lines) + "\n").encode())
+        write_durably(self._folder / PEOPLE, psam(self._names, self._sexes))
         if not (self._folder / PHENOTYPES).is_file():
             phenotypes.write(None, self._folder / PHENOTYPES, people=self._names, sexes=self._sexes)
         return FinishedBatch(
@@ -314,17 +304,24 @@ class BatchWriter:
             relatives=self._relatives,
         )
 
-    def _moves(self, batch: FinishedBatch) -> list[staging.Move]:
-        """Where each file goes."""
-        layout = self._store.layout
-        moves = [(name, str((layout.batch(self._stem) / name).relative_to(layout.root))) for name in batch.files]
-        for chromosome, records in batch.blocks.items():
-            for record in records:
-                base = layout.block(self._manifest.assembly, chromosome, record.first, self._stem)
-                for part in BLOCK_PARTS:
-                    source = f"{chromosome}/{record.first:09d}{part}"
-                    moves.append((source, str(with_part(base, part).relative_to(layout.root))))
-        return moves
+
+def psam(people: Iterable[str], sexes: Iterable[DeclaredSex]) -> bytes:
+    """The table of people that plink2 reads, in the order of the genotypes."""
+    lines = ["#IID\tSEX", *(f"{name}\t{_PSAM_SEX[sex]}" for name, sex in zip(people, sexes, strict=True))]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def moves(layout: Layout, batch: FinishedBatch) -> list[staging.Move]:
+    """Where each file of a finished batch goes from its staging folder."""
+    own = stem(batch.manifest.id, batch.name)
+    found = [(name, str((layout.batch(own) / name).relative_to(layout.root))) for name in batch.files]
+    for chromosome, records in batch.blocks.items():
+        for record in records:
+            base = layout.block(batch.manifest.assembly, chromosome, record.first, own)
+            for part in BLOCK_PARTS:
+                source = f"{chromosome}/{record.first:09d}{part}"
+                found.append((source, str(with_part(base, part).relative_to(layout.root))))
+    return found
 
 
 def _check_people(people: Sequence[str], sexes: Sequence[DeclaredSex]) -> None:
