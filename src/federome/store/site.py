@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -89,7 +90,10 @@ class Aligned:
 
 
 class StudySite:
-    """A view and the variants behind it. ``key`` is the run's token key, which ``use`` also sets."""
+    """A view and the variants behind it. ``key`` is the run's token key, which ``use`` also sets.
+
+    Several threads may ask for blocks at once.
+    """
 
     def __init__(self, view: StudyView, *, key: bytes | None = None, mapping_bytes: int = MAPPING_BYTES) -> None:
         self._view = view
@@ -97,6 +101,7 @@ class StudySite:
         self._mapping_bytes = mapping_bytes
         self._mappings: OrderedDict[bytes, tuple[Aligned, ...]] = OrderedDict()
         self._tokens: OrderedDict[Path, Tokens] = OrderedDict()
+        self._lock = threading.RLock()  # held while a block is lined up, not while it is computed on
 
     @property
     def view(self) -> StudyView:
@@ -215,6 +220,10 @@ class StudySite:
 
     def _aligned(self, index: BlockIndex) -> tuple[Aligned, ...]:
         """Each part against the index, kept up to ``mapping_bytes`` in all."""
+        with self._lock:
+            return self._lined_up(index)
+
+    def _lined_up(self, index: BlockIndex) -> tuple[Aligned, ...]:
         name = hashlib.blake2b(index.bins.tobytes() + index.tokens.tobytes(), digest_size=16)
         name.update(repr(index.named).encode())
         key = name.digest()

@@ -1,0 +1,74 @@
+"""Blocks of a run side by side, results in their order: the same bits with one thread and with fifty workers.
+
+Any ``concurrent.futures.Executor`` will do. What is submitted is a pure function of its item, and results are taken in
+the order of the items, so how many work at once changes nothing but the time. How much is under way is bounded, so
+memory is too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+from federome.errors import Invalid
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_order(fn: Callable[[Item], Result], items: Iterable[Item], executor: Executor, window: int) -> Iterator[Result]:
+    """``map(fn, items)`` on an executor, with at most ``window`` items submitted and not yet taken.
+
+    Items are drawn in the caller's thread, only as far as the window reaches. The first is finished before the second
+    begins: what a pure function remembers of their common input is then worked out once. An exception of ``fn`` or of
+    ``items`` comes out where its result would have; nothing is under way any more when it does, nor when the caller
+    stops early and closes the iterator.
+    """
+    if window < 1:
+        raise ValueError("a window holds at least one item")
+    source = iter(items)
+    waiting: deque[Future[Result]] = deque()
+
+    def submit(count: int) -> None:
+        waiting.extend(executor.submit(fn, item) for item in islice(source, count))
+
+    try:
+        submit(1)
+        while waiting:
+            result = waiting[0].result()
+            waiting.popleft()
+            submit(window - len(waiting))
+            yield result
+    finally:
+        for future in waiting:
+            future.cancel()
+        wait(waiting)
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who computes the blocks of a run; without an executor the caller itself, one after another."""
+
+    executor: Executor | None = None
+    window: int = 1
+
+    @classmethod
+    def threads(cls, count: int = 0) -> Workers:
+        """That many threads, by default (0) one for each core; kernels let go of the GIL. ``Invalid`` below zero."""
+        if count < 0:
+            raise Invalid(f"{count} threads cannot work.", where="threads", remedy="Use 1 or more, or 0 for all cores.")
+        count = count or os.cpu_count() or 1
+        if count == 1:
+            return cls()
+        return cls(ThreadPoolExecutor(count, thread_name_prefix="block"), count + 1)
+
+    def map(self, fn: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """``map(fn, items)``, see :func:`in_order`."""
+        if self.executor is None:
+            return map(fn, items)
+        return in_order(fn, items, self.executor, self.window)
