@@ -27,18 +27,17 @@ Role = Literal["cost", "effect"]
 
 @dataclass(frozen=True)
 class Result:
-    """The released count that a share comes from: rows of a table of an approved algorithm's run.
+    """The released count that a share comes from: a row of a table of an approved algorithm's run.
 
-    ``where`` names columns and the value they must have in the row; ``count`` the column counted, of all in ``of``
-    (a column of the same row) or in the row ``of_where`` selects.
+    ``where`` gives the value that other columns have in the row; ``count`` is the column counted, ``of`` that of all.
+    Where both are one and the same, everybody is counted by a run of its own.
     """
 
     algorithm: str
     table: str
     count: str
-    where: Mapping[str, str]
     of: str
-    of_where: Mapping[str, str]
+    where: Mapping[str, str]
 
 
 @dataclass(frozen=True)

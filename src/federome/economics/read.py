@@ -205,9 +205,8 @@ class _Reader:
             algorithm=at.text("algorithm"),
             table=at.text("table"),
             count=at.text("count"),
-            where=_words(at.section("where", needed=False)),
             of=at.text("of"),
-            of_where=_words(at.section("of_where", needed=False)),
+            where=_words(at.section("where", needed=False)),
         )
         at.done()
         return found

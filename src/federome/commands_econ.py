@@ -1,0 +1,133 @@
+"""Commands of economic evaluation: ``federome econ run`` and ``compare``. ``cli.py`` puts them on the tree."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from federome.errors import Invalid
+
+if TYPE_CHECKING:
+    from federome.economics.analysis import Evaluation
+    from federome.economics.countries import Country
+    from federome.economics.model import Model
+
+econ_app = typer.Typer(no_args_is_help=True, help="Economic evaluation: is it worth its cost?")
+
+Name = Annotated[str, typer.Argument(help="A shipped model, or the path of a .toml file.")]
+Code = Annotated[str | None, typer.Option("--country", help="Two-letter code; as published if omitted.")]
+Threshold = Annotated[
+    float | None,
+    typer.Option("--threshold", min=0, help="Willingness to pay per unit of effect; the country's if omitted."),
+]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option("--result", help="NAME=FOLDER or NAME=FOLDER,EVERYBODY: an input from saved runs of the network."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+DEFAULT_THRESHOLD = 50_000.0
+
+
+@econ_app.command("run")
+def run(
+    model: Name,
+    country: Code = None,
+    psa: Annotated[int, typer.Option("--psa", min=0, help="Draws of the probabilistic analysis.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 1,
+    threshold: Threshold = None,
+    result: Inputs = None,
+    as_json: AsJson = False,
+    as_html: Annotated[bool, typer.Option("--html", help="Print a whole report as one HTML page.")] = False,
+) -> None:
+    """Evaluate one model: costs, effects, who is worth it, how sure that is."""
+    from federome.economics.analysis import evaluate_model
+    from federome.economics.report import html
+
+    if as_json and as_html:
+        raise Invalid("ask for JSON or for HTML, not for both.", where="--html")
+    ready, profile = _prepared(model, country, result or ())
+    found = evaluate_model(ready, threshold=_threshold(threshold, profile), draws=psa, seed=seed)
+    if as_json:
+        sys.stdout.write(json.dumps(found.document()) + "\n")
+    elif as_html:
+        sys.stdout.write(html(found, profile=profile))
+    else:
+        sys.stdout.write(_text(found))
+
+
+@econ_app.command("compare")
+def compare(
+    model: Name,
+    countries: Annotated[list[str], typer.Argument(help="Two-letter codes.")],
+    threshold: Threshold = None,
+    result: Inputs = None,
+    as_json: AsJson = False,
+) -> None:
+    """The same model in several countries, side by side, each in its own money and by its own rules."""
+    from federome.economics.analysis import evaluate_model
+
+    found = []
+    for code in dict.fromkeys(countries):
+        ready, profile = _prepared(model, code, result or ())
+        found.append(evaluate_model(ready, threshold=_threshold(threshold, profile)))
+    if as_json:
+        sys.stdout.write(json.dumps({"evaluations": [each.document() for each in found]}) + "\n")
+        return
+    for each in found:
+        sys.stdout.write(_text(each) + "\n")
+
+
+def _prepared(name: str, code: str | None, results: Sequence[str]) -> tuple[Model, Country | None]:
+    from federome.economics.countries import adapt, country
+    from federome.economics.evidence import with_result
+    from federome.economics.read import find_model
+
+    model = find_model(name)
+    profile = None if code is None else country(code)
+    ready = model if profile is None else adapt(model, profile)
+    for given in results:
+        parameter, equals, folders = given.partition("=")
+        part, comma, everybody = folders.partition(",")
+        if not equals or not part or (comma and not everybody):
+            raise Invalid(f"{given[:60]!r} names no input and folder.", where="--result", remedy="Write NAME=FOLDER.")
+        ready = with_result(ready, parameter, Path(part), everybody=Path(everybody) if everybody else None)
+    return ready, profile
+
+
+def _threshold(given: float | None, profile: Country | None) -> float:
+    if given is not None:
+        return given
+    return DEFAULT_THRESHOLD if profile is None else profile.thresholds[0]
+
+
+def _text(found: Evaluation) -> str:
+    """The comparison as plain text."""
+    model = found.model
+    unit = model.effect.unit
+    lines = [
+        f"{model.title}{f' ({model.country})' if model.country else ''}",
+        f"{model.currency}, prices of {model.price_year}; willingness to pay {found.threshold:,.0f} per {unit}",
+        f"{'':<16}{model.currency:>14}{unit:>12}{'ICER':>14}  status",
+    ]
+    for each in found.compared:
+        icer = "" if each.icer is None else f"{each.icer:,.0f}"
+        lines.append(f"{each.strategy:<16}{each.cost:>14,.0f}{each.effect:>12.4f}{icer:>14}  {each.status}")
+    lines.append(f"Highest net benefit: {found.best}")
+    if found.probabilistic is not None:
+        curves = found.probabilistic.acceptability
+        at = int(abs(curves.thresholds - found.threshold).argmin())
+        best = model.strategies[int(curves.best[at])].name
+        lines.append(
+            f"{found.probabilistic.draws:,} draws: {best} is best with probability {curves.likely[at].max():.3f}"
+            if curves.likely[at].argmax() == curves.best[at]
+            else f"{found.probabilistic.draws:,} draws: {best} is best on average"
+        )
+        lines.append(f"Perfect information is worth {curves.evpi[at]:,.2f} {model.currency} per person")
+    open_ = [name for name, each in model.parameters.items() if each.value is not None and not each.verified]
+    lines.append(f"Inputs not verified in their source: {', '.join(open_) or 'none'}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,99 @@
+"""Figures of an evaluation as SVG texts, drawn on the server: frontier, acceptability, tornado, trace.
+
+Deterministic: the same evaluation gives the same bytes. Every figure stands beside a table with its numbers.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from federome.economics.analysis import Evaluation, traces
+
+_SHOWN_BARS = 12
+
+
+def figures(found: Evaluation) -> dict[str, str]:
+    """All figures that this evaluation has, by name."""
+    drawn = {"frontier": frontier(found)}
+    if found.probabilistic is not None:
+        drawn["acceptability"] = acceptability_curves(found)
+    if found.bars:
+        drawn["tornado"] = tornado_bars(found)
+    for name, text in trace_figures(found).items():
+        drawn[f"trace-{name}"] = text
+    return drawn
+
+
+def frontier(found: Evaluation) -> str:
+    """Costs over effects, the frontier as a line."""
+    model = found.model
+    with _axes(f"{model.effect.unit} per person", f"{model.currency} per person") as (axes, out):
+        front = [each for each in found.compared if each.status == "frontier"]
+        axes.plot([each.effect for each in front], [each.cost for each in front], "-", color="0.4", zorder=1)
+        for each in found.compared:
+            axes.plot(each.effect, each.cost, "o" if each.status == "frontier" else "x", color="C0", zorder=2)
+            axes.annotate(each.strategy, (each.effect, each.cost), xytext=(6, -10), textcoords="offset points")
+    return out.getvalue()
+
+
+def acceptability_curves(found: Evaluation) -> str:
+    """How likely each strategy is best, by willingness to pay; the frontier dotted."""
+    assert found.probabilistic is not None
+    curves = found.probabilistic.acceptability
+    unit = f"{found.model.currency} per {found.model.effect.unit}"
+    with _axes(f"Willingness to pay, {unit}", "Probability of being best") as (axes, out):
+        for at, strategy in enumerate(found.model.strategies):
+            axes.plot(curves.thresholds, curves.likely[:, at], label=strategy.name)
+        frontier_line = curves.likely[range(len(curves.best)), curves.best]
+        axes.plot(curves.thresholds, frontier_line, "k:", linewidth=2, label="highest mean net benefit")
+        axes.axvline(found.threshold, color="0.6", linewidth=1)
+        axes.set_ylim(0, 1.02)
+        axes.legend()
+    return out.getvalue()
+
+
+def tornado_bars(found: Evaluation) -> str:
+    """The incremental net benefit over the range of each parameter, widest first."""
+    bars = found.bars[:_SHOWN_BARS][::-1]
+    with _axes(f"Incremental net benefit, {found.model.currency}", "") as (axes, out):
+        for at, bar in enumerate(bars):
+            axes.barh(at, bar.at_high - bar.at_low, left=bar.at_low, color="C0")
+        axes.set_yticks(range(len(bars)), [bar.parameter for bar in bars])
+        axes.axvline(0, color="0.4", linewidth=1)
+    return out.getvalue()
+
+
+def trace_figures(found: Evaluation) -> dict[str, str]:
+    """Shares of the cohort by state over time, one figure a strategy."""
+    drawn = {}
+    for name, (states, shares) in traces(found.model).items():
+        with _axes("Cycle", "Share of the cohort") as (axes, out):
+            for at, state in enumerate(states):
+                axes.plot(range(len(shares)), shares[:, at], label=state)
+            axes.set_ylim(0, 1.02)
+            axes.legend()
+        drawn[name] = out.getvalue()
+    return drawn
+
+
+@contextmanager
+def _axes(x: str, y: str) -> Iterator[tuple[Axes, io.StringIO]]:
+    """Axes to draw on; the text stream holds the SVG afterwards."""
+    out = io.StringIO()
+    with mpl.rc_context(
+        {"svg.hashsalt": "federome", "svg.fonttype": "none", "font.size": 10, "axes.grid": True, "grid.alpha": 0.3}
+    ):
+        figure = Figure(figsize=(7, 4.2), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.add_subplot()
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        yield axes, out
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
