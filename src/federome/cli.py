@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from federome import __version__, commands
+from federome import __version__, commands, commands_algorithm, commands_econ
 from federome.errors import FederomeError, Invalid
 
 if TYPE_CHECKING:
@@ -50,8 +50,12 @@ for name, group in (
     ("person", person_app),
     ("store", store_app),
     ("policy", commands.policy_app),
+    ("algorithm", commands_algorithm.algorithm_app),
+    ("receipt", commands_algorithm.receipt_app),
+    ("econ", commands_econ.econ_app),
 ):
     app.add_typer(group, name=name)
+node_app.add_typer(commands_algorithm.consent_app, name="consent")
 app.command("run")(commands.run)
 app.command("algorithms")(commands.algorithms)
 
@@ -362,6 +366,31 @@ def store_verify(folder: NodeFolder, as_json: AsJson = False) -> None:
     report.check()
     facts = {"files": report.files, "bytes": report.bytes, "ok": report.ok}
     _tell(facts, f"{report.files:,} files are as they were written.", as_json=as_json)
+
+
+@store_app.command("compact")
+def store_compact(
+    dataset: Annotated[str, typer.Argument(help="The dataset to compact.")], folder: NodeFolder, as_json: AsJson = False
+) -> None:
+    """Merge small batches and erase withdrawn people from every file. May be interrupted; run it again."""
+    from federome.store.catalogue import Store
+    from federome.store.compact import compact
+
+    report = compact(Store.open(folder / "data"), dataset)
+    facts = {
+        "dataset": report.dataset,
+        "erased": report.erased,
+        "replaced": list(report.replaced),
+        "batches": list(report.batches),
+        "releases_gone": report.releases_gone,
+        "bytes_before": report.bytes_before,
+        "bytes_after": report.bytes_after,
+    }
+    text = (
+        f"{report.dataset}: {len(report.replaced)} batches became {len(report.batches)}, {report.erased:,} people are "
+        f"erased, {report.releases_gone} earlier releases can no longer be asked."
+    )
+    _tell(facts, text, as_json=as_json)
 
 
 # demonstration and benchmarks
