@@ -28,6 +28,7 @@ from federome.network import sealing, steps, sums
 from federome.network.commands import Command, link, read_command
 from federome.network.members import MemberSource
 from federome.network.notebook import Beginning, Notebook, Work
+from federome.network.parallel import Workers
 from federome.network.protocol import (
     INLINE_BYTES,
     Body,
@@ -56,7 +57,7 @@ class Node:
     ``state`` gives what governance knows at this node now, ``authorities`` are the pinned keys of permit authorities,
     ``secret`` keys this node's digests, ``folder`` holds what a run needs between tasks,
     ``cohorts`` every cohort that was answered about. ``log`` seals what the notebook noted, ``witness`` remembers the
-    logs of others.
+    logs of others. ``workers`` compute the blocks of a round.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Node:
     port: HubPort
     folder: Path
     clock: Callable[[], float]
+    workers: Workers = field(default_factory=Workers)
     sites: dict[str, OpenSite] = field(default_factory=dict)
 
     def answer(self, task: Task) -> Reply:

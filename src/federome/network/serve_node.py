@@ -28,6 +28,7 @@ from federome.network.consents import ConsentBook
 from federome.network.holdings import StoreHoldings
 from federome.network.node import Node
 from federome.network.notebook import Notebook
+from federome.network.parallel import Workers
 from federome.network.party import Party
 from federome.network.record import Record, Witness
 from federome.network.reviews import SignedApprovals
@@ -138,6 +139,7 @@ def build_node(
         port=port,
         folder=folder / "runs",
         clock=clock,
+        workers=Workers.threads(settings.threads),
     )
     return Party(port, node, report=report)
 

@@ -59,12 +59,16 @@ class HubSettings:
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """``node.toml``: the node's name, the hub it dials, and modules with further algorithms installed here."""
+    """``node.toml``: the node's name, the hub it dials, and modules with further algorithms installed here.
+
+    ``threads`` compute blocks side by side: 0 is one for each core. Each needs memory for a block of its own.
+    """
 
     name: str
     hub: str
     hub_url: str
     modules: Sequence[str] = ()
+    threads: int = 0
 
 
 @dataclass(frozen=True)

@@ -130,10 +130,14 @@ def contribute(node: Node, question: Question, site: OpenSite) -> Outcome:
     shared = _shared(node, question)
     declared = algorithm.round(command.round)
 
-    def parts() -> Iterator[tuple[int, Table]]:
+    def asked() -> Iterator[tuple[BlockIndex | None, State]]:
         for part in command.parts:
             block = None if part == PEOPLE else _block(node, question, site, part)
-            table = contribution(algorithm, site, block, State(command.round, shared, _state(node, question, part)))
+            yield block, State(command.round, shared, _state(node, question, part))
+
+    def parts() -> Iterator[tuple[int, Table]]:
+        computed = node.workers.map(lambda each: contribution(algorithm, site, *each), asked())
+        for part, table in zip(command.parts, computed, strict=True):
             if declared.gated:
                 _keep(node, question, f"own-{part}", _people(table, declared.totals))
             yield part, table
@@ -197,10 +201,11 @@ def alone(node: Node, question: Question, site: OpenSite) -> Outcome:
     by_number = {block.number: block for block in blocks}
     program = Program(algorithm, blocks)
     while program.round is not None:
-        for part in program.waiting:
-            block = None if part == PEOPLE else by_number[part]
-            total = program.numbered(part, contribution(algorithm, site, block, program.state(part)))
-            program.accept(part, gate(total, program.due, policy, contributors=1))
+        waiting = program.waiting
+        asked = [(by_number.get(part), program.state(part)) for part in waiting]
+        computed = node.workers.map(lambda each: contribution(algorithm, site, *each), asked)
+        for part, table in zip(waiting, computed, strict=True):
+            program.accept(part, gate(program.numbered(part, table), program.due, policy, contributors=1))
 
     def named(part: int, rows: Table) -> Table:
         return site.names(by_number[part], rows, key)
