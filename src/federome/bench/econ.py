@@ -104,7 +104,7 @@ def _heormodel(model: Model, drawn: Mapping[str, Array], seconds: float, console
         console.print("heormodel is not installed: its rows are left out.", markup=False)
         return [at_most(ours, seconds, "s", None)]
     run = _peer(drawn)
-    theirs = timed(run, repeats=1)
+    theirs = timed(run, repeats=3)
     frame = run().groupby(level=0).mean()
     table = totals(model, drawn).table()
     worst = max(

@@ -286,18 +286,29 @@ def _row(bound: Bound, row: Mapping[str, Formula], told: str) -> Iterator[tuple[
 
 def _trace(bound: Bound, body: Cohort, slots: list[tuple[str, int]]) -> Array:
     """Shares of the cohort, (cycles + 1, slots, draws)."""
-    rows = np.zeros((body.cycles + 1, len(slots), bound.draws))
+    rows = np.empty((body.cycles + 1, len(slots), bound.draws))
+    rows[0] = 0
     begin = dict(_row(bound, body.start, "start"))
     for at, (name, spent) in enumerate(slots):
         if spent <= 1 and name in begin:
             rows[0, at] = begin[name]
-    moves = [(at, to, _by_cycle(p, body.cycles)) for at, to, p in _moves(bound, body, slots)]
+    reached: set[int] = set()
+    moves = []
+    for at, to, probability in _moves(bound, body, slots):
+        moves.append((at, to, _by_cycle(probability, body.cycles), to in reached))
+        reached.add(to)
+    rows[1:, [at for at in range(len(slots)) if at not in reached]] = 0
     spare = np.empty(bound.draws)
+    now = list(rows[0])
     for cycle in range(body.cycles):
-        now, then = rows[cycle], rows[cycle + 1]
-        for at, to, probability in moves:
-            np.multiply(now[at], probability[cycle], out=spare)
-            then[to] += spare
+        then = list(rows[cycle + 1])
+        for at, to, values, others in moves:
+            if others:
+                np.multiply(now[at], values[cycle], out=spare)
+                np.add(then[to], spare, out=then[to])
+            else:  # the first to arrive need not be added to anybody
+                np.multiply(now[at], values[cycle], out=then[to])
+        now = then
     return rows
 
 

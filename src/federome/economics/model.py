@@ -197,11 +197,10 @@ class Model:
         return dataclasses.replace(self, parameters={**self.parameters, **changed})
 
     def with_discounts(self, cost: Discount, effect: Discount) -> Model:
-        """The model with other discounting."""
-        rates = {"cost": cost, "effect": effect}
-        return dataclasses.replace(
-            self, outcomes=tuple(dataclasses.replace(each, discount=rates[each.role]) for each in self.outcomes)
-        )
+        """The model with other discounting of costs and of the effect that decides; other effects keep theirs."""
+        rates = {self.cost.name: cost, self.effect.name: effect}
+        outcomes = (dataclasses.replace(each, discount=rates.get(each.name, each.discount)) for each in self.outcomes)
+        return dataclasses.replace(self, outcomes=tuple(outcomes))
 
     def with_counting(self, counting: Counting) -> Model:
         """The cohort model with another cycle correction."""

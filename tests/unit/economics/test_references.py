@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from federome.bench.econ import _beside, measure
 from federome.economics.evaluate import totals, trace
 from federome.economics.incremental import compare, compare_table
 from federome.economics.model import Counting
-from federome.economics.read import find_model
+from federome.economics.read import find_model, read_model
 from federome.economics.uncertainty import draw
 
 # Alarid-Escudero et al. 2023 (inputs), our printed reference (totals), by cycle correction.
@@ -146,3 +150,18 @@ def test_dampack_c_difficile() -> None:
     assert [each.icer for each in front[1:]] == pytest.approx(expected, rel=1e-9)
     assert {each.strategy for each in found if each.status == "extendedly dominated"} == {"s39"}
     assert {each.strategy for each in found if each.status == "dominated"} == {"s4", "s13", "s37", "s20"}
+
+
+def test_the_benchmark_finds_every_published_total_reproduced() -> None:
+    rows = measure(Console(quiet=True), quick=True)
+    published = [row for row in rows if row.peer == "published"]
+    assert len(published) == 28
+    assert all(row.ok for row in published)
+    assert not _beside("x", 1.006, 1.0, 2, "").ok, "a difference in the last printed digit is seen"
+
+
+def test_the_documented_model_runs() -> None:
+    page = (Path(__file__).parents[3] / "docs/reference/economic-models.md").read_text()
+    (text,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    found = totals(read_model(text, "screening.toml")).table()
+    assert found["screening"]["qaly"] > found["none"]["qaly"]
