@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from tests.conftest import missing
 
+from federome.commands_sandbox import algorithm_try, synthetic
 from federome.errors import Invalid, Refused, Unavailable
 from federome.model.table import Table
 from federome.network import landlock, sandbox, sandbox_child, seccomp
@@ -287,9 +288,19 @@ def test_it_starts_within_60_ms_once_warm(place: Sandbox, program: Maker) -> Non
     assert min(took) < 0.06
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_numerical_libraries_work_inside(backend: Backend, tmp_path: Path) -> None:
+    """Compiling at run time and linear algebra need what the filter and the walls leave them."""
+    open_sandbox(backend, tmp_path).close()
+    folder = folder_of(tmp_path / "b", "return Table({'n': np.array([total(5) + int(norm(np.eye(4)) ** 2)])})")
+    more = "from numba import njit\nfrom scipy.linalg import norm\n@njit\ndef total(n):\n    return n * 2\n"
+    (folder / "tried.py").write_text(more + (folder / "tried.py").read_text())
+    with Sandbox(tmp_path, backend=backend, preload=("numpy", "numba")) as place:
+        assert place.run(load_program(folder), {}).records() == [{"n": 14}]
+
+
 def test_one_job_alone(tmp_path: Path) -> None:
-    if not landlock.version():
-        open_sandbox("bubblewrap", tmp_path).close()
+    open_any(tmp_path).close()
     table = run_in_sandbox(folder_of(tmp_path / "b", 'return Table({"n": np.array([3])})'), {})
     assert table.records() == [{"n": 3}]
 
@@ -582,3 +593,43 @@ def test_a_table_of_a_stranger_is_bounded() -> None:
         with pytest.raises(Refused) as refusal:
             sandbox._table(whole[:at], "x")
         assert refusal.value.codes == ("job_result_malformed",)
+
+
+# an author's own trial
+
+TRIAL = """
+people = Table.from_bytes(inputs["people.table"].read_bytes())
+variants = Table.from_bytes(inputs["variants.table"].read_bytes())
+dosage = np.fromfile(inputs["genotypes.int8"], np.int8).reshape(variants.rows, people.rows)
+called = dosage >= 0
+return Table({"variant": variants["position"], "called": called.sum(axis=1), "carriers": (dosage > 0).sum(axis=1)})
+"""
+
+
+def test_an_author_tries_a_bundle_on_synthetic_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    open_any(tmp_path).close()
+    reads = '["people.table", "variants.table", "genotypes.int8"]'
+    folder = folder_of(tmp_path / "b", TRIAL, reads=reads, releases='["variant", "called", "carriers"]')
+    algorithm_try(folder, people=300, variants=30, seed=2, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    people, listed, dosage = synthetic(people=300, variants=30, seed=2)
+    assert dosage.shape == (30, 300)
+    assert (dosage > 0).any()
+    assert not {"person_id", "sample_id"} & set(people)
+    assert [row["variant"] for row in told["rows"]] == listed["position"].tolist()
+    assert [row["carriers"] for row in told["rows"]] == [sum(copies > 0 for copies in row) for row in dosage.tolist()]
+    assert [row["called"] for row in told["rows"]] == [sum(copies >= 0 for copies in row) for row in dosage.tolist()]
+    algorithm_try(folder, people=300, variants=30, seed=2, as_json=False)
+    assert "30 rows from 300 synthetic people" in capsys.readouterr().out
+
+
+def test_an_author_is_told_what_went_wrong(tmp_path: Path) -> None:
+    open_any(tmp_path).close()
+    with pytest.raises(Refused, match="KeyError: 'people'"):
+        algorithm_try(folder_of(tmp_path / "b", 'return inputs["people"]'), people=100, variants=1, seed=1)
+    with pytest.raises(Invalid, match="no input 'everything'"):
+        algorithm_try(folder_of(tmp_path / "c", "return", reads='["everything"]'), people=100, variants=1, seed=1)
+
+
+def open_any(folder: Path) -> Sandbox:
+    return open_sandbox("landlock" if landlock.version() else "bubblewrap", folder)
