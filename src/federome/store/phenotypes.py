@@ -6,12 +6,12 @@ DuckDB as parameters only, and column names only after they were found in the fi
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -66,7 +66,7 @@ def write(
     listed = pd.DataFrame(
         {ROW: np.arange(len(people)), PERSON: pd.Series(people, dtype=object), "sex": pd.Series(sexes, dtype=object)}
     )
-    with _connection() as connection:
+    with _connect() as connection:
         connection.register("people", listed)
         if table is None:
             kept = connection.sql("SELECT person_row, sex FROM people ORDER BY person_row")
@@ -98,7 +98,7 @@ def write_kept(
 
     names = np.array(people, dtype=object)
     tables, start = [], 0
-    with _connection() as connection:
+    with _connect() as connection:
         for number, (held, rows) in enumerate(parts):
             assert held.columns  # checks the file
             kept = pd.DataFrame({"kept_row": rows, PERSON: names[start : start + len(rows)]})
@@ -224,7 +224,7 @@ class Phenotypes:
         return self._ask(query, [])["v"]
 
     def _ask(self, query: str, parameters: Sequence[Parameter]) -> dict[str, Values]:
-        with _connection() as connection:
+        with _reader(os.getpid()).cursor() as connection:
             found = connection.execute(query, [str(self.path), *parameters]).fetchnumpy()
         return {name: np.ma.asarray(values) for name, values in found.items()}
 
@@ -322,13 +322,18 @@ def _diagnosed(criterion: Diagnosis, columns: dict[str, str], ontology: Closure 
     return f"len(list_filter({codes_held}, lambda x: list_contains(?::VARCHAR[], x))) {wanted}", [sorted(codes)]
 
 
-@contextmanager
-def _connection() -> Iterator[duckdb.DuckDBPyConnection]:
-    """An in-memory DuckDB of one thread that fetches no extensions."""
+@cache
+def _reader(_process: int) -> duckdb.DuckDBPyConnection:
+    """One database for each process, which only reads files: opening one costs more than reading a column."""
+    return _connect()
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB of one thread that fetches no extensions and keeps nothing of files it has read."""
     settings: dict[str, str | bool | int | float | list[str]] = {
         "threads": 1,
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
+        "enable_external_file_cache": False,
     }
-    with duckdb.connect(":memory:", config=settings) as connection:
-        yield connection
+    return duckdb.connect(":memory:", config=settings)
