@@ -117,10 +117,10 @@ class Sandbox:
             folder = self.folder / "jobs" / str(self._jobs)
             try:
                 _lay_out(folder, program, inputs)
-                ended, data = self._do(folder, declared.entry, limits, explain=explain)
+                ending, data = self._do(folder, declared.entry, limits, explain=explain)
             finally:
                 shutil.rmtree(folder)
-        ending = "no-result" if ended.ending == "done" and not data else ended.ending
+        ending = "no-result" if ending == "done" and not data else ending
         if ending != "done":
             code, said = _SAID[ending]
             told = data.decode(errors="replace")[-MAX_EXPLANATION:] if explain and ending == "raised" else ""
@@ -148,7 +148,7 @@ class Sandbox:
     ) -> None:
         self.close()
 
-    def _do(self, folder: Path, entry: str, limits: Limits, *, explain: bool) -> tuple[Ended, bytes]:
+    def _do(self, folder: Path, entry: str, limits: Limits, *, explain: bool) -> tuple[Ending, bytes]:
         if not self._process.alive:
             self._process.end()
             _, self._process = self._start_any([self.backend])
@@ -163,11 +163,11 @@ class Sandbox:
             open_files=limits.open_files,
             explain=explain,
         )
-        ended, result = self._process.ask(job)
+        ending, result = self._process.ask(job)
         if result is None:
-            return ended, b""
+            return ending, b""
         try:
-            return ended, collect(result, limits.result_mb * MB)
+            return ending, collect(result, limits.result_mb * MB)
         finally:
             os.close(result)
 
@@ -324,7 +324,7 @@ class _Zygote:
         """Process id of what was started."""
         return self._process.pid
 
-    def ask(self, job: Job) -> tuple[Ended, int | None]:
+    def ask(self, job: Job) -> tuple[Ending, int | None]:
         """Have a job done; its result as an open file. ``Unavailable`` if the process is lost over it."""
         try:
             self._line.settimeout(job.wall_s + GRACE_S)
@@ -333,7 +333,7 @@ class _Zygote:
             ended = msgspec.json.decode(said, type=Ended)
             if ended.ending == "done" and not files:
                 raise OSError("the result was not handed over")
-            return ended, files[0] if files else None
+            return ended.ending, files[0] if files else None
         except (OSError, msgspec.DecodeError) as error:
             self.end()
             raise Unavailable("the sandbox was lost during a job.", remedy="Run the job again.") from error

@@ -53,7 +53,7 @@ class Job(msgspec.Struct, frozen=True):
     inputs: str
     program: str
     entry: str
-    wall_s: float
+    wall_s: int
     cpu_s: int
     address_space: int
     file_bytes: int
@@ -62,11 +62,9 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """How a job ended, and what it cost: processor seconds, largest resident memory in bytes."""
+    """How a job ended; its result follows as an open file."""
 
     ending: Ending
-    cpu_s: float
-    memory_bytes: int
 
 
 def main() -> None:
@@ -93,11 +91,10 @@ def _serve(control: socket.socket, setup: Setup, job: Job) -> None:
     child = os.fork()
     if child == 0:
         _run(setup, job, parent)
-    ended = _wait(child, control, job)
+    ending = _wait(child, control, job)
     found = open_result(folder)
     os.close(folder)
-    if found is None and ended.ending == "done":
-        ended = msgspec.structs.replace(ended, ending="no-result")
+    ended = Ended("no-result" if found is None and ending == "done" else ending)
     socket.send_fds(control, [msgspec.json.encode(ended)], [] if found is None else [found])
     if found is not None:
         os.close(found)
@@ -118,17 +115,18 @@ def open_result(folder: int) -> int | None:
     return None
 
 
-def _wait(child: int, control: socket.socket, job: Job) -> Ended:
+def _wait(child: int, control: socket.socket, job: Job) -> Ending:
     """Wait for the job, but not for ever, and not when nobody wants its result any more."""
     handle = os.pidfd_open(child)
-    ready, _, _ = select.select([handle, control.fileno()], [], [], job.wall_s)
-    late = not ready
+    waiting = select.poll()
+    waiting.register(handle, select.POLLIN)
+    waiting.register(control, select.POLLIN)
+    ready = [number for number, _ in waiting.poll(job.wall_s * 1000)]
     if handle not in ready:
         signal.pidfd_send_signal(handle, signal.SIGKILL)
     _, status, used = os.wait4(child, 0)
     os.close(handle)
-    cpu = used.ru_utime + used.ru_stime
-    return Ended("wall" if late else _ending(status, cpu, job), cpu, used.ru_maxrss * 1024)
+    return _ending(status, used.ru_utime + used.ru_stime, job) if ready else "wall"
 
 
 def _end_with_parent(parent: int) -> None:
@@ -156,13 +154,17 @@ def _run(setup: Setup, job: Job, parent: int) -> NoReturn:
         confine(setup, job)
     except BaseException:  # noqa: BLE001 - the edge of a process that must not go on
         os._exit(_NOT_CONFINED)
+    result = Path(setup.scratch, RESULT)
     try:
         data = _call(job)
-        Path(RESULT).write_bytes(data)
+        result.write_bytes(data)
     except MemoryError:
-        _end(_MEMORY, job)
+        os._exit(_MEMORY)
     except BaseException:  # noqa: BLE001 - somebody else's code, at the edge of its process
-        _end(_RAISED, job)
+        if job.explain:
+            with contextlib.suppress(OSError):
+                result.write_text(traceback.format_exc()[-MAX_EXPLANATION:])
+        os._exit(_RAISED)
     os._exit(0)
 
 
@@ -174,13 +176,6 @@ def _call(job: Job) -> bytes:
     if not isinstance(table, Table):
         raise TypeError("the entry point must return a Table")
     return table.to_bytes()
-
-
-def _end(code: int, job: Job) -> NoReturn:
-    if job.explain:
-        with contextlib.suppress(OSError):
-            Path(RESULT).write_text(traceback.format_exc()[-MAX_EXPLANATION:])
-    os._exit(code)
 
 
 def confine(setup: Setup, job: Job) -> None:
