@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from federome import __version__, commands, commands_algorithm, commands_econ
+from federome import __version__, commands, commands_algorithm, commands_econ, commands_sandbox
 from federome.errors import FederomeError, Invalid
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ for name, group in (
 ):
     app.add_typer(group, name=name)
 node_app.add_typer(commands_algorithm.consent_app, name="consent")
+commands_algorithm.algorithm_app.command("try")(commands_sandbox.algorithm_try)
 app.command("run")(commands.run)
 app.command("algorithms")(commands.algorithms)
 
