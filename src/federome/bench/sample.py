@@ -37,7 +37,7 @@ _CHUNK: Final = 2_000
 
 Kind = str | int
 """``mixed`` (the whole spectrum), ``common`` (at least 1 %), ``frequent`` (at least 0.1 %), ``rare`` (below that), or
-a fixed number of carriers."""
+about so many carriers each."""
 Ints = NDArray[np.int64]
 
 

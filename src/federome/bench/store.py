@@ -76,6 +76,10 @@ class Setting:
     bcftools: bool
     bandwidth: float
 
+    def bar(self, value: float) -> float | None:
+        """What is asked, which holds for the full sizes only."""
+        return value if self.size is FULL else None
+
 
 def measure(console: Console, quick: bool) -> list[Row]:
     """All rows; figures of the curves go to ``bench-out``."""
@@ -136,8 +140,10 @@ def _counts(
             mine, theirs, *plink2 = (1e6 * s / variants for s in tools.medians(*measured, repeats=setting.size.repeats))
             what = f"counts, {name} of {people:,}"
             for value in plink2:
-                yield against(what, mine, "µs/variant", peer="plink2 process", theirs=value, bar=plink2_bar)
-            yield against(what, mine, "µs/variant", peer="pgenlib loop", theirs=theirs, bar=pgenlib_bar)
+                yield against(
+                    what, mine, "µs/variant", peer="plink2 process", theirs=value, bar=setting.bar(plink2_bar)
+                )
+            yield against(what, mine, "µs/variant", peer="pgenlib loop", theirs=theirs, bar=setting.bar(pgenlib_bar))
             speed = made.pgen.stat().st_size / (mine * variants / 1e6)
             yield at_most(f"{what}: share of memory bandwidth", 100 * speed / setting.bandwidth, "%", None)
 
@@ -151,7 +157,7 @@ def slow_counts(setting: Setting) -> Iterator[Row]:
         decode = partial(tools.own_cpu, partial(tools.numpy_counts, made, size.matrix))
         mine, theirs = tools.medians(ours, decode, repeats=size.repeats)
     mine, theirs = 1e6 * mine / made.variants, 1e6 * theirs / size.matrix
-    bar = 1000.0 if size is FULL else None
+    bar = setting.bar(1000.0)
     what = f"counts, all people of {size.people:,}"
     peer = f"matrix decode and NumPy ({size.matrix:,} variants)"
     yield against(what, mine, "µs/variant", peer=peer, theirs=theirs, bar=bar)
@@ -235,7 +241,12 @@ def products(setting: Setting) -> Iterator[Row]:
             mine, whole, first = tools.medians(own, run, start, repeats=3)
             theirs = (whole - first) / (variants - 1)
             yield against(
-                what, 1e6 * mine / variants, "µs/variant", peer="plink2 --glm slope", theirs=1e6 * theirs, bar=bar
+                what,
+                1e6 * mine / variants,
+                "µs/variant",
+                peer="plink2 --glm slope",
+                theirs=1e6 * theirs,
+                bar=setting.bar(bar),
             )
             run()
             yield _agreement(f"{kind}: |Δt| ÷ max(1e-4, 1e-5·|t|)", setting.plink2, ours())
@@ -267,7 +278,7 @@ def pooled(setting: Setting) -> Iterator[Row]:
     theirs = partial(setting.plink2.run, made, *tools.glm_options(traits))
     mine, peer = tools.medians(ours, theirs, repeats=2)
     what = f"GWAS end to end, {size.pooled:,} common variants, {size.people:,}"
-    yield against(what, mine, "s", peer="plink2 --glm process", theirs=peer, bar=2.0)
+    yield against(what, mine, "s", peer="plink2 --glm process", theirs=peer, bar=setting.bar(2.0))
 
 
 def _study_store(made: Sample, trait: Trait) -> Path:
@@ -309,7 +320,7 @@ def scores(setting: Setting) -> Iterator[Row]:
         mine, whole, little = tools.medians(own, run, start, repeats=3)
         slope = (whole - little) / (made.variants - 1)
         mine = 1e6 * mine / made.variants
-        yield against(what, mine, "µs/variant", peer="plink2 --score slope", theirs=1e6 * slope, bar=10.0)
+        yield against(what, mine, "µs/variant", peer="plink2 --score slope", theirs=1e6 * slope, bar=setting.bar(10.0))
         run()
         theirs = setting.plink2.table(".sscore")["SCORE1_SUM"].to_numpy(np.float64)
         worst = float((np.abs(ours()[:, 0] - theirs) / np.maximum(1, np.abs(theirs))).max())
