@@ -14,6 +14,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar
 
@@ -224,12 +225,17 @@ def algorithm(name: str, version: str) -> Callable[[Registered], Registered]:
 
 def registered() -> Mapping[str, type[Algorithm]]:
     """All built-in algorithms by name."""
+    _import_built_in()
+    return dict(sorted(_REGISTRY.items()))
+
+
+@cache
+def _import_built_in() -> None:
     from federome import analysis
 
     for module in sorted(Path(analysis.__file__ or "").parent.glob("*.py")):
         if module.stem not in {"__init__", "algorithm"}:
             __import__(f"federome.analysis.{module.stem}")
-    return dict(sorted(_REGISTRY.items()))
 
 
 def content_digest(cls: type[Algorithm]) -> str:

@@ -8,6 +8,7 @@ passed in.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 
 from federome.errors import Invalid, Refused
@@ -32,6 +33,7 @@ class Seen(Protocol):
         ...
 
 
+@lru_cache(maxsize=256)
 def claimed_order(token: str) -> RunOrder:
     """What an order says, unverified: to look up the person's key and the permit, and for nothing else.
 
@@ -51,7 +53,7 @@ def verify_order(token: str, key: PersonKey, *, node: str, now: datetime) -> Run
     ring = KeyRing((PinnedKey("person", PublicKey.from_jwk(key.jwk)),))
     verified = verify(token, ring, typ=ORDER_TYPE, algorithms=PERSON_ALGORITHMS, now=seconds)
     check_claims(verified.payload, now=seconds, audience=node, require=("iss", "aud", "jti", "iat", "exp"))
-    order = _order(verified.payload)
+    order = claimed_order(token)
     if order.expires - order.issued > MAX_LIFETIME:
         raise Refused(f"a run order lives at most {MAX_LIFETIME.days} days.", codes=["token_invalid"])
     if order.deadline <= now:

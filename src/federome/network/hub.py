@@ -35,6 +35,7 @@ from federome.trust.signing import OWN_ALGORITHMS, check_claims, verify
 
 MSGPACK: Final = "application/msgpack"
 TICK_S: Final = 0.5
+Wait = Annotated[float, Query(ge=0)]
 MAX_HEARTBEAT_BYTES: Final = 1 << 14
 TOKENS_REMEMBERED: Final = 1024
 
@@ -135,20 +136,22 @@ def create_app(
 def _inner(coordinator: Coordinator, callers: Callers, waiters: Waiters, ended: threading.Event) -> APIRouter:
     inner = APIRouter(prefix=PREFIX)
 
-    @inner.get("/work")
-    async def work(request: Request, wait: Annotated[float, Query(ge=0)] = POLL_S) -> Response:
-        party = callers.party(request)
-        instance = _instance(request)
-        event = waiters.event(party)
+    async def due(request: Request, party: str, wait: float) -> Response:
+        """What the party has to do, as soon as there is something, or nothing after ``wait`` seconds."""
+        event, instance = waiters.event(party), _instance(request)
         end = time.monotonic() + min(wait, POLL_S)
         while True:
             event.clear()
-            tasks = await run_in_threadpool(coordinator.poll, party, instance)
+            tasks = coordinator.poll(party, instance)  # from memory
             left = end - time.monotonic()
             if tasks or left <= 0 or ended.is_set() or await request.is_disconnected():
                 return Response(encode_tasks(tasks), media_type=MSGPACK)
             with suppress(TimeoutError):
                 await asyncio.wait_for(event.wait(), min(left, 5.0))
+
+    @inner.get("/work")
+    async def work(request: Request, wait: Wait = POLL_S) -> Response:
+        return await due(request, callers.party(request), wait)
 
     @inner.post("/heartbeat")
     async def heartbeat(request: Request) -> Response:
@@ -161,11 +164,11 @@ def _inner(coordinator: Coordinator, callers: Callers, waiters: Waiters, ended: 
         return Response(status_code=204)
 
     @inner.post("/reply")
-    async def reply(request: Request, task: str) -> Response:
+    async def reply(request: Request, task: str, wait: Wait = 0.0) -> Response:
         party = callers.party(request)
         answer = decode_reply(await bounded(request, MAX_REPLY_BYTES))
         await run_in_threadpool(coordinator.reply, party, task, answer)
-        return Response(status_code=204)
+        return await due(request, party, wait) if wait > 0 else Response(encode_tasks(()), media_type=MSGPACK)
 
     @inner.put("/runs/{run}/blobs")
     async def upload(request: Request, run: str, name: str) -> Response:

@@ -391,9 +391,9 @@ class Coordinator:
         A small sum is given back, to be stored with the next step; a large one is stored at once, piece by piece.
         """
         name, source = f"sum/{run.seq}/{part}", f"part/{run.seq}/{part}"
-        if self.ledger.size(run.id, name) is not None:
-            return None  # made before a restart
         sizes = {a.party: self.ledger.size(run.id, source, a.party) for a in answers}
+        if None in sizes.values() and self.ledger.size(run.id, name) is not None:
+            return None  # made before a restart
         if missing := [party for party, size in sizes.items() if size is None]:
             raise Invalid("a node answered without its part.", where=missing[0])
         if len(set(sizes.values())) > 1 or (sizes[answers[0].party] or 0) % 8:
@@ -489,9 +489,10 @@ class LocalPort:
         """See :class:`federome.network.protocol.HubPort`."""
         self._coordinator.heartbeat(self._party, self._instance, tasks)
 
-    def reply(self, task: str, reply: Reply) -> None:
+    def reply(self, task: str, reply: Reply, wait_s: float = 0.0) -> list[Task]:
         """See :class:`federome.network.protocol.HubPort`."""
         self._coordinator.reply(self._party, task, reply)
+        return self.poll(wait_s) if wait_s > 0 else []
 
     def upload(self, run: str, name: str, data: bytes) -> None:
         """See :class:`federome.network.protocol.HubPort`."""

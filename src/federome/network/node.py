@@ -12,9 +12,10 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
-from federome.analysis.algorithm import build, content_digest
+from federome.analysis.algorithm import Algorithm, build, content_digest
 from federome.disclosure.differencing import Cohorts, Members, check
 from federome.disclosure.door import Released, Sealed, release, seal
 from federome.errors import Refused
@@ -47,6 +48,7 @@ from federome.trust.keys import KeyRing, PrivateKey
 from federome.trust.receipts import statement_digest
 
 _COMMANDED = ("contribute", "veto", "names", "conclude")
+CHAIN_KEPT = 8
 _RELEASING = ("conclude", "alone")
 
 
@@ -76,6 +78,7 @@ class Node:
     clock: Callable[[], float]
     workers: Workers = field(default_factory=Workers)
     sites: dict[str, OpenSite] = field(default_factory=dict)
+    heard: dict[str, tuple[sums.Roster, KeyRing, list[str]]] = field(default_factory=dict)
 
     def answer(self, task: Task) -> Reply:
         """The main path. Raises ``Refused``, ``Invalid`` or ``Unavailable``; the caller tells the hub."""
@@ -110,11 +113,11 @@ class Node:
         else:
             tokens = work.order, work.permit
         now = self.clock()
-        presented = Presented(order=tokens[0], grant=tokens[1])
+        presented, state = Presented(order=tokens[0], grant=tokens[1]), self.state()
         request, evidence = gather(
             presented,
             stage="release" if task.kind in _RELEASING else "start",
-            state=self.state(),
+            state=state,
             anchors=Anchors(self.authorities),
             now=_instant(now),
             seen=self.notebook if work is None else None,
@@ -127,7 +130,7 @@ class Node:
             assert work is not None
             command = self._command(task, work, now)
         algorithm = build(order.algorithm.name, order.parameters)
-        return Question(task, tokens, order, request, evidence, algorithm, work, command)
+        return Question(task, tokens, order, request, evidence, algorithm, work, command, state)
 
     def _command(self, task: Task, work: Work, now: float) -> Command:
         command = read_command(
@@ -144,9 +147,9 @@ class Node:
 
     def decide(self, question: Question) -> Decision:
         """Default deny, made anew at every step with what this node knows at this moment (rule R1)."""
-        decision = decide(question.request, question.evidence, self.state(), _instant(self.clock()))
+        decision = decide(question.request, question.evidence, question.state, _instant(self.clock()))
         decision.require()
-        here = content_digest(type(question.algorithm))
+        here = _digest_here(type(question.algorithm))
         if here != question.order.algorithm.digest:
             raise Refused("the ordered algorithm is not the one this node has.", codes=["algorithm_digest_mismatch"])
         if question.task.kind in _RELEASING:
@@ -277,9 +280,9 @@ class Node:
         }
         self.notebook.record(self.clock(), run, question.task.kind, detail)
         if question.command is not None and question.work is not None:
-            chain = mapping(question.work.detail, "chain") | {
-                str(question.command.turn): link(text(question.task.body, "command"))
-            }
+            turn, links = question.command.turn, mapping(question.work.detail, "chain")
+            chain = {at: told for at, told in links.items() if int(at) > turn - CHAIN_KEPT}
+            chain[str(turn)] = link(text(question.task.body, "command"))
             self.notebook.update(run, steps.detail(self, run) | {"chain": chain})
         if question.task.kind in _RELEASING:
             self.notebook.commit()
@@ -293,7 +296,14 @@ class Node:
         run = task.run
         self.notebook.end(run, task.id, encode_reply(reply))
         self.sites.pop(run, None)
+        self.heard.pop(run, None)
         shutil.rmtree(steps.folder(self, run), ignore_errors=True)
+
+
+@cache
+def _digest_here(cls: type[Algorithm]) -> str:
+    """Read once: files that change while a node runs are not what it runs."""
+    return content_digest(cls)
 
 
 def _instant(seconds: float) -> datetime:

@@ -78,7 +78,8 @@ SCHEMA = Schema("node", METADATA)
 class Work:
     """One run at this node. ``frozen`` is the cohort as the store froze it; ``detail`` the node's own JSON object.
 
-    The last answer is kept, because the node may die before it knows that the hub has taken it.
+    The last answer is kept, because the node may die before it knows that the hub has taken it. ``roster`` is the one
+    in ``detail``, read.
     """
 
     run: str
@@ -88,6 +89,7 @@ class Work:
     detail: Body
     last_task: str = ""
     last_reply: bytes = b""
+    roster: Roster | None = None
 
     @property
     def ended(self) -> bool:
@@ -129,8 +131,8 @@ class Notebook:
         migrate(engine, SCHEMA)
         self._engine = engine
         self._works: dict[str, Work] = {}
-        self._keys: dict[tuple[str, int], tuple[bytes, str]] = {}
-        self._sent: dict[tuple[str, int], dict[int, str]] = {}
+        self._keys: dict[str, dict[int, tuple[bytes, str]]] = {}
+        self._sent: dict[str, tuple[int, dict[int, str]]] = {}
         self._changed: set[str] = set()
         self._waiting: dict[sa.Executable, list[dict[str, object]]] = {}
 
@@ -194,8 +196,9 @@ class Notebook:
         if row is None:
             return None
         detail = json.loads(row.detail)
+        last = row.last_task, row.last_reply or b""
         self._works[run] = Work(
-            row.run, row.order_token, row.permit_token, row.frozen, detail, row.last_task, row.last_reply or b""
+            row.run, row.order_token, row.permit_token, row.frozen, detail, *last, roster=_roster(detail)
         )
         return self._works[run]
 
@@ -203,7 +206,8 @@ class Notebook:
         """Replace a run's detail."""
         work = self.work(run)
         assert work is not None
-        self._works[run] = replace(work, detail=detail)
+        same = detail.get("roster") is work.detail.get("roster")
+        self._works[run] = replace(work, detail=detail, roster=work.roster if same else _roster(detail))
         self._changed.add(run)
 
     def end(self, run: str, task: str, reply: bytes) -> None:
@@ -229,36 +233,47 @@ class Notebook:
 
     def key(self, run: str, turn: int) -> tuple[bytes, str] | None:
         """(secret, announcement) of this node's round key, if it was made."""
-        if held := self._keys.get((run, turn)):
-            return held
-        with read(self._engine) as db:
-            row = db.execute(sa.select(KEY).where(KEY.c.run == run, KEY.c.turn == turn)).one_or_none()
-        return (row.secret, row.announcement) if row else None
+        return self._keys_of(run).get(turn)
+
+    def _keys_of(self, run: str) -> dict[int, tuple[bytes, str]]:
+        if run not in self._keys:
+            with read(self._engine) as db:
+                rows = db.execute(sa.select(KEY).where(KEY.c.run == run)).all()
+            self._keys[run] = {row.turn: (row.secret, row.announcement) for row in rows}
+        return self._keys[run]
 
     def keep_key(self, run: str, turn: int, secret: bytes, announcement: str) -> None:
         """Note a round key before it is announced; keys of turns long past are destroyed."""
         self._note(_KEY, run=run, turn=turn, secret=secret, announcement=announcement)
         self._note(_OLD_KEYS, of_run=run, first=turn - 2)
-        self._keys = {place: key for place, key in self._keys.items() if place[0] != run or place[1] >= turn - 2}
-        self._keys[run, turn] = secret, announcement
+        held = self._keys_of(run)
+        self._keys[run] = {at: key for at, key in held.items() if at >= turn - 2} | {turn: (secret, announcement)}
 
     def commit_part(self, run: str, turn: int, part: int, digest: str) -> None:
         """Note what is about to be sent. The same part with other content is ``Refused``.
 
         One mask must never cover two different vectors: their difference would be in the clear.
         """
-        if (run, turn) not in self._sent:
-            query = sa.select(SENT.c.part, SENT.c.digest).where(SENT.c.run == run, SENT.c.turn == turn)
-            with read(self._engine) as db:
-                held = {row.part: row.digest for row in db.execute(query)}
-            self._sent = {place: parts for place, parts in self._sent.items() if place[0] != run}
-            self._sent[run, turn] = held
-        sent = self._sent[run, turn]
+        sent = self._sent_in(run, turn)
         if part not in sent:
             sent[part] = digest
             self._note(_SENT, run=run, turn=turn, part=part, digest=digest)
         elif sent[part] != digest:
             raise Refused("a masked part would be sent with other content.", codes=["recompute_required"])
+
+    def _sent_in(self, run: str, turn: int) -> dict[int, str]:
+        """Digests of the parts of a turn that were noted before."""
+        last, sent = self._sent.get(run, (turn + 1, {}))
+        if last != turn:
+            # A turn after one that is held here is new: no other process of this node has come further.
+            sent = {} if last < turn else self._read_sent(run, turn)
+            self._sent[run] = turn, sent
+        return sent
+
+    def _read_sent(self, run: str, turn: int) -> dict[int, str]:
+        query = sa.select(SENT.c.part, SENT.c.digest).where(SENT.c.run == run, SENT.c.turn == turn)
+        with read(self._engine) as db:
+            return {row.part: row.digest for row in db.execute(query)}
 
     def record(self, at: float, run: str, what: str, detail: Body) -> None:
         """Append to the node's record: keyed digests and decisions, never data."""
@@ -273,6 +288,11 @@ class Notebook:
             query = query.where(RECORD.c.run == run)
         with read(self._engine) as db:
             return [(r.at, r.run, r.what, json.loads(r.detail)) for r in db.execute(query)]
+
+
+def _roster(detail: Body) -> Roster | None:
+    document = detail.get("roster")
+    return Roster.from_document(document) if isinstance(document, dict) else None
 
 
 def _json(document: Body) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -62,11 +62,11 @@ class Party:
                 self._stopping.wait(pause)
                 pause = min(pause * 2, MAX_PAUSE_S)
                 continue
-            self._working = tuple(task.id for task in tasks)
-            for task in tasks:
-                if self._stopping.is_set():
-                    break
-                self.serve(task)
+            while tasks and not self._stopping.is_set():
+                self._working = tuple(task.id for task in tasks)
+                # Handing in the last answer polls for what comes next: one call less in every round.
+                last = self._wait_s if len(tasks) == 1 else 0.0
+                tasks = [*tasks[1:], *self.serve(tasks[0], last)]
             self._working = ()
 
     def once(self) -> int:
@@ -76,14 +76,14 @@ class Party:
             self.serve(task)
         return len(tasks)
 
-    def serve(self, task: Task) -> None:
-        """Answer one task and hand the answer in, as often as it takes."""
+    def serve(self, task: Task, wait_s: float = 0.0) -> Sequence[Task]:
+        """Answer one task and hand the answer in, as often as it takes; gives what is due next if it may wait."""
         try:
             reply = self._worker.answer(task)
         except Unavailable as error:
             # Something this party needs is away for a while: leave the task leased, it will be due again.
             self._report(f"{task.kind}: {error.message}")
-            return
+            return ()
         except FederomeError as error:
             self._report(f"{task.kind}: {error}")
             reply = Reply({"refused": _problem(error)})
@@ -91,20 +91,20 @@ class Party:
             # The edge of the process: what a bug says may hold data, so only its kind and place are told, at home.
             self._report(f"{task.kind}: {type(bug).__name__} at {_place(bug)}")
             reply = Reply({"refused": _problem(FederomeError("an error in the program; its operator finds more."))})
-        self._hand_in(task, reply)
+        return self._hand_in(task, reply, wait_s)
 
-    def _hand_in(self, task: Task, reply: Reply) -> None:
+    def _hand_in(self, task: Task, reply: Reply, wait_s: float) -> Sequence[Task]:
         pause = 0.1
         while not self._stopping.is_set():
             try:
-                self._port.reply(task.id, reply)
-                return
+                return self._port.reply(task.id, reply, wait_s)
             except Unavailable:
                 self._stopping.wait(pause)
                 pause = min(pause * 2, MAX_PAUSE_S)
             except FederomeError as error:
                 self._report(f"{task.kind}: the hub did not take the answer: {error.message}")
-                return
+                return ()
+        return ()
 
     def _beat(self) -> None:
         while not self._stopping.wait(HEARTBEAT_S):

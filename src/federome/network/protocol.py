@@ -62,8 +62,11 @@ class HubPort(Protocol):
     def heartbeat(self, tasks: Sequence[str]) -> None:
         """Keep the leases of tasks that are being worked on."""
 
-    def reply(self, task: str, reply: Reply) -> None:
-        """Hand in an answer. ``Invalid`` if a different answer was handed in before."""
+    def reply(self, task: str, reply: Reply, wait_s: float = 0.0) -> Sequence[Task]:
+        """Hand in an answer, and poll for ``wait_s`` seconds if that is more than none.
+
+        ``Invalid`` if a different answer was handed in before.
+        """
 
     def upload(self, run: str, name: str, data: bytes) -> None:
         """Store one document or part of a run under this party's name."""

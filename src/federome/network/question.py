@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from federome.analysis.algorithm import Algorithm, Variants
 from federome.analysis.program import Site
-from federome.governance.case import AccessRequest, Evidence
+from federome.governance.case import AccessRequest, Evidence, State
 from federome.governance.consent import Operation
 from federome.model.cohort import Cohort
 from federome.model.index import BlockIndex
@@ -80,7 +80,7 @@ class Holdings(Protocol):
 class Question:
     """A task whose words were checked: whose order it is, what stood up of it, and what the releaser commands.
 
-    ``tokens`` are the signed order and the signed grant as they came.
+    ``tokens`` are the signed order and the signed grant as they came, ``state`` what governance knows at this moment.
     """
 
     task: Task
@@ -91,6 +91,7 @@ class Question:
     algorithm: Algorithm
     work: Work | None
     command: Command | None
+    state: State
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,6 +49,7 @@ from federome.trust.keys import PrivateKey
 from federome.trust.signing import OWN_ALGORITHMS, peek, sign, verify
 
 RESULT_TYPE: Final = "federome-result+jws"
+SESSION: Final = "session"
 NAME_COLUMNS: Final = ("row", "chromosome", "position", "ref", "alt", "flipped")
 
 
@@ -75,6 +78,7 @@ class BlockStates(MutableMapping[int, State]):
         self._folder = folder
         self.current = dict(current)
         self.generation = 0
+        self._littered = True
 
     def __getitem__(self, part: int) -> State:
         stem = self._folder / f"state-{part}-{self.current[part]}"
@@ -92,6 +96,7 @@ class BlockStates(MutableMapping[int, State]):
                 _write(stem.with_name(f"{stem.name}-{name}"), table)
         stem.write_text(state.round)
         self.current[part] = self.generation
+        self._littered = True
 
     def __delitem__(self, part: int) -> None:
         del self.current[part]
@@ -104,10 +109,32 @@ class BlockStates(MutableMapping[int, State]):
 
     def sweep(self) -> None:
         """Remove states that no commit names."""
+        if not self._littered:
+            return
+        self._littered = False
         kept = {f"state-{part}-{generation}" for part, generation in self.current.items()}
         for path in self._folder.glob("state-*"):
             if path.name.removesuffix("-block").removesuffix("-kept") not in kept:
                 path.unlink()
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """A session as its last commit has it: the task that was done, the answer to it, and where the run stands.
+
+    ``token`` is the last command as signed, ``keys`` this turn's and the next one's round keys (secret), ``states`` the
+    generation that counts of each block's state, ``rounds`` each block's next round.
+    """
+
+    task: str
+    reply: bytes
+    turn: int = 0
+    previous: str = ""
+    token: str = ""
+    keys: dict[int, bytes] = {}
+    round: str = ""
+    shared: bytes = b""
+    states: dict[int, int] = {}
+    rounds: dict[int, str] = {}
 
 
 @dataclass
@@ -123,7 +150,10 @@ class Session:
     folder: Path
     turn: int = 0
     previous: str = ""
+    token: str = ""
     command: Command | None = None
+    keys: dict[int, sums.RoundKey] = field(default_factory=dict)
+    saved: Saved | None = None
 
     @cached_property
     def parties(self) -> int:
@@ -154,23 +184,18 @@ class Releaser:
         """See :class:`federome.network.party.Worker`. A task that was answered gets the same answer again."""
         if task.kind == "roster":
             return self._acknowledge(task)
-        folder = self._run_folder(task.run)
-        answered = folder / f"reply-{task.seq}"
-        if answered.is_file() and _committed(folder).get("task") == task.id:
-            return decode_stored(answered.read_bytes())
-        session = self._sessions.pop(task.run, None) or self._open(task)
-        reply = self._work(session, task)
-        answered.write_bytes(encode_reply(reply))
-        if task.kind == "concluded":
-            # The last answer stays, in case the coordinator did not hear it; everything else is destroyed.
-            _replace(folder / "session.json", json.dumps({"task": task.id}).encode())
-            for path in folder.iterdir():
-                if path.name not in ("session.json", answered.name):
-                    path.unlink()
-            return reply
-        self._commit(session, task)
-        self._sessions[task.run] = session
-        return reply
+        # Out of memory while it is worked on: a task that fails goes on from the last commit.
+        session = self._sessions.pop(task.run, None)
+        saved = session.saved if session is not None else _saved(self._run_folder(task.run))
+        if saved is None or saved.task != task.id:
+            session = session or self._open(task, saved)
+            reply = encode_reply(self._work(session, task))
+            saved = self._commit(session, task, reply)
+            if task.kind == "concluded":
+                return decode_stored(reply)
+        if session is not None:
+            self._sessions[task.run] = session
+        return decode_stored(saved.reply)
 
     def _work(self, session: Session, task: Task) -> Reply:
         match task.kind:
@@ -422,8 +447,7 @@ class Releaser:
             previous=session.previous,
         )
         token = session.command.signed(self._key)
-        session.previous = link(token)
-        (session.folder / f"command-{session.turn}").write_text(token)
+        session.previous, session.token = link(token), token
         body: Body = {"do": doing, "command": token, "parts": list(parts), "documents": documents, "said": said}
         return Reply(body, documents=inline)
 
@@ -433,22 +457,18 @@ class Releaser:
         return session.command
 
     def _round_key(self, session: Session, turn: int) -> sums.RoundKey:
-        """Fresh for each turn, on disk before it is announced, destroyed two turns later."""
-        path = session.folder / f"key-{turn}"
-        if not path.is_file():
-            (session.folder / f"key-{turn - 2}").unlink(missing_ok=True)
-            fresh = path.with_suffix(".new")
-            fresh.touch(mode=0o600)
-            fresh.write_bytes(sums.RoundKey.generate(session.roster, turn, party=self.name).to_bytes())
-            fresh.replace(path)
-        return sums.RoundKey.from_bytes(path.read_bytes())
+        """Fresh for each turn; on disk with the answer that announces it, destroyed two turns later."""
+        if turn not in session.keys:
+            session.keys.pop(turn - 2, None)
+            session.keys[turn] = sums.RoundKey.generate(session.roster, turn, party=self.name)
+        return session.keys[turn]
 
     # what survives
 
     def _run_folder(self, run: str) -> Path:
         return self._folder / hashlib.sha256(run.encode()).hexdigest()[:40]
 
-    def _open(self, task: Task) -> Session:
+    def _open(self, task: Task, saved: Saved | None) -> Session:
         """A session from its last commit, or a new one from the coordinator's first task."""
         folder = self._run_folder(task.run)
         begun = folder / "begin.json"
@@ -458,19 +478,18 @@ class Releaser:
         if not begun.is_file():
             raise Refused("this run was never begun here.", codes=["wrong_state"])
         session = self._begun(task.run, folder, json.loads(begun.read_text()))
-        committed = _committed(folder)
-        if committed:
-            session.turn, session.previous = number(committed, "turn"), text(committed, "previous")
-            session.states.current = {int(part): int(str(g)) for part, g in mapping(committed, "states").items()}
-            rounds = {int(part): str(name) for part, name in mapping(committed, "rounds").items()}
-            session.program.resume(State(text(committed, "round"), _read(folder / text(committed, "shared"))), rounds)
-            token = (folder / f"command-{session.turn}").read_text()
+        if saved is not None:
+            session.saved = saved
+            session.turn, session.previous, session.token = saved.turn, saved.previous, saved.token
+            session.keys = {turn: sums.RoundKey.from_bytes(key) for turn, key in saved.keys.items()}
+            session.states.current = dict(saved.states)
+            session.program.resume(State(saved.round, Table.from_bytes(saved.shared)), saved.rounds)
             session.command = read_command(
-                token,
+                saved.token,
                 self._members.ring("releaser"),
                 releaser=self.name,
                 run=task.run,
-                previous=text(peek(token).payload, "previous"),
+                previous=text(peek(saved.token).payload, "previous"),
                 now=self._clock(),
             )
         session.states.generation = session.turn + 1
@@ -510,22 +529,32 @@ class Releaser:
     def _index(self, run: str, part: int) -> BlockIndex:
         return BlockIndex.from_table(part, Table.from_bytes(self._port.download(run, f"block/{part}")))
 
-    def _commit(self, session: Session, task: Task) -> None:
-        """One rename decides whether this task was done."""
-        shared = f"shared-{session.turn}"
-        _write(session.folder / shared, session.program.shared.shared)
-        committed: Body = {
-            "task": task.id,
-            "turn": session.turn,
-            "previous": session.previous,
-            "round": session.program.shared.round,
-            "shared": shared,
-            "states": {str(part): generation for part, generation in session.states.current.items()},
-            "rounds": {str(part): name for part, name in session.program.rounds.items()},
-        }
-        _replace(session.folder / "session.json", json.dumps(committed).encode())
+    def _commit(self, session: Session, task: Task, reply: bytes) -> Saved:
+        """One rename decides whether this task was done, with its answer and all that the next one needs."""
+        session.saved = Saved(
+            task=task.id,
+            reply=reply,
+            turn=session.turn,
+            previous=session.previous,
+            token=session.token,
+            keys={turn: key.to_bytes() for turn, key in session.keys.items()},
+            round=session.program.shared.round,
+            shared=session.program.shared.shared.to_bytes(),
+            states=dict(session.states.current),
+            rounds=dict(session.program.rounds),
+        )
+        if task.kind == "concluded":
+            # The last answer stays, in case the coordinator did not hear it; everything else is destroyed.
+            session.saved = Saved(task=task.id, reply=reply)
+        _replace(session.folder / SESSION, msgspec.msgpack.encode(session.saved), mode=0o600)
+        if task.kind == "concluded":
+            for path in session.folder.iterdir():
+                if path.name != SESSION:
+                    path.unlink()
+            return session.saved
         session.states.sweep()
         session.states.generation = session.turn + 1
+        return session.saved
 
 
 def agree_on_names(lists: Sequence[Table]) -> Table:
@@ -604,10 +633,13 @@ def _itself(block: BlockIndex) -> BlockIndex:
     return block
 
 
-def _committed(folder: Path) -> Body:
-    path = folder / "session.json"
-    held: Body = json.loads(path.read_text()) if path.is_file() else {}
-    return held
+def _saved(folder: Path) -> Saved | None:
+    try:
+        return msgspec.msgpack.decode((folder / SESSION).read_bytes(), type=Saved)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        raise Damaged("what the releaser kept of a run cannot be read.", remedy="Order the run again.") from error
 
 
 def _write(path: Path, table: Table) -> None:
@@ -615,9 +647,10 @@ def _write(path: Path, table: Table) -> None:
     _replace(path, table.to_bytes())
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _replace(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     fresh = path.with_name(f".{path.name}")
-    fresh.write_bytes(data)
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+        file.write(data)
     fresh.replace(path)
 
 

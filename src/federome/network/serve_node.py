@@ -12,10 +12,13 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Final, TypeVar
+
+from sqlalchemy import PoolProxiedConnection
 
 from federome.db import engine
 from federome.disclosure.cohorts import FileCohorts
@@ -39,6 +42,7 @@ from federome.trust.keys import load_private_key
 
 GRACE_S: Final = 2
 LOG: Final = logging.getLogger("federome")
+T = TypeVar("T")
 
 
 @dataclass
@@ -55,7 +59,9 @@ class NodeState:
     store: Store
     policy: NodePolicy = field(default_factory=NodePolicy)
     clock: Callable[[], float] = time.time
-    _read: dict[str, tuple[float, object]] = field(default_factory=dict)
+    _read: dict[str, tuple[int, tuple[object, ...]]] = field(default_factory=dict)
+    _watch: PoolProxiedConnection | None = None
+    _catalogue: tuple[int | None, Mapping[str, Dataset]] = (None, MappingProxyType({}))
     _signed: SignedApprovals = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,14 +77,33 @@ class NodeState:
             datasets=self._datasets(),
             approvals=signed.standing().approvals if signed.pinned else self._own_approvals(),
             revocations_at=signed.revocations_at() if signed.pinned else None,
-            refusals=tuple(LocalRefusal.from_document(d) for d in self._list("refusals.json")),
-            suspended=frozenset(str(d) for d in self._list("suspended.json")),
+            refusals=self._listed("refusals.json", LocalRefusal.from_document),
+            suspended=frozenset(self._listed("suspended.json", str)),
         )
 
     def _own_approvals(self) -> tuple[AlgorithmApproval, ...]:
-        return tuple(AlgorithmApproval.from_document(d) for d in self._list("approvals.json"))
+        return self._listed("approvals.json", AlgorithmApproval.from_document)
 
-    def _datasets(self) -> dict[str, Dataset]:
+    def _datasets(self) -> Mapping[str, Dataset]:
+        """Datasets as the catalogue has them now; read again only where somebody has written to it."""
+        version = self._catalogue_version()
+        if version is None or version != self._catalogue[0]:
+            self._catalogue = version, self._read_datasets()
+        return self._catalogue[1]
+
+    def _catalogue_version(self) -> int | None:
+        """A number that changes with every commit of others to the catalogue, where the database has one."""
+        if self.store.database.dialect.name != "sqlite":
+            return None
+        if self._watch is None:
+            self._watch = self.store.database.raw_connection()
+        cursor = self._watch.cursor()
+        try:
+            return int(cursor.execute("PRAGMA data_version").fetchone()[0])
+        finally:
+            cursor.close()
+
+    def _read_datasets(self) -> Mapping[str, Dataset]:
         out = {}
         for name in self.store.datasets():
             manifest = self.store.release(name).manifest
@@ -91,7 +116,7 @@ class NodeState:
             out[name] = Dataset(name, self.name, use)
         return out
 
-    def _list(self, name: str) -> list[object]:
+    def _listed(self, name: str, read: Callable[[object], T]) -> tuple[T, ...]:
         path = self.folder / name
         stamp = path.stat().st_mtime_ns if path.is_file() else 0
         held = self._read.get(name)
@@ -99,8 +124,8 @@ class NodeState:
             document = json.loads(path.read_text()) if stamp else []
             if not isinstance(document, list):
                 raise Invalid("this file holds a list.", where=str(path))
-            held = self._read[name] = (stamp, document)
-        return list(held[1]) if isinstance(held[1], list) else []
+            held = self._read[name] = (stamp, tuple(read(entry) for entry in document))
+        return held[1]  # type: ignore[return-value]
 
 
 def build_node(

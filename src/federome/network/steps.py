@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -42,6 +43,7 @@ NAMES: Final = Rows(
     {name: Label() for name in ("row", "chromosome", "position", "ref", "alt", "flipped")}, key=("row",)
 )
 TOLERANCE: Final = 1e-9
+SMALL_STATE: Final = 1 << 12
 
 
 def decide(node: Node, question: Question, _site: OpenSite) -> Outcome:
@@ -257,9 +259,9 @@ def statement(node: Node, token: str, *, party: str, run: str) -> Body:
 
 def roster_of(work: Work) -> sums.Roster:
     """The roster this node acknowledged; ``Refused`` if it has not yet."""
-    if "roster" not in work.detail:
+    if work.roster is None:
         raise Refused("this run has no roster yet.", codes=["wrong_state"])
-    return sums.Roster.from_document(mapping(work.detail, "roster"))
+    return work.roster
 
 
 def question_digest(order: RunOrder) -> str:
@@ -268,11 +270,14 @@ def question_digest(order: RunOrder) -> str:
 
 
 def check_circle(node: Node, question: Question) -> sums.Roster:
-    """The roster, after checking that every member acknowledged exactly it."""
+    """The roster, after checking that every member acknowledged exactly it (once for the same words and keys)."""
     assert question.work is not None
-    circle = roster_of(question.work)
+    circle, ring = roster_of(question.work), node.members.ring()
     tokens = [str(token) for token in mapping(question.task.body, "acknowledged").values()]
-    sums.check_acknowledged(circle, tokens, ring=node.members.ring(), now=node.clock())
+    heard = node.heard.get(circle.run)
+    if heard is None or heard[0] is not circle or heard[1] is not ring or heard[2] != tokens:
+        sums.check_acknowledged(circle, tokens, ring=ring, now=node.clock())
+        node.heard[circle.run] = circle, ring, tokens
     return circle
 
 
@@ -406,18 +411,33 @@ def _shared(node: Node, question: Question) -> Table:
     earlier = [int(turn) for turn in held if int(turn) < command.turn]
     if "total" in command.documents and earlier:
         before = mapping(held, str(max(earlier)))
-        state = State(text(before, "round"), _kept(node, question, f"shared-{text(before, 'shared')[-16:]}"))
+        state = State(text(before, "round"), _kept_state(node, question, before))
         stepped = question.algorithm.step(state, _document(node, question, "total"))
         if stepped.round not in (command.round, DONE) or not _same(stepped.shared, shared):
             raise Refused(
                 "the releaser's step is not what the algorithm computes.", codes=["algorithm_digest_mismatch"]
             )
-    name = command.documents["shared"]
-    _keep(node, question, f"shared-{name[-16:]}", shared)
     kept = {turn: held[turn] for turn in held if int(turn) >= command.turn - 8}
-    told: Body = {"round": command.round, "shared": name}
+    told = _keep_state(node, question, shared)
     node.notebook.update(run, detail(node, run) | {"states": {**kept, str(command.turn): told}})
     return shared
+
+
+def _keep_state(node: Node, question: Question, shared: Table) -> Body:
+    """What the notebook says of a shared state: all of it if it is small, else where it is."""
+    assert question.command is not None
+    told: Body = {"round": question.command.round, "shared": question.command.documents["shared"]}
+    data = shared.to_bytes()
+    if len(data) <= SMALL_STATE:
+        return {**told, "table": b64encode(data).decode()}
+    _keep(node, question, f"shared-{text(told, 'shared')[-16:]}", shared)
+    return told
+
+
+def _kept_state(node: Node, question: Question, told: Body) -> Table:
+    if "table" in told:
+        return Table.from_bytes(b64decode(text(told, "table")))
+    return _kept(node, question, f"shared-{text(told, 'shared')[-16:]}")
 
 
 def _same(one: Table, other: Table) -> bool:

@@ -76,16 +76,14 @@ class HttpPort:
 
     def poll(self, wait_s: float) -> Sequence[Task]:
         """See :class:`federome.network.protocol.HubPort`."""
-        response = self._call(
-            "GET", "/work", params={"wait": f"{wait_s:g}"}, timeout=httpx.Timeout(10, read=wait_s + 20)
-        )
+        response = self._call("GET", "/work", params={"wait": f"{wait_s:g}"}, timeout=_patience(wait_s))
         return decode_tasks(response.content)
 
     def heartbeat(self, tasks: Sequence[str]) -> None:
         """See :class:`federome.network.protocol.HubPort`."""
         self._call("POST", "/heartbeat", content=msgspec.msgpack.encode(list(tasks)))
 
-    def reply(self, task: str, reply: Reply) -> None:
+    def reply(self, task: str, reply: Reply, wait_s: float = 0.0) -> Sequence[Task]:
         """See :class:`federome.network.protocol.HubPort`. Parts that are not small are uploaded first."""
         run, seq, _ = task.rsplit("/", 2)
         if sum(map(len, reply.parts.values())) + sum(map(len, reply.documents.values())) > INLINE_BYTES:
@@ -94,7 +92,9 @@ class HttpPort:
             for name, data in reply.documents.items():
                 self.upload(run, name if name.startswith("document/") else f"document/{name}", data)
             reply = Reply(reply.body)
-        self._call("POST", "/reply", params={"task": task}, content=encode_reply(reply))
+        params = {"task": task, "wait": f"{wait_s:g}"}
+        response = self._call("POST", "/reply", params=params, content=encode_reply(reply), timeout=_patience(wait_s))
+        return decode_tasks(response.content)
 
     def upload(self, run: str, name: str, data: bytes) -> None:
         """See :class:`federome.network.protocol.HubPort`."""
@@ -150,3 +150,8 @@ class HttpPort:
                 self._token = party_token(self._party, self._hub, self._key, now=now)
                 self._token_until = now + TOKEN_LIFE_S
             return {"Authorization": f"Bearer {self._token}"}
+
+
+def _patience(wait_s: float) -> httpx.Timeout:
+    """For a call that the hub answers after so many seconds if nothing happens."""
+    return httpx.Timeout(10.0, read=wait_s + 20, write=60.0)

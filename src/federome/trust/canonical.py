@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from json.encoder import encode_basestring
 from typing import NoReturn, TypeAlias
 
 from federome.errors import Invalid
@@ -95,7 +96,7 @@ def _write(value: object, out: Callable[[str], None], *, depth: int) -> None:
         case bool():
             out("true" if value else "false")
         case str():
-            out(json.dumps(value, ensure_ascii=False))
+            out(encode_basestring(value))
         case int():
             out(_integer(value))
         case float():
@@ -119,7 +120,7 @@ def _write_object(value: Mapping[object, object], out: Callable[[str], None], *,
         raise Invalid("a key of the document is not text")
     separator = "{"
     for key in sorted(keys, key=_utf16):
-        out(f"{separator}{json.dumps(key, ensure_ascii=False)}:")
+        out(f"{separator}{encode_basestring(key)}:")
         _write(value[key], out, depth=depth + 1)
         separator = ","
     out("{}" if separator == "{" else "}")

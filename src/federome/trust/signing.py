@@ -63,6 +63,7 @@ def sign(document: Mapping[str, JsonValue], key: PrivateKey, *, typ: str) -> str
     header = canonical({"alg": key.algorithm, "kid": key.kid, "typ": typ})
     signed = f"{_encode(header)}.{_encode(canonical(document))}"
     signature = sign_bytes(signed.encode("ascii"), key)
+    _remember(_case(signed.encode("ascii"), signature, key.public))
     token = f"{signed}.{_encode(signature)}"
     if len(token) > MAX_TOKEN_BYTES:
         raise Invalid("the document is too large to be signed as a token", remedy="Sign its digest instead.")
@@ -125,14 +126,12 @@ def signature_holds(data: bytes, signature: bytes, key: PublicKey) -> bool:
         return False
     # A signature that held once holds for ever, and documents of a run are shown again at every step of it. Whether
     # the key is pinned and valid now, and what the document says, is for the caller to check anew each time.
-    case = (hashlib.sha256(data).digest(), signature, key.algorithm, key.thumbprint)
+    case = _case(data, signature, key)
     if case in _HELD:
         return True
     holds = _JWS.get_alg(key.algorithm).verify(data, signature, key.material)
     if holds:
-        if len(_HELD) >= _MAX_HELD:
-            _HELD.clear()
-        _HELD.add(case)
+        _remember(case)
     return holds
 
 
@@ -213,8 +212,19 @@ class _Registry(JWERegistry):
 _JWE = _Registry(algorithms=[_ECDH, _AES])
 _MAX_JWE_BYTES = _Registry.max_ciphertext_length + 2 * MAX_HEADER_BYTES
 _JWS = JWSRegistry(algorithms=["Ed25519", "ES256", "RS256"])
+_Case = tuple[bytes, bytes, str, str]
 _MAX_HELD = 4096
-_HELD: set[tuple[bytes, bytes, str, str]] = set()
+_HELD: set[_Case] = set()
+
+
+def _case(data: bytes, signature: bytes, key: PublicKey) -> _Case:
+    return hashlib.sha256(data).digest(), signature, key.algorithm, key.thumbprint
+
+
+def _remember(case: _Case) -> None:
+    if len(_HELD) >= _MAX_HELD:
+        _HELD.clear()
+    _HELD.add(case)
 
 
 def _check_ephemeral_key(header: Mapping[str, Json]) -> None:

@@ -124,11 +124,11 @@ def test_a_hub_that_is_away_loses_no_answer(tmp_path: Path) -> None:
     tries = []
 
     class Flaky:
-        def reply(self, name: str, reply: Reply) -> None:
+        def reply(self, name: str, reply: Reply, wait_s: float) -> list[Task]:
             tries.append(name)
             if len(tries) < 3:
                 raise Unavailable("the hub is out of reach.")
-            federation.port("FI").reply(name, reply)
+            return federation.port("FI").reply(name, reply)
 
     Party(Flaky(), party._worker).serve(task)  # type: ignore[arg-type]
     assert len(tries) == 3
