@@ -1,0 +1,207 @@
+"""What the network costs: a round, bytes on the wire, a GWAS over nodes against one process, and the hub's memory.
+
+Every figure has its peer in the same run: the bare server stack over the same TLS for rounds and bytes, the same
+kernels on everybody's people in one process for the GWAS.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from rich.console import Console
+
+from federome.analysis.gwas_linear import GwasLinear
+from federome.bench import peer
+from federome.bench.report import Row
+from federome.client import Connection, Event, connect
+from federome.demo import cohorts
+from federome.demo.cohorts import Prepared
+from federome.demo.local import PERSON, LocalFederation
+from federome.demo.pooled import run_pooled
+
+TRAIT: Final = "ldl_c_mmol_l"
+MODULE: Final = "federome.bench.workload"
+PART: Final = 64 << 20
+ENDED: Final = ("COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED")
+POLL_S: Final = 0.25
+ROUND_BAR, BYTES_BAR, GWAS_BAR, MEMORY_BAR = 12.0, 0.5, 0.5, 1.25
+
+
+def measure(console: Console, quick: bool) -> list[Row]:
+    """All rows. ``quick`` uses smaller cohorts and fewer repeats."""
+    small = _cohorts(3, people=400, variants=4_000, console=console)
+    rows: list[Row] = []
+    with _federation(small) as (federation, asking), tempfile.TemporaryDirectory() as folder:
+        keys = federation.root / "hub" / "keys"
+        with peer.serving(Path(folder), keys) as url:
+            echo = peer.echo_s(url, federation.certificate, size=1_000, repeats=100 if quick else 400)
+            rows.append(_round(asking, small, echo, turns=30 if quick else 80))
+            plain = peer.uploads_s(url, federation.certificate, size=PART, clients=3, repeats=1 if quick else 3)
+            rows.append(_bytes(asking, small, plain, repeats=1 if quick else 3))
+    large = _cohorts(5, people=2_000 if quick else 20_000, variants=8_000 if quick else 100_000, console=console)
+    rows += _gwas(large)
+    rows += _memory(small, large)
+    return rows
+
+
+def _cohorts(nodes: int, *, people: int, variants: int, console: Console) -> Prepared:
+    base = os.environ.get("XDG_CACHE_HOME")
+    cache = (Path(base) if base else Path.home() / ".cache") / "federome"
+    names = cohorts.node_names(nodes)
+    with console.status(f"cohorts of {people:,} people"):
+        return cohorts.prepare(
+            cache, names, people=people, variants=variants, seed=1, data=None, say=lambda line: console.log(line)
+        )
+
+
+@contextmanager
+def _federation(prepared: Prepared) -> Iterator[tuple[LocalFederation, Connection]]:
+    """Hub and nodes as processes over prepared stores, and a connection under a permit for all of it."""
+    names = tuple(data.node for data in prepared.nodes)
+    with (
+        tempfile.TemporaryDirectory(prefix="federome-bench-") as root,
+        LocalFederation(Path(root), names, modules=(MODULE,), keep_exact=False) as federation,
+    ):
+        federation.set_up()
+        for data in prepared.nodes:
+            cohorts.copy_store(data, federation.node_folder(data.node) / "data")
+        federation.start_nodes()
+        permit = federation.permit(_datasets(prepared))
+        with connect(
+            federation.url,
+            key=federation.person,
+            person=PERSON,
+            permit=permit,
+            certificate=federation.certificate,
+        ) as asking:
+            asking.run("cohort-count", datasets=_datasets(prepared), deadline_s=120)  # everybody is up and warm
+            yield federation, asking
+
+
+def _datasets(prepared: Prepared) -> Mapping[str, Sequence[str]]:
+    return {data.node: [data.synthetic_dataset] for data in prepared.nodes}
+
+
+def _events(asking: Connection, name: str, prepared: Prepared, **parameters: object) -> list[Event]:
+    """The coordinator's events of one run, fetched when it has ended: following it live would be load of its own."""
+    question = asking.question(name, datasets=_datasets(prepared), deadline_s=300, parameters=parameters)
+    run = asking.submit(question)
+    while asking.status(run) not in ENDED:
+        time.sleep(POLL_S)
+    listed = asking.resume(run).provenance["events"]
+    assert isinstance(listed, list)
+    return [Event(run, float(str(e["at"])), str(e["said"]), "") for e in listed if isinstance(e, dict)]
+
+
+def _round(asking: Connection, prepared: Prepared, echo: float, *, turns: int) -> Row:
+    """One round of three nodes: masked, signed, stored, summed, opened, stepped; by the coordinator's clock."""
+    starts = [e.at for e in _events(asking, "bench-rounds", prepared, turns=turns) if e.said.startswith("round ")]
+    seconds = median(later - earlier for earlier, later in pairwise(starts))
+    ratio = seconds / echo
+    return Row(
+        "a round of three nodes, times an echo",
+        seconds * 1e3,
+        "ms",
+        ROUND_BAR,
+        ratio <= ROUND_BAR,
+        "HTTPS keep-alive POST echo",
+        echo * 1e3,
+        ratio,
+    )
+
+
+def _bytes(asking: Connection, prepared: Prepared, plain: float, *, repeats: int) -> Row:
+    """64 MB from each of three nodes, from the command to the opened sum, against a plain upload of as many bytes."""
+    taken = []
+    for extra in range(repeats):
+        # Another number of values each time: the same question over the same people is not summed twice in one way.
+        events = _events(asking, "bench-bytes", prepared, values=PART // 8 - extra)
+        begun = next(at for at, e in enumerate(events) if e.said.startswith("round "))
+        taken.append(events[begun + 1].at - events[begun].at)
+    ours, theirs = (3 * PART / seconds / 1e6 for seconds in (median(taken), plain))
+    share = ours / theirs
+    return Row(
+        "64 MB from each of three nodes, share of a plain upload",
+        ours,
+        "MB/s",
+        BYTES_BAR,
+        share >= BYTES_BAR,
+        "plain upload",
+        theirs,
+        share,
+    )
+
+
+def _gwas(prepared: Prepared) -> list[Row]:
+    """A GWAS end to end over all nodes, against the same kernels on everybody in one process of one thread."""
+    question = GwasLinear(phenotype=TRAIT)
+    stores = [(data.store, data.synthetic_dataset) for data in prepared.nodes]
+    pooled = _seconds(lambda: run_pooled(stores, question))
+    single = [_seconds(lambda store=store: run_pooled([store], question)) for store in stores]
+    with _federation(prepared) as (_, asking):
+        warm = _seconds(lambda: _events(asking, "gwas-linear", prepared, phenotype=TRAIT))
+        again = _seconds(lambda: _events(asking, "gwas-linear", prepared, phenotype=TRAIT))
+    federated = min(warm, again)
+    cores = min(os.cpu_count() or 1, len(stores))
+    kernels = min(1.0, sum(single) / cores / federated)
+    ratio = pooled / federated
+    nodes = f"{len(stores)} nodes of {prepared.nodes[0].truth.people:,} people"
+    return [
+        Row(
+            f"GWAS over {nodes}, against one process",
+            federated,
+            "s",
+            GWAS_BAR,
+            ratio >= GWAS_BAR,
+            "one process, everybody",
+            pooled,
+            ratio,
+        ),
+        Row("GWAS: share of time outside the nodes' kernels (protocol, masks, wire)", 1 - kernels, ""),
+    ]
+
+
+def _memory(few: Prepared, many: Prepared) -> list[Row]:
+    """The hub's largest memory after a run over few and over many variants."""
+    peaks = []
+    for prepared in (few, many):
+        chosen = Prepared(prepared.nodes[:3], prepared.real_absent, prepared.notes)
+        with _federation(chosen) as (federation, asking):
+            _events(asking, "bench-blocks", chosen)
+            peaks.append((chosen.nodes[0].variants, _peak_mb(federation.processes["hub"].pid)))
+    (fewer, least), (more, most) = peaks
+    return [
+        Row(f"hub's memory, {fewer:,} variants a node", least, "MB"),
+        Row(
+            f"hub's memory, {more:,} variants a node, against {fewer:,}",
+            most,
+            "MB",
+            MEMORY_BAR,
+            most / least <= MEMORY_BAR,
+            f"{fewer:,} variants",
+            least,
+            most / least,
+        ),
+    ]
+
+
+def _peak_mb(process: int) -> float:
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+def _seconds(work: object) -> float:
+    assert callable(work)
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
