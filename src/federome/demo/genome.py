@@ -11,35 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from federome.ingest.contigs import LENGTHS
 from federome.model.variant import Assembly
 
 ASSEMBLY: Assembly = "GRCh38"
 
-# Lengths of the primary assembly GCA_000001405.15; X last, so that index order is file order.
+# Autosomes, then X, so that index order is file order.
 CHROMOSOME_LENGTHS: dict[str, int] = {
-    "1": 248_956_422,
-    "2": 242_193_529,
-    "3": 198_295_559,
-    "4": 190_214_555,
-    "5": 181_538_259,
-    "6": 170_805_979,
-    "7": 159_345_973,
-    "8": 145_138_636,
-    "9": 138_394_717,
-    "10": 133_797_422,
-    "11": 135_086_622,
-    "12": 133_275_309,
-    "13": 114_364_328,
-    "14": 107_043_718,
-    "15": 101_991_189,
-    "16": 90_338_345,
-    "17": 83_257_441,
-    "18": 80_373_285,
-    "19": 58_617_616,
-    "20": 64_444_167,
-    "21": 46_709_983,
-    "22": 50_818_468,
-    "X": 156_040_895,
+    name: length for name, length in LENGTHS[ASSEMBLY].items() if name not in ("Y", "MT")
 }
 CHROMOSOMES: tuple[str, ...] = tuple(CHROMOSOME_LENGTHS)
 X = CHROMOSOMES.index("X")
