@@ -76,7 +76,7 @@ class Bytes(Algorithm):
         return Reads()
 
     def local(self, view: View, block: Block | None, state: State) -> Table:  # noqa: ARG002
-        return Table({"value": np.arange(self.values)})
+        return Table({"value": np.broadcast_to(np.int64(1), self.values)})
 
     def step(self, state: State, total: Table) -> State:
         return state.to(DONE, kept=Table({"value": total.ints("value").sum(keepdims=True)}))

@@ -50,8 +50,7 @@ def verify_order(token: str, key: PersonKey, *, node: str, now: datetime) -> Run
     is ``consume``'s question, and whether ``key`` is the person's is the caller's.
     """
     seconds = now.timestamp()
-    ring = KeyRing((PinnedKey("person", PublicKey.from_jwk(key.jwk)),))
-    verified = verify(token, ring, typ=ORDER_TYPE, algorithms=PERSON_ALGORITHMS, now=seconds)
+    verified = verify(token, _ring_of(key), typ=ORDER_TYPE, algorithms=PERSON_ALGORITHMS, now=seconds)
     check_claims(verified.payload, now=seconds, audience=node, require=("iss", "aud", "jti", "iat", "exp"))
     order = claimed_order(token)
     if order.expires - order.issued > MAX_LIFETIME:
@@ -65,6 +64,11 @@ def consume(order: RunOrder, seen: Seen) -> None:
     """Use the order up, at execution start. Raises ``Refused`` (``replayed``) the second time."""
     if not seen.remember(f"{order.person}/{order.jti}", order.expires):
         raise Refused("this run order was used before.", codes=["replayed"], remedy="Sign a new order.")
+
+
+@lru_cache(maxsize=256)
+def _ring_of(key: PersonKey) -> KeyRing:
+    return KeyRing((PinnedKey("person", PublicKey.from_jwk(key.jwk)),))
 
 
 def _order(claims: object) -> RunOrder:

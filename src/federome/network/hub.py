@@ -11,6 +11,8 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from io import BufferedWriter
+from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
@@ -22,7 +24,6 @@ from federome import __version__
 from federome.errors import FederomeError, Invalid, Refused
 from federome.network.jobs import Coordinator
 from federome.network.protocol import (
-    INLINE_BYTES,
     MAX_PART_BYTES,
     MAX_REPLY_BYTES,
     POLL_S,
@@ -37,6 +38,7 @@ MSGPACK: Final = "application/msgpack"
 TICK_S: Final = 0.5
 Wait = Annotated[float, Query(ge=0)]
 MAX_HEARTBEAT_BYTES: Final = 1 << 14
+UPLOAD_PIECE: Final = 1 << 20
 TOKENS_REMEMBERED: Final = 1024
 
 
@@ -56,12 +58,13 @@ class Waiters:
         """A party in this process is woken through its own event."""
         self._local[party] = ready
 
-    def wake(self, party: str) -> None:
-        """Something is due for a party."""
-        if ready := self._local.get(party):
+    def wake(self, *parties: str) -> None:
+        """Something is due for these parties."""
+        for ready in filter(None, map(self._local.get, parties)):
             ready.set()
-        if self._loop is not None and (event := self._events.get(party)):
-            self._loop.call_soon_threadsafe(event.set)
+        events = [event for event in map(self._events.get, parties) if event is not None]
+        if events and self._loop is not None:
+            self._loop.call_soon_threadsafe(_set_all, events)
 
     def event(self, party: str) -> asyncio.Event:
         """The event that a party's poll waits for."""
@@ -71,6 +74,11 @@ class Waiters:
         """Let every open poll return: the hub is about to stop."""
         for event in self._events.values():
             event.set()
+
+
+def _set_all(events: Sequence[asyncio.Event]) -> None:
+    for event in events:
+        event.set()
 
 
 class Callers:
@@ -144,10 +152,12 @@ def _inner(coordinator: Coordinator, callers: Callers, waiters: Waiters, ended: 
             event.clear()
             tasks = coordinator.poll(party, instance)  # from memory
             left = end - time.monotonic()
-            if tasks or left <= 0 or ended.is_set() or await request.is_disconnected():
+            if tasks or left <= 0 or ended.is_set():
                 return Response(encode_tasks(tasks), media_type=MSGPACK)
             with suppress(TimeoutError):
                 await asyncio.wait_for(event.wait(), min(left, 5.0))
+            if await request.is_disconnected():
+                return Response(encode_tasks(()), media_type=MSGPACK)
 
     @inner.get("/work")
     async def work(request: Request, wait: Wait = POLL_S) -> Response:
@@ -188,37 +198,55 @@ def _inner(coordinator: Coordinator, callers: Callers, waiters: Waiters, ended: 
 async def _receive(request: Request, coordinator: Coordinator, party: str, run: str, name: str) -> None:
     """Take an upload piece by piece: small ones into the database, large ones into a file."""
     await run_in_threadpool(coordinator.may_upload, party, run, name)
-    held = bytearray()
-    digest, size = hashlib.sha256(), 0
-    path = coordinator.ledger.temporary()
-    file = None
+    intake = _Intake(coordinator.ledger.temporary())
+    held: list[bytes] = []
+    size = waiting = 0
     try:
         async for piece in request.stream():
+            held.append(piece)
             size += len(piece)
+            waiting += len(piece)
             if size > MAX_PART_BYTES:
                 raise Invalid("the part is too large.", remedy="Use smaller blocks.")
-            digest.update(piece)
-            if file is None:
-                held += piece
-                if len(held) > INLINE_BYTES:
-                    file = await run_in_threadpool(path.open, "wb")
-                    await run_in_threadpool(file.write, bytes(held))
-                    held.clear()
-            else:
-                held += piece
-                if len(held) >= 1 << 20:
-                    await run_in_threadpool(file.write, bytes(held))
-                    held.clear()
-        if file is None:
-            await run_in_threadpool(coordinator.upload, party, run, name, bytes(held))
+            if waiting > UPLOAD_PIECE:
+                await run_in_threadpool(intake.write, held)
+                held, waiting = [], 0
+        if size == waiting:
+            await run_in_threadpool(coordinator.upload, party, run, name, b"".join(held))
         else:
-            await run_in_threadpool(file.write, bytes(held))
-            file.close()
-            await run_in_threadpool(coordinator.take_file, party, run, name, path, digest.hexdigest(), size)
+            sha256 = await run_in_threadpool(intake.close, held)
+            await run_in_threadpool(coordinator.take_file, party, run, name, intake.path, sha256, size)
     finally:
-        if file is not None and not file.closed:
-            file.close()
-        path.unlink(missing_ok=True)
+        await run_in_threadpool(intake.discard)
+
+
+class _Intake:
+    """A large upload on its way into a file, hashed as it is written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._digest = hashlib.sha256()
+        self._file: BufferedWriter | None = None
+
+    def write(self, pieces: Sequence[bytes]) -> None:
+        """Pieces that arrived."""
+        self._file = self._file or self.path.open("wb")
+        for piece in pieces:
+            self._digest.update(piece)
+            self._file.write(piece)
+
+    def close(self, pieces: Sequence[bytes]) -> str:
+        """The last pieces; gives the SHA-256 of all."""
+        self.write(pieces)
+        assert self._file is not None
+        self._file.close()
+        return self._digest.hexdigest()
+
+    def discard(self) -> None:
+        """Whatever was not taken over is removed."""
+        if self._file is not None:
+            self._file.close()
+            self.path.unlink(missing_ok=True)
 
 
 async def bounded(request: Request, limit: int) -> bytes:

@@ -54,7 +54,7 @@ LOG: Final = logging.getLogger("federome")
 
 
 class Coordinator:
-    """All runs of one hub. ``wake(party)`` is called when a party has something new to do.
+    """All runs of one hub. ``wake(*parties)`` is called when parties have something new to do.
 
     ``exchange`` keeps the hub's own record and carries the nodes' checkpoints.
     """
@@ -67,14 +67,14 @@ class Coordinator:
         exchange: Exchange,
         clock: Callable[[], float],
         decide_s: float = 10.0,
-        wake: Callable[[str], None] | None = None,
+        wake: Callable[..., None] | None = None,
     ) -> None:
         self.ledger = ledger
         self.members = members
         self._exchange = exchange
         self._clock = clock
         self._decide_s = decide_s
-        self._wake = wake or (lambda _party: None)
+        self._wake = wake or (lambda *_parties: None)
         self._leases = Leases()
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
@@ -449,8 +449,7 @@ class Coordinator:
         return run
 
     def _wake_all(self, due: Sequence[Due]) -> None:
-        for task in due:
-            self._wake(task.party)
+        self._wake(*(task.party for task in due))
 
     def _end(self, run: Run, state: str, changes: Body) -> Run:
         run = dataclasses.replace(_with(run, **changes), state=state, ended=self._clock())

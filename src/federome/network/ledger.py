@@ -404,13 +404,12 @@ class Ledger:
 
     def _drop(self, db: sa.Connection, run: str, names: Sequence[str]) -> list[Path]:
         """Files to remove after the commit: a file without a row is litter, a row without its file is damage."""
-        called = sa.or_(
-            *(BLOB.c.name.startswith(name) if name.endswith("/") else BLOB.c.name == name for name in names)
-        )
-        which = sa.and_(BLOB.c.run == run, called)
-        files = sa.select(BLOB.c.name, BLOB.c.party, BLOB.c.digest).where(which, BLOB.c.data.is_(None))
-        litter = [self._path(run, *row) for row in db.execute(files)]
-        db.execute(BLOB.delete().where(which))
+        litter = []
+        for name in names:
+            # All names below "part/7/" lie between it and "part/70", because "0" follows "/".
+            bounds = {"of": run, "first": name, "end": f"{name[:-1]}0" if name.endswith("/") else f"{name}\x01"}
+            litter += [self._path(run, *row) for row in db.execute(_FILES, bounds)]
+            db.execute(_FORGET, bounds)
         return litter
 
     def _held(self, run: str, name: str, party: str) -> bytes | None:
@@ -427,6 +426,11 @@ class Ledger:
         return self._folder / _safe(run) / _safe(f"{party}\x00{name}\x00{digest}")
 
 
+_WITHIN = sa.and_(
+    BLOB.c.run == sa.bindparam("of"), BLOB.c.name >= sa.bindparam("first"), BLOB.c.name < sa.bindparam("end")
+)
+_FILES = sa.select(BLOB.c.name, BLOB.c.party, BLOB.c.digest).where(_WITHIN, BLOB.c.data.is_(None))
+_FORGET = BLOB.delete().where(_WITHIN)
 _DIGEST = sa.select(BLOB.c.digest).where(
     BLOB.c.run == sa.bindparam("of"), BLOB.c.name == sa.bindparam("called"), BLOB.c.party == sa.bindparam("by")
 )

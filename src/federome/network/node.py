@@ -249,8 +249,9 @@ class Node:
             vector = sealing.to_vector(table, summands.declared, parties=len(roster.contributors))
             masked = sealing.to_wire(sums.mask(vector, pads, part=sealing.mask_part(number), out=vector))
             part: Sealed = seal(table, summands.declared, masked, roster=roster.digest, turn=command.turn, part=number)
-            digests[str(number)], shapes[str(number)] = digest_bytes(part.masked), sealing.shapes_of(table)
-            self.notebook.commit_part(question.order.run, command.turn, number, digest_bytes(part.masked))
+            sent = digest_bytes(part.masked)
+            digests[str(number)], shapes[str(number)] = sent, sealing.shapes_of(table)
+            self.notebook.commit_part(question.order.run, command.turn, number, sent)
             if len(part.masked) + sum(map(len, inline.values())) <= INLINE_BYTES:
                 inline[number] = part.masked
             else:

@@ -50,6 +50,8 @@ def to_vector(table: Table, rows: Rows, *, parties: int) -> sums.Ring:
     for name in rows.columns:
         values = table.ints(name) if isinstance(rows.columns[name], Count) else table.floats(name)
         pieces.append(sums.encode(values, encoding(rows, name, parties=parties), parties=parties).ravel())
+    if len(pieces) == 1:
+        return pieces[0]
     return np.concatenate(pieces) if pieces else np.zeros(0, np.uint64)
 
 

@@ -119,7 +119,8 @@ def encode(values: Numbers, encoding: Encoding, *, parties: int) -> Ring:
         raise Invalid(f"a column declared {encoding.kind} cannot hold a {values.ndim}-d array of {values.dtype}")
     # Widened before it is compared: NumPy would round the bound to the width of float32 values.
     numbers = np.ascontiguousarray(values, dtype=None if encoding.kind == "integer" else np.float64)
-    if not bool(np.all((numbers <= encoding.bound) & (numbers >= -encoding.bound))):  # false for NaN as well
+    # Extremes rather than a comparison per value: no memory is taken, and a NaN among the values is both of them.
+    if numbers.size and not (numbers.max().item() <= encoding.bound and numbers.min().item() >= -encoding.bound):
         raise Invalid("a value is not finite or lies beyond the bound declared for its column")
     if encoding.kind == "integer":
         return numbers.astype(np.int64).view(np.uint64)
