@@ -8,6 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# On a build machine the same examples every time: a change is judged by what it changed. Elsewhere they vary.
+settings.register_profile("same", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("varied", deadline=None)
+settings.load_profile("same" if os.environ.get("CI") else "varied")
 
 REPO = Path(__file__).resolve().parents[1]
 

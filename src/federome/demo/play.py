@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -25,93 +23,23 @@ from rich.table import Table as Grid
 from federome.analysis.allele_frequency import AlleleFrequency
 from federome.analysis.cohort_count import CohortCount
 from federome.analysis.gwas_linear import GwasLinear
-from federome.client import Connection, Event, Result, connect
+from federome.client import Event
 from federome.demo import cohorts
-from federome.demo.cohorts import NodeData, Prepared
 from federome.demo.figures import manhattan
-from federome.demo.local import PERSON, LocalFederation, write_json
+from federome.demo.local import LocalFederation, write_json
 from federome.demo.pooled import pooled_view, run_pooled
-from federome.errors import FederomeError, Invalid, Refused
+from federome.demo.stage import Facts, Stage, plain
+from federome.errors import Invalid, Refused
 from federome.model.release import Policy
 from federome.model.table import Table
 from federome.network.protocol import PREFIX
 from federome.network.transport import raise_for, tls_context
 from federome.store import kernels
-from federome.trust.canonical import digest_bytes
 
 TRAIT: Final = "ldl_c_mmol_l"
 EXACT_REGIONS: Final = ("1", "2", "19")
 WINDOW: Final = 500_000
 COMMON: Final = 0.01
-
-
-@dataclass
-class Facts:
-    """What the demonstration found, as ``--json`` writes it."""
-
-    nodes: list[dict[str, object]] = field(default_factory=list)
-    people: int = 0
-    variants: int = 0
-    answers: list[dict[str, object]] = field(default_factory=list)
-    refusals: list[dict[str, object]] = field(default_factory=list)
-    exactness: dict[str, float] = field(default_factory=dict)
-    power: dict[str, object] = field(default_factory=dict)
-    resumed: bool = False
-    real_genotypes: str = ""
-    seconds: float = 0.0
-
-
-@dataclass
-class Stage:
-    """Everything a scene needs."""
-
-    console: Console
-    federation: LocalFederation
-    prepared: Prepared
-    out: Path
-    facts: Facts
-
-    @property
-    def nodes(self) -> tuple[NodeData, ...]:
-        """The nodes' data."""
-        return self.prepared.nodes
-
-    @property
-    def synthetic(self) -> dict[str, list[str]]:
-        """The controlled synthetic dataset of every node."""
-        return {data.node: [data.synthetic_dataset] for data in self.nodes}
-
-    @property
-    def real(self) -> dict[str, list[str]]:
-        """The open real dataset of every node that has one."""
-        return {data.node: [data.real_dataset] for data in self.nodes if data.real_dataset}
-
-    def connection(self, permit: str) -> Connection:
-        """A researcher's connection under a permit."""
-        return connect(
-            self.federation.url,
-            key=self.federation.person,
-            person=PERSON,
-            permit=permit,
-            certificate=self.federation.certificate,
-        )
-
-    def permit(self) -> str:
-        """A permit for everything here."""
-        granted = {data.node: [data.synthetic_dataset, *filter(None, [data.real_dataset])] for data in self.nodes}
-        return self.federation.permit(granted)
-
-    def answered(self, name: str, seconds: float, result: Result) -> None:
-        """Note an answer."""
-        joined = b"".join(table.to_bytes() for _, table in sorted(result.tables.items()))
-        self.facts.answers.append({"name": name, "seconds": round(seconds, 3), "result_digest": digest_bytes(joined)})
-
-    def refused(self, what: str, error: FederomeError) -> None:
-        """Note and show a refusal."""
-        codes = list(getattr(error, "codes", ()))
-        self.facts.refusals.append({"what": what, "codes": codes, "says": error.message})
-        self.console.print(f"  [bold red]refused[/] {_plain(error.message)}")
-        self.console.print(f"  [dim]reason codes: {', '.join(codes)}[/]")
 
 
 def play(
@@ -139,7 +67,7 @@ def play(
         status.update("compiling the store's kernels (kept for the next time)")
         kernels.warm()
     if prepared.real_absent:
-        console.print(f"[yellow]No real genotypes this time:[/] {_plain(prepared.real_absent)}")
+        console.print(f"[yellow]No real genotypes this time:[/] {plain(prepared.real_absent)}")
     facts.real_genotypes = prepared.real_absent or "1000 Genomes phase 3"
     facts.people = sum(node.people for node in prepared.nodes)
     facts.variants = sum(node.variants for node in prepared.nodes)
@@ -190,7 +118,7 @@ def network(stage: Stage) -> None:
 
 def refused_question(stage: Stage) -> None:
     """No permit, no answer: each node decides for itself."""
-    _title(stage, "A question without a permit")
+    stage.title("A question without a permit")
     narrow = stage.federation.permit({stage.nodes[0].node: [stage.nodes[0].synthetic_dataset]}, id="DEMO-2026-002")
     try:
         with stage.connection(narrow) as asking:
@@ -201,7 +129,7 @@ def refused_question(stage: Stage) -> None:
 
 def refused_output(stage: Stage) -> None:
     """An algorithm that returns a column it did not declare: the door has no way out for it."""
-    _title(stage, "An approved algorithm that wants to take more home than it declared")
+    stage.title("An approved algorithm that wants to take more home than it declared")
     try:
         with stage.connection(stage.permit()) as asking:
             asking.run("greedy-count", datasets=stage.synthetic, deadline_s=60)
@@ -211,14 +139,14 @@ def refused_output(stage: Stage) -> None:
 
 def frequencies(stage: Stage) -> None:
     """An allele frequency across the real cohorts, or the synthetic ones where the registry is out of reach."""
-    _title(stage, "How often is an allele seen, nation by nation?")
+    stage.title("How often is an allele seen, nation by nation?")
     if stage.real:
         populations = [cohorts.REAL[node] for node in stage.real]
         wanted: dict[str, Any] = {"regions": ["2:135000000-137000000"], "by": "population", "populations": populations}
-        with _timed(stage, "allele-frequency") as tell, stage.connection(stage.permit()) as asking:
+        with stage.timed("allele-frequency") as tell, stage.connection(stage.permit()) as asking:
             result = tell(asking.run("allele-frequency", datasets=stage.real, deadline_s=120, **wanted))
     else:
-        with _timed(stage, "allele-frequency") as tell, stage.connection(stage.permit()) as asking:
+        with stage.timed("allele-frequency") as tell, stage.connection(stage.permit()) as asking:
             wanted = {"regions": ["19:44000000-45500000"]}
             result = tell(asking.run("allele-frequency", datasets=stage.synthetic, deadline_s=120, **wanted))
     table = result.tables["frequencies"]
@@ -244,13 +172,13 @@ def frequencies(stage: Stage) -> None:
 
 def small_cells(stage: Stage) -> None:
     """A cell is withheld where the total is small, and only there: nodes add first, the threshold comes after."""
-    _title(stage, "Small cells: add first, threshold after")
+    stage.title("Small cells: add first, threshold after")
     chosen = _rare_variants(stage)
     if not chosen:
         stage.console.print("  no pair of rare variants that would show it in cohorts of this size")
         return
     keys = [key for key, _ in chosen]
-    with _timed(stage, "allele-frequency, rare") as tell, stage.connection(stage.permit()) as asking:
+    with stage.timed("allele-frequency, rare") as tell, stage.connection(stage.permit()) as asking:
         result = tell(asking.run("allele-frequency", datasets=stage.synthetic, deadline_s=120, variants=keys))
     table = result.tables["frequencies"]
     hidden = table.withheld.get("alternate_alleles", np.zeros(table.rows, bool))
@@ -275,14 +203,14 @@ def small_cells(stage: Stage) -> None:
 
 def differencing(stage: Stage) -> None:
     """Two cohorts that differ by a few people: the second question is refused, however it is worded."""
-    _title(stage, "The same question again, less a handful of people")
+    stage.title("The same question again, less a handful of people")
     low, high, between = _few_between(stage)
     if not between:
         stage.console.print("  no two limits with only a few people between them in cohorts of this size")
         return
     first, second = ({"measurements": [{"name": TRAIT, "low": limit}]} for limit in (low, high))
     with stage.connection(stage.permit()) as asking:
-        with _timed(stage, "cohort-count") as tell:
+        with stage.timed("cohort-count") as tell:
             result = tell(asking.run("cohort-count", datasets=stage.synthetic, deadline_s=60, cohort=first))
         people = result.tables["counts"].ints("people")[0]
         stage.console.print(f"  {people:,} people have an LDL cholesterol of {low:g} mmol/L or more")
@@ -294,8 +222,8 @@ def differencing(stage: Stage) -> None:
 
 def association(stage: Stage) -> None:
     """A genome-wide association study on planted variants: power and false hits, not a miracle."""
-    _title(stage, "Which variants move LDL cholesterol? A GWAS over all nodes")
-    with _timed(stage, "gwas-linear") as tell, stage.connection(stage.permit()) as asking:
+    stage.title("Which variants move LDL cholesterol? A GWAS over all nodes")
+    with stage.timed("gwas-linear") as tell, stage.connection(stage.permit()) as asking:
         result = tell(asking.run("gwas-linear", datasets=stage.synthetic, deadline_s=300, phenotype=TRAIT))
     summary = result.tables["summary"].records()[0]
     hits = result.tables["hits"]
@@ -316,7 +244,7 @@ def association(stage: Stage) -> None:
 
 def killed(stage: Stage) -> None:
     """One node is killed in the middle of a run and started again; the run goes on, and equals the pooled one."""
-    _title(stage, "A node dies in the middle of a run, and the sum is still exact")
+    stage.title("A node dies in the middle of a run, and the sum is still exact")
     victim = stage.nodes[1].node if len(stage.nodes) > 1 else stage.nodes[0].node
     # Common variants only: no contributor then objects to a cell, and both runs test the same ones.
     question = GwasLinear(phenotype=TRAIT, regions=EXACT_REGIONS, site_intercepts=False, maf_min=COMMON)
@@ -330,7 +258,7 @@ def killed(stage: Stage) -> None:
             stage.federation.start_node(victim)
             stage.console.print(f"  started {victim} again (process {stage.federation.processes[victim].pid})")
 
-    with _timed(stage, "gwas-linear, one node killed") as tell, stage.connection(stage.permit()) as asking:
+    with stage.timed("gwas-linear, one node killed") as tell, stage.connection(stage.permit()) as asking:
         result = tell(
             asking.run(
                 "gwas-linear",
@@ -375,32 +303,11 @@ SCENES: Final[tuple[Callable[[Stage], None], ...]] = (
     differencing,
     association,
     killed,
+    # The four stories of the roadmap: one module each in this folder, one line each here.
 )
 
 
 # helpers
-
-
-def _title(stage: Stage, text: str) -> None:
-    stage.console.print(f"\n[bold cyan]{text}[/]")
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
-
-
-@contextmanager
-def _timed(stage: Stage, name: str) -> Iterator[Callable[[Result], Result]]:
-    """Time one answer and note it."""
-    started = time.perf_counter()
-
-    def tell(result: Result) -> Result:
-        seconds = time.perf_counter() - started
-        stage.answered(name, seconds, result)
-        stage.console.print(f"  [green]answered[/] in {seconds:.1f} s by {', '.join(result.contributors)}")
-        return result
-
-    yield tell
 
 
 def _compare(stage: Stage, run: str, name: str, pooled: Table) -> dict[str, float]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from federome.commands_econ import econ_app
+from federome.cli.econ import econ_app
 from federome.economics.analysis import evaluate_model
 from federome.economics.cheers import checklist
 from federome.economics.countries import country

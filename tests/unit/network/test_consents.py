@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from federome.analysis.allele_frequency import AlleleFrequency
 from federome.analysis.cohort_count import CohortCount
-from federome.commands_algorithm import consent_app
+from federome.cli.approvals import consent_app
 from federome.db import engine
 from federome.errors import Invalid
 from federome.governance.consent import ConsentEvent, Ledger, NationalOverride, cohort_mask

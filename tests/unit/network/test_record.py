@@ -19,8 +19,8 @@ from tests.worlds import make_world, random_assignment
 from typer.testing import CliRunner
 
 from federome.analysis.cohort_count import CohortCount
+from federome.cli.approvals import receipt_app
 from federome.client.result import Result
-from federome.commands_algorithm import receipt_app
 from federome.db import engine, write
 from federome.errors import Damaged, Invalid, Refused, Unavailable
 from federome.network import record as module

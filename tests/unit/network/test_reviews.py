@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from federome.analysis.algorithm import content_digest, registered
 from federome.analysis.cohort_count import CohortCount
-from federome.commands_algorithm import algorithm_app
+from federome.cli.approvals import algorithm_app
 from federome.errors import FederomeError, Invalid, Refused
 from federome.governance.case import State
 from federome.model.permit import PersonKey

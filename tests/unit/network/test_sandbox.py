@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from tests.conftest import missing
 
-from federome.commands_sandbox import algorithm_try, synthetic
+from federome.cli.sandbox import algorithm_try, synthetic
 from federome.errors import Invalid, Refused, Unavailable
 from federome.model.table import Table
 from federome.network import landlock, sandbox, sandbox_child, seccomp

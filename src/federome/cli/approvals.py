@@ -1,7 +1,7 @@
 """Commands around trust: ``federome algorithm``, ``federome receipt`` and ``federome node consent``.
 
 Authors pack and submit, reviewers review and revoke, operators install what reviewers signed and keep the consent
-ledger, and anybody checks a receipt. ``cli.py`` puts the groups on the tree. Nothing here talks to a hub.
+ledger, and anybody checks a receipt. The package puts the groups on the tree. Nothing here talks to a hub.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Commands that ask and explain: ``federome run``, ``algorithms`` and ``policy``. ``cli.py`` puts them on the tree."""
+"""Commands that ask and explain: ``federome run``, ``algorithms`` and ``policy``. The package puts them on the tree."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Every command takes ``--json`` and ends with an exit code from ``errors.py`` (0 fine, 2 usage, 65 invalid input, 69 not
 available, 74 damaged data, 77 refused; 1 a bar not reached or a bug). Heavy modules are imported by the command that
-needs them.
+needs them. Each further group of commands is a module of this package, put on the tree below.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from federome import __version__, commands, commands_algorithm, commands_econ, commands_sandbox
+from federome import __version__
+from federome.cli import approvals, asking, econ, sandbox
 from federome.errors import FederomeError, Invalid
 
 if TYPE_CHECKING:
@@ -49,16 +50,16 @@ for name, group in (
     ("authority", authority_app),
     ("person", person_app),
     ("store", store_app),
-    ("policy", commands.policy_app),
-    ("algorithm", commands_algorithm.algorithm_app),
-    ("receipt", commands_algorithm.receipt_app),
-    ("econ", commands_econ.econ_app),
+    ("policy", asking.policy_app),
+    ("algorithm", approvals.algorithm_app),
+    ("receipt", approvals.receipt_app),
+    ("econ", econ.econ_app),
 ):
     app.add_typer(group, name=name)
-node_app.add_typer(commands_algorithm.consent_app, name="consent")
-commands_algorithm.algorithm_app.command("try")(commands_sandbox.algorithm_try)
-app.command("run")(commands.run)
-app.command("algorithms")(commands.algorithms)
+node_app.add_typer(approvals.consent_app, name="consent")
+approvals.algorithm_app.command("try")(sandbox.algorithm_try)
+app.command("run")(asking.run)
+app.command("algorithms")(asking.algorithms)
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -496,7 +497,3 @@ def _log() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     for noisy in ("httpx2", "httpcore2"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Commands of economic evaluation: ``federome econ run`` and ``compare``. ``cli.py`` puts them on the tree."""
+"""Commands of economic evaluation: ``federome econ run`` and ``compare``. The package puts them on the tree."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """``federome algorithm try``: a bundle on synthetic people, behind the same walls as at a node.
 
-For authors, who have no access to anybody's data: what runs here with these inputs runs there. ``cli.py`` puts the
+For authors, who have no access to anybody's data: what runs here with these inputs runs there. The package puts the
 command on the tree.
 """
 
