@@ -27,6 +27,18 @@ from federome.governance.orders import claimed_order
 from federome.model.index import merge
 from federome.model.order import RunOrder
 from federome.model.table import Table
+from federome.network.adding import add_vectors, by_bin
+from federome.network.answers import (
+    accepts,
+    announced,
+    codes_of,
+    late_problem,
+    nobody_refused,
+    problem_of,
+    reason_of,
+    told_object,
+    told_text,
+)
 from federome.network.exchange import Exchange
 from federome.network.leases import Leases
 from federome.network.ledger import NOTHING, Answered, Due, Ledger, Run
@@ -206,7 +218,9 @@ class Coordinator:
             except Exception as bug:  # noqa: BLE001
                 # One run must not stop the clock of all others; what was said in it stays out of the log.
                 LOG.error("run %s failed: %s", run.id, type(bug).__name__)
-                self._end(run, "failed", {"problem": _problem(FederomeError("the hub failed to go on with this run."))})
+                self._end(
+                    run, "failed", {"problem": problem_of(FederomeError("the hub failed to go on with this run."))}
+                )
 
     def advance(self, run_id: str) -> None:
         """Go on with a run as far as its answers allow. Safe to call at any time from any thread."""
@@ -217,7 +231,7 @@ class Coordinator:
                 late = [a.party for a in answers if not a.done]
                 now = self._clock()
                 if late and now >= run.deadline:
-                    run = self._end(run, "failed", _late(late))
+                    run = self._end(run, "failed", late_problem(late))
                     break
                 if late and not (run.state == "deciding" and self._quorum_without(run, answers, now)):
                     return
@@ -226,9 +240,9 @@ class Coordinator:
                 except Unavailable as error:
                     if now < run.deadline:
                         return  # tried again at the next tick
-                    run = self._end(run, "failed", {"problem": _problem(error)})
+                    run = self._end(run, "failed", {"problem": problem_of(error)})
                 except FederomeError as error:
-                    run = self._end(run, "failed", {"problem": _problem(error)})
+                    run = self._end(run, "failed", {"problem": problem_of(error)})
         self._locks.pop(run_id, None)
 
     def _quorum_without(self, run: Run, answers: Sequence[Answered], now: float) -> bool:
@@ -242,20 +256,20 @@ class Coordinator:
     # steps
 
     def _decided(self, run: Run, answers: Sequence[Answered]) -> Run:
-        absent: Body = {a.party: a.reply["refused"] if a.done else _LATE for a in answers if not _accepts(a)}
-        accepted = [a for a in answers if _accepts(a)]
+        absent: Body = {a.party: a.reply["refused"] if a.done else _LATE for a in answers if not accepts(a)}
+        accepted = [a for a in answers if accepts(a)]
         self._exchange.seen({a.party: a.reply.get("witnessed") for a in accepted}, now=self._clock())
         run = _with(run, absent=absent)
         if absent and (run.detail["allow_partial"] is not True or len(accepted) < number(run.detail, "quorum")):
-            refusals = [f"{node}: {_reason(problem)}" for node, problem in absent.items()]
-            codes = sorted({c for problem in absent.values() for c in _codes(problem)}) or ["deadline_passed"]
+            refusals = [f"{node}: {reason_of(problem)}" for node, problem in absent.items()]
+            codes = sorted({c for problem in absent.values() for c in codes_of(problem)}) or ["deadline_passed"]
             raise Refused(f"not every node agreed ({'; '.join(refusals)}).", codes=codes)
         if len(accepted) < MINIMUM_SEALED:
             known = self._exchange.known_of([a.party for a in accepted])
             due = [Due("alone", a.party, {"known": known[a.party]}) for a in accepted]
             return self._enter(run, "alone", due, said="fewer than three contributors: each node answers by itself")
         releaser = self.members.named("releaser")[0]
-        releases = {a.party: digest(mapping(_object(a, "terms"), "releases")) for a in accepted}
+        releases = {a.party: digest(mapping(told_object(a, "terms"), "releases")) for a in accepted}
         circle = Roster(
             run=run.id,
             question=digest({k: run.detail[k] for k in ("algorithm", "parameters")}),
@@ -266,17 +280,17 @@ class Coordinator:
         )
         roster: Body = circle.to_document()
         due = [Due("roster", party, {"roster": roster}) for party in (*(a.party for a in accepted), releaser.name)]
-        run = _with(run, roster=roster, statements={a.party: _text(a, "statement") for a in accepted})
+        run = _with(run, roster=roster, statements={a.party: told_text(a, "statement") for a in accepted})
         return self._enter(run, "rostering", due, said=f"{len(accepted)} nodes agreed")
 
     def _rostered(self, run: Run, answers: Sequence[Answered]) -> Run:
-        _nobody_refused(answers)
+        nobody_refused(answers)
         nodes = [a for a in answers if a.party != _releaser(run)]
         run = _with(
             run,
-            announcements=_announced(nodes),
-            acknowledged={a.party: _text(a, "acknowledged") for a in answers},
-            boxes={a.party: _text(a, "box") for a in nodes},
+            announcements=announced(nodes),
+            acknowledged={a.party: told_text(a, "acknowledged") for a in answers},
+            boxes={a.party: told_text(a, "box") for a in nodes},
         )
         variants = build(
             text(mapping(run.detail, "algorithm"), "name"), mapping(run.detail, "parameters")
@@ -288,18 +302,18 @@ class Coordinator:
         return self._enter(run, "dealing", [Due("deal", dealer, body)], said="the roster is fixed")
 
     def _dealt(self, run: Run, answers: Sequence[Answered]) -> Run:
-        _nobody_refused(answers)
-        keys, nodes = _object(answers[0], "keys"), sorted(mapping(run.detail, "announcements"))
+        nobody_refused(answers)
+        keys, nodes = told_object(answers[0], "keys"), sorted(mapping(run.detail, "announcements"))
         due = [
             Due("index", node, {"key": text(keys, node), "acknowledged": run.detail["acknowledged"]}) for node in nodes
         ]
         return self._enter(run, "indexing", due, said="agreeing on the order of variants")
 
     def _indexed(self, run: Run, answers: Sequence[Answered]) -> Run:
-        _nobody_refused(answers)
+        nobody_refused(answers)
         blocks: list[Json] = []
         readers = [self._tokens(run.id, a.party, number(a.reply, "pieces")) for a in answers]
-        for block in merge(_by_bin(readers)):
+        for block in merge(by_bin(readers)):
             self.ledger.put(run.id, f"block/{block.number}", "", block.to_table().to_bytes())
             blocks.append({"chromosome": block.chromosome, "rows": block.rows})
         if not blocks:
@@ -331,7 +345,7 @@ class Coordinator:
 
     def _led(self, run: Run, answers: Sequence[Answered]) -> Run:
         """The releaser said what is next."""
-        _nobody_refused(answers)
+        nobody_refused(answers)
         order = answers[0].reply
         kind, turn = text(order, "do"), number(run.detail, "turn") + 1
         if kind == "complete":
@@ -357,7 +371,7 @@ class Coordinator:
 
     def _worked(self, run: Run, answers: Sequence[Answered]) -> Run:
         """All nodes did their part: add up and let the releaser open the sum."""
-        _nobody_refused(answers)
+        nobody_refused(answers)
         doing = text(run.detail, "doing")
         follow: dict[str, Kind] = {
             "contribute": "opened",
@@ -369,18 +383,18 @@ class Coordinator:
         sums: dict[str, bytes] = {}
         attached: tuple[str, ...] = ()
         if doing in ("contribute", "veto"):
-            body["shapes"] = _object(answers[0], "shapes")
+            body["shapes"] = told_object(answers[0], "shapes")
             if any(a.reply.get("shapes") != body["shapes"] for a in answers):
                 raise Invalid("the nodes' parts differ in shape.")
             parts = [int(str(part)) for part in _list(run.detail["parts"])]
             sums = dict(filter(None, (self._sum(run, part, answers) for part in parts)))
             attached = tuple(f"sum/{run.seq}/{part}" for part in parts)
-            run = _with(run, announcements=_announced(answers))
+            run = _with(run, announcements=announced(answers))
         elif doing == "names":
-            body["pieces"] = {a.party: _object(a, "released") for a in answers}
+            body["pieces"] = {a.party: told_object(a, "released") for a in answers}
         else:
-            body["statements"] = {a.party: _text(a, "statement") for a in answers}
-            body["receipts"] = {a.party: _object(a, "receipt") for a in answers}
+            body["statements"] = {a.party: told_text(a, "statement") for a in answers}
+            body["receipts"] = {a.party: told_object(a, "receipt") for a in answers}
             self._exchange.published({a.party: a.reply for a in answers})
         due = [Due(follow[doing], _releaser(run), body, attached)]
         return self._enter(run, "leading", due, blobs=sums, drop=(f"part/{run.seq}/",) if attached else ())
@@ -398,7 +412,7 @@ class Coordinator:
             raise Invalid("a node answered without its part.", where=missing[0])
         if len(set(sizes.values())) > 1 or (sizes[answers[0].party] or 0) % 8:
             raise Invalid("the nodes' parts differ in length.", where=f"part {part}")
-        added = _added([self.ledger.stream(run.id, source, party) for party in sizes])
+        added = add_vectors([self.ledger.stream(run.id, source, party) for party in sizes])
         if (sizes[answers[0].party] or 0) <= INLINE_BYTES:
             return name, b"".join(added)
         self.ledger.put_pieces(run.id, name, "", added)
@@ -415,13 +429,13 @@ class Coordinator:
         absent = mapping(run.detail, "absent") | {a.party: a.reply["refused"] for a in answers if "refused" in a.reply}
         if not good or len(good) < number(run.detail, "quorum"):
             raise Refused(
-                "too few nodes released a result.", codes=sorted({c for p in absent.values() for c in _codes(p)})
+                "too few nodes released a result.", codes=sorted({c for p in absent.values() for c in codes_of(p)})
             )
         self._exchange.published({a.party: a.reply for a in good})
         result: Body = {
             "mode": "alone",
-            "results": {a.party: _object(a, "released") for a in good},
-            "receipts": {a.party: _object(a, "receipt") for a in good},
+            "results": {a.party: told_object(a, "released") for a in good},
+            "receipts": {a.party: told_object(a, "receipt") for a in good},
         }
         return self._complete(_with(run, absent=absent), {"result": result})
 
@@ -539,26 +553,6 @@ def _agreed(orders: Mapping[str, RunOrder]) -> RunOrder:
     return first
 
 
-def _by_bin(
-    readers: Sequence[Iterator[tuple[int, NDArray[np.uint64]]]],
-) -> Iterator[tuple[int, list[NDArray[np.uint64]]]]:
-    """Walk the nodes' tokens together, one genome bin at a time; a bin may be spread over two pieces."""
-    heads = [next(reader, None) for reader in readers]
-    while any(heads):
-        code = min(head[0] for head in heads if head)
-        parts: list[NDArray[np.uint64]] = []
-        for at, reader in enumerate(readers):
-            head = heads[at]
-            while head is not None and head[0] == code:
-                parts.append(head[1])
-                following = next(reader, None)
-                if following is not None and following[0] < code:
-                    raise Invalid("a node's tokens are not in genome order.")
-                head = following
-            heads[at] = head
-        yield code, parts
-
-
 def _with(run: Run, **changes: Json) -> Run:
     return dataclasses.replace(run, detail={**run.detail, **changes})
 
@@ -573,66 +567,6 @@ def _said(run: Run, said: str, now: float) -> Run:
 
 def _list(value: Json) -> list[Json]:
     return value if isinstance(value, list) else []
-
-
-def _accepts(answer: Answered) -> bool:
-    return answer.done and "refused" not in answer.reply
-
-
-def _text(answer: Answered, name: str) -> str:
-    """A text that a party must have answered; ``Invalid`` names the party."""
-    try:
-        return text(answer.reply, name)
-    except Invalid as error:
-        raise Invalid(error.message, where=answer.party) from error
-
-
-def _object(answer: Answered, name: str) -> Body:
-    """The same for an object."""
-    try:
-        return mapping(answer.reply, name)
-    except Invalid as error:
-        raise Invalid(error.message, where=answer.party) from error
-
-
-def _announced(answers: Sequence[Answered]) -> Body:
-    return {a.party: _text(a, "announcement") for a in answers}
-
-
-def _added(streams: Sequence[Iterator[bytes]]) -> Iterator[bytes]:
-    """Pieces of equally long vectors, added modulo 2⁶⁴."""
-    for pieces in zip(*streams, strict=True):
-        total = np.frombuffer(pieces[0], dtype="<u8").copy()
-        for piece in pieces[1:]:
-            np.add(total, np.frombuffer(piece, dtype="<u8"), out=total)
-        yield total.tobytes()
-
-
-def _nobody_refused(answers: Sequence[Answered]) -> None:
-    for answer in answers:
-        if "refused" in answer.reply:
-            problem = answer.reply["refused"]
-            raise Refused(_reason(problem), codes=_codes(problem) or ["unspecified"], where=answer.party)
-
-
-def _reason(problem: Json) -> str:
-    return str(problem.get("detail", "refused")) if isinstance(problem, dict) else "refused"
-
-
-def _codes(problem: Json) -> list[str]:
-    codes = problem.get("codes") if isinstance(problem, dict) else None
-    return [str(c) for c in codes] if isinstance(codes, list) else []
-
-
-def _problem(error: FederomeError) -> Body:
-    return dict(error.problem())  # type: ignore[arg-type]
-
-
-def _late(parties: Sequence[str]) -> Body:
-    error = Unavailable(
-        f"the deadline passed while waiting for {', '.join(parties)}.", remedy="Ask again with a later deadline."
-    )
-    return {"problem": _problem(error) | {"late": list(parties)}}
 
 
 def _owner(party: str, name: str) -> str:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,10 +27,11 @@ from federome.governance.orders import claimed_order
 from federome.model.index import BlockIndex, named_blocks
 from federome.model.release import Count, Policy, Round, strictest
 from federome.model.table import Table
-from federome.model.variant import oriented
 from federome.network import sealing, steps, sums
 from federome.network.commands import Command, Doing, link, read_command
+from federome.network.kept import SESSION, BlockStates, Saved, read_saved, read_table, replace_file, write_table
 from federome.network.members import MemberSource
+from federome.network.naming import agree_on_names, named_rows
 from federome.network.protocol import (
     INLINE_BYTES,
     Body,
@@ -49,8 +49,6 @@ from federome.trust.keys import PrivateKey
 from federome.trust.signing import OWN_ALGORITHMS, peek, sign, verify
 
 RESULT_TYPE: Final = "federome-result+jws"
-SESSION: Final = "session"
-NAME_COLUMNS: Final = ("row", "chromosome", "position", "ref", "alt", "flipped")
 
 
 @dataclass(frozen=True)
@@ -66,75 +64,6 @@ class Shape:
     def bins(self) -> NDArray[np.int64]:
         """Codes of the genome bins, shape (rows,)."""
         return self.read().bins
-
-
-class BlockStates(MutableMapping[int, State]):
-    """Block states on disk, so that memory does not grow with the number of variants.
-
-    A state is written under a new name each time; which name counts is part of the session's commit.
-    """
-
-    def __init__(self, folder: Path, current: Mapping[int, int]) -> None:
-        self._folder = folder
-        self.current = dict(current)
-        self.generation = 0
-        self._littered = True
-
-    def __getitem__(self, part: int) -> State:
-        stem = self._folder / f"state-{part}-{self.current[part]}"
-        block, kept = stem.with_name(f"{stem.name}-block"), stem.with_name(f"{stem.name}-kept")
-        return State(
-            stem.read_text(),
-            block=_read(block) if block.is_file() else None,
-            kept=_read(kept) if kept.is_file() else None,
-        )
-
-    def __setitem__(self, part: int, state: State) -> None:
-        stem = self._folder / f"state-{part}-{self.generation}"
-        for name, table in (("block", state.block), ("kept", state.kept)):
-            if table is not None:
-                _write(stem.with_name(f"{stem.name}-{name}"), table)
-        stem.write_text(state.round)
-        self.current[part] = self.generation
-        self._littered = True
-
-    def __delitem__(self, part: int) -> None:
-        del self.current[part]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(sorted(self.current))
-
-    def __len__(self) -> int:
-        return len(self.current)
-
-    def sweep(self) -> None:
-        """Remove states that no commit names."""
-        if not self._littered:
-            return
-        self._littered = False
-        kept = {f"state-{part}-{generation}" for part, generation in self.current.items()}
-        for path in self._folder.glob("state-*"):
-            if path.name.removesuffix("-block").removesuffix("-kept") not in kept:
-                path.unlink()
-
-
-class Saved(msgspec.Struct, frozen=True):
-    """A session as its last commit has it: the task that was done, the answer to it, and where the run stands.
-
-    ``token`` is the last command as signed, ``keys`` this turn's and the next one's round keys (secret), ``states`` the
-    generation that counts of each block's state, ``rounds`` each block's next round.
-    """
-
-    task: str
-    reply: bytes
-    turn: int = 0
-    previous: str = ""
-    token: str = ""
-    keys: dict[int, bytes] = {}
-    round: str = ""
-    shared: bytes = b""
-    states: dict[int, int] = {}
-    rounds: dict[int, str] = {}
 
 
 @dataclass
@@ -186,7 +115,7 @@ class Releaser:
             return self._acknowledge(task)
         # Out of memory while it is worked on: a task that fails goes on from the last commit.
         session = self._sessions.pop(task.run, None)
-        saved = session.saved if session is not None else _saved(self._run_folder(task.run))
+        saved = session.saved if session is not None else read_saved(self._run_folder(task.run))
         if saved is None or saved.task != task.id:
             session = session or self._open(task, saved)
             reply = encode_reply(self._work(session, task))
@@ -220,7 +149,7 @@ class Releaser:
         path = self._folder / "exact" / f"{self._run_folder(run).name}-{name}"
         if not path.is_file():
             raise Invalid("no unrounded result of this run was kept.", remedy="Start the hub with --keep-exact.")
-        return largest_differences(_in_order(_read(path), by), _in_order(pooled, by))
+        return largest_differences(_in_order(read_table(path), by), _in_order(pooled, by))
 
     # tasks
 
@@ -248,12 +177,12 @@ class Releaser:
             return self._accept(session, gated())
         shown: list[int] = []
         for part, table in gated():
-            _write(session.folder / f"gated-{part}", table)
+            write_table(session.folder / f"gated-{part}", table)
             if table.rows:
                 shown.append(part)
         if not shown:
             return self._accept(session, self._gated(session))
-        documents = ((f"shown/{part}", candidates(_read(session.folder / f"gated-{part}"), due)) for part in shown)
+        documents = ((f"shown/{part}", candidates(read_table(session.folder / f"gated-{part}"), due)) for part in shown)
         return self._command(session, "veto", tuple(shown), documents, said="contributors look for cells to object to")
 
     def _vetoed(self, session: Session, task: Task) -> Reply:
@@ -274,7 +203,7 @@ class Releaser:
 
     def _gated(self, session: Session) -> Iterator[tuple[int, Table]]:
         for part in session.program.waiting:
-            yield part, _read(session.folder / f"gated-{part}")
+            yield part, read_table(session.folder / f"gated-{part}")
 
     def _accept(self, session: Session, tables: Iterator[tuple[int, Table]]) -> Reply:
         """Step the algorithm with gated totals, part by part."""
@@ -328,7 +257,7 @@ class Releaser:
                 if digest_bytes(data) != named[str(part)]:
                     raise Damaged("a list of names is not the one its node sent.", where=party)
                 tables.append(Table.from_bytes(data))
-            _write(session.folder / f"names-{part}", agree_on_names(tables))
+            write_table(session.folder / f"names-{part}", agree_on_names(tables))
         return self._finish(session)
 
     def _finish(self, session: Session) -> Reply:
@@ -340,7 +269,7 @@ class Releaser:
         released = release(session.program.finish(names), session.algorithm.releases, session.policy, people=0)
         if self._keep_exact:
             for name, table in session.program.exact(names).items():
-                _write(self._folder / "exact" / f"{session.folder.name}-{name}", table)
+                write_table(self._folder / "exact" / f"{session.folder.name}-{name}", table)
         digests: Body = {}
         for name, table in released.tables.items():
             data = table.to_bytes()
@@ -389,7 +318,7 @@ class Releaser:
         wanted = rows.ints("row")
         if variants is not None and variants.named:
             return named_rows(named_blocks(variants.named)[part], wanted)
-        names = _read(session.folder / f"names-{part}")
+        names = read_table(session.folder / f"names-{part}")
         place = {row: at for at, row in enumerate(names.ints("row").tolist())}
         if missing := sum(row not in place for row in wanted.tolist()):
             raise Invalid(f"no node named {missing} of the variants that passed the gate.", where=f"block {part}")
@@ -474,7 +403,7 @@ class Releaser:
         begun = folder / "begin.json"
         if task.kind == "begin" and not begun.is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            _replace(begun, json.dumps(task.body).encode())
+            replace_file(begun, json.dumps(task.body).encode())
         if not begun.is_file():
             raise Refused("this run was never begun here.", codes=["wrong_state"])
         session = self._begun(task.run, folder, json.loads(begun.read_text()))
@@ -546,7 +475,7 @@ class Releaser:
         if task.kind == "concluded":
             # The last answer stays, in case the coordinator did not hear it; everything else is destroyed.
             session.saved = Saved(task=task.id, reply=reply)
-        _replace(session.folder / SESSION, msgspec.msgpack.encode(session.saved), mode=0o600)
+        replace_file(session.folder / SESSION, msgspec.msgpack.encode(session.saved), mode=0o600)
         if task.kind == "concluded":
             for path in session.folder.iterdir():
                 if path.name != SESSION:
@@ -555,54 +484,6 @@ class Releaser:
         session.states.sweep()
         session.states.generation = session.turn + 1
         return session.saved
-
-
-def agree_on_names(lists: Sequence[Table]) -> Table:
-    """One name per row from several nodes' lists. Where orientations differ, most nodes win, then the first.
-
-    ``Refused`` when nodes give one token two places: their data do not belong to one index.
-    """
-    votes: dict[int, dict[tuple[str, int, str, str, bool], int]] = {}
-    for table in lists:
-        columns = (table[name].tolist() for name in NAME_COLUMNS)
-        for row, chromosome, position, ref, alt, flipped in zip(*columns, strict=True):
-            name = (chromosome, position, ref, alt, bool(flipped))
-            held = votes.setdefault(row, {})
-            held[name] = held.get(name, 0) + 1
-    rows = sorted(votes)
-    chosen = []
-    for row in rows:
-        if (
-            len({(chromosome, position, *oriented(ref, alt)[:2]) for chromosome, position, ref, alt, _ in votes[row]})
-            > 1
-        ):
-            raise Refused("nodes name one variant differently.", codes=["token_invalid"])
-        chosen.append(max(votes[row], key=lambda name: votes[row][name]))
-    return Table(
-        {
-            "row": np.array(rows, np.int64),
-            "chromosome": np.array([name[0] for name in chosen], np.str_),
-            "position": np.array([name[1] for name in chosen], np.int64),
-            "ref": np.array([name[2] for name in chosen], np.str_),
-            "alt": np.array([name[3] for name in chosen], np.str_),
-            "flipped": np.array([name[4] for name in chosen], np.bool_),
-        }
-    )
-
-
-def named_rows(block: BlockIndex, rows: NDArray[np.int64]) -> Table:
-    """Names of rows of a block whose variants the question named."""
-    variants = [block.named[row] for row in rows.tolist()]
-    return Table(
-        {
-            "row": rows,
-            "chromosome": np.array([v.chromosome for v in variants], np.str_),
-            "position": np.array([v.position for v in variants], np.int64),
-            "ref": np.array([v.ref for v in variants], np.str_),
-            "alt": np.array([v.alt for v in variants], np.str_),
-            "flipped": np.array([oriented(v.ref, v.alt)[2] for v in variants], np.bool_),
-        }
-    )
 
 
 def _in_order(table: Table, by: Sequence[str]) -> Table:
@@ -631,28 +512,3 @@ def _people(due: Round) -> list[str]:
 
 def _itself(block: BlockIndex) -> BlockIndex:
     return block
-
-
-def _saved(folder: Path) -> Saved | None:
-    try:
-        return msgspec.msgpack.decode((folder / SESSION).read_bytes(), type=Saved)
-    except FileNotFoundError:
-        return None
-    except msgspec.DecodeError as error:
-        raise Damaged("what the releaser kept of a run cannot be read.", remedy="Order the run again.") from error
-
-
-def _write(path: Path, table: Table) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, table.to_bytes())
-
-
-def _replace(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    fresh = path.with_name(f".{path.name}")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
-        file.write(data)
-    fresh.replace(path)
-
-
-def _read(path: Path) -> Table:
-    return Table.from_bytes(path.read_bytes())

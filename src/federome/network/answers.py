@@ -1,0 +1,68 @@
+"""What parties answered, read with suspicion: whatever is missing or odd is named with the party that said it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from federome.errors import FederomeError, Invalid, Refused, Unavailable
+from federome.network.ledger import Answered
+from federome.network.protocol import Body, mapping, text
+from federome.trust.canonical import Json
+
+
+def accepts(answer: Answered) -> bool:
+    """Whether the party has answered, and not with a refusal."""
+    return answer.done and "refused" not in answer.reply
+
+
+def told_text(answer: Answered, name: str) -> str:
+    """A text that a party must have answered; ``Invalid`` names the party."""
+    try:
+        return text(answer.reply, name)
+    except Invalid as error:
+        raise Invalid(error.message, where=answer.party) from error
+
+
+def told_object(answer: Answered, name: str) -> Body:
+    """The same for an object."""
+    try:
+        return mapping(answer.reply, name)
+    except Invalid as error:
+        raise Invalid(error.message, where=answer.party) from error
+
+
+def announced(answers: Sequence[Answered]) -> Body:
+    """Round keys by party."""
+    return {a.party: told_text(a, "announcement") for a in answers}
+
+
+def nobody_refused(answers: Sequence[Answered]) -> None:
+    """Raise the first refusal among the answers."""
+    for answer in answers:
+        if "refused" in answer.reply:
+            problem = answer.reply["refused"]
+            raise Refused(reason_of(problem), codes=codes_of(problem) or ["unspecified"], where=answer.party)
+
+
+def reason_of(problem: Json) -> str:
+    """What a problem document says."""
+    return str(problem.get("detail", "refused")) if isinstance(problem, dict) else "refused"
+
+
+def codes_of(problem: Json) -> list[str]:
+    """The reason codes of a problem document."""
+    listed = problem.get("codes") if isinstance(problem, dict) else None
+    return [str(code) for code in listed] if isinstance(listed, list) else []
+
+
+def problem_of(error: FederomeError) -> Body:
+    """An error as a run keeps it."""
+    return dict(error.problem())  # type: ignore[arg-type]
+
+
+def late_problem(parties: Sequence[str]) -> Body:
+    """What a run says that waited for these parties in vain."""
+    error = Unavailable(
+        f"the deadline passed while waiting for {', '.join(parties)}.", remedy="Ask again with a later deadline."
+    )
+    return {"problem": problem_of(error) | {"late": list(parties)}}
