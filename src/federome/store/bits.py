@@ -19,7 +19,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numpy.typing import NDArray
 
-inlined: Callable[..., Any] = njit(nogil=True, _nrt=False)  # type: ignore[call-overload]
+inlined: Callable[..., Any] = njit(nogil=True, _nrt=False, forceinline=True)  # type: ignore[call-overload]
 """How the parts of kernels are compiled: without the GIL and without counting references.
 
 Counting references of array arguments at every inner call made reading a short record eight times slower. The
@@ -110,24 +110,49 @@ def store64(typingctx, data, position, word):
 
 
 @intrinsic
-def put_running_sums(typingctx, out, at, steps, start):
-    """``out[at:at+8]`` (uint32) = ``start`` plus the running sum of the eight bytes of ``steps``; the last of them."""
+def put_steps(typingctx, out, at, word, starts, before):
+    """``out[at:at+8]`` (uint32) = ``before`` plus the running sum of the varints that start at eight bits of ``word``.
+
+    Byte j of ``starts`` is where number j starts, a multiple of 8 below 64; up to three of its bytes are read. Lanes
+    beyond the numbers that are wholly in the word hold nonsense, for the caller to overwrite.
+    """
 
     def code(context, builder, signature, args):
-        array, at, steps, start = args
+        array, at, word, starts, before = args
         number, eight = ir.IntType(32), ir.VectorType(ir.IntType(32), 8)
         zeros = ir.Constant(eight, [0] * 8)
-        sums = builder.zext(builder.bitcast(steps, ir.VectorType(ir.IntType(8), 8)), eight)
+
+        def each(value, kind=number):
+            """The same number in eight lanes."""
+            lanes = ir.VectorType(kind, 8)
+            one = builder.insert_element(ir.Constant(lanes, ir.Undefined), value, number(0))
+            return builder.shuffle_vector(one, one, zeros)
+
+        def field(down, bits, wanted):
+            """Seven bits of each lane, moved to their place, where ``wanted`` (all ones or zero) says so."""
+            moved = builder.and_(builder.lshr(lanes, each(number(down))), each(number(bits)))
+            return moved if wanted is None else builder.and_(moved, wanted)
+
+        def goes_on(bit):
+            """All ones in the lanes whose byte that ends at this bit is not the last of its number."""
+            return builder.sub(zeros, builder.and_(builder.lshr(lanes, each(number(bit))), each(number(1))))
+
+        shifts = builder.zext(builder.bitcast(starts, ir.VectorType(ir.IntType(8), 8)), ir.VectorType(_WORD, 8))
+        shifts = builder.and_(shifts, each(_WORD(63), _WORD))
+        lanes = builder.trunc(builder.lshr(each(word, _WORD), shifts), eight)
+        second = goes_on(7)
+        third = builder.and_(second, goes_on(15))
+        sums = builder.or_(field(0, 0x7F, None), field(1, 0x3F80, second))
+        sums = builder.or_(sums, field(2, 0x1FC000, third))
         for reach in (1, 2, 4):  # add the lane ``reach`` below; lanes 8.. are the first of the zeros
-            lanes = ir.Constant(eight, [k - reach if k >= reach else 8 for k in range(8)])
-            sums = builder.add(sums, builder.shuffle_vector(sums, zeros, lanes))
-        first = builder.insert_element(ir.Constant(eight, ir.Undefined), builder.trunc(start, number), number(0))
-        sums = builder.add(sums, builder.shuffle_vector(first, first, zeros))
+            below = ir.Constant(eight, [k - reach if k >= reach else 8 for k in range(8)])
+            sums = builder.add(sums, builder.shuffle_vector(sums, zeros, below))
+        sums = builder.add(sums, each(builder.trunc(before, number)))
         address = _element(context, builder, signature.args[0], array, at)
         builder.store(sums, builder.bitcast(address, eight.as_pointer())).align = 4
-        return builder.zext(builder.extract_element(sums, number(7)), _WORD)
+        return context.get_dummy_value()
 
-    return types.int64(out, types.int64, types.uint64, types.int64), code
+    return types.void(out, types.int64, types.uint64, types.uint64, types.int64), code
 
 
 @intrinsic

@@ -34,7 +34,7 @@ class Masks:
 
     people: int
     planes: NDArray[np.uint64]
-    members: NDArray[np.uint8]
+    words: NDArray[np.uint64]
     sizes: NDArray[np.int64]
 
     @classmethod
@@ -43,12 +43,13 @@ class Masks:
         sets = np.atleast_2d(np.asarray(sets, np.bool_))
         count, people = sets.shape
         padded = np.zeros((count, -(-people // 64), 2, 32), np.bool_)
-        padded.reshape(count, -1)[:, :people] = sets
+        natural = padded.reshape(count, -1)
+        natural[:, :people] = sets
         ordered = np.ascontiguousarray(padded.swapaxes(2, 3)).reshape(count, -1)
         return cls(
             people=people,
             planes=np.packbits(ordered, axis=1, bitorder="little").view(np.uint64),
-            members=np.packbits(sets, axis=0, bitorder="little"),
+            words=np.packbits(natural, axis=1, bitorder="little").view(np.uint64),
             sizes=sets.sum(axis=1, dtype=np.int64),
         )
 
@@ -99,7 +100,7 @@ def counts_masked(file: PgenFile, variants: Variants, masks: Masks) -> NDArray[n
     _check_people(file, masks.people)
     out = np.zeros((len(numbers), len(masks.sizes), 4), np.int32)
     scratch = records.scratch(file.people)
-    sets = (masks.planes, masks.members, masks.sizes)
+    sets = (masks.planes, masks.words, masks.sizes)
     _check(file, tally.count_masked(*file.kernel, *scratch, numbers, *sets, out))
     return out
 
@@ -110,7 +111,8 @@ def carriers(file: PgenFile, variant: int) -> tuple[NDArray[np.uint32], NDArray[
         raise ValueError(f"the file has no variant {variant}")
     planes, people, genotypes = records.scratch(file.people)
     if file.record_types[variant] & 7 != records.SPARSE:
-        people, genotypes = np.empty(file.people, np.uint32), np.empty(file.people, np.uint8)
+        room = file.people + records.SLACK
+        people, genotypes = np.empty(room, np.uint32), np.empty(room, np.uint8)
     found = records.list_carriers(*file.kernel, planes, people, genotypes, variant)
     if found < 0:
         raise file.damaged(variant)

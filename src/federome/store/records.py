@@ -20,41 +20,47 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from federome.store.bits import compiled, inlined, load64, lowest, popcount, put_running_sums, store64
+from federome.store.bits import compiled, inlined, load64, lowest, popcount, put_steps, store64
 
 SPARSE = 4
 """Record type (its low three bits) of a difflist over hom-ref."""
 
+SLACK = 8
+"""Room that a list of people has beyond them, because people are written eight at a time."""
+
 LOW = np.uint64(0x5555555555555555)
 ONE = np.uint64(1)
 EIGHTH = np.uint64(0x8080808080808080)
+ONES = np.uint64(0x0101010101010101)
+BYTES = np.uint64(0x3830282018100800)
+"""Where the bytes of a word start, as `put_steps` wants it."""
 GATHER = np.uint64(0x0002040810204081)
 """Times the high bits of eight bytes: puts them into the highest byte, first byte lowest."""
 
 
-def _four_steps() -> NDArray[np.int64]:
-    """By the high bits of eight bytes: where their first four varints start, if each is one or two bytes long.
+def _whole_numbers() -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """By the high bits of eight bytes: where each varint in them ends, and how many are whole and at most three long.
 
-    Bit offsets in the four low bytes, the length in bytes above bit 32; zero if a longer varint is among them.
+    Byte j of the first is the number of bytes up to the end of varint j.
     """
-    table = np.zeros(256, np.int64)
+    ends, whole = np.zeros(256, np.uint64), np.zeros(256, np.int64)
     for more in range(256):
-        starts: list[int] = []
-        at = 0
-        while len(starts) < 4 and not (more >> at & 1 and more >> (at + 1) & 1):
-            starts.append(8 * at)
-            at += 1 + (more >> at & 1)
-        if len(starts) == 4:
-            table[more] = at << 32 | sum(start << 8 * k for k, start in enumerate(starts))
-    return table
+        first = at = 0
+        while at < 8 and at < first + 3:
+            at += 1
+            if not more >> (at - 1) & 1:
+                ends[more] |= np.uint64(at << 8 * int(whole[more]))
+                whole[more] += 1
+                first = at
+    return ends, whole
 
 
-FOUR_STEPS = _four_steps()
+ENDS, WHOLE = _whole_numbers()
 
 
 def scratch(people: int) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint8]]:
     """What reading one record needs: five planes (two for the record), listed people and their categories."""
-    most = people // 8 + 1
+    most = people // 8 + SLACK
     return np.empty((5, -(-people // 64)), np.uint64), np.empty(most, np.uint32), np.empty(most, np.uint8)
 
 
@@ -63,7 +69,7 @@ def scratch(people: int) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArra
 
 @inlined
 def _varint(data, pos, end):
-    """(value, next position), the position -1 if the number runs past ``end`` or over five bytes."""
+    """(value, next position), the position -1 if it runs past ``end``, over five bytes or is longer than needed."""
     value = np.int64(0)
     for shift in range(0, 35, 7):
         if pos >= end:
@@ -72,7 +78,7 @@ def _varint(data, pos, end):
         pos += 1
         value |= (byte & 127) << shift
         if byte < 128:
-            return value, pos
+            return value, pos if byte > 0 or shift == 0 else -1
     return 0, -1
 
 
@@ -100,55 +106,39 @@ def difflist_head(data, pos, end, people):
 def _deltas(data, pos, end, people, ids, k, stop, person):
     """Add up steps from ``person`` into ``ids[k:stop]``; (last person, next position), the position -1 if bad.
 
-    Looks at eight bytes at once: eight steps of one byte, four of one or two, or one of any size. A step of zero
-    or out of the people is bad. May look at bytes beyond ``end``, never beyond the file.
+    Takes whatever numbers are whole in eight bytes at once. A step of zero (or one that is written longer than
+    needed, which ends in a zero byte, too) or out of the people is bad. May look at bytes beyond ``end``, never
+    beyond the file.
     """
+    bad = np.uint64(0)
     while k < stop:
-        word, more, four = np.uint64(0), EIGHTH, np.int64(0)
+        word, more = np.uint64(0), np.uint64(255)
         if pos + 8 <= data.size:
             word = load64(data, pos)
-            more = word & EIGHTH
-            four = FOUR_STEPS[(more * GATHER) >> np.uint64(56)]
-        if more == 0 and k + 8 <= stop:
-            if (word - np.uint64(0x0101010101010101)) & EIGHTH:
-                return person, -1
-            person = put_running_sums(ids, k, word, person)
+            more = ((word & EIGHTH) * GATHER) >> np.uint64(56)
+        if more == 0 and k + 8 <= stop:  # foreseen, so that the next bytes need not wait for these
+            put_steps(ids, k, word, BYTES, person)
             k += 8
             pos += 8
-        elif four != 0 and k + 4 <= stop:
-            zero = False
-            for lane in range(4):
-                pair = word >> np.uint64((four >> (8 * lane)) & 63)
-                second = (pair >> ONE) & np.uint64(0x3F80) & -((pair >> np.uint64(7)) & ONE)
-                step = np.int64((pair & np.uint64(0x7F)) | second)
-                zero |= step == 0
-                person += step
-                ids[k + lane] = person
-            if zero:
-                return person, -1
-            k += 4
-            pos += four >> 32
+            person = np.int64(ids[k - 1])
+            bad |= (word - ONES) & EIGHTH
+        elif WHOLE[more]:
+            ends, take = ENDS[more], min(WHOLE[more], stop - k)
+            put_steps(ids, k, word, ends << np.uint64(11), person)
+            used = (ends >> np.uint64(8 * take - 8)) & np.uint64(15)
+            k += take
+            person = np.int64(ids[k - 1])
+            pos += np.int64(used)
+            beyond = (~np.uint64(0) << (used << np.uint64(2))) << (used << np.uint64(2))
+            bad |= ((word | beyond) - ONES) & ~(word | beyond) & EIGHTH
         else:
-            step, pos = _step(data, pos, end, word) if more != EIGHTH else _varint(data, pos, end)
+            step, pos = _varint(data, pos, end)
             person += step
             if step == 0 or person >= people:  # zero is also what a bad varint gives
                 return person, -1
             ids[k] = person
             k += 1
-    return person, pos if pos <= end and person < people else -1
-
-
-@inlined
-def _step(data, pos, end, word):
-    """`_varint` of the bytes in ``word``, quick for up to three bytes."""
-    if word & np.uint64(0x80) == 0:
-        return np.int64(word & np.uint64(0x7F)), pos + 1
-    if word & np.uint64(0x8000) == 0:
-        return np.int64((word & np.uint64(0x7F)) | ((word >> ONE) & np.uint64(0x3F80))), pos + 2
-    if word & np.uint64(0x800000) == 0:
-        low = (word & np.uint64(0x7F)) | ((word >> ONE) & np.uint64(0x3F80))
-        return np.int64(low | ((word >> np.uint64(2)) & np.uint64(0x1FC000))), pos + 3
-    return _varint(data, pos, end)
+    return person, pos if pos <= end and person < people and bad == 0 else -1
 
 
 @inlined
@@ -170,11 +160,11 @@ def _unpack(data, pairs, count, categories):
 
 
 @inlined
-def difflist(data, pos, end, people, ids, categories):
-    """Read (person, category) pairs into scratch; (entries, next position), entries -1 if inconsistent."""
+def people_listed(data, pos, end, people, ids):
+    """The people of a difflist into scratch; (entries, their categories' place, next position), entries -1 if bad."""
     count, firsts, sizes, pairs, pos = difflist_head(data, pos, end, people)
     if count <= 0:
-        return count, pos
+        return count, pairs, pos
     groups = (count + 63) >> 6
     width = (sizes - firsts) // groups
     last = np.int64(-1)
@@ -183,15 +173,23 @@ def difflist(data, pos, end, people, ids, categories):
         for byte in range(width):
             person |= np.int64(data[firsts + group * width + byte]) << (8 * byte)
         if person <= last or person >= people:
-            return -1, 0
+            return -1, 0, 0
         start = group << 6
         ids[start] = person
         begin = pos
         person, pos = _deltas(data, pos, end, people, ids, start + 1, min(start + 64, count), person)
         if pos < 0 or (group + 1 < groups and pos - begin != np.int64(data[sizes + group]) + 63):
-            return -1, 0
+            return -1, 0, 0
         last = person
-    _unpack(data, pairs, count, categories)
+    return count, pairs, pos
+
+
+@inlined
+def difflist(data, pos, end, people, ids, categories):
+    """Read (person, category) pairs into scratch; (entries, next position), entries -1 if inconsistent."""
+    count, pairs, pos = people_listed(data, pos, end, people, ids)
+    if count > 0:
+        _unpack(data, pairs, count, categories)
     return count, pos
 
 

@@ -228,6 +228,28 @@ def test_sums_are_as_exact_as_promised(large: World) -> None:
         assert np.all(np.abs(each - (called * wide).sum(axis=0)) <= bound)
 
 
+def test_steps_of_every_length(tmp_path: Path) -> None:
+    """Distances that take one to four bytes, in every order, and lists that end anywhere within eight bytes."""
+    rng = np.random.default_rng(6)
+    people = 30_000_000
+    with PgenWriter(tmp_path / "a", people, max_variants=300) as writer:
+        wanted = []
+        for size in range(1, 301):
+            steps = rng.choice([1, 127, 128, 16_383, 16_384, 70_000], size)
+            steps[rng.integers(size)] = 2_097_152
+            wanted.append((np.cumsum(steps).astype(np.uint32), rng.integers(1, 4, size).astype(np.uint8)))
+            writer.append_sparse(*wanted[-1])
+    mask = np.zeros(people, np.bool_)
+    mask[np.concatenate([who for who, _ in wanted])[::2]] = True
+    with PgenFile.open(tmp_path / "a") as file:
+        counted = kernels.counts_masked(file, range(300), Masks.of(np.stack([mask, ~mask])))
+        for variant, (who, genotypes) in enumerate(wanted):
+            found = kernels.carriers(file, variant)
+            assert np.array_equal(found[0], who) and np.array_equal(found[1], genotypes)
+            for part, within in zip(counted[variant], (mask[who], ~mask[who]), strict=True):
+                assert np.array_equal(part[1:], np.bincount(genotypes[within], minlength=4)[1:])
+
+
 # --- Which variants ----------------------------------------------------------------------------------------
 
 
@@ -299,7 +321,7 @@ def test_numbers_outside_the_file_are_an_error(large: World) -> None:
 def test_packed_masks_are_the_same_masks(people: int) -> None:
     sets = np.random.default_rng(people).random((5, people)) < 0.4
     packed = Masks.from_packed(np.packbits(sets, axis=1, bitorder="little"), people)
-    for name in ("planes", "members", "sizes"):
+    for name in ("planes", "words", "sizes"):
         assert np.array_equal(getattr(packed, name), getattr(Masks.of(sets), name))
 
 
@@ -415,6 +437,7 @@ def test_records_that_contradict_themselves_are_named(tmp_path: Path) -> None:
         (b"\x09\xe0\x03\x55\x55\x01" + b"\x03" * 8, "eight steps beyond the last person"),
         (b"\x05\x05\x00\x55\x01\x80\x01\x01\x00\x01", "a step of zero among four"),
         (b"\x09\x05\x00\x55\x55\x01\x01\x01\x01\x00\x01\x01\x01\x01", "a step of zero among eight"),
+        (b"\x02\x05\x00\x05\x85\x00", "a step written longer than needed"),
         (b"\x01\x05\x00\x01\x00", "bytes after the end"),
         (b"\x80\x80\x80\x80\x80\x01", "a count of six bytes"),
     ],
