@@ -148,14 +148,22 @@ class Decision:
         return digest(self.document())
 
     def require(self) -> None:
-        """Return when allowed; raise ``Refused`` with all (public) codes otherwise."""
+        """Return when allowed; raise ``Denied`` with all (public) codes otherwise."""
         if self.outcome in ("ALLOW", "PARTIAL"):
             return
         told = [reason for reason in self.reasons if reason.effect != "note" and not reason.private]
         codes = sorted({reason.code for reason in told}) or ["wrong_state"]
         waits = " A person must decide first." if self.outcome == "REFER" else ""
         says = " ".join(dict.fromkeys(reason.says for reason in told if reason.says))
-        raise Refused(f"{says or 'This is not allowed here.'}{waits}", codes=codes, where=self.node)
+        raise Denied(f"{says or 'This is not allowed here.'}{waits}", codes=codes, where=self.node, decision=self.digest)
+
+
+class Denied(Refused):
+    """A refusal that a decision made; ``decision`` is its digest, by which it can be made again."""
+
+    def __init__(self, message: str, *, codes: Iterable[str], where: str, decision: str) -> None:
+        super().__init__(message, codes=codes, where=where)
+        self.decision = decision
 
 
 def outcome_of(reasons: Iterable[Reason]) -> Outcome:

@@ -80,6 +80,12 @@ class Document:
         return write(self)
 
 
+def is_identifier(text: str) -> bool:
+    """Whether a text could be an ``Identifier``."""
+    form: Form = get_args(Identifier)[1]
+    return bool(form.pattern.fullmatch(text))
+
+
 def read(kind: type[T], document: object, *, where: str = "") -> T:
     """The dataclass ``kind`` from a parsed document; ``Invalid`` for unknown fields, wrong types, excess."""
     made: Callable[[object], _Reader] = _reader  # a class is hashable, which mypy does not see of type[T]

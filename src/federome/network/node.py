@@ -18,13 +18,14 @@ from pathlib import Path
 from federome.analysis.algorithm import Algorithm, build, content_digest
 from federome.disclosure.differencing import Cohorts, Members, check
 from federome.disclosure.door import Released, Sealed, release, seal
-from federome.errors import Refused
+from federome.errors import Invalid, Refused
 from federome.governance.case import State
 from federome.governance.decide import decide
-from federome.governance.decision import Decision
+from federome.governance.decision import Decision, Denied
 from federome.governance.evidence import Anchors, Presented, gather
 from federome.governance.orders import claimed_order, consume
 from federome.model.release import Policy, strictest
+from federome.model.strict import is_identifier
 from federome.network import sealing, steps, sums
 from federome.network.commands import Command, link, read_command
 from federome.network.members import MemberSource
@@ -43,10 +44,11 @@ from federome.network.protocol import (
 )
 from federome.network.question import Answer, Holdings, OpenSite, Outcome, Question, Said, Summands, Use
 from federome.network.record import Record, Witness, known_sizes
-from federome.trust.canonical import canonical, digest, digest_bytes
+from federome.trust.canonical import Json, canonical, digest, digest_bytes
 from federome.trust.keys import KeyRing, PrivateKey
 from federome.trust.receipts import statement_digest
 
+_SHOWN = ("order", "permit", "passport", "command")
 _COMMANDED = ("contribute", "veto", "names", "conclude")
 CHAIN_KEPT = 8
 _RELEASING = ("conclude", "alone")
@@ -84,13 +86,17 @@ class Node:
         """The main path. Raises ``Refused``, ``Invalid`` or ``Unavailable``; the caller tells the hub."""
         if (done := self.answered(task)) is not None:
             return done
-        with self.notebook.together():
-            question = self.authenticate(task)
-            decision = self.decide(question)
-            site = self.freeze(question)
-            outcome = self.run(question, site)
-            reply = self.release(question, outcome)
-            return self.record(question, decision, reply)
+        try:
+            with self.notebook.together():
+                question = self.authenticate(task)
+                decision = self.decide(question)
+                site = self.freeze(question)
+                outcome = self.run(question, site)
+                reply = self.release(question, outcome)
+                return self.record(question, decision, reply)
+        except (Refused, Invalid) as refusal:
+            self.refuse(task, refusal)
+            raise
 
     def answered(self, task: Task) -> Reply | None:
         """The answer to the last task of a run, if it was given before: the hub may not have heard it."""
@@ -269,7 +275,7 @@ class Node:
 
         The last word of a run leaves with the receipt that it is in this node's log.
         """
-        keyed = hmac.new(self.secret, canonical(steps.plain(question.order.parameters)), hashlib.sha256).hexdigest()
+        keyed = self._keyed(steps.plain(question.order.parameters))
         run = question.order.run
         detail: Body = {
             "permit": question.order.permit,
@@ -292,6 +298,25 @@ class Node:
             self.forget(question.task, reply)
         return reply
 
+    def refuse(self, task: Task, refusal: Refused | Invalid) -> None:
+        """A refusal goes on the log too, durably, before anybody hears of it: which task, what was shown, every code.
+
+        What was shown stands there as a digest under this node's own key, and so does a run without a proper name.
+        """
+        shown = {name: _text_digest(task.body[name]) for name in _SHOWN if isinstance(task.body.get(name), str)}
+        codes: list[Json] = sorted(set(refusal.codes)) if isinstance(refusal, Refused) else [refusal.kind]
+        detail: Body = {"shown": self._keyed(shown), "task": task.kind, "codes": codes}
+        if isinstance(refusal, Denied):
+            detail["decision"] = refusal.decision
+        run = task.run if is_identifier(task.run) else self._keyed(_text_digest(task.run))
+        self.notebook.record(self.clock(), run, "refused", detail)
+        self.notebook.commit()
+        self.log.seal()
+
+    def _keyed(self, value: Json) -> str:
+        """A digest that only this node can make again."""
+        return hmac.new(self.secret, canonical(value), hashlib.sha256).hexdigest()
+
     def forget(self, task: Task, reply: Reply) -> None:
         """A run is over at this node: its keys and its working files are destroyed."""
         run = task.run
@@ -299,6 +324,10 @@ class Node:
         self.sites.pop(run, None)
         self.heard.pop(run, None)
         shutil.rmtree(steps.folder(self, run), ignore_errors=True)
+
+
+def _text_digest(text: Json) -> str:
+    return digest_bytes(str(text).encode("utf-8", "surrogatepass"))
 
 
 @cache

@@ -29,7 +29,7 @@ from federome.network.ledger import Run
 from federome.network.members import Member, MemberKey, Members, sign_members
 from federome.network.node import Node
 from federome.network.notebook import Notebook
-from federome.network.protocol import mapping
+from federome.network.protocol import Body, Task, mapping
 from federome.network.record import Record, SqlLog, Witness
 from federome.standards.wes_documents import provenance
 from federome.trust import merkle
@@ -461,3 +461,60 @@ def test_a_receipt_is_of_one_party_and_run(record: Record) -> None:
     ring = KeyRing(())
     with pytest.raises(Refused, match="something else"):
         check_receipt(receipt.to_document(), ring, party="FI", run="r", statement="x", now=T0)
+
+
+# refusals
+
+
+def refusals(federation: Federation, name: str) -> list[dict[str, Json]]:
+    entries = [parse_object(data) for _, data in node_of(federation, name).log.log.entries()]
+    return [entry for entry in entries if entry["what"] == "refused"]
+
+
+def test_what_was_refused_is_on_the_log_with_every_code_and_no_word_of_it(tmp_path: Path) -> None:
+    federation = federation_of(tmp_path)
+    question = CohortCount(by=("sex",))
+    run = federation.coordinator.submit(
+        federation.permit(datasets=()), federation.orders(question), person="alice"
+    )
+    assert federation.settle(run).state == "failed"
+    for name in federation.names:
+        (entry,) = refusals(federation, name)
+        codes = entry["codes"]
+        assert isinstance(codes, list)
+        assert {"dataset_not_in_permit", "node_not_in_permit"} <= set(codes)
+        assert (entry["run"], entry["task"]) == (run.id, "decide")
+        assert str(entry["decision"]).startswith("sha256:")  # the denied decision can be made again, too
+        held = b"\n".join(data for _, data in node_of(federation, name).log.log.entries())
+        for word in (b"alice", b"sex", federation.person.kid.encode()):
+            assert word not in held
+        node_of(federation, name).log.log.check()
+
+
+@pytest.mark.parametrize("run", ["run-1", "x" * 5_000_000, "Älice", "", "a\n"])
+def test_a_task_that_cannot_be_read_is_refused_and_on_the_log(tmp_path: Path, run: str) -> None:
+    federation = federation_of(tmp_path)
+    node = node_of(federation, "FI")
+    body: Body = {"order": "x" * 1_000_000, "permit": "\ud800", "z" * 70_000: "y"}
+    for _ in range(2):
+        with pytest.raises(Refused):
+            node.answer(Task(f"{run}/1/FI", run, 1, "decide", body))
+    first, second = refusals(federation, "FI")
+    assert first["codes"] == ["token_invalid"]
+    assert (first["run"], first["shown"]) == (second["run"], second["shown"])
+    assert (first["run"] == run) == (run == "run-1")
+
+
+def test_a_step_that_is_refused_in_the_middle_of_a_run_is_on_the_log(tmp_path: Path) -> None:
+    federation = federation_of(tmp_path)
+    run = federation.ask(CohortCount())
+    for _ in range(2):
+        for party in federation.parties.values():
+            party.once()
+    plain = federation.state
+    federation.state = lambda node: dataclasses.replace(  # type: ignore[method-assign]
+        plain(node), suspended=frozenset({"P-1"})
+    )
+    assert federation.settle(run).state == "failed"
+    told = [entry for name in federation.names for entry in refusals(federation, name)]
+    assert {str(entry["codes"]) for entry in told} == {"['permit_suspended']"}
