@@ -23,14 +23,16 @@ from federome.disclosure.cohorts import FileCohorts
 from federome.errors import Invalid
 from federome.governance.case import NodePolicy, State
 from federome.governance.consent import cohort_mask
+from federome.governance.evidence import Anchors
 from federome.governance.orders import sign_order
+from federome.governance.passports import Keys
 from federome.governance.permits import sign_permit
 from federome.model.cohort import Cohort
 from federome.model.index import BlockIndex
 from federome.model.ontology import Icd10
 from federome.model.order import RunOrder
 from federome.model.permit import AlgorithmGrant, AlgorithmRef, DatasetGrant, NamedPerson, Permit, PersonKey, Purpose
-from federome.model.registry import AlgorithmApproval, Dataset
+from federome.model.registry import AlgorithmApproval, Dataset, Institution, Person
 from federome.model.release import Policy
 from federome.model.table import Mask, Table
 from federome.model.variant import Bin, Variant, token
@@ -42,7 +44,7 @@ from federome.network.members import Member, MemberKey, Members
 from federome.network.node import Node
 from federome.network.notebook import Notebook
 from federome.network.party import Party
-from federome.network.protocol import mapping
+from federome.network.protocol import Body, mapping
 from federome.network.question import Terms, Use
 from federome.network.record import Record, Witness
 from federome.network.releaser import Releaser
@@ -159,6 +161,9 @@ class Federation:
     approvals: tuple[AlgorithmApproval, ...] = ()
     instance: Iterator[int] = field(default_factory=itertools.count)
     keep_exact: bool = False
+    key_sets: Keys | None = None
+    persons: Mapping[str, Person] = field(default_factory=dict)
+    institutions: Mapping[str, Institution] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.approvals = self.approvals or approvals()
@@ -194,7 +199,7 @@ class Federation:
             key=self.keys[name],
             secret=f"a secret that belongs to {name}".encode(),
             members=self.members,
-            authorities=KeyRing((PinnedKey(AUTHORITY, self.authority.public),)),
+            anchors=lambda: Anchors(KeyRing((PinnedKey(AUTHORITY, self.authority.public),)), self.key_sets),
             state=lambda: self.state(name),
             holdings=self.holdings[name],
             notebook=Notebook(engine(f"sqlite:///{folder}/node.db")),
@@ -222,6 +227,8 @@ class Federation:
             policy=self.policy,
             datasets={dataset: record},
             approvals=self.approvals,
+            persons=self.persons,
+            institutions=self.institutions,
         )
 
     def permit(self, **changes: object) -> str:
@@ -266,9 +273,10 @@ class Federation:
             out[node] = sign_order(dataclasses.replace(order, **changes), self.person)
         return out
 
-    def ask(self, algorithm: Algorithm, **changes: object) -> Run:
+    def ask(self, algorithm: Algorithm, *, passport: Body | None = None, **changes: object) -> Run:
         """Submit a question; nothing works on it yet."""
-        return self.coordinator.submit(self.permit(), self.orders(algorithm, **changes), person="alice")
+        orders = self.orders(algorithm, **changes)
+        return self.coordinator.submit(self.permit(), orders, person="alice", passport=passport)
 
     def settle(self, run: Run, *, limit: int = 400) -> Run:
         """Let everybody work until the run has ended or nobody has anything to do."""

@@ -28,6 +28,7 @@ from federome.governance.decision import REASON_CODES
 from federome.model.cohort import Cohort
 from federome.model.permit import Permit
 from federome.network import protocol
+from federome.network.access import read_access, read_register
 from federome.network.setup import HubSettings, NodeSettings
 from federome.trust.keys import generate
 
@@ -230,6 +231,10 @@ def test_data_examples_are_read(example: Example) -> None:
             assert set(document) == {field.name for field in dataclasses.fields(HubSettings(**document))}
         case "node":
             assert set(document) == {field.name for field in dataclasses.fields(NodeSettings(**document))}
+        case "access":
+            assert read_access(example.text).policy.clearinghouse.issuers
+        case "register":
+            assert read_register(example.text).persons
         case kind:
             assert not kind, f"what is a {kind}?"
 

@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
 from federome import __version__
-from federome.cli import approvals, asking, econ, sandbox
+from federome.cli import approvals, asking, econ, identity, sandbox
 from federome.errors import FederomeError, Invalid
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ for name, group in (
 ):
     app.add_typer(group, name=name)
 node_app.add_typer(approvals.consent_app, name="consent")
+node_app.command("access")(identity.node_access)
+node_app.command("register")(identity.node_register)
 approvals.algorithm_app.command("try")(sandbox.algorithm_try)
 app.command("run")(asking.run)
 app.command("algorithms")(asking.algorithms)
@@ -67,6 +69,7 @@ err = Console(stderr=True, highlight=False)
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 HubFolder = Annotated[Path, typer.Option("--dir", help="The hub's folder.")]
 NodeFolder = Annotated[Path, typer.Option("--dir", help="The node's folder.")]
+Development = Annotated[bool, typer.Option("--development", help="A network without real people's data.")]
 KeyFile = Annotated[Path, typer.Option("--key", help="A private key file.")]
 
 
@@ -121,8 +124,9 @@ def hub_init(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8443,
     name: Annotated[str, typer.Option(help="The hub's name, the audience of every token.")] = "hub",
+    development: Development = False,
     keep_exact: Annotated[
-        bool, typer.Option("--keep-exact", help="Keep unrounded results to compare (demonstrations only).")
+        bool, typer.Option("--keep-exact", help="Keep unrounded results to compare (only with --development).")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -130,7 +134,9 @@ def hub_init(
     from federome.network.setup import HubSettings, init_hub
 
     owner, key = _public_key(authority)
-    settings = HubSettings(name=name, url=url, host=host, port=port, authority=owner, keep_exact=keep_exact)
+    settings = HubSettings(
+        name=name, url=url, host=host, port=port, authority=owner, keep_exact=keep_exact, network=_network(development)
+    )
     init_hub(folder, settings, key)
     _tell(
         {"hub": name, "url": url, "dir": str(folder)},
@@ -195,11 +201,11 @@ def _faces(hub: Hub) -> list[APIRouter]:
 
 
 @node_app.command("enrol")
-def node_enrol(invitation: str, folder: NodeFolder, as_json: AsJson = False) -> None:
+def node_enrol(invitation: str, folder: NodeFolder, development: Development = False, as_json: AsJson = False) -> None:
     """Make this node's keys and join with an invitation. Only the public key leaves the folder."""
     from federome.network.setup import Invitation, enrol
 
-    settings = enrol(folder, Invitation.decoded(invitation))
+    settings = enrol(folder, Invitation.decoded(invitation), network=_network(development))
     _tell(
         {"node": settings.name, "hub": settings.hub_url},
         f"Node {settings.name!r} has enrolled with {settings.hub_url}; the authority must admit it next.",
@@ -477,6 +483,10 @@ def _public_key(path: Path) -> tuple[str, PublicKey]:
             "this is not a public key file.", where=str(path), remedy="It is made by: federome authority init"
         )
     return name, PublicKey.from_jwk(jwk)
+
+
+def _network(development: bool) -> Literal["production", "development"]:
+    return "development" if development else "production"
 
 
 def _bytes(path: Path) -> bytes:

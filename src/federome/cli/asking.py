@@ -27,16 +27,21 @@ Hub = Annotated[str, typer.Option("--hub", envvar="FEDEROME_HUB", help="The hub'
 Key = Annotated[Path, typer.Option("--key", envvar="FEDEROME_KEY", help="Your private key file.")]
 Person = Annotated[str, typer.Option("--person", envvar="FEDEROME_PERSON", help="Your id in the permit.")]
 Permit = Annotated[Path, typer.Option("--permit", envvar="FEDEROME_PERMIT", help="The signed permit.")]
+Passport = Annotated[
+    Path | None, typer.Option("--passport", envvar="FEDEROME_PASSPORT", help="Your passport, where nodes demand one.")
+]
 Certificate = Annotated[
     Path | None, typer.Option("--certificate", envvar="FEDEROME_CERTIFICATE", help="The hub's certificate, to pin it.")
 ]
 
 
 @contextmanager
-def _connection(hub: str, key: Path, person: str, permit: Path, certificate: Path | None) -> Iterator[Connection]:
+def _connection(
+    hub: str, key: Path, person: str, permit: Path, certificate: Path | None, passport: Path | None = None
+) -> Iterator[Connection]:
     from federome.client import connect
 
-    with connect(hub, key=key, person=person, permit=permit, certificate=certificate) as connection:
+    with connect(hub, key=key, person=person, permit=permit, passport=passport, certificate=certificate) as connection:
         yield connection
 
 
@@ -47,6 +52,7 @@ def run(
     person: Person,
     permit: Permit,
     certificate: Certificate = None,
+    passport: Passport = None,
     param: Annotated[list[str] | None, typer.Option("--param", help="NAME=VALUE; lists as JSON.")] = None,
     datasets: Annotated[
         list[str] | None, typer.Option("--datasets", help="NODE:DATASET,…; all that the permit covers if omitted.")
@@ -62,7 +68,7 @@ def run(
     from federome.client.run import describe, read_datasets, read_parameters, render, summarise
 
     parameters = read_parameters(param or [])
-    with _connection(hub, key, person, permit, certificate) as asking:
+    with _connection(hub, key, person, permit, certificate, passport) as asking:
         result = asking.run(
             algorithm,
             datasets=read_datasets(datasets or []),

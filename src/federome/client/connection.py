@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import httpx2 as httpx
 
-from federome.client.orders import Grant, Question, plain, sign_orders
+from federome.client.orders import Grant, Question, plain, read_passport, sign_orders
 from federome.client.result import Named, Result, named_tables
 from federome.client.wire import Wire, open_http, problem_of, read_document
 from federome.errors import Damaged, FederomeError, Invalid, Refused, Unavailable
@@ -59,6 +59,7 @@ def connect(
     key: Path | PrivateKey,
     person: str,
     permit: Path | str,
+    passport: Path | str | Sequence[str] | None = None,
     certificate: Path | None = None,
     hub: str = "",
     patience_s: float = 10.0,
@@ -67,9 +68,11 @@ def connect(
 ) -> Connection:
     """A connection to the hub at ``url`` (https), for a person with their ES256 key and a permit.
 
-    ``permit`` is a file or the signed text. ``certificate`` pins the hub's own certificate. ``hub`` is the hub's name;
-    where it is given, a hub that calls itself otherwise is refused. ``patience_s`` is how long single calls are tried
-    again while the hub is away. ``http`` replaces the HTTPS client and stays open.
+    ``permit`` is a file or the signed text. ``passport``, where nodes demand one, is a broker's token, as a file or as
+    text, or a list of visas; it goes to the nodes with every question, and the hub sees it. ``certificate`` pins the
+    hub's own certificate. ``hub`` is the hub's name; where it is given, a hub that calls itself otherwise is refused.
+    ``patience_s`` is how long single calls are tried again while the hub is away. ``http`` replaces the HTTPS client
+    and stays open.
     Raises ``Invalid``, ``Refused`` or ``Unavailable``.
     """
     own = key if isinstance(key, PrivateKey) else load_private_key(key)
@@ -77,7 +80,10 @@ def connect(
         raise Invalid("people sign with an ES256 key.", where="key", remedy="Use a P-256 key.")
     grant = Grant.read(permit)
     wire = Wire(http or open_http(url, certificate), key=own, clock=clock, owned=http is None)
-    connection = Connection(wire, key=own, person=person, grant=grant, patience_s=patience_s, clock=clock)
+    shown = None if passport is None else read_passport(passport)
+    connection = Connection(
+        wire, key=own, person=person, grant=grant, passport=shown, patience_s=patience_s, clock=clock
+    )
     try:
         named = connection.hub_name()
         if hub and named != hub:
@@ -99,11 +105,12 @@ class Connection:
         key: PrivateKey,
         person: str,
         grant: Grant,
+        passport: Mapping[str, Json] | None = None,
         patience_s: float,
         clock: Callable[[], float],
     ) -> None:
         self._wire, self._key, self._person, self._grant = wire, key, person, grant
-        self._patience_s, self._clock = patience_s, clock
+        self._passport, self._patience_s, self._clock = passport, patience_s, clock
 
     def __enter__(self) -> Self:
         return self
@@ -209,7 +216,10 @@ class Connection:
             "workflow_type_version": "1.0",
             "workflow_url": f"federome:{question.algorithm.name}@{question.algorithm.version}",
             "workflow_params": json.dumps(question.parameters),
-            "workflow_engine_parameters": json.dumps({"permit": self._grant.token, "orders": orders}),
+            "workflow_engine_parameters": json.dumps(
+                {"permit": self._grant.token, "orders": orders}
+                | ({} if self._passport is None else {"passport": self._passport})
+            ),
             "tags": json.dumps(dict(tags or {})),
         }
         told = read_document(self._wire.call("POST", "/runs", patience_s=question.deadline_s, form=form))

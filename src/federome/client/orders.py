@@ -13,7 +13,7 @@ import msgspec
 from federome.errors import Invalid, Refused, Unavailable
 from federome.model.order import RunOrder
 from federome.model.permit import AlgorithmRef, Authorisation, HealthDataRequest
-from federome.trust.canonical import canonical
+from federome.trust.canonical import Json, canonical
 from federome.trust.keys import PrivateKey
 from federome.trust.people import sign_order
 from federome.trust.signing import peek
@@ -49,6 +49,22 @@ class Grant:
     def datasets(self) -> dict[str, tuple[str, ...]]:
         """Everything it covers: datasets by node."""
         return {node: tuple(grant.dataset for grant in self.says.at_node(node)) for node in self.says.nodes}
+
+
+def read_passport(passport: str | Path | Sequence[str]) -> dict[str, Json]:
+    """A passport as it travels with a run: a broker's token, in a file or as text, or a list of visas."""
+    if not isinstance(passport, str | Path):
+        return {"visas": list(passport)}
+    if isinstance(passport, Path):
+        try:
+            passport = passport.read_text("ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            raise Unavailable("the passport cannot be read.", where=str(passport)) from error
+    try:
+        peek(passport.strip())
+    except Refused as error:
+        raise Invalid("this is no passport.", remedy="Give the token that the broker sent.") from error
+    return {"token": passport.strip()}
 
 
 @dataclass(frozen=True)

@@ -68,13 +68,19 @@ class LocalFederation:
         self.port = self.port or free_port()
         hub = self.root / "hub"
         settings = HubSettings(
-            "demo-hub", self.url, port=self.port, authority=AUTHORITY, keep_exact=self.keep_exact, modules=self.modules
+            "demo-hub",
+            self.url,
+            port=self.port,
+            authority=AUTHORITY,
+            keep_exact=self.keep_exact,
+            modules=self.modules,
+            network="development",
         )
         init_hub(hub, settings, self.authority.public)
         save_private_key(self.person, self.root / "person.jwk")
         self.start_hub()
         for node in self.nodes:
-            enrol(self.node_folder(node), invite(hub, node), modules=self.modules)
+            enrol(self.node_folder(node), invite(hub, node), modules=self.modules, network="development")
             approve_built_in(self.node_folder(node))
         admit(hub, AUTHORITY, self.authority, now=time.time())
 

@@ -155,7 +155,9 @@ class Decision:
         codes = sorted({reason.code for reason in told}) or ["wrong_state"]
         waits = " A person must decide first." if self.outcome == "REFER" else ""
         says = " ".join(dict.fromkeys(reason.says for reason in told if reason.says))
-        raise Denied(f"{says or 'This is not allowed here.'}{waits}", codes=codes, where=self.node, decision=self.digest)
+        raise Denied(
+            f"{says or 'This is not allowed here.'}{waits}", codes=codes, where=self.node, decision=self.digest
+        )
 
 
 class Denied(Refused):

@@ -30,7 +30,8 @@ _AUTHENTIC: Final = frozenset({"audience_mismatch", "not_yet_valid", "token_expi
 @dataclass(frozen=True)
 class Presented:
     """What arrived: compact JWS texts. A passport is either a broker's token, or visas with the ``holder`` whom the
-    broker's userinfo named (the embedded-token flow, where the node spoke with the broker itself).
+    broker's userinfo named (the embedded-token flow, where the node spoke with the broker itself). Visas beside an
+    order need no holder: whoever signed the order holds them, under the identities that the register has.
     """
 
     order: str | None = None
@@ -67,6 +68,8 @@ def gather(
     request = request_of(claimed, grant, stage=stage, now=now)
     if order is None and not all(f.code in _AUTHENTIC for f in failures if f.rule == "R8"):
         request = replace(request, person=None)
+    if presented.passport is None and presented.visas and request.person is not None:
+        presented = replace(presented, holder=_registered(request.person, state))
     passport = verify_passport(presented, state=state, anchors=anchors, now=now, ttl=request.ttl, failures=failures)
     return request, Evidence(
         grant=grant,
@@ -109,7 +112,8 @@ def verify_passport(
     holder, visas = presented.holder, presented.visas
     if presented.passport is not None:
         try:
-            holder, visas = open_passport(presented.passport, house, anchors.keys, now=now, audience=state.node)
+            opened = open_passport(presented.passport, house, anchors.keys, now=now, ttl=ttl, audience=state.node)
+            holder, visas = opened
         except Refused as refusal:
             failures.extend(_reasons(refusal, rule="R2"))
             return None
@@ -148,6 +152,13 @@ def _order(
     except Refused as refusal:
         failures.extend(_reasons(refusal, rule="R8"))
         return None
+
+
+def _registered(person: str, state: State) -> Identity | None:
+    """The person's identity at a broker that is trusted here, by the node's own register."""
+    house, known = state.policy.clearinghouse, state.persons.get(person)
+    trusted = {issuer.issuer for issuer in house.issuers if issuer.broker}
+    return next((one for one in known.identities if one.iss in trusted), None) if known is not None else None
 
 
 def _key_of(person: str, grant: Grant | None, state: State) -> PersonKey | None:

@@ -141,11 +141,12 @@ class Found:
 
 
 def open_passport(
-    token: str, trust: Clearinghouse, keys: Keys, *, now: datetime, audience: str
+    token: str, trust: Clearinghouse, keys: Keys, *, now: datetime, audience: str, ttl: timedelta = timedelta(0)
 ) -> tuple[Identity, tuple[str, ...]]:
     """The holder and the visas of a broker's passport token.
 
-    Raises ``Refused`` unless a trusted broker signed it and it is in time: the whole passport is rejected then.
+    Raises ``Refused`` unless a trusted broker signed it and it outlasts the access (``ttl``): the whole passport is
+    rejected then.
     """
     seen = peek(token)
     issuer = _text(seen.payload, "iss")
@@ -156,6 +157,8 @@ def open_passport(
         raise Refused("a passport names no key address of its own.", codes=["jku_not_allowed"])
     payload = _verified(token, seen, broker, broker.key_urls[0], keys, now=now, types=(PASSPORT_TYPE,))
     check_claims(payload, now=now.timestamp(), audience=audience, require=("iss", "sub", "iat", "exp"))
+    if ttl and not now + ttl < _moment(payload, "exp"):
+        raise _refuse("ttl_exceeds_expiry", "the passport ends before the access that is asked for.")
     listed, subject = payload.get("ga4gh_passport_v1"), _text(payload, "sub")
     if subject is None or not isinstance(listed, list) or not all(isinstance(visa, str) for visa in listed):
         raise Refused("the passport holds no list of visas.", codes=["token_invalid"])

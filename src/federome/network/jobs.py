@@ -93,10 +93,12 @@ class Coordinator:
 
     # people
 
-    def submit(self, permit: str, orders: Mapping[str, str], *, person: str) -> Run:
+    def submit(self, permit: str, orders: Mapping[str, str], *, person: str, passport: Body | None = None) -> Run:
         """A new run from one signed order per node. The hub's checks are advice: each node decides for itself.
 
-        ``person`` is the thumbprint of the key that asked. Raises ``Invalid`` when the orders do not belong together.
+        ``person`` is the thumbprint of the key that asked, ``passport`` what the nodes are shown of them and the hub
+        forgets once they have answered (``people.read_passport``). Raises ``Invalid`` when the orders do not belong
+        together.
         """
         read = {node: claimed_order(token) for node, token in orders.items()}
         first = _agreed(read)
@@ -122,9 +124,9 @@ class Coordinator:
         run = Run(first.run, person, "deciding", 1, now, None, first.deadline.timestamp(), detail)
         run = _said(run, "orders sent to the nodes", now)
         shown = self._exchange.shown_to(first.roster)
+        papers: Body = {"permit": permit} | ({} if passport is None else {"passport": passport})
         due = [
-            Due("decide", node, {"order": orders[node], "permit": permit, "checkpoints": shown[node]})
-            for node in first.roster
+            Due("decide", node, {**papers, "order": orders[node], "checkpoints": shown[node]}) for node in first.roster
         ]
         self.ledger.add(run, due)
         self._wake_all(due)

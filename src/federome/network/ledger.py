@@ -186,6 +186,7 @@ class Ledger:
                 self._add_tasks(db, step, tasks)
                 if run.ended is not None:
                     db.execute(TASK.update().where(TASK.c.run == run.id, TASK.c.done == sa.false()).values(done=True))
+                    db.execute(TASK.update().where(TASK.c.run == run.id, TASK.c.kind == "decide").values(body="{}"))
                 litter = self._drop(db, run.id, drop) if drop else []
             self._turn(step, {(name, ""): data for name, data in blobs.items()})
         for path in litter:
@@ -283,6 +284,8 @@ class Ledger:
             with self._write() as db:
                 self._put_all(db, step.run.id, blobs)
                 db.execute(_ANSWERED, {"task": task, "told": _json(body), "told_digest": digest})
+                if "passport" in held.task.body:
+                    db.execute(TASK.update().where(TASK.c.id == task).values(body="{}"))  # not kept beyond its use
             step.small.update({key: data for key, data in blobs.items() if len(data) <= INLINE_BYTES})
             held.reply, held.digest, held.done = body, digest, True
         return step.run.id, True

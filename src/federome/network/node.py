@@ -22,7 +22,7 @@ from federome.errors import Invalid, Refused
 from federome.governance.case import State
 from federome.governance.decide import decide
 from federome.governance.decision import Decision, Denied
-from federome.governance.evidence import Anchors, Presented, gather
+from federome.governance.evidence import Anchors, gather
 from federome.governance.orders import claimed_order, consume
 from federome.model.release import Policy, strictest
 from federome.model.strict import is_identifier
@@ -31,6 +31,7 @@ from federome.network.commands import Command, link, read_command
 from federome.network.members import MemberSource
 from federome.network.notebook import Beginning, Notebook, Work
 from federome.network.parallel import Workers
+from federome.network.people import presented
 from federome.network.protocol import (
     INLINE_BYTES,
     Body,
@@ -58,7 +59,7 @@ _RELEASING = ("conclude", "alone")
 class Node:
     """One node. Everything it depends on is passed in; ``serve_node.py`` puts it together.
 
-    ``state`` gives what governance knows at this node now, ``authorities`` are the pinned keys of permit authorities,
+    ``state`` gives what governance knows at this node now, ``anchors`` whose keys it has pinned by its own hand,
     ``secret`` keys this node's digests, ``folder`` holds what a run needs between tasks,
     ``cohorts`` every cohort that was answered about. ``log`` seals what the notebook noted, ``witness`` remembers the
     logs of others. ``workers`` compute the blocks of a round.
@@ -68,7 +69,7 @@ class Node:
     key: PrivateKey
     secret: bytes
     members: MemberSource
-    authorities: KeyRing
+    anchors: Callable[[], Anchors]
     state: Callable[[], State]
     holdings: Holdings
     notebook: Notebook
@@ -118,13 +119,13 @@ class Node:
             raise Refused("this node takes no part in that run.", codes=["wrong_state"])
         else:
             tokens = work.order, work.permit
-        now = self.clock()
-        presented, state = Presented(order=tokens[0], grant=tokens[1]), self.state()
+        shown = (task.body if work is None else work.detail).get("passport")
+        now, state = self.clock(), self.state()
         request, evidence = gather(
-            presented,
+            presented(*tokens, shown),
             stage="release" if task.kind in _RELEASING else "start",
             state=state,
-            anchors=Anchors(self.authorities),
+            anchors=self.anchors(),
             now=_instant(now),
             seen=self.notebook if work is None else None,
         )
@@ -187,6 +188,8 @@ class Node:
             frozen = self.holdings.freeze(question.order.datasets, question.algorithm.cohort, use)
             terms = self.holdings.terms(question.order.datasets)
             detail: Body = {"releases": dict(terms.releases), "chain": {}}
+            if "passport" in question.task.body:
+                detail["passport"] = question.task.body["passport"]  # shown again at every step, gone when it ends
             consume(question.order, Beginning(self.notebook, Work(run, *question.tokens, frozen, detail)))
             self.sites[run] = self.holdings.open(frozen)
         elif run not in self.sites:
@@ -303,8 +306,8 @@ class Node:
 
         What was shown stands there as a digest under this node's own key, and so does a run without a proper name.
         """
-        shown = {name: _text_digest(task.body[name]) for name in _SHOWN if isinstance(task.body.get(name), str)}
-        codes: list[Json] = sorted(set(refusal.codes)) if isinstance(refusal, Refused) else [refusal.kind]
+        shown: Body = {name: _text_digest(task.body[name]) for name in _SHOWN if name in task.body}
+        codes: list[Json] = [*sorted(set(refusal.codes))] if isinstance(refusal, Refused) else [refusal.kind]
         detail: Body = {"shown": self._keyed(shown), "task": task.kind, "codes": codes}
         if isinstance(refusal, Denied):
             detail["decision"] = refusal.decision

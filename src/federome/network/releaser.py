@@ -148,7 +148,7 @@ class Releaser:
         """
         path = self._folder / "exact" / f"{self._run_folder(run).name}-{name}"
         if not path.is_file():
-            raise Invalid("no unrounded result of this run was kept.", remedy="Start the hub with --keep-exact.")
+            raise Invalid("no unrounded result of this run was kept.", remedy="Make a hub that keeps them.")
         return largest_differences(_in_order(read_table(path), by), _in_order(pooled, by))
 
     # tasks

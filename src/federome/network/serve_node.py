@@ -23,11 +23,13 @@ from sqlalchemy import PoolProxiedConnection
 from federome.db import engine
 from federome.disclosure.cohorts import FileCohorts
 from federome.errors import Invalid
-from federome.governance.case import LocalRefusal, NodePolicy, State
+from federome.governance.case import LocalRefusal, State
 from federome.model.ontology import Icd10
 from federome.model.registry import AlgorithmApproval, Dataset, DataUse
+from federome.network.access import NodeAccess
 from federome.network.approvals import load_modules
 from federome.network.consents import ConsentBook
+from federome.network.fetching import key_sets
 from federome.network.holdings import StoreHoldings
 from federome.network.node import Node
 from federome.network.notebook import Notebook
@@ -35,10 +37,10 @@ from federome.network.parallel import Workers
 from federome.network.party import Party
 from federome.network.record import Record, Witness
 from federome.network.reviews import SignedApprovals
-from federome.network.setup import MemberList, node_settings, pinned_authorities
+from federome.network.setup import MemberList, node_settings
 from federome.network.transport import HttpPort
 from federome.store.catalogue import Store
-from federome.trust.keys import load_private_key
+from federome.trust.keys import load_private_key, read_secret
 
 GRACE_S: Final = 2
 LOG: Final = logging.getLogger("federome")
@@ -51,13 +53,14 @@ class NodeState:
 
     Approved algorithms are what the reviewers of a pinned root signed (``reviews.py``); without a root, what the
     operator listed in ``approvals.json``. ``refusals.json`` lists the operator's own refusals (rule R20),
-    ``suspended.json`` permits that are suspended. Datasets and their data use come from the store.
+    ``suspended.json`` permits that are suspended; ``access`` holds the node's policy and the register. Datasets and
+    their data use come from the store.
     """
 
     name: str
     folder: Path
     store: Store
-    policy: NodePolicy = field(default_factory=NodePolicy)
+    access: NodeAccess
     clock: Callable[[], float] = time.time
     _read: dict[str, tuple[int, tuple[object, ...]]] = field(default_factory=dict)
     _watch: PoolProxiedConnection | None = None
@@ -73,8 +76,10 @@ class NodeState:
         return State(
             node=self.name,
             ontology=Icd10(),
-            policy=self.policy,
+            policy=self.access.policy(),
             datasets=self._datasets(),
+            persons=self.access.persons(),
+            institutions=self.access.institutions(),
             approvals=signed.standing().approvals if signed.pinned else self._own_approvals(),
             revocations_at=signed.revocations_at() if signed.pinned else None,
             refusals=self._listed("refusals.json", LocalRefusal.from_document),
@@ -148,14 +153,15 @@ def build_node(
     members = MemberList(folder, clock, port.members)
     # What is sealed must survive a loss of power; the steps in between are done again after one.
     log = engine(f"sqlite:///{folder / 'node.db'}", durable=True)
-    secret = (folder / "keys" / "secret").read_bytes()
+    secret = read_secret(folder / "keys" / "secret")
+    access = NodeAccess(folder, key_sets(), development=settings.network == "development")
     node = Node(
         name=settings.name,
         key=key,
         secret=secret,
         members=members,
-        authorities=pinned_authorities(folder),
-        state=NodeState(settings.name, folder, store, clock=clock),
+        anchors=access.anchors,
+        state=NodeState(settings.name, folder, store, access, clock),
         holdings=StoreHoldings(store, ConsentBook(log, secret=secret).ledger, clock),
         notebook=Notebook(engine(f"sqlite:///{folder / 'node.db'}")),
         cohorts=FileCohorts(folder / "cohorts.audit"),

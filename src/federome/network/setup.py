@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar, get_args
 
 import httpx2 as httpx
 from cryptography import x509
@@ -33,6 +33,7 @@ from federome.network.transport import raise_for, tls_context
 from federome.trust.canonical import canonical, parse_object
 from federome.trust.keys import KeyRing, PinnedKey, PrivateKey, PublicKey, generate, load_private_key, save_private_key
 
+Network = Literal["production", "development"]
 RELEASER: Final = "releaser"
 HUB: Final = "hub"
 CERTIFICATE_DAYS: Final = 397
@@ -43,7 +44,8 @@ Settings = TypeVar("Settings")
 class HubSettings:
     """``hub.toml``: the hub's name (audience of all tokens), where it listens, and what the outside calls it.
 
-    ``modules`` are Python modules with further algorithms that the operator has installed.
+    ``modules`` are Python modules with further algorithms that the operator has installed. ``network`` says whether
+    this is a real one: what makes demonstrations easy is refused in production, which is the default.
     """
 
     name: str
@@ -55,6 +57,16 @@ class HubSettings:
     keep_exact: bool = False
     decide_s: float = 10.0
     modules: Sequence[str] = ()
+    network: Network = "production"
+
+    def __post_init__(self) -> None:
+        _check_network(self.network)
+        if self.keep_exact and self.network == "production":
+            raise Invalid(
+                "unrounded results are kept in development networks only.",
+                where="keep_exact",
+                remedy='Take keep_exact away, or write network = "development" if nobody\'s data is at stake.',
+            )
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,7 @@ class NodeSettings:
     """``node.toml``: the node's name, the hub it dials, and modules with further algorithms installed here.
 
     ``threads`` compute blocks side by side: 0 is one for each core. Each needs memory for a block of its own.
+    ``network`` as for the hub.
     """
 
     name: str
@@ -69,6 +82,15 @@ class NodeSettings:
     hub_url: str
     modules: Sequence[str] = ()
     threads: int = 0
+    network: Network = "production"
+
+    def __post_init__(self) -> None:
+        _check_network(self.network)
+
+
+def _check_network(network: str) -> None:
+    if network not in get_args(Network):
+        raise Invalid("a network is for production or for development.", where="network")
 
 
 @dataclass(frozen=True)
@@ -182,9 +204,11 @@ def admit(folder: Path, authority: str, key: PrivateKey, *, now: float) -> Membe
 # node
 
 
-def enrol(folder: Path, invitation: Invitation, *, modules: Sequence[str] = ()) -> NodeSettings:
+def enrol(
+    folder: Path, invitation: Invitation, *, modules: Sequence[str] = (), network: Network = "production"
+) -> NodeSettings:
     """Make a node's keys and join with an invitation. Keys never leave the folder; only the public half is sent."""
-    settings = NodeSettings(invitation.node, invitation.hub, invitation.url, modules)
+    settings = NodeSettings(invitation.node, invitation.hub, invitation.url, modules, network=network)
     keys = folder / "keys"
     if not (keys / "node.jwk").is_file():
         folder.mkdir(parents=True, exist_ok=True)

@@ -30,6 +30,7 @@ from federome.model.table import Table
 from federome.network.jobs import ENDED, Coordinator
 from federome.network.ledger import Answered, Run
 from federome.network.offers import Offer
+from federome.network.people import read_passport
 from federome.network.protocol import Body, mapping, text
 from federome.standards import wes_documents as documents
 from federome.standards.form import read_form
@@ -83,6 +84,7 @@ class Submission:
     orders: Mapping[str, str]
     order: RunOrder
     tags: Mapping[str, str]
+    passport: Body | None = None
 
 
 class _Route(APIRoute):
@@ -139,7 +141,9 @@ class _Desk:
         try:
             held = self.run(run_id, person)
         except Missing:
-            run = self._coordinator.submit(submission.permit, submission.orders, person=person)
+            run = self._coordinator.submit(
+                submission.permit, submission.orders, person=person, passport=submission.passport
+            )
             self._ledger.put(run.id, "tags", "", canonical(submission.tags))
         else:
             if (held.detail["orders"], held.detail["permit"]) != (dict(submission.orders), submission.permit):
@@ -342,7 +346,8 @@ def read_submission(form: Mapping[str, str], person: str) -> Submission:
         raise Invalid("workflow_url is not the ordered algorithm.", remedy="Write federome:ALGORITHM@VERSION.")
     if "workflow_params" in form and _object(form, "workflow_params") != order.parameters:
         raise Invalid("workflow_params are not the ordered parameters.", remedy="Send what the orders say.")
-    return Submission(text(engine, "permit"), orders, order, _tags(form))
+    passport = read_passport(_document(engine["passport"])) if "passport" in engine else None
+    return Submission(text(engine, "permit"), orders, order, _tags(form), passport)
 
 
 def _expect(form: Mapping[str, str], name: str, value: str, *, required: bool) -> None:
@@ -359,10 +364,11 @@ def _object(form: Mapping[str, str], name: str) -> dict[str, Json]:
 
 def _orders(engine: Body) -> Body:
     """Node → order: a JSON object, or the text of one, as RunLog tells it."""
-    told = engine.get("orders")
-    if isinstance(told, str):
-        return mapping({"orders": parse(told.encode(), max_bytes=MAX_FORM_BYTES)}, "orders")
-    return mapping(engine, "orders")
+    return mapping({"orders": _document(engine.get("orders"))}, "orders")
+
+
+def _document(told: Json) -> Json:
+    return parse(told.encode(), max_bytes=MAX_FORM_BYTES) if isinstance(told, str) else told
 
 
 def _tags(form: Mapping[str, str]) -> dict[str, str]:

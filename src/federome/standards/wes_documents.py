@@ -72,6 +72,7 @@ def about(operator: Operator, offers: Sequence[Offer], *, hub: str) -> Body:
         "default_workflow_engine_parameters": [
             {"name": "permit", "type": "string"},
             {"name": "orders", "type": "string"},
+            {"name": "passport", "type": "string"},
         ],
         "system_state_counts": {},  # how much others ask is told to nobody
         "auth_instructions_url": f"{DOCUMENTATION}/wes.md#who-asks",

@@ -139,7 +139,7 @@ def load_private_key(path: Path) -> PrivateKey:
     ``Unavailable`` when the file cannot be read; ``Invalid`` when anyone but its owner may read or write it, or it
     holds no key of a supported kind. The check is made on the open file, so it cannot be swapped in between.
     """
-    data = _read_secret(path)
+    data = read_secret(path)
     try:
         if data.lstrip().startswith(b"{"):
             return private_key_from_jwk(parse_object(data))
@@ -314,7 +314,8 @@ def _pair(material: Material) -> PrivateKey:
     return PrivateKey(_public(material), material)
 
 
-def _read_secret(path: Path) -> bytes:
+def read_secret(path: Path) -> bytes:
+    """The bytes of a secret's file. ``Invalid`` where others than its owner may touch it, ``Unavailable`` if absent."""
     try:
         # Non-blocking, so that a pipe in the key's place is refused instead of waited for.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
@@ -323,7 +324,7 @@ def _read_secret(path: Path) -> bytes:
                 raise Invalid("a key is read from an ordinary file only", where=str(path))
             if status.st_mode & 0o077:
                 raise Invalid(
-                    "others than its owner may read this private key",
+                    "others than its owner may read this secret",
                     where=str(path),
                     remedy=f"Run: chmod 600 {path}",
                 )

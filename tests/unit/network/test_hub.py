@@ -136,7 +136,7 @@ def test_work_is_handed_to_each_start_of_a_party_once(face: Face) -> None:
 def joining(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     folder = tmp_path_factory.mktemp("joining") / "hub"
     authority = generate("ES256")
-    init_hub(folder, HubSettings("h", "https://127.0.0.1:1", keep_exact=True), authority.public)
+    init_hub(folder, HubSettings("h", "https://127.0.0.1:1", keep_exact=True, network="development"), authority.public)
     admit(folder, "authority", authority, now=1_700_000_000)
     _, app = build_hub(folder, faces=lambda _hub: ())
     with TestClient(app) as http:

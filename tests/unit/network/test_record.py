@@ -474,9 +474,7 @@ def refusals(federation: Federation, name: str) -> list[dict[str, Json]]:
 def test_what_was_refused_is_on_the_log_with_every_code_and_no_word_of_it(tmp_path: Path) -> None:
     federation = federation_of(tmp_path)
     question = CohortCount(by=("sex",))
-    run = federation.coordinator.submit(
-        federation.permit(datasets=()), federation.orders(question), person="alice"
-    )
+    run = federation.coordinator.submit(federation.permit(datasets=()), federation.orders(question), person="alice")
     assert federation.settle(run).state == "failed"
     for name in federation.names:
         (entry,) = refusals(federation, name)

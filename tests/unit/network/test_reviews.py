@@ -21,7 +21,9 @@ from federome.errors import FederomeError, Invalid, Refused
 from federome.governance.case import State
 from federome.model.permit import PersonKey
 from federome.network import bundles, reviews
+from federome.network.access import NodeAccess
 from federome.network.approvals import approve_built_in
+from federome.network.fetching import key_sets
 from federome.network.protocol import Task, mapping
 from federome.network.reviews import NEVER, SignedApprovals
 from federome.network.serve_node import NodeState
@@ -162,7 +164,8 @@ def test_bundle_files_that_were_tampered_with(tmp_path: Path) -> None:
 
 
 def state_of(folder: Path, at: datetime = NOW) -> State:
-    return NodeState("FI", folder, Store.open(folder / "data"), clock=at.timestamp)()
+    access = NodeAccess(folder, key_sets())
+    return NodeState("FI", folder, Store.open(folder / "data"), access, clock=at.timestamp)()
 
 
 def test_without_a_root_the_operator_approves_and_with_one_nothing_but_reviews(world: World, tmp_path: Path) -> None:
