@@ -164,15 +164,30 @@ def weighted_sums(
     it out, twice the frequency to impute the mean). A variant that is not in the file adds nothing, not even its
     fill. Parts over several lists of variants are to be added in one fixed order.
     """
-    numbers = _numbers(file, variants)
-    if weights.ndim != 2 or len(weights) != len(numbers) or fill.shape != (len(numbers),):
+    count = len(variants)
+    if weights.ndim != 2 or len(weights) != count or fill.shape != (count,):
         raise ValueError("weights are [variants, scores] and fill is [variants]")
     if not (np.isfinite(weights).all() and np.isfinite(fill).all()):
         raise Invalid("Weights must be finite numbers")
-    weights, fill = (plain(each.astype(np.float64, copy=False)) for each in (weights, fill))
-    out = np.zeros((file.people, weights.shape[1]), np.float64)
-    scratch = *records.scratch(file.people), *sums.score_scratch(file.people, *weights.shape)
-    _check(file, sums.score(*file.kernel, *scratch, numbers, weights, fill, out))
+    factors = np.column_stack([np.ones(count), np.full(count, 2.0), fill])
+    return category_sums(file, variants, factors[:, :, np.newaxis] * weights[:, np.newaxis, :])
+
+
+def category_sums(file: PgenFile, variants: Variants, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same for any weight of a genotype, float64 [people, scores]: dominant and recessive scores, say.
+
+    values float64 [variants, 3, scores]: what one alternate allele, two, and a missing genotype add; hom-ref adds
+    nothing.
+    """
+    numbers = _numbers(file, variants)
+    if values.ndim != 3 or values.shape[:2] != (len(numbers), 3):
+        raise ValueError("values are [variants, 3, scores]")
+    if not np.isfinite(values).all():
+        raise Invalid("Weights must be finite numbers")
+    values = plain(values.astype(np.float64, copy=False))
+    out = np.zeros((file.people, values.shape[2]), np.float64)
+    scratch = *records.scratch(file.people), *sums.score_scratch(file.people, len(values), values.shape[2])
+    _check(file, sums.score(*file.kernel, *scratch, numbers, values, out))
     return out
 
 

@@ -241,35 +241,35 @@ def _add_tile(tile, used, people, tables, turned, sums, out):
 
 
 @inlined
-def _scatter(ids, categories, entries, factors, weights, out):
-    """Add weights to the listed people."""
+def _scatter(ids, categories, entries, values, out):
+    """Add the values of their categories (1 to 3) [3, scores] to the listed people."""
     for k in range(entries):
-        factor = factors[categories[k]]
-        for score in range(weights.size):
-            out[ids[k], score] += factor * weights[score]
+        category = np.int64(categories[k])
+        if category:
+            for score in range(values.shape[1]):
+                out[ids[k], score] += values[category - 1, score]
 
 
 @compiled
 def score(
     data, types, offsets, bases, people, planes, ids, categories, tile, held, tables, turned, sums,
-    variants, weights, fill, out,
+    variants, values, out,
 ):  # fmt: skip
-    """Sums over variants of genotype times weight into float64 [people, scores]; a missing one counts ``fill``."""
+    """Sums over variants of ``values`` [variants, 3, scores] (het, hom-alt, missing) into float64 [people, scores]."""
     used = np.int64(0)
     for row in range(variants.size):
         v = variants[row]
         if v < 0:
             continue
-        factors = (0.0, 1.0, 2.0, fill[row])
         entries, dense = _read_parts(data, types, offsets, bases, people, v, planes, ids, categories)
         if entries < 0:
             return v
-        _scatter(ids, categories, entries, factors, weights[row], out)
+        _scatter(ids, categories, entries, values[row], out)
         for category in range(1, 4):
             if dense >> category & 1:
                 _keep(planes[1 + category], tile, used)
-                for score in range(weights.shape[1]):
-                    held[used, score] = factors[category] * weights[row, score]
+                for score in range(values.shape[2]):
+                    held[used, score] = values[row, category - 1, score]
                 used += 1
                 if used == held.shape[0]:
                     _score_tables(held, used, tables)

@@ -1,0 +1,395 @@
+"""Which variant of a target a row of a score is, with a verdict and a reason for every row.
+
+Between `scorefile` and `scoring`. Ours keeps what can be kept honestly: strands are told apart by alleles, or by
+frequencies where alleles cannot (A/T and C/G); several ALT alleles at a place are added up; a place that was looked at
+and lists nothing is reference. `pgsc` follows the rules of pgsc_calc 2 to the letter, to compare with its results.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federome.errors import Invalid
+from federome.model.variant import trim
+from federome.prs.scorefile import ScoreFile, ScoreRows
+from federome.prs.targets import Sites, Target, Wanted
+
+Verdict = Literal[
+    "matched",
+    "flipped",
+    "ambiguous_kept",
+    "multiallelic",
+    "reference",
+    "ambiguous_dropped",
+    "multiallelic_unsplit",
+    "mismatched",
+    "imputed",
+    "missing",
+    "unplaced",
+    "duplicate",
+    "unscorable",
+]
+VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)
+USABLE: Final = frozenset({"matched", "flipped", "ambiguous_kept", "multiallelic", "reference"})
+MARGIN: Final = 0.1
+"""Frequencies nearer to one half than this do not tell the strands of an A/T or C/G variant apart."""
+ENOUGH_PEOPLE: Final = 50
+"""From how many called people on a target's own frequency is used."""
+MIN_OVERLAP: Final = 0.75
+"""The share of rows below which no score is computed unless another is stated; pgsc_calc's default."""
+_COMPLEMENT: Final = str.maketrans("ACGT", "TGCA")
+
+Frequencies = Mapping[tuple[str, int, str, str], float]
+"""Frequency of ALT by chromosome, position, REF, ALT: a reference panel's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What became of one row.
+
+    ``terms`` are the variants (file, number) whose genotypes enter: one, or all ALT alleles of a place where the
+    effect allele is REF. ``counts_alt``: the effect allele is ALT. ``constant`` are copies of it that everybody has
+    (reference, imputed). ``fill`` is its frequency for genotypes that are missing, NaN where none is known.
+    """
+
+    verdict: Verdict
+    why: str = ""
+    terms: tuple[tuple[int, int], ...] = ()
+    counts_alt: bool = True
+    constant: float = 0.0
+    fill: float = float("nan")
+    source: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """One score against one target."""
+
+    score: ScoreFile
+    rows: Sequence[Found]
+    counts: Mapping[Verdict, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        tally = Counter(found.verdict for found in self.rows)
+        object.__setattr__(self, "counts", {verdict: tally[verdict] for verdict in VERDICTS if tally[verdict]})
+
+    @property
+    def overlap(self) -> float:
+        """Share of rows whose genotype is known."""
+        return sum(n for verdict, n in self.counts.items() if verdict in USABLE) / len(self.rows)
+
+    @property
+    def weight_overlap(self) -> float:
+        """The same, rows counting by the size of their weights."""
+        sizes = np.abs(self.score.rows.weights).max(axis=1)
+        usable = np.array([found.verdict in USABLE for found in self.rows], np.bool_)
+        return float(sizes[usable].sum() / sizes.sum()) if sizes.sum() else 0.0
+
+    def check(self, *, min_overlap: float, without_unscorable: bool) -> None:
+        """``Invalid`` if too little of the score was found, or part of it is no sum over alleles."""
+        lost = self.counts.get("unscorable", 0)
+        if lost and not without_unscorable:
+            first = next(i for i, found in enumerate(self.rows) if found.verdict == "unscorable")
+            raise Invalid(
+                f"{lost} of {len(self.rows)} rows of {self.score.accession} are no sums over alleles"
+                f" (first: {self.rows[first].why}).",
+                where=self.score.where(first),
+                remedy="What remains is another score; say --without-unscorable to compute that one.",
+            )
+        if self.overlap < min_overlap:
+            raise Invalid(
+                f"{self.overlap:.1%} of the rows of {self.score.accession} were found; at least {min_overlap:.1%}"
+                " are needed.",
+                where=self.score.path,
+                remedy="See federome prs explain for the reasons; --min-overlap states another minimum.",
+            )
+
+
+def wanted(scores: Sequence[ScoreFile], target_assembly: str) -> Wanted:
+    """Positions at which scores need genotypes."""
+    held: dict[str, set[int]] = {}
+    for score in scores:
+        rows = score.rows
+        chromosomes, positions = score.placed(target_assembly)  # type: ignore[arg-type]
+        for chromosome, position, effect, other in zip(
+            chromosomes, positions.tolist(), rows.effect, rows.other, strict=True
+        ):
+            if position:
+                near = held.setdefault(chromosome, set())
+                near.add(position)
+                if len(effect) > 1 or len(other) > 1:
+                    near.add(trim(position, effect, other or "N")[0])
+    return {chromosome: sorted(near) for chromosome, near in held.items()}
+
+
+def match(
+    score: ScoreFile, target: Target, *, frequencies: Frequencies | None = None, keep_ambiguous: bool = False
+) -> Matched:
+    """A verdict for every row. ``keep_ambiguous`` reads A/T and C/G variants as written where nothing tells better."""
+    work = _Matching(score, target, frequencies or {}, keep_ambiguous)
+    return Matched(score, work.run())
+
+
+@dataclass(eq=False)
+class _Matching:
+    score: ScoreFile
+    target: Target
+    panel: Frequencies
+    keep_ambiguous: bool
+
+    def run(self) -> list[Found]:
+        rows = self.score.rows
+        chromosomes, positions = self.score.placed(self.target.assembly)
+        self.chromosomes, self.positions = chromosomes, positions.tolist()
+        self.frequency = rows.frequency.tolist()
+        first = [self._row(rows, row) for row in range(len(rows))]
+        return self._after(first)
+
+    def _row(self, rows: ScoreRows, row: int) -> Found:
+        """Everything that needs no genotypes; ``fill`` and strands of ambiguous rows are still open."""
+        if trouble := rows.trouble[row]:
+            return Found("duplicate" if trouble.startswith("duplicate") else "unscorable", trouble)
+        chromosome, position = self.chromosomes[row], self.positions[row]
+        if not position:
+            return Found("unplaced", f"the file gives no position on {self.target.assembly}")
+        effect, others = rows.effect[row], [each for each in (rows.other[row] or rows.inferred[row]).split("/") if each]
+        if len(effect) > 1 or any(len(other) > 1 for other in others):
+            position, effect, others = _trimmed(position, effect, others)
+        sites = self.target.sites.get(chromosome)
+        near = sites.at(position) if sites else range(0)
+        if sites is None or not near:
+            return self._absent(row, chromosome, position, effect, others)
+        return self._present(sites, near, effect, others, additive=rows.kind[row] == "additive")
+
+    def _present(self, sites: Sites, near: range, effect: str, others: Sequence[str], *, additive: bool) -> Found:
+        """The row against what is listed at its place."""
+        if any("," in sites.alts[at] for at in near):
+            return Found("multiallelic_unsplit", "the target lists several ALT alleles in one record; split them")
+        flipped = effect.translate(_COMPLEMENT), [other.translate(_COMPLEMENT) for other in others]
+        same, turned = (_agreeing(sites, near, e, o) for e, o in ((effect, others), flipped))
+        if not same and not turned:
+            listed = ", ".join(f"{sites.refs[at]}>{sites.alts[at]}" for at in near)
+            return Found("mismatched", f"the target lists {listed}")
+        at, counts_alt = (same or turned)[0]
+        spot = (sites.file[at], sites.number[at])
+        if _palindromic(sites.refs[at], sites.alts[at]):
+            return Found("ambiguous_dropped", "", (spot,), counts_alt)
+        if not counts_alt and len(near) > 1:
+            alike = [i for i in near if sites.refs[i] == sites.refs[at]]
+            if len(alike) > 1 and not additive:
+                return Found("multiallelic_unsplit", "REF beside several ALT alleles, and the weight is not per copy")
+            if len(alike) > 1:
+                terms = tuple((sites.file[i], sites.number[i]) for i in alike)
+                return Found("multiallelic", f"REF of {len(alike)} ALT alleles, which are added up", terms, counts_alt)
+        verdict: Verdict = "matched" if same else "flipped"
+        why = "" if same else "on the other strand"
+        return Found("multiallelic" if len(near) > 1 else verdict, why, (spot,), counts_alt)
+
+    def _absent(self, row: int, chromosome: str, position: int, effect: str, others: Sequence[str]) -> Found:
+        """Nothing is listed at the place: reference if it was looked at, else imputed or missing."""
+        longest = max(len(effect), *(len(other) for other in others), 1) if others else len(effect)
+        if self.target.looked.at(chromosome, position, position + longest - 1):
+            if found := self._as_reference(chromosome, position, effect, others):
+                return found
+            why = "looked at, but nothing says which allele is the reference's"
+        else:
+            why = "not listed, and nothing says that the place was looked at"
+        if not np.isnan(frequency := self.frequency[row]):
+            return Found("imputed", why, constant=2 * frequency, fill=frequency, source="scoring file")
+        for other in others:
+            for ref, alt, share in ((other, effect, 0), (effect, other, 1)):
+                if (known := self.panel.get((chromosome, position, ref, alt))) is not None:
+                    frequency = 1 - known if share else known
+                    return Found("imputed", why, constant=2 * frequency, fill=frequency, source="reference panel")
+        return Found("missing", f"{why}; no frequency is known")
+
+    def _as_reference(self, chromosome: str, position: int, effect: str, others: Sequence[str]) -> Found | None:
+        for turn, why in ((str, ""), (lambda text: text.translate(_COMPLEMENT), "on the other strand")):
+            alleles = [(turn(effect), 2.0), *((turn(other), 0.0) for other in others)]
+            fitting = [
+                (len(allele), copies)
+                for allele, copies in alleles
+                if self.target.reference(chromosome, position, len(allele)) == allele
+            ]
+            if fitting:
+                if others and _palindromic(effect, others[0]):
+                    return Found("ambiguous_dropped", "strand unknown at a reference place")
+                return Found("reference", why or "looked at, no variant listed", constant=max(fitting)[1])
+        if not others and self.target.reference(chromosome, position, 1):
+            return Found("reference", "looked at, no variant listed; the effect allele is not the reference's")
+        return None
+
+    def _after(self, rows: list[Found]) -> list[Found]:
+        """Frequencies of the effect allele for missing genotypes, and strands of A/T and C/G variants by them."""
+        listed = [row for row, found in enumerate(rows) if found.terms]
+        counts = self.target.counts([rows[row].terms[0] for row in listed])
+        called = counts[:, :3].sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            own = (counts[:, 1] + 2 * counts[:, 2]) / (2 * called)
+        enough = called >= ENOUGH_PEOPLE
+        out = list(rows)
+        for at, row in enumerate(listed):
+            found = rows[row]
+            alt = float(own[at]) if enough[at] else self._panel(found)
+            effect = alt if found.counts_alt else 1 - alt
+            told = self.frequency[row]
+            source = "own people" if enough[at] else "reference panel"
+            if found.verdict == "ambiguous_dropped":
+                out[row] = self._strand(found, effect, told, source)
+                continue
+            if len(found.terms) > 1:  # REF of several: what others leave of it is not in the first one's counts
+                effect = told
+            if np.isnan(effect) and not np.isnan(told):
+                effect, source = told, "scoring file"
+            out[row] = Found(
+                found.verdict,
+                found.why,
+                found.terms,
+                found.counts_alt,
+                fill=effect,
+                source="" if np.isnan(effect) else source,
+            )
+        return out
+
+    def _panel(self, found: Found) -> float:
+        if not self.panel:
+            return float("nan")
+        key = self._names.get(found.terms[0])
+        return float("nan") if key is None else self.panel.get(key, float("nan"))
+
+    @property
+    def _names(self) -> Mapping[tuple[int, int], tuple[str, int, str, str]]:
+        if not hasattr(self, "_named"):
+            self._named = {
+                (s.file[i], s.number[i]): (chromosome, s.positions[i], s.refs[i], s.alts[i])
+                for chromosome, s in self.target.sites.items()
+                for i in range(len(s.positions))
+            }
+        return self._named
+
+    def _strand(self, found: Found, effect: float, told: float, source: str) -> Found:
+        """An A/T or C/G variant: kept where the file's and the target's frequencies lie clearly on one side each."""
+        clear = abs(effect - 0.5) >= MARGIN and abs(told - 0.5) >= MARGIN
+        if clear:
+            turned = (effect > 0.5) != (told > 0.5)
+            counts_alt = found.counts_alt != turned
+            why = (
+                f"frequency {told:.3f} in the file, {effect:.3f} among {source}: {'other' if turned else 'same'} strand"
+            )
+            fill = 1 - effect if turned else effect
+            return Found("ambiguous_kept", why, found.terms, counts_alt, fill=fill, source=source)
+        if self.keep_ambiguous:
+            return Found("ambiguous_kept", "as written", found.terms, found.counts_alt, fill=effect, source=source)
+        why = "too near to one half" if not np.isnan(effect + told) else "unknown here or in the file"
+        return Found("ambiguous_dropped", f"A/T or C/G, and frequencies are {why}")
+
+
+def _trimmed(position: int, effect: str, others: Sequence[str]) -> tuple[int, str, list[str]]:
+    """Insertions and deletions in trimmed form; with several other alleles as they are."""
+    if len(others) != 1:
+        return position, effect, list(others)
+    at, first, second = trim(position, effect, others[0])
+    return at, first, [second]
+
+
+def _agreeing(sites: Sites, near: range, effect: str, others: Sequence[str]) -> list[tuple[int, bool]]:
+    """Variants with these alleles, and whether the effect allele is their ALT."""
+    found = []
+    for at in near:
+        ref, alt = sites.refs[at], sites.alts[at]
+        if effect == alt and (not others or ref in others):
+            found.append((at, True))
+        elif effect == ref and (not others or alt in others):
+            found.append((at, False))
+    return found
+
+
+def _palindromic(one: str, other: str) -> bool:
+    return one.translate(_COMPLEMENT) == other
+
+
+@dataclass(frozen=True, eq=False)
+class PgscMatched(Matched):
+    """A match by pgsc_calc's rules. ``status`` is its word for each row, ``summary`` its counts."""
+
+    status: NDArray[np.str_]
+
+    @property
+    def summary(self) -> Mapping[str, int]:
+        """Rows by status: matched, excluded, unmatched."""
+        tally = Counter(self.status.tolist())
+        return {name: tally[name] for name in ("matched", "excluded", "unmatched")}
+
+
+def match_pgsc(
+    score: ScoreFile, target: Target, *, keep_ambiguous: bool = False, keep_multiallelic: bool = False
+) -> PgscMatched:
+    """pgsc_calc 2.x: exact alleles in a fixed order of preference, either strand; A/T, C/G, multi-allelic and doubled
+    variants excluded. Of a raw target (alleles as written). See its documentation, "Variant matching".
+    """
+    chromosomes, positions = score.placed(target.assembly)
+    rows, taken = score.rows, positions.tolist()
+    best: list[tuple[int, bool, bool] | None] = []  # rank, place, effect is ALT
+    for row in range(len(rows)):
+        sites = target.sites.get(chromosomes[row])
+        usable = (
+            sites is not None and taken[row] and not rows.trouble[row].startswith(("inter", "dipl", "haplo", "HLA"))
+        )
+        best.append(_preferred(sites, taken[row], rows.effect[row], rows.other[row]) if usable and sites else None)
+    counted = Counter((chromosomes[row], found[0]) for row, found in enumerate(best) if found)
+    out, status = [], []
+    for row, found in enumerate(best):
+        if found is None:
+            out.append(Found("missing", "unmatched"))
+            status.append("unmatched")
+            continue
+        at, counts_alt, flipped = found
+        sites = target.sites[chromosomes[row]]
+        ref, alt = sites.refs[at], sites.alts[at]
+        dropped: Verdict | None = None
+        if counted[chromosomes[row], at] > 1:
+            dropped = "duplicate"
+        elif _palindromic(ref, alt.rstrip(",")) and not keep_ambiguous:
+            dropped = "ambiguous_dropped"
+        elif "," in alt and not keep_multiallelic:
+            dropped = "multiallelic_unsplit"
+        status.append("excluded" if dropped else "matched")
+        spot = (sites.file[at], sites.number[at])
+        out.append(
+            Found(dropped, "excluded")
+            if dropped
+            else Found("flipped" if flipped else "matched", "", (spot,), counts_alt)
+        )
+    return PgscMatched(score, _own_fill(out, target), np.array(status, np.str_))
+
+
+def _preferred(sites: Sites, position: int, effect: str, other: str) -> tuple[int, bool, bool] | None:
+    """The best candidate at a place: (its place, effect is ALT, flipped); effect as REF goes before effect as ALT."""
+    turned = effect.translate(_COMPLEMENT), other.translate(_COMPLEMENT)
+    for (one, two), flipped in (((effect, other), False), (turned, True)):
+        for counts_alt in (False, True):
+            for at in sites.at(position):
+                ref, alt = sites.refs[at], sites.alts[at].rstrip(",")
+                held = (alt, ref) if counts_alt else (ref, alt)
+                if held[0] == one and (not two or held[1] == two):
+                    return at, counts_alt, flipped
+    return None
+
+
+def _own_fill(rows: Sequence[Found], target: Target) -> list[Found]:
+    """Missing genotypes count the target's own mean, as plink2 imputes them."""
+    listed = [row for row, found in enumerate(rows) if found.terms]
+    counts = target.counts([rows[row].terms[0] for row in listed])
+    share = (counts[:, 1] + 2 * counts[:, 2]) / np.maximum(2 * counts[:, :3].sum(axis=1), 1)
+    out = list(rows)
+    for alt, row in zip(share.tolist(), listed, strict=True):
+        found = rows[row]
+        fill = alt if found.counts_alt else 1 - alt
+        out[row] = Found(found.verdict, found.why, found.terms, found.counts_alt, fill=fill, source="own people")
+    return out

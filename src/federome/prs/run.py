@@ -1,0 +1,129 @@
+"""From files to scores and verdicts: the few steps that commands, the benchmark and reports share."""
+
+from __future__ import annotations
+
+import csv
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from federome.errors import Invalid
+from federome.model.variant import Assembly
+from federome.prs.match import MIN_OVERLAP, Frequencies, Matched, match, match_pgsc, wanted
+from federome.prs.scorefile import Duplicates, ScoreFile, read_scores
+from federome.prs.scoring import Scores, score_people
+from federome.prs.targets import Target, Wanted, open_target
+
+Rules = Literal["federome", "pgsc"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to read, match and score. ``rules`` ``pgsc`` follows pgsc_calc 2; the other options are for ours."""
+
+    assembly: str = ""
+    build: str = ""
+    rules: Rules = "federome"
+    duplicates: Duplicates = "refuse"
+    keep_ambiguous: bool = False
+    callable_bed: Path | None = None
+    reference: Path | None = None
+    frequencies: Path | None = None
+    min_overlap: float = MIN_OVERLAP
+    without_unscorable: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """Scores against one target, not yet judged."""
+
+    target: Target
+    matched: tuple[Matched, ...]
+    options: Options
+
+    def scores(self) -> Scores:
+        """Everybody's scores; ``Invalid`` where too little of a score was found."""
+        pgsc = self.options.rules == "pgsc"
+        for each in self.matched:
+            each.check(min_overlap=self.options.min_overlap, without_unscorable=self.options.without_unscorable or pgsc)
+        return score_people(self.target, self.matched)
+
+
+@contextmanager
+def compared(files: Sequence[Path], genotypes: Path, options: Options) -> Iterator[Compared]:
+    """All scores of the files matched against the genotypes; scratch files go when the context ends."""
+    pgsc = options.rules == "pgsc"
+    duplicates: Duplicates = "first" if pgsc else options.duplicates
+    scores = [each for file in files for each in read_scores(file, duplicates=duplicates, build=options.build)]
+    _check_names(scores)
+    frequencies = None if options.frequencies is None else read_frequencies(options.frequencies)
+
+    def places(assembly: Assembly) -> Wanted:
+        return wanted(scores, assembly)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        target = open_target(
+            genotypes,
+            places,
+            scratch=Path(scratch),
+            assembly=options.assembly,
+            callable_bed=options.callable_bed,
+            reference=options.reference,
+            raw=pgsc,
+        )
+        made: tuple[Matched, ...]
+        if pgsc:
+            made = tuple(match_pgsc(each, target, keep_ambiguous=options.keep_ambiguous) for each in scores)
+        else:
+            kept = options.keep_ambiguous
+            made = tuple(match(each, target, frequencies=frequencies, keep_ambiguous=kept) for each in scores)
+        try:
+            yield Compared(target, made, options)
+        finally:
+            for file in target.files:
+                file.close()
+
+
+def _check_names(scores: Sequence[ScoreFile]) -> None:
+    names = [each.accession for each in scores]
+    for name in names:
+        if names.count(name) > 1:
+            raise Invalid(f"two scores are called {name[:40]!r}.", remedy="Score them one after the other.")
+
+
+def read_frequencies(path: Path) -> Frequencies:
+    """A reference panel's frequencies: tab-separated, chromosome, position, REF, ALT, frequency of ALT; one header."""
+    found: dict[tuple[str, int, str, str], float] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for number, row in enumerate(csv.reader(file, delimiter="\t"), 1):
+                if number == 1 or not row:
+                    continue
+                try:
+                    chromosome, position, ref, alt, text = row[:5]
+                    frequency = float(text)
+                    found[chromosome.removeprefix("chr"), int(position), ref.upper(), alt.upper()] = frequency
+                except ValueError:
+                    frequency = -1.0
+                if not 0 <= frequency <= 1:
+                    raise Invalid(
+                        "the line is not chromosome, position, REF, ALT and a frequency between 0 and 1.",
+                        where=f"{path}:{number}",
+                        remedy="Separate columns by tabs; the first line names them.",
+                    )
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid("the file cannot be read.", where=str(path)) from error
+    return found
+
+
+def write_scores(scores: Scores, path: Path) -> None:
+    """One line a person, readable by the owner alone: scores of people stay where they are computed."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write("\t".join(["person", *(each.score.accession for each in scores.matched)]) + "\n")
+        for person, values in zip(scores.people, scores.values.tolist(), strict=True):
+            file.write("\t".join([person, *(f"{value:.10g}" for value in values)]) + "\n")

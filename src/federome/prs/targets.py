@@ -1,0 +1,328 @@
+"""The genotypes that a score is matched against: a PLINK 2 file set, a VCF or gVCF, or data releases of a store.
+
+Stands between files and `match`: whatever the source, a target has people, sites by chromosome, genotype files that
+the store's kernels read, and an answer to "was this place looked at?" where no variant is listed.
+"""
+
+from __future__ import annotations
+
+import io
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+
+from federome.errors import Invalid
+from federome.ingest.contigs import LENGTHS, stored_chromosome
+from federome.ingest.fasta import Fasta
+from federome.ingest.pgen import PgenSource
+from federome.ingest.regions import read_intervals
+from federome.ingest.vcf import VcfHeader, genotypes_of, records
+from federome.model.variant import ASSEMBLIES, Assembly, assembly_name, trim
+from federome.store import kernels
+from federome.store.pgen import PgenFile, PgenWriter
+
+Floats = NDArray[np.float64]
+Wanted = Mapping[str, Sequence[int]]
+"""Positions by chromosome, sorted."""
+_REFERENCE_BLOCK: Final = frozenset({"<NON_REF>", "<*>", "<X>"})
+MIN_QUALITY, MIN_DEPTH = 20, 10
+"""A gVCF block counts as looked at from this genotype quality and depth on, as at ingest."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sites:
+    """The listed variants of one chromosome, by position; ``file`` and ``number`` say where the genotypes are."""
+
+    positions: list[int]
+    refs: list[str]
+    alts: list[str]
+    file: list[int]
+    number: list[int]
+
+    def at(self, position: int) -> range:
+        """Places of the variants at a position."""
+        return range(bisect_left(self.positions, position), bisect_right(self.positions, position))
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """Where nothing listed means reference: sorted stretches by chromosome, or everywhere."""
+
+    everywhere: bool = False
+    starts: Mapping[str, list[int]] = field(default_factory=dict)
+    ends: Mapping[str, list[int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, stretches: Iterable[tuple[str, int, int]]) -> Looked:
+        """From stretches (chromosome, first, last) in any order; those that touch are joined."""
+        starts: dict[str, list[int]] = {}
+        ends: dict[str, list[int]] = {}
+        for chromosome, first, last in sorted(stretches):
+            held = ends.setdefault(chromosome, [])
+            if held and first <= held[-1] + 1:
+                held[-1] = max(held[-1], last)
+            else:
+                starts.setdefault(chromosome, []).append(first)
+                held.append(last)
+        return cls(starts=starts, ends=ends)
+
+    def at(self, chromosome: str, first: int, last: int) -> bool:
+        """Whether all of a stretch was looked at."""
+        if self.everywhere:
+            return True
+        place = bisect_right(self.starts.get(chromosome, []), first) - 1
+        return place >= 0 and self.ends[chromosome][place] >= last
+
+    def __bool__(self) -> bool:
+        return self.everywhere or bool(self.starts)
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """People and their genotypes. ``reference`` gives reference bases (chromosome, position, length), or nothing."""
+
+    where: str
+    assembly: Assembly
+    people: Sequence[str]
+    files: tuple[PgenFile, ...]
+    sites: Mapping[str, Sites]
+    looked: Looked
+    reference: Callable[[str, int, int], str]
+
+    def counts(self, places: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+        """Genotype counts of some variants (file, number) of everybody: [variants, 4]."""
+        out = np.zeros((len(places), 4), np.int64)
+        asked = np.array(places, np.int64).reshape(-1, 2)
+        for number, file in enumerate(self.files):
+            mine = np.flatnonzero(asked[:, 0] == number)
+            if len(mine):
+                out[mine] = kernels.counts(file, np.ascontiguousarray(asked[mine, 1]))
+        return out
+
+
+def assembly_of(lengths: Mapping[str, int], named: Iterable[str], given: str, *, where: str) -> Assembly:
+    """The assembly that headers state or that was given; ``Invalid`` if they contradict each other or nobody says."""
+    told: set[Assembly] = set()
+    for name in named:
+        try:
+            told.add(assembly_name(name))
+        except Invalid:
+            continue
+    for chromosome, length in lengths.items():
+        told |= {each for each in ASSEMBLIES if length and LENGTHS[each][chromosome] == length and chromosome != "MT"}
+    if given:
+        told.add(assembly_name(given))
+    if len(told) != 1:
+        raise Invalid(
+            "the header and what was given name different assemblies."
+            if told
+            else "nothing says which assembly it is.",
+            where=where,
+            remedy="Say --assembly GRCh37 or GRCh38, as the genotypes really are.",
+        )
+    return told.pop()
+
+
+def no_reference(chromosome: str, position: int, length: int) -> str:  # noqa: ARG001
+    """Nothing known of the reference sequence."""
+    return ""
+
+
+def from_fasta(path: Path | None) -> Callable[[str, int, int], str]:
+    """Reference bases from an indexed FASTA file."""
+    if path is None:
+        return no_reference
+    fasta = Fasta.open(path)
+    return lambda chromosome, position, length: fasta.sequence(chromosome, position, length)
+
+
+def open_target(
+    path: Path,
+    wanted: Callable[[Assembly], Wanted],
+    *,
+    scratch: Path,
+    assembly: str = "",
+    callable_bed: Path | None = None,
+    reference: Path | None = None,
+    raw: bool = False,
+) -> Target:
+    """A target from a .pgen, or a VCF, BCF or gVCF file. ``wanted`` gives the positions that matter on an assembly.
+
+    Genotypes of a VCF go into a file in ``scratch``. ``raw`` keeps alleles as they are written, and variants with
+    several ALT alleles as several sites of one record, as pgsc_calc sees them; otherwise alleles are trimmed.
+    Raises ``Invalid`` naming file and line.
+    """
+    if path.suffix == ".pgen":
+        target = _of_pgen(path, wanted, assembly=assembly, raw=raw)
+    elif path.name.endswith((".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")):
+        target = _of_vcf(path, wanted, scratch=scratch, assembly=assembly)
+    else:
+        raise Invalid(
+            "the genotypes are neither PLINK 2 nor VCF.", where=str(path), remedy="Give a .pgen or .vcf file."
+        )
+    looked = target.looked
+    if callable_bed is not None:
+        found = read_intervals(callable_bed, target.assembly)
+        held = [(c, s, e) for c in looked.starts for s, e in zip(looked.starts[c], looked.ends[c], strict=True)]
+        looked = Looked.of([*held, *((each.chromosome, each.start, each.end) for each in found)])
+    return Target(
+        target.where, target.assembly, target.people, target.files, target.sites, looked, from_fasta(reference)
+    )
+
+
+class SiteList:
+    """Collects sites of any order and gives them back by chromosome and position."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, list[tuple[int, str, str, int, int]]] = {}
+
+    def add(self, chromosome: str, position: int, ref: str, alt: str, file: int, number: int) -> None:
+        """One variant."""
+        self._held.setdefault(chromosome, []).append((position, ref, alt, file, number))
+
+    def sites(self) -> dict[str, Sites]:
+        """Everything, sorted by position, then as added."""
+        out = {}
+        for chromosome, rows in self._held.items():
+            rows.sort(key=lambda row: (row[0], row[3], row[4]))
+            out[chromosome] = Sites(*(list(column) for column in zip(*rows, strict=True)))
+        return out
+
+
+def _of_pgen(path: Path, wanted: Callable[[Assembly], Wanted], *, assembly: str, raw: bool) -> Target:
+    source = PgenSource(path)
+    where = str(path)
+    found = assembly_of(source.lengths, source.assemblies, assembly, where=where)
+    places = {chromosome: set(positions) for chromosome, positions in wanted(found).items()}
+    listed = SiteList()
+    names: dict[str, str] = {}
+    number = 0
+    for number, (contig, position, ref, alt) in enumerate(_pvar_rows(path), 1):
+        chromosome = names.get(contig)
+        if chromosome is None:
+            chromosome = names[contig] = stored_chromosome(contig)
+        near = places.get(chromosome)
+        if near is None:
+            continue
+        alts = alt.split(",") if raw else [alt]
+        for each in alts:
+            at, first, second = position, ref, each
+            if not raw and (len(ref) > 1 or len(each) > 1) and "," not in each:
+                at, first, second = trim(position, ref.upper(), each.upper())
+            if at in near:
+                listed.add(chromosome, at, first, second if len(alts) == 1 else f"{second},", 0, number - 1)
+    file = PgenFile.open(path)
+    if file.variants != number:
+        raise Invalid("the variant table and the genotypes differ in length.", where=where, remedy="Copy both again.")
+    return Target(where, found, source.people, (file,), listed.sites(), Looked(), no_reference)
+
+
+def _pvar_rows(path: Path) -> Iterable[tuple[str, int, str, str]]:
+    """(contig, position, REF, ALT) of every line of the variant table beside a .pgen."""
+    plain = path.with_suffix(".pvar")
+    table = plain if plain.is_file() else path.with_suffix(".pvar.zst")
+    with ExitStack() as streams:
+        raw = streams.enter_context(table.open("rb"))
+        stream = zstandard.ZstdDecompressor().stream_reader(raw) if table.suffix == ".zst" else raw
+        text = streams.enter_context(io.TextIOWrapper(stream, encoding="utf-8"))
+        for number, line in enumerate(text, 1):
+            if line.startswith("#"):
+                continue
+            fields = line.rstrip("\r\n").split("\t", 5)
+            if len(fields) < 5 or not fields[1].isdigit():
+                raise Invalid(
+                    "the line has no position, REF and ALT.", where=f"{table}:{number}", remedy="Copy the file again."
+                )
+            yield fields[0], int(fields[1]), fields[3], fields[4]
+
+
+def _of_vcf(path: Path, wanted: Callable[[Assembly], Wanted], *, scratch: Path, assembly: str) -> Target:
+    header = VcfHeader(path)
+    if not header.people:
+        raise Invalid("the file has no samples.", where=str(path), remedy="Give genotypes of people, not sites only.")
+    found = assembly_of(header.lengths, header.assemblies, assembly, where=str(path))
+    places = {chromosome: set(positions) for chromosome, positions in wanted(found).items()}
+    reading = _VcfReading(header, places)
+    for line, record in enumerate(records(header), 1):
+        reading.take(record, line)
+    if not reading.named:
+        raise Invalid(
+            "no contig of the file is a chromosome.",
+            where=str(path),
+            remedy="Name contigs 1-22, X, Y, MT (with or without chr), or by RefSeq accessions.",
+        )
+    out = scratch / "genotypes.pgen"
+    rows = np.array(reading.rows, np.int8).reshape(-1, len(header.people))
+    files: tuple[PgenFile, ...] = ()
+    if len(rows):
+        with PgenWriter(out, len(header.people), max_variants=len(rows)) as writer:
+            writer.append_many(rows)
+        files = (PgenFile.open(out),)
+    looked = Looked.of(reading.blocks)
+    return Target(str(path), found, header.people, files, reading.listed.sites(), looked, no_reference)
+
+
+class _VcfReading:
+    """Keeps the genotypes at wanted places and, of a gVCF, where everybody is reference."""
+
+    def __init__(self, header: VcfHeader, places: Mapping[str, set[int]]) -> None:
+        self.header = header
+        self.places = places
+        self.ordered = {chromosome: sorted(held) for chromosome, held in places.items()}
+        self.listed = SiteList()
+        self.rows: list[NDArray[np.int8]] = []
+        self.blocks: list[tuple[str, int, int]] = []
+        self.named: dict[str, str] = {}
+
+    def take(self, record: object, line: int) -> None:
+        """One record."""
+        contig, position = record.CHROM, record.POS  # type: ignore[attr-defined]
+        chromosome = self.named[contig] if contig in self.named else self._name(contig)
+        near = self.places.get(chromosome)
+        if not near:
+            return
+        ref, alts = record.REF.upper(), [each.upper() for each in record.ALT]  # type: ignore[attr-defined]
+        real = [each for each in alts if not each.startswith("<") and each not in ("*", ".")]
+        if not real:
+            self._block(chromosome, record, line)
+            return
+        spots = [(number, *trim(position, ref, alt)) for number, alt in enumerate(alts, 1) if alt in real]
+        spots = [spot for spot in spots if spot[1] in near]
+        if not spots:
+            return
+        alleles = genotypes_of(record, self.header.where, line)[:, :-1]
+        called = (alleles >= 0).any(axis=1) & (alleles != -1).all(axis=1)
+        alone = (alleles == -2).any(axis=1) if alleles.shape[1] == 2 else np.ones(len(alleles), np.bool_)
+        for number, at, first, second in spots:
+            copies = (alleles == number).sum(axis=1) * np.where(alone, 2, 1)
+            self.listed.add(chromosome, at, first, second, 0, len(self.rows))
+            self.rows.append(np.where(called, copies, -1).astype(np.int8))
+
+    def _name(self, contig: str) -> str:
+        name = stored_chromosome(contig)
+        if name:
+            self.named[contig] = name
+        return name
+
+    def _block(self, chromosome: str, record: object, line: int) -> None:
+        """A stretch without variants: reference where everybody is called so with enough depth and quality."""
+        first = record.POS  # type: ignore[attr-defined]
+        last = max(int(record.end), first)  # type: ignore[attr-defined]
+        held = self.ordered[chromosome]
+        if bisect_left(held, first) == bisect_right(held, last):
+            return
+        alleles = genotypes_of(record, self.header.where, line)[:, :-1]
+        sure = bool(((alleles == 0) | (alleles == -2)).all())
+        for name, least in (("GQ", MIN_QUALITY), ("MIN_DP", MIN_DEPTH), ("DP", MIN_DEPTH)):
+            values = record.format(name) if name in record.FORMAT else None  # type: ignore[attr-defined]
+            if values is not None and not (name == "DP" and "MIN_DP" in record.FORMAT):  # type: ignore[attr-defined]
+                sure = sure and bool((np.asarray(values) >= least).all())
+        if sure:
+            self.blocks.append((chromosome, first, last))
