@@ -44,14 +44,18 @@ from federome.network.members import Member, MemberKey, Members
 from federome.network.node import Node
 from federome.network.notebook import Notebook
 from federome.network.party import Party
+from federome.network.pricing import Published
 from federome.network.protocol import Body, mapping
 from federome.network.question import Terms, Use
 from federome.network.record import Record, Witness
 from federome.network.releaser import Releaser
+from federome.network.spending import SqlBudgets, SqlPhenotypes
 from federome.trust.keys import KeyRing, PinnedKey, PrivateKey, generate
 
 NOW = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
 AUTHORITY = "permits.test"
+GENEROUS = Policy(membership_power=1)
+"""Worlds of a few hundred people would have nearly no budget; tests about budgets pass a policy of their own."""
 
 
 @dataclass
@@ -83,6 +87,9 @@ class WorldSite:
                 bins.setdefault(Bin.of(v).code, []).append(_token(v, key))
         for code in sorted(bins):
             yield code, np.array(sorted(bins[code]), np.uint64)
+
+    def sites(self, variants: Variants) -> int:
+        return sum(len(tokens) for _, tokens in self.tokens(variants, b""))
 
     def names(self, index: BlockIndex, rows: Table, key: bytes) -> Table:
         if index.named:
@@ -164,6 +171,7 @@ class Federation:
     key_sets: Keys | None = None
     persons: Mapping[str, Person] = field(default_factory=dict)
     institutions: Mapping[str, Institution] = field(default_factory=dict)
+    published: tuple[Published, ...] = ()
 
     def __post_init__(self) -> None:
         self.approvals = self.approvals or approvals()
@@ -204,6 +212,9 @@ class Federation:
             holdings=self.holdings[name],
             notebook=Notebook(engine(f"sqlite:///{folder}/node.db")),
             cohorts=FileCohorts(folder / "cohorts.audit"),
+            budgets=SqlBudgets(log, self.now),
+            phenotypes=SqlPhenotypes(log),
+            published=lambda: self.published,
             log=Record(log, party=name, key=self.keys[name]),
             witness=Witness(log, party=name, key=self.keys[name], members=self.members),
             port=port,
@@ -331,7 +342,7 @@ def build_federation(
         person=generate("ES256"),
         members=members,
         holdings={
-            name: WorldHoldings(f"{name.lower()}-1", site, policy or Policy())
+            name: WorldHoldings(f"{name.lower()}-1", site, policy or GENEROUS)
             for name, site in zip(names, sites, strict=True)
         },
         clock=[NOW.timestamp()],

@@ -193,6 +193,17 @@ class Algorithm(ABC):
         """Groups of the cohort that are told of by themselves, each (people,): the node audits them like cohorts."""
         return ()
 
+    def tells(self, sites: int) -> float:
+        """At most how many of the ``sites`` that it covers are told of one by one: what its answer is priced by.
+
+        All of them, where a released table has a row for each variant; else none.
+        """
+        return float(sites) if any("position" in rows.key for rows in self.releases.values()) else 0.0
+
+    def traits(self, view: View) -> Iterable[NDArray[np.float64]]:  # noqa: ARG002
+        """Values of the traits whose statistics with genotypes leave, each (people,): counted for each cohort."""
+        return ()
+
     def start(self) -> State:
         """The state before the first round."""
         return State(self.rounds[0].name)

@@ -8,7 +8,7 @@ the same pooled mean. Site intercepts are profiled out at the node: no number ab
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 from weakref import WeakKeyDictionary
@@ -32,6 +32,8 @@ POWERS = (40, 20, 0, -20, -40)
 SATURATED = 2.0**35
 SKIPPED = frozenset({"Y", "MT"})
 PARAMETER_SHARE = 1 / 3
+USUAL_HITS = 20
+"""Lead variants that a study is priced for."""
 
 
 def moments(*people: str) -> Rows:
@@ -135,6 +137,14 @@ class Association(Algorithm):
     def outcome(self, view: View) -> Floats:
         """The outcome of each person in its own units, NaN where unknown."""
         return view.numbers(self.phenotype)
+
+    def traits(self, view: View) -> Iterator[Floats]:
+        """The outcome: its products with every variant are in the statistics."""
+        yield self.outcome(view)
+
+    def tells(self, sites: int) -> float:
+        """Lead variants: as many as chance brings below the threshold, or what a study usually finds."""
+        return max(self.threshold * sites, min(sites, USUAL_HITS))
 
     def people(self, view: View) -> People:
         """Who takes part; worked out once for a view, not for every block."""

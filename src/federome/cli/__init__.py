@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 
 from federome import __version__
-from federome.cli import approvals, asking, econ, identity, prs, sandbox
+from federome.cli import approvals, asking, econ, identity, prs, risk, sandbox
 from federome.errors import FederomeError, Invalid
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ for name, group in (
     ("receipt", approvals.receipt_app),
     ("econ", econ.econ_app),
     ("prs", prs.prs_app),
+    ("risk", risk.risk_app),
 ):
     app.add_typer(group, name=name)
 node_app.add_typer(approvals.consent_app, name="consent")

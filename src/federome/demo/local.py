@@ -84,8 +84,15 @@ class LocalFederation:
             approve_built_in(self.node_folder(node))
         admit(hub, AUTHORITY, self.authority, now=time.time())
 
-    def permit(self, datasets: Mapping[str, Sequence[str]], *, algorithms: Sequence[str] = (), **changes: str) -> str:
-        """A signed permit for the person over datasets by node; all algorithms if none is named."""
+    def permit(
+        self,
+        datasets: Mapping[str, Sequence[str]],
+        *,
+        algorithms: Sequence[str] = (),
+        budget: float | None = None,
+        **changes: str,
+    ) -> str:
+        """A signed permit for the person over datasets by node; ``budget`` is its ρ."""
         today = datetime.now(UTC).date()
         grants = tuple(AlgorithmGrant(name=name) for name in algorithms) or (
             *(AlgorithmGrant(release_class=c) for c in ("counts", "frequencies", "summary-statistics")),
@@ -100,6 +107,7 @@ class LocalFederation:
             algorithms=grants,
             valid_from=today - timedelta(days=1),
             valid_until=date(today.year + 2, 12, 31),
+            budget_rho=budget,
         )
         return sign_permit(permit, self.authority, issued=datetime.now(UTC))
 

@@ -27,6 +27,7 @@ from federome.client import Event
 from federome.demo import cohorts
 from federome.demo.figures import manhattan
 from federome.demo.local import LocalFederation, write_json
+from federome.demo.meter import risk_meter
 from federome.demo.pooled import pooled_view, run_pooled
 from federome.demo.stage import Facts, Stage, plain
 from federome.errors import Invalid, Refused
@@ -301,6 +302,7 @@ SCENES: Final[tuple[Callable[[Stage], None], ...]] = (
     frequencies,
     small_cells,
     differencing,
+    risk_meter,
     association,
     killed,
     # The four stories of the roadmap: one module each in this folder, one line each here.

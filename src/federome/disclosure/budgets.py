@@ -34,13 +34,28 @@ class Charge:
             raise Invalid("a price and a limit are numbers of zero or more.")
 
 
+def overdrawn(spent: float, limit: float) -> bool:
+    """Whether an account would stand beyond its limit, but for the rounding of a sum."""
+    return spent > limit * (1 + _SLACK)
+
+
+def exhausted() -> Refused:
+    """What is raised where a budget does not cover a question."""
+    return Refused(
+        "the budget of released information does not cover this question.",
+        codes=["budget_exhausted"],
+        remedy="Ask for fewer variants or about more people; `federome risk show` tells what is left.",
+    )
+
+
 class Budgets(Protocol):
     """What has been spent. Every method is atomic and safe to repeat, by the id of the run."""
 
-    def reserve(self, run: str, charges: Sequence[Charge]) -> None:
+    def reserve(self, run: str, charges: Sequence[Charge], *, until: float = math.inf) -> None:
         """Set aside all charges of a run or none. ``Refused`` (``budget_exhausted``) if one account has too little.
 
         The same run again changes nothing; ``Invalid`` if it comes with other charges, or after it was refunded.
+        ``until`` is when the run's order expires: what keeps its accounts on disk gives back then what was left open.
         """
 
     def commit(self, run: str) -> None:
@@ -67,7 +82,7 @@ class MemoryBudgets:
         self._runs: dict[str, _Reservation] = {}
         self._spent: dict[str, float] = {}
 
-    def reserve(self, run: str, charges: Sequence[Charge]) -> None:
+    def reserve(self, run: str, charges: Sequence[Charge], *, until: float = math.inf) -> None:  # noqa: ARG002
         """See :class:`Budgets`."""
         with self._lock:
             known = self._runs.get(run)
@@ -78,12 +93,8 @@ class MemoryBudgets:
             after = dict(self._spent)
             for charge in charges:
                 after[charge.account] = after.get(charge.account, 0.0) + charge.rho
-                if after[charge.account] > charge.limit * (1 + _SLACK):
-                    raise Refused(
-                        "the budget of released information does not cover this question.",
-                        codes=["budget_exhausted"],
-                        remedy="Ask for fewer variants or about more people; `federome risk show` tells what is left.",
-                    )
+                if overdrawn(after[charge.account], charge.limit):
+                    raise exhausted()
             self._spent = after
             self._runs[run] = _Reservation(tuple(charges), "reserved")
 
@@ -120,6 +131,16 @@ class MemoryBudgets:
         return reservation
 
 
+def check_phenotypes(count: int, *, people: int, policy: Policy) -> None:
+    """Refuse (``budget_exhausted``) statistics of more phenotypes than ``phenotype_share`` of the people."""
+    if count > policy.phenotype_share * people:
+        raise Refused(
+            "statistics of so many traits of the same people would together give their genotypes away.",
+            codes=["budget_exhausted"],
+            remedy="Use a trait that was analysed before, or a larger group of people.",
+        )
+
+
 class Phenotypes(Protocol):
     """Phenotypes of which statistics about a cohort have left."""
 
@@ -152,12 +173,7 @@ class MemoryPhenotypes:
             known = self._known.setdefault(cohort, set())
             if phenotype in known or policy.open_data:
                 return
-            if len(known) + 1 > policy.phenotype_share * people:
-                raise Refused(
-                    "statistics of so many traits of the same people would together give their genotypes away.",
-                    codes=["budget_exhausted"],
-                    remedy="Use a trait that was analysed before, or a larger group of people.",
-                )
+            check_phenotypes(len(known) + 1, people=people, policy=policy)
             known.add(phenotype)
 
     def count(self, cohort: str) -> int:

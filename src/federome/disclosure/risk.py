@@ -24,6 +24,8 @@ MISCALLED: Final = 1e-6
 """Chance that a member's own genotype is wrong on record (Shringarpure & Bustamante 2015)."""
 _ALARM: Final = float(norm.isf(FALSE_ALARMS))
 _TAIL: Final = 1e-12
+UNLIMITED: Final = 1e12
+"""A budget that no question uses up."""
 
 
 def power(rho: float) -> float:
@@ -33,6 +35,8 @@ def power(rho: float) -> float:
 
 def rho_at(limit: float) -> float:
     """The ρ at which the test has that power: 0.132 for 0.10, about one site for every eight people."""
+    if limit == 1:
+        return UNLIMITED
     if not FALSE_ALARMS < limit < 1:
         raise Invalid("a power lies between 0.05, which is guessing, and 1.")
     return float((norm.ppf(limit) + _ALARM) ** 2)

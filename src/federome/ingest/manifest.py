@@ -26,7 +26,7 @@ FORMAT = "federome-batch/1"
 _T = TypeVar("_T", bound=str)
 _HEAD = ("format", "profile", "assembly", "synthetic", "dataset", "policy", "data_use", "constants", "origin")
 _DATASET = ("id", "title", "holder", "country")
-_POLICY = ("access", "k_min", "k_public")
+_POLICY = ("access", "k_min", "k_public", "membership_power")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +124,11 @@ def _policy(reader: _Reader, values: Mapping[str, object]) -> Policy:
         if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= 10_000:
             raise reader.wrong(key, "policy", "a whole number from 1 to 10000")
         numbers[key] = number
+    power = given.get("membership_power", Policy().membership_power)
+    if not isinstance(power, float) or not 0.05 < power <= 1:
+        raise reader.wrong("membership_power", "policy", "a number above 0.05, which is guessing, up to 1.0")
     try:
-        return Policy(**numbers, open_data=access == "open")
+        return Policy(**numbers, open_data=access == "open", membership_power=power)
     except Invalid as error:
         raise Invalid(error.message, where=reader.at("policy"), remedy="Raise k_public or lower k_min.") from None
 

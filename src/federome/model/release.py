@@ -136,7 +136,7 @@ class Policy(Document):
     ``open_data`` marks public reference data whose cells need no threshold; it holds only if every contributor's
     dataset is open. ``parameter_share`` bounds a model's parameters per person, ``phenotype_share`` the phenotypes per
     person of which statistics leave, ``membership_power`` how often, at 5 % false alarms, somebody who holds a genome
-    may recognise it in all that one grant has been told.
+    may recognise it in all that one grant has been told; 1 sets no limit (for people who are not real).
     """
 
     k_min: int = 10
@@ -152,8 +152,8 @@ class Policy(Document):
             raise Invalid("a policy needs 1 ≤ k_min ≤ k_public.", where="policy")
         if not 1 <= self.digits <= 15 or not 0 < self.parameter_share <= 1 or not 0 < self.phenotype_share <= 1:
             raise Invalid("a policy needs 1 to 15 digits, and shares above 0 and up to 1.", where="policy")
-        if not 0.05 < self.membership_power < 1:
-            raise Invalid("membership_power lies between 0.05, which is guessing, and 1.", where="policy")
+        if not 0.05 < self.membership_power <= 1:
+            raise Invalid("membership_power lies above 0.05, which is guessing, up to 1.", where="policy")
 
     @property
     def threshold(self) -> int:

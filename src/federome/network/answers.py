@@ -60,6 +60,19 @@ def problem_of(error: FederomeError) -> Body:
     return dict(error.problem())  # type: ignore[arg-type]
 
 
+def risk_says(risk: Body) -> str:
+    """The highest reading of the nodes' risk meters, in words; nothing where a question costs nothing."""
+    readings = [each for each in risk.values() if isinstance(each, dict) and each.get("after") != each.get("before")]
+    if not readings:
+        return ""
+    worst = max(readings, key=lambda reading: float(str(reading.get("after"))))
+    before, after, allowed = (round(100 * float(str(worst.get(name)))) for name in ("before", "after", "allowed"))
+    return (
+        f"price: somebody who holds a member's genome would now find {after} of 100 members instead of {before} "
+        f"(guessing finds 5, {allowed} are allowed)"
+    )
+
+
 def late_problem(parties: Sequence[str]) -> Body:
     """What a run says that waited for these parties in vain."""
     error = Unavailable(

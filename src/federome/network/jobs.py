@@ -36,6 +36,7 @@ from federome.network.answers import (
     nobody_refused,
     problem_of,
     reason_of,
+    risk_says,
     told_object,
     told_text,
 )
@@ -281,8 +282,10 @@ class Coordinator:
             releaser=Member(releaser.name, releaser.key.public.kid),
         )
         roster: Body = circle.to_document()
-        due = [Due("roster", party, {"roster": roster}) for party in (*(a.party for a in accepted), releaser.name)]
-        run = _with(run, roster=roster, statements={a.party: told_text(a, "statement") for a in accepted})
+        statements: Body = {a.party: told_text(a, "statement") for a in accepted}
+        body: Body = {"roster": roster, "statements": statements}
+        due = [Due("roster", party, body) for party in (*(a.party for a in accepted), releaser.name)]
+        run = _with(run, roster=roster, statements=statements)
         return self._enter(run, "rostering", due, said=f"{len(accepted)} nodes agreed")
 
     def _rostered(self, run: Run, answers: Sequence[Answered]) -> Run:
@@ -293,7 +296,9 @@ class Coordinator:
             announcements=announced(nodes),
             acknowledged={a.party: told_text(a, "acknowledged") for a in answers},
             boxes={a.party: told_text(a, "box") for a in nodes},
+            risk={a.party: told_object(a, "risk") for a in nodes},
         )
+        run = _said(run, risk_says(mapping(run.detail, "risk")), self._clock())
         variants = build(
             text(mapping(run.detail, "algorithm"), "name"), mapping(run.detail, "parameters")
         ).reads.variants

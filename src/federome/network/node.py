@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
 from federome.analysis.algorithm import Algorithm, build, content_digest
+from federome.disclosure.budgets import Budgets, Phenotypes
 from federome.disclosure.differencing import Cohorts, Members, check
 from federome.disclosure.door import Released, Sealed, release, seal
 from federome.errors import Invalid, Refused
@@ -32,6 +35,7 @@ from federome.network.members import MemberSource
 from federome.network.notebook import Beginning, Notebook, Work
 from federome.network.parallel import Workers
 from federome.network.people import presented
+from federome.network.pricing import Published
 from federome.network.protocol import (
     INLINE_BYTES,
     Body,
@@ -61,8 +65,9 @@ class Node:
 
     ``state`` gives what governance knows at this node now, ``anchors`` whose keys it has pinned by its own hand,
     ``secret`` keys this node's digests, ``folder`` holds what a run needs between tasks,
-    ``cohorts`` every cohort that was answered about. ``log`` seals what the notebook noted, ``witness`` remembers the
-    logs of others. ``workers`` compute the blocks of a round.
+    ``cohorts`` every cohort that was answered about, ``budgets`` and ``phenotypes`` what was told of them;
+    ``published`` lists tables that are free, since they were priced at publication. ``log`` seals what the notebook
+    noted, ``witness`` remembers the logs of others. ``workers`` compute the blocks of a round.
     """
 
     name: str
@@ -74,11 +79,14 @@ class Node:
     holdings: Holdings
     notebook: Notebook
     cohorts: Cohorts
+    budgets: Budgets
+    phenotypes: Phenotypes
     log: Record
     witness: Witness
     port: HubPort
     folder: Path
     clock: Callable[[], float]
+    published: Callable[[], Sequence[Published]] = tuple
     workers: Workers = field(default_factory=Workers)
     sites: dict[str, OpenSite] = field(default_factory=dict)
     heard: dict[str, tuple[sums.Roster, KeyRing, list[str]]] = field(default_factory=dict)
@@ -211,6 +219,9 @@ class Node:
             fresh = [cohort for cohort in told if not check(cohort, self.cohorts, secret=self.secret, policy=policy)]
             for cohort in fresh:
                 self.cohorts.add(cohort)
+        for values in question.algorithm.traits(site.view):
+            trait = digest_bytes(np.ascontiguousarray(values).tobytes())
+            self.phenotypes.admit(told[0].digest, trait, people=site.view.people, policy=policy)
 
     def policy(self, question: Question) -> Policy:
         """The strictest policy of the datasets that are asked."""
@@ -218,8 +229,10 @@ class Node:
 
     def run(self, question: Question, site: OpenSite) -> Outcome:
         """The work of this task (``steps.py``), on the frozen people and nothing else."""
-        if question.task.kind == "alone" or (question.command is not None and question.command.turn == 1):
+        if question.task.kind == "decide":
             self.audit(question, site)
+        elif question.work is None or not question.work.detail.get("audited"):
+            raise Refused("this node has not agreed to that run.", codes=["wrong_state"])
         return steps.STEPS[question.task.kind](self, question, site)
 
     def release(self, question: Question, outcome: Outcome) -> Reply:
@@ -295,6 +308,7 @@ class Node:
             chain[str(turn)] = link(text(question.task.body, "command"))
             self.notebook.update(run, steps.detail(self, run) | {"chain": chain})
         if question.task.kind in _RELEASING:
+            self.budgets.commit(run)
             self.notebook.commit()
             ending = self.log.ending(run, known_sizes(question.task.body))
             reply = Reply({**reply.body, **ending}, reply.parts, reply.documents)

@@ -50,6 +50,9 @@ class OpenSite(Site, Protocol):
     def tokens(self, variants: Variants, key: bytes) -> Iterator[tuple[int, NDArray[np.uint64]]]:
         """Keyed tokens of this node's variants, bin by bin in genome order, ascending within a bin."""
 
+    def sites(self, variants: Variants) -> int:
+        """How many variants of this node such a question covers, at least all; none may be named."""
+
     def names(self, index: BlockIndex, rows: Table, key: bytes) -> Table:
         """Names of those rows (column ``row``) that this node has; see ``analysis.algorithm.Finished``."""
 

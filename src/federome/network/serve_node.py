@@ -35,9 +35,11 @@ from federome.network.node import Node
 from federome.network.notebook import Notebook
 from federome.network.parallel import Workers
 from federome.network.party import Party
+from federome.network.pricing import Published
 from federome.network.record import Record, Witness
 from federome.network.reviews import SignedApprovals
 from federome.network.setup import MemberList, node_settings
+from federome.network.spending import SqlBudgets, SqlPhenotypes
 from federome.network.transport import HttpPort
 from federome.store.catalogue import Store
 from federome.trust.keys import load_private_key, read_secret
@@ -85,6 +87,10 @@ class NodeState:
             refusals=self._listed("refusals.json", LocalRefusal.from_document),
             suspended=frozenset(self._listed("suspended.json", str)),
         )
+
+    def published(self) -> tuple[Published, ...]:
+        """Frequency tables that were priced when they were published (``federome risk publish``)."""
+        return self._listed("published.json", Published.from_document)
 
     def _own_approvals(self) -> tuple[AlgorithmApproval, ...]:
         return self._listed("approvals.json", AlgorithmApproval.from_document)
@@ -155,16 +161,20 @@ def build_node(
     log = engine(f"sqlite:///{folder / 'node.db'}", durable=True)
     secret = read_secret(folder / "keys" / "secret")
     access = NodeAccess(folder, key_sets(), development=settings.network == "development")
+    state = NodeState(settings.name, folder, store, access, clock)
     node = Node(
         name=settings.name,
         key=key,
         secret=secret,
         members=members,
         anchors=access.anchors,
-        state=NodeState(settings.name, folder, store, access, clock),
+        state=state,
         holdings=StoreHoldings(store, ConsentBook(log, secret=secret).ledger, clock),
         notebook=Notebook(engine(f"sqlite:///{folder / 'node.db'}")),
         cohorts=FileCohorts(folder / "cohorts.audit"),
+        budgets=SqlBudgets(log, clock),
+        phenotypes=SqlPhenotypes(log),
+        published=state.published,
         log=Record(log, party=settings.name, key=key),
         witness=Witness(log, party=settings.name, key=key, members=members),
         port=port,

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,7 @@ from federome.model.release import Count, Label, Policy, Rows
 from federome.model.table import Table
 from federome.network import sums
 from federome.network.notebook import Work
+from federome.network.pricing import groups, is_published, pooled_sizes, reserve, told_sizes, worth
 from federome.network.protocol import Body, mapping, number, text
 from federome.network.question import Answer, OpenSite, Outcome, Question, Said, Summands
 from federome.trust.canonical import Json, canonical, digest, digest_bytes, parse
@@ -46,15 +48,17 @@ TOLERANCE: Final = 1e-9
 SMALL_STATE: Final = 1 << 12
 
 
-def decide(node: Node, question: Question, _site: OpenSite) -> Outcome:
-    """Yes, on these terms: the data releases that answer, and their holders' policies.
+def decide(node: Node, question: Question, site: OpenSite) -> Outcome:
+    """Yes, on these terms: the data releases that answer, their holders' policies, and how many people at least.
 
     By the way this node looks at the newest checkpoints of the others' logs, and cosigns what only grew.
     """
-    terms = node.holdings.terms(question.order.datasets)
+    terms, policy = node.holdings.terms(question.order.datasets), node.policy(question)
+    node.notebook.update(question.order.run, {**detail(node, question.order.run), "audited": True})
     told: Body = {
         "releases": dict(terms.releases),
-        "policy": policy_document(node.policy(question)),
+        "policy": policy_document(policy),
+        "people": told_sizes(groups(question.algorithm, site), policy),
         "kid": node.key.kid,
     }
     shown = question.task.body.get("checkpoints")
@@ -62,8 +66,8 @@ def decide(node: Node, question: Question, _site: OpenSite) -> Outcome:
     return Said({"terms": told, "witnessed": witnessed, **signed(node, question, told)})
 
 
-def roster(node: Node, question: Question, _site: OpenSite) -> Outcome:
-    """Check who sums with whom, once and for all rounds, and sign it."""
+def roster(node: Node, question: Question, site: OpenSite) -> Outcome:
+    """Check who sums with whom, once and for all rounds, set the price aside, and sign the roster."""
     assert question.work is not None
     now = node.clock()
     proposed = sums.Roster.from_document(mapping(question.task.body, "roster"))
@@ -79,6 +83,7 @@ def roster(node: Node, question: Question, _site: OpenSite) -> Outcome:
     if mine.data_release != digest(mapping(question.work.detail, "releases")):
         raise Refused("the roster names another data release of this node.", codes=["token_invalid"])
     node.notebook.admit(proposed, party=node.name)
+    risk = price(node, question, site, pooled_sizes([_sizes(node, question, c.name) for c in proposed.contributors]))
     box = generate("ECDH-ES+A256KW")
     kept = question.work.detail.get("box")
     if isinstance(kept, dict):
@@ -91,8 +96,29 @@ def roster(node: Node, question: Question, _site: OpenSite) -> Outcome:
             "acknowledged": sums.acknowledge(proposed, node.key),
             "announcement": announcement(node, proposed, 1),
             "box": signed(node, question, word)["statement"],
+            "risk": risk,
         }
     )
+
+
+def price(node: Node, question: Question, site: OpenSite, pooled: Sequence[int]) -> Body:
+    """Reserve what the answer will be worth to somebody who tests membership; what the meter then reads."""
+    policy = node.policy(question)
+    assert question.work is not None
+    releases = {name: str(release) for name, release in mapping(question.work.detail, "releases").items()}
+    asked = worth(question.algorithm, site, pooled, policy)
+    if is_published(question, releases, node.published()):
+        asked = replace(asked, published=True)
+    return reserve(question, asked, node.budgets, policy)
+
+
+def _sizes(node: Node, question: Question, party: str) -> list[int]:
+    """The sizes that a contributor signed when it agreed."""
+    said = statement(node, text(mapping(question.task.body, "statements"), party), party=party, run=question.order.run)
+    sizes = said.get("people")
+    if not isinstance(sizes, list) or not all(isinstance(size, int) and size >= 0 for size in sizes):
+        raise Refused("a node did not say how many people it brings.", codes=["token_invalid"], where=party)
+    return [int(str(size)) for size in sizes]
 
 
 def deal(node: Node, question: Question, _site: OpenSite) -> Outcome:
@@ -197,6 +223,7 @@ def alone(node: Node, question: Question, site: OpenSite) -> Outcome:
     """Fewer than three contributors: this node computes for itself and releases under its own rules."""
     algorithm = question.algorithm
     policy = node.policy(question)
+    price(node, question, site, groups(algorithm, site))
     key = secrets.token_bytes(32)
     site.use(key)
     blocks = list(_own_blocks(algorithm, site, key))

@@ -120,6 +120,23 @@ class StudySite:
         self.use(key)
         return self._all_tokens(variants.regions)
 
+    def sites(self, variants: Covers) -> int:
+        """How many variants lie in these regions, or anywhere; one that several batches list may count twice."""
+        parts = [part for part, rows in zip(self._view.parts, self._view.members, strict=True) if len(rows)]
+        total = 0
+        for chromosome in dict.fromkeys(map(stored_as, CHROMOSOMES)):
+            within = [region for region in variants.regions if region.chromosome == chromosome]
+            if variants.regions and not within:
+                continue
+            for part in parts:
+                for file in part.store.files(part.batch, part.release, chromosome):
+                    if not within or any(r.start <= file.first and file.last <= r.end for r in within):
+                        total += file.variants
+                    elif any(r.start <= file.last and file.first <= r.end for r in within):
+                        at = part.store.blocks.open(file).sites.positions
+                        total += int(np.logical_or.reduce([(at >= r.start) & (at <= r.end) for r in within]).sum())
+        return total
+
     def use(self, key: bytes) -> None:
         """Read blocks of the common index with this key from now on."""
         if key != self._key:

@@ -25,7 +25,8 @@ def test_a_limit_is_the_price_at_which_power_reaches_it() -> None:
     for limit in (0.06, 0.1, 0.5, 0.99):
         assert power(rho_at(limit)) == pytest.approx(limit)
     assert rho_at(0.10) == pytest.approx(1 / 8, rel=0.06)
-    for wrong in (0.05, 1.0):
+    assert power(rho_at(1)) == 1.0
+    for wrong in (0.05, 1.1):
         with pytest.raises(Invalid):
             rho_at(wrong)
 

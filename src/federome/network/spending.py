@@ -1,0 +1,135 @@
+"""What a node has told, on disk: budgets of released information and the phenotypes of which statistics left.
+
+The rules are in ``disclosure/budgets.py``; here they are kept in the node's database, so that every process of a node
+draws on the same accounts and a restart forgets nothing. One write transaction decides, so of many questions on the
+last unit exactly one passes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import sqlalchemy as sa
+
+from federome.db import Schema, migrate, read, write
+from federome.disclosure.budgets import Charge, check_phenotypes, exhausted, overdrawn
+from federome.errors import Invalid
+from federome.model.release import Policy
+
+METADATA = sa.MetaData()
+RUN = sa.Table(
+    "spending_run",
+    METADATA,
+    sa.Column("run", sa.String, primary_key=True),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("until", sa.Float, nullable=False),
+)
+CHARGE = sa.Table(
+    "spending_charge",
+    METADATA,
+    sa.Column("run", sa.String, primary_key=True),
+    sa.Column("account", sa.String, primary_key=True),
+    sa.Column("rho", sa.Float, nullable=False),
+    sa.Index("charge_of_account", "account"),
+)
+PHENOTYPE = sa.Table(
+    "spending_phenotype",
+    METADATA,
+    sa.Column("cohort", sa.String, primary_key=True),
+    sa.Column("phenotype", sa.String, primary_key=True),
+)
+SCHEMA = Schema("spending", METADATA)
+
+
+class SqlBudgets:
+    """Budgets of one node; see :class:`federome.disclosure.budgets.Budgets`.
+
+    A reservation that was neither committed nor given back when its order expired is free again: after that moment no
+    node releases anything for it.
+    """
+
+    def __init__(self, engine: sa.Engine, clock: Callable[[], float]) -> None:
+        migrate(engine, SCHEMA)
+        self._engine, self._clock = engine, clock
+
+    def reserve(self, run: str, charges: Sequence[Charge], *, until: float = math.inf) -> None:
+        """See :class:`Budgets`; ``until`` is when the run's order expires."""
+        asked: dict[str, float] = {}
+        for charge in charges:
+            asked[charge.account] = asked.get(charge.account, 0.0) + charge.rho
+        with write(self._engine) as db:
+            self._expire(db)
+            state = db.execute(sa.select(RUN.c.state).where(RUN.c.run == run)).scalar()
+            if state is not None:
+                held = db.execute(sa.select(CHARGE.c.account, CHARGE.c.rho).where(CHARGE.c.run == run))
+                if {row.account: row.rho for row in held} != asked or state == "refunded":
+                    raise Invalid("this run reserved something else, or ended.", remedy="Use a new run id.")
+                return
+            for charge in charges:
+                if overdrawn(self._spent(db, charge.account) + asked[charge.account], charge.limit):
+                    raise exhausted()
+            db.execute(RUN.insert().values(run=run, state="reserved", until=until))
+            if asked:
+                rows = [{"run": run, "account": account, "rho": rho} for account, rho in asked.items()]
+                db.execute(CHARGE.insert(), rows)
+
+    def commit(self, run: str) -> None:
+        """See :class:`Budgets`."""
+        self._end(run, "committed", but="refunded")
+
+    def refund(self, run: str) -> None:
+        """See :class:`Budgets`."""
+        self._end(run, "refunded", but="committed")
+
+    def spent(self, account: str) -> float:
+        """See :class:`Budgets`."""
+        with read(self._engine) as db:
+            return self._spent(db, account)
+
+    def accounts(self) -> dict[str, float]:
+        """ρ spent, by account."""
+        with read(self._engine) as db:
+            names = db.execute(sa.select(CHARGE.c.account).distinct().order_by(CHARGE.c.account)).scalars().all()
+            return {name: self._spent(db, name) for name in names}
+
+    def _spent(self, db: sa.Connection, account: str) -> float:
+        counted = (RUN.c.state == "committed") | ((RUN.c.state == "reserved") & (RUN.c.until >= self._clock()))
+        joined = sa.select(sa.func.coalesce(sa.func.sum(CHARGE.c.rho), 0.0)).join(RUN, RUN.c.run == CHARGE.c.run)
+        return float(db.execute(joined.where(CHARGE.c.account == account, counted)).scalar_one())
+
+    def _expire(self, db: sa.Connection) -> None:
+        late = (RUN.c.state == "reserved") & (RUN.c.until < self._clock())
+        db.execute(RUN.update().where(late).values(state="refunded"))
+
+    def _end(self, run: str, state: str, *, but: str) -> None:
+        with write(self._engine) as db:
+            self._expire(db)
+            held = db.execute(sa.select(RUN.c.state).where(RUN.c.run == run)).scalar()
+            if held is None or held == but:
+                raise Invalid("nothing is reserved for this run any more.", remedy="Order the run again.")
+            db.execute(RUN.update().where(RUN.c.run == run).values(state=state))
+
+
+class SqlPhenotypes:
+    """Phenotypes on record at one node; see :class:`federome.disclosure.budgets.Phenotypes`."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        migrate(engine, SCHEMA)
+        self._engine = engine
+
+    def admit(self, cohort: str, phenotype: str, *, people: int, policy: Policy) -> None:
+        """See :class:`Phenotypes`."""
+        if policy.open_data:
+            return
+        with write(self._engine) as db:
+            known = set(db.execute(sa.select(PHENOTYPE.c.phenotype).where(PHENOTYPE.c.cohort == cohort)).scalars())
+            if phenotype not in known:
+                check_phenotypes(len(known) + 1, people=people, policy=policy)
+                db.execute(PHENOTYPE.insert().values(cohort=cohort, phenotype=phenotype))
+
+    def count(self, cohort: str) -> int:
+        """See :class:`Phenotypes`."""
+        query = sa.select(sa.func.count()).select_from(PHENOTYPE).where(PHENOTYPE.c.cohort == cohort)
+        with read(self._engine) as db:
+            return int(db.execute(query).scalar_one())
