@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -32,6 +36,16 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         missing("the shared data folder is absent (set FEDEROME_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def lifelines() -> Any:
+    """lifelines, the peer of survival analysis, where it is installed."""
+    if importlib.util.find_spec("lifelines") is None:
+        missing("lifelines is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("lifelines")
 
 
 @pytest.fixture(scope="session")

@@ -327,7 +327,8 @@ def make_world(*, seed: int, people: int = 120, variants: int = 24, missing: flo
     """A random world: every chromosome class, several populations, spectrum from absent over rare to fixed.
 
     Columns: ``age`` and ``male`` and the covariates ``pc1``, ``pc2``; ``trait`` (quantitative, moved by the first
-    variants) and ``case`` (0/1), both with a few unknown; ``sex``, ``population``, ``diagnoses``. A few people have
+    variants) and ``case`` (0/1), both with a few unknown; ``months`` until people ``died`` (0/1) or ``ended`` (2: of
+    another cause), ``seen_from``, ``treated_at``; ``sex``, ``population``, ``diagnoses``. A few people have
     no known sex, age or population, and a few men are stored heterozygous on X. ``families`` related pairs.
     """
     rng = np.random.default_rng(seed)
@@ -401,7 +402,16 @@ def _phenotypes(
         "population": np.where(rng.random(people) < 0.03, "", population),
         "diagnoses": rng.choice(np.array(["", "I10", "E11.9", "I10 E11.9", "I21.4"]), people),
     }
-    return {"age": age, "male": male, "pc1": pc[0], "pc2": pc[1], "trait": trait, "case": case}, texts
+    hazard = 0.02 * np.exp(0.02 * np.nan_to_num(age, nan=50) + 0.4 * np.nan_to_num(case))
+    ends = np.stack([rng.exponential(1 / hazard), rng.exponential(30, people), rng.exponential(20, people)])
+    followed = {"months": ends.min(axis=0).round(1) + 0.1, "ended": np.array([1.0, 2.0, 0.0])[ends.argmin(axis=0)]}
+    followed["months"][rng.random(people) < 0.02] = np.nan
+    followed["died"] = np.where(followed["ended"] == 1, 1.0, 0.0)
+    followed["seen_from"] = np.where(rng.random(people) < 0.4, followed["months"] * rng.random(people), 0.0)
+    treated = rng.exponential(10, people)
+    followed["treated_at"] = np.where(treated < followed["months"], treated, np.nan)
+    numbers = {"age": age, "male": male, "pc1": pc[0], "pc2": pc[1], "trait": trait, "case": case}
+    return {**numbers, **followed}, texts
 
 
 def random_assignment(world: World, *, sites: int, seed: int) -> NDArray[np.int64]:

@@ -65,9 +65,32 @@ def _gwas_logistic(site: MemorySite) -> Sequence[Parameters]:
     ]
 
 
+def _cox(site: MemorySite) -> Sequence[Parameters]:
+    # The shift compares each node with itself and clusters lie within nodes: unit tests look at both.
+    plain = {"time": "months", "event": "died", "covariates": ["age", "pc1"], "exits_min": 5, "tell_shift": False}
+    return [
+        {**plain, "robust": True},
+        {**plain, "strata": "sex", "levels": ["female", "male"], "covariates": ["case"]},
+        {**plain, "entry": "seen_from", "since": ["treated_at"], "covariates": ["age"], "halvings": 2},
+        {**plain, "event": "ended", "cause": 1, "covariates": ["population=FIN"], "ties": "breslow"},
+        {**plain, "model": "piecewise-exponential", "cohort": {"sex": "female"}},
+    ]
+
+
+def _survival_curves(site: MemorySite) -> Sequence[Parameters]:
+    plain = {"time": "months", "event": "died", "exits_min": 5}
+    return [
+        plain,
+        {**plain, "by": "sex", "groups": ["female", "male"], "halvings": 3},
+        {**plain, "by": "case", "groups": ["0", "1"], "event": "ended", "cause": 1, "until": 20},
+    ]
+
+
 EXAMPLES: dict[str, Example] = {
     "allele-frequency": Example(_allele_frequency),
     "cohort-count": Example(_cohort_count),
+    "cox": Example(_cox, people=(120, 240)),
     "gwas-linear": Example(_gwas_linear, people=(40, 120)),
     "gwas-logistic": Example(_gwas_logistic, people=(60, 120)),
+    "survival-curves": Example(_survival_curves, people=(60, 200)),
 }

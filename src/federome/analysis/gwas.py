@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from federome.analysis.algorithm import Algorithm, Block, Finished, Products, Reads, State, Table, Variants, View
 from federome.analysis.cohort_count import EVERYBODY
-from federome.analysis.regression import COLLINEAR, Floats, collinear
+from federome.analysis.regression import COLLINEAR, Floats, collinear, moments_at_powers, units
 from federome.errors import Invalid, Refused
 from federome.model.cohort import Cohort
 from federome.model.release import Count, Number, Rows, Rule, Statistic
@@ -27,9 +27,6 @@ from federome.model.table import Mask
 from federome.model.variant import Region
 
 ColumnName = Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
-POWERS = (40, 20, 0, -20, -40)
-"""Moments of raw values are added at several powers of two, because nobody knows a column's unit beforehand."""
-SATURATED = 2.0**35
 SKIPPED = frozenset({"Y", "MT"})
 PARAMETER_SHARE = 1 / 3
 USUAL_HITS = 20
@@ -170,27 +167,8 @@ class Association(Algorithm):
         )
 
     def units(self, total: Table, names: tuple[str, ...], people: int) -> dict[str, Floats]:
-        """``mean`` and ``scale`` (1, M) of the named variables from the moments; ``Invalid`` if one is constant.
-
-        Of each variable the finest power is used at which no node reached the bound.
-        """
-        square = total.floats("square").reshape(len(POWERS), len(names))
-        free = square < SATURATED
-        if not free.any(axis=0).all():
-            raise Invalid("a column holds values too large to compute with.", remedy="Use a larger unit.")
-        finest, column = np.argmax(free, axis=0), np.arange(len(names))
-        unit = 2.0 ** -np.array(POWERS)[finest]
-        mean = total.floats("sum").reshape(square.shape)[finest, column] / people
-        raw = square[finest, column] / people
-        variance = raw - mean**2
-        for name, spread, size in zip(names, variance, raw, strict=True):
-            if spread <= 1e-10 * size:
-                raise Invalid(
-                    f"{name!r} is the same for everybody who takes part.",
-                    where="phenotype" if name == self.phenotype else "covariates",
-                    remedy="Leave it out, or subtract a constant if only its far digits differ.",
-                )
-        return {"mean": (unit * mean)[None], "scale": (unit * np.sqrt(variance))[None]}
+        """``mean`` and ``scale`` (1, M) of the named variables from the moments; ``Invalid`` if one is constant."""
+        return units(total, names, people, outcome=self.phenotype)
 
     def check_covariates(self, cross: Floats, weight: float, people: int, sites: int) -> None:
         """``Invalid`` if a covariate is explained by others, or there are too many parameters for the people.
@@ -253,14 +231,11 @@ def moments_of(people: People, variables: Floats, numbers: Mapping[str, int]) ->
         "incomplete": people.incomplete,
         "sites": int(people.size > 0),
     }
-    with np.errstate(over="ignore"):
-        scaled = [variables * 2.0**power for power in POWERS]
-        total = np.concatenate([np.clip(values.sum(axis=0), -SATURATED, SATURATED) for values in scaled])
-        square = np.concatenate([np.minimum((values**2).sum(axis=0), SATURATED) for values in scaled])
+    total, square = moments_at_powers(variables)
     return Table(
         {
             **{name: np.array([value], np.int64) for name, value in told.items()},
-            "sum": np.nan_to_num(total)[None],
+            "sum": total[None],
             "square": square[None],
         }
     )

@@ -12,11 +12,50 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from federome.analysis.algorithm import Table
+from federome.errors import Invalid
+
 Floats = NDArray[np.float64]
 
 COLLINEAR = 1e-6
 """A column whose share of variance not explained by the columns before it is below this cannot be told apart."""
 LN10 = float(np.log(10.0))
+POWERS = (40, 20, 0, -20, -40)
+"""Moments of raw values are added at several powers of two, because nobody knows a column's unit beforehand."""
+SATURATED = 2.0**35
+
+
+def moments_at_powers(variables: Floats) -> tuple[Floats, Floats]:
+    """Sums and sums of squares (powers · M,) of ``variables`` (n, M); a square that reaches the bound stays there."""
+    with np.errstate(over="ignore"):
+        scaled = [variables * 2.0**power for power in POWERS]
+        total = np.concatenate([np.clip(values.sum(axis=0), -SATURATED, SATURATED) for values in scaled])
+        square = np.concatenate([np.minimum((values**2).sum(axis=0), SATURATED) for values in scaled])
+    return np.nan_to_num(total), square
+
+
+def units(total: Table, names: tuple[str, ...], people: int, *, outcome: str = "") -> dict[str, Floats]:
+    """``mean`` and ``scale`` (1, M) of the named variables from ``sum`` and ``square`` of :func:`moments_at_powers`.
+
+    Of each variable the finest power is used at which no node reached the bound. ``Invalid`` if one is constant.
+    """
+    square = total.floats("square").reshape(len(POWERS), len(names))
+    free = square < SATURATED
+    if not free.any(axis=0).all():
+        raise Invalid("a column holds values too large to compute with.", remedy="Use a larger unit.")
+    finest, column = np.argmax(free, axis=0), np.arange(len(names))
+    unit = 2.0 ** -np.array(POWERS)[finest]
+    mean = total.floats("sum").reshape(square.shape)[finest, column] / people
+    raw = square[finest, column] / people
+    variance = raw - mean**2
+    for name, spread, size in zip(names, variance, raw, strict=True):
+        if spread <= 1e-10 * size:
+            raise Invalid(
+                f"{name!r} is the same for everybody who takes part.",
+                where="phenotype" if name == outcome else "covariates",
+                remedy="Leave it out, or subtract a constant if only its far digits differ.",
+            )
+    return {"mean": (unit * mean)[None], "scale": (unit * np.sqrt(variance))[None]}
 
 
 def collinear(cross: Floats, total: Floats) -> int | None:

@@ -1,0 +1,382 @@
+"""``cox`` against slow twins, lifelines on the same grid, published fits, and people who would read its totals."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.unit.analysis.survival_twins import (
+    STUDIES,
+    Cut,
+    Study,
+    cox,
+    cuts,
+    efron,
+    efron_residuals,
+    gridded,
+    site_of,
+    sites_of,
+    study,
+)
+from tests.worlds import MemorySite, Watched, run, threshold_gate
+
+from federome.analysis.algorithm import Table, build
+from federome.analysis.cox import Cox
+from federome.analysis.partial_likelihood import Episodes
+from federome.errors import Invalid
+
+K = 10
+Frame = pd.DataFrame
+
+
+def effects(told: Mapping[str, Table], column: str = "beta") -> np.ndarray:
+    return told["effects"].floats(column)
+
+
+def patients(people: int = 400, *, seed: int = 3, sites: int = 3) -> Frame:
+    """Synthetic patients: late entries, a treatment that begins with time, two strata, clusters, three sites."""
+    rng = np.random.default_rng(seed)
+    x, z = rng.normal(size=people), (rng.random(people) < 0.4).astype(float)
+    stratum = rng.choice(np.array(["a", "b"]), people)
+    died = rng.exponential(12 / np.exp(0.5 * x - 0.4 * z) * np.where(stratum == "a", 1, 2))
+    left = rng.uniform(2, 30, people)
+    time = np.minimum(died, left).round(2) + 0.01
+    start = rng.exponential(8, people).round(3)
+    return pd.DataFrame(
+        {
+            "time": time,
+            "event": (died <= left).astype(float),
+            "x": x,
+            "z": z,
+            "stratum": stratum,
+            "entry": np.where(rng.random(people) < 0.5, (time * rng.random(people)).round(3), 0.0),
+            "treated_at": np.where(start < 1.5 * time, start, np.nan),
+            "family": rng.integers(0, people // 3, people).astype(str),
+            "site": np.arange(people) % sites,
+        }
+    )
+
+
+def ask(frame: Frame, *, least: int = K, sites: str = "site", **changes: Any) -> Mapping[str, Table]:
+    question = Cox(
+        **{"time": "time", "event": "event", "covariates": ("x", "z"), "exits_min": least, "tell_shift": False}
+        | changes  # type: ignore[arg-type]
+    )
+    return run(question, sites_of(frame, frame[sites]), gate=threshold_gate(least))
+
+
+def on_grid(frame: Frame, *, least: int = K, halvings: int = 6) -> Frame:
+    """The frame with its times on the grid of the twin."""
+    time = gridded(frame["time"].to_numpy(), frame["event"].to_numpy(), least, halvings, lambda cut: cut.mean)
+    return frame.assign(time=time).dropna(subset=["time"])
+
+
+def fitted(lifelines: Any, frame: Frame, **options: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return lifelines.CoxPHFitter().fit(
+            frame, "time", "event", fit_options={"precision": 1e-12, "r_precision": 1e-15}, **options
+        )
+
+
+@pytest.mark.parametrize("each", STUDIES, ids=lambda each: each.name)
+def test_every_study_equals_pooled_and_lifelines_on_the_same_grid(shared: Path, lifelines: Any, each: Study) -> None:
+    frame = study(shared, each.name)
+    wanted = {"covariates": each.covariates, "least": each.least}
+    if each.name == "g3":
+        wanted["halvings"] = 2
+    told = ask(frame, **wanted)
+    pooled = ask(frame.assign(site=0), **wanted)
+    for column in ("beta", "se"):
+        assert np.abs(effects(told, column) - effects(pooled, column)).max() < 1e-9
+    own = on_grid(frame, least=each.least, halvings=int(wanted.get("halvings", 6)))[["time", "event", *each.covariates]]
+    peer = fitted(lifelines, own)
+    scale = frame[list(each.covariates)].std().to_numpy()
+    assert np.abs((effects(told) - peer.params_.to_numpy()) * scale).max() < 1e-6
+    assert np.abs((effects(told, "se") - peer.standard_errors_.to_numpy()) * scale).max() < 1e-6
+    assert told["model"]["log_likelihood"][0] == pytest.approx(peer.log_likelihood_, abs=1e-6)
+    assert told["model"]["intervals"][0] == len(np.unique(own["time"][own["event"] > 0]))
+
+
+def test_no_interval_of_the_pooled_totals_holds_fewer_than_k_people(shared: Path) -> None:
+    """Opens every total and looks: risk sets differ, and events lie, by nobody or by at least k."""
+    frame = study(shared, "metabric")
+    watched = Watched(threshold_gate(K))
+    question = Cox(time="time", event="event", covariates=("age", "npi"), halvings=10, exits_min=2)
+    told = run(question, sites_of(frame, frame["site"]), gate=watched)
+    fits = [total for total in watched.totals if "risk" in total]
+    at_risk, events = fits[0].floats("risk")[:, 0], fits[0].floats("tied")[:, 0]
+    left = -np.diff([*at_risk, 0.0])
+    others = left - events
+    assert len(at_risk) > 50
+    for counts in (at_risk, events, others):
+        assert np.all((np.abs(counts) < 1e-6) | (counts > K - 0.5))
+    assert told["baseline"].ints("events").min() >= K
+
+
+def test_undefended_sums_over_exact_times_hand_over_a_patient(shared: Path) -> None:
+    """Why the grid: on the times as recorded, two consecutive totals differ by one woman's age and index."""
+    frame = study(shared, "metabric").sort_values("time", ignore_index=True)
+    people = frame[["age", "npi"]].to_numpy()
+    times = np.unique(frame["time"][frame["event"] > 0])
+    stop = np.searchsorted(times, frame["time"].to_numpy(), side="right")
+    nobody = np.zeros(len(frame), np.int64)
+    slots = np.zeros(len(times), np.int64)
+    exact = Episodes.ordered(np.arange(len(frame)), nobody, stop, frame["event"].to_numpy() > 0, people, slots)
+    risk, _, _ = exact.sums(np.zeros(2))
+    difference = risk[:-1] - risk[1:]
+    alone = np.flatnonzero(np.abs(difference[:, 0] - 1) < 1e-9)
+    assert len(alone) > 300
+    victim = frame.iloc[np.flatnonzero(stop == alone[5] + 1)[0]]
+    np.testing.assert_allclose(difference[alone[5], 1:3], [victim["age"], victim["npi"]], atol=1e-6)
+
+
+def test_strata_have_risk_sets_of_their_own(lifelines: Any) -> None:
+    frame = patients()
+    told = ask(frame, strata="stratum", levels=("a", "b"))
+    own = pd.concat([on_grid(frame[frame["stratum"] == name]) for name in ("a", "b")])
+    peer = fitted(lifelines, own[["time", "event", "x", "z", "stratum"]], strata=["stratum"])
+    assert effects(told) == pytest.approx(peer.params_.to_numpy(), abs=1e-7)
+    assert told["model"]["log_likelihood"][0] == pytest.approx(peer.log_likelihood_, abs=1e-6)
+    assert set(told["baseline"]["stratum"].tolist()) == {"a", "b"}
+
+
+def ends_of(frame: Frame, *, halvings: int) -> Frame:
+    """Ends at the upper, beginnings at the lower limits of their blocks, as with late entries."""
+
+    def high(cut: Cut) -> float:
+        return min(cut.high, 1e6)
+
+    exits = gridded(frame["time"].to_numpy(), frame["event"].to_numpy(), K, halvings, high)
+    out = frame.assign(time=exits)
+    for name in ("entry", "treated_at"):
+        values = frame[name].to_numpy()
+        has = (values > 0) & (values < frame["time"].to_numpy())
+        blocks = cuts(values[has].tolist(), K, halvings)
+        low = [next(max(b.low, 0.0) for b in blocks if b.low < v <= b.high) if h else np.nan
+               for v, h in zip(values.tolist(), has.tolist(), strict=True)]  # fmt: skip
+        out[name] = low
+    return out.assign(entry=out["entry"].fillna(0.0))
+
+
+def test_late_entry_puts_people_at_risk_from_then_on(lifelines: Any) -> None:
+    frame = patients()
+    told = ask(frame, entry="entry", halvings=4)
+    own = ends_of(frame, halvings=4)
+    peer = fitted(lifelines, own[["time", "event", "x", "z", "entry"]], entry_col="entry")
+    assert effects(told) == pytest.approx(peer.params_.to_numpy(), abs=1e-7)
+    assert effects(told, "se") == pytest.approx(peer.standard_errors_.to_numpy(), abs=1e-7)
+
+
+def test_treatment_counts_from_the_day_it_began(lifelines: Any) -> None:
+    frame = patients()
+    told = ask(frame, since=("treated_at",), halvings=4)
+    own = ends_of(frame, halvings=4)
+    rows = []
+    for number, person in enumerate(own.to_dict("records")):
+        switch = person["treated_at"]
+        base = {"id": number, "x": person["x"], "z": person["z"]}
+        if np.isfinite(switch):
+            if switch > 0:
+                rows.append({**base, "start": 0.0, "stop": switch, "event": 0.0, "on": 0.0})
+            rows.append({**base, "start": switch, "stop": person["time"], "event": person["event"], "on": 1.0})
+        else:
+            rows.append({**base, "start": 0.0, "stop": person["time"], "event": person["event"], "on": 0.0})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        peer = lifelines.CoxTimeVaryingFitter().fit(
+            pd.DataFrame(rows), id_col="id", event_col="event", start_col="start", stop_col="stop",
+            fit_options={"precision": 1e-10},
+        )  # fmt: skip
+    assert told["effects"]["covariate"].tolist() == ["x", "z", "treated_at passed"]
+    assert effects(told) == pytest.approx(peer.params_[["x", "z", "on"]].to_numpy(), abs=1e-7)
+
+
+@pytest.mark.parametrize("cluster", ["", "family"])
+def test_robust_variance_is_the_sandwich_of_residuals(cluster: str) -> None:
+    frame = patients()
+    told = ask(frame.assign(site=0), robust=True, cluster=cluster)
+    own = on_grid(frame)
+    x = own[["x", "z"]].to_numpy()
+    residuals = efron_residuals(own["time"].to_numpy(), own["event"].to_numpy(), x, effects(told))
+    _, score, information = efron(own["time"].to_numpy(), own["event"].to_numpy(), x, effects(told))
+    assert np.abs(residuals.sum(axis=0) - score).max() < 1e-8
+    if cluster:
+        residuals = pd.DataFrame(residuals).groupby(own["family"].to_numpy()).sum().to_numpy()
+    inverse = np.linalg.inv(information)
+    wanted = np.sqrt(np.diag(inverse @ residuals.T @ residuals @ inverse))
+    assert effects(told, "robust_se") == pytest.approx(wanted, rel=1e-7)
+
+
+def test_robust_variance_without_ties_is_lifelines(lifelines: Any) -> None:
+    """lifelines' sandwich knows no ties, so here each event has a slot of its own."""
+    rng = np.random.default_rng(0)
+    people = 24
+    order = np.cumsum(rng.permutation(np.linspace(1, 1.2, people)))
+    frame = pd.DataFrame({"time": order, "event": 1.0, "x": rng.normal(size=people), "site": np.arange(people) % 3})
+    episodes = Episodes.ordered(
+        np.arange(people), np.zeros(people, np.int64), np.arange(1, people + 1), np.ones(people, bool),
+        frame[["x"]].to_numpy(), np.zeros(people, np.int64),
+    )  # fmt: skip
+    peer = fitted(lifelines, frame[["time", "event", "x"]], robust=True)
+    beta = peer.params_.to_numpy()
+    risk, tied, _ = episodes.sums(beta)
+    residuals = episodes.residuals(beta, risk, tied, np.ones(people, np.int64), efron=True)
+    _, _, information = efron(frame["time"].to_numpy(), np.ones(people), frame[["x"]].to_numpy(), beta)
+    wanted = np.sqrt((residuals**2).sum()) / information[0, 0]
+    assert peer.standard_errors_.to_numpy()[0] == pytest.approx(wanted, rel=1e-6)
+
+
+def test_published_fit_of_rossi_by_the_exact_twin(shared: Path) -> None:
+    """R's coxph (Efron), as printed in Fox and Weisberg's appendix on Cox regression: the oracle is an oracle."""
+    frame = study(shared, "rossi")
+    names = ["fin", "age", "race", "wexp", "mar", "paro", "prio"]
+    beta, se = cox(frame["time"].to_numpy(), frame["event"].to_numpy(), frame[names].to_numpy())
+    printed = [-0.37942, -0.05744, 0.31390, -0.14980, -0.43370, -0.08487, 0.09150]
+    assert beta == pytest.approx(printed, abs=6e-6)
+    assert se == pytest.approx([0.19138, 0.02200, 0.30799, 0.21222, 0.38187, 0.19576, 0.02865], abs=6e-6)
+
+
+@pytest.mark.parametrize("name", ["metabric", "gbsg2"])
+def test_the_shift_told_is_the_shift_from_the_times_as_recorded(shared: Path, name: str) -> None:
+    frame = study(shared, name)
+    covariates = next(each.covariates for each in STUDIES if each.name == name)
+    told = ask(frame, covariates=covariates, tell_shift=True, least=5)
+    peer, se = cox(frame["time"].to_numpy(), frame["event"].to_numpy(), frame[list(covariates)].to_numpy())
+    real, estimated = (peer - effects(told)) / se, effects(told, "shift_in_se")
+    assert np.abs(real).max() < 0.25
+    assert np.abs(real - estimated).max() < 0.08
+    if name == "metabric":
+        assert np.abs(real - estimated).max() < 0.5 * np.abs(real).max()
+
+
+def test_piecewise_exponential_is_poisson_regression_on_the_same_cuts() -> None:
+    frame = patients()
+    told = ask(frame, model="piecewise-exponential", halvings=3)
+    blocks = cuts(frame["time"][frame["event"] > 0].tolist(), K, 3)
+    rows = []
+    for person in frame.to_dict("records"):
+        for number, block in enumerate(blocks):
+            spent = min(person["time"], block.high) - max(block.low, 0.0)
+            if spent > 0:
+                died = person["event"] > 0 and block.low < person["time"] <= block.high
+                rows.append(
+                    {"block": number, "x": person["x"], "z": person["z"], "died": float(died), "log": np.log(spent)}
+                )
+    import statsmodels.api as sm
+
+    long = pd.DataFrame(rows)
+    design = np.column_stack([pd.get_dummies(long["block"]).to_numpy(float), long[["x", "z"]].to_numpy()])
+    peer = sm.GLM(long["died"], design, family=sm.families.Poisson(), offset=long["log"]).fit(tol=1e-12)
+    assert effects(told) == pytest.approx(np.asarray(peer.params)[-2:], abs=1e-7)
+    assert effects(told, "se") == pytest.approx(np.asarray(peer.bse)[-2:], abs=1e-6)
+    hazard = told["baseline"].floats("hazard")
+    centre = np.exp(-(effects(told) @ frame[["x", "z"]].mean().to_numpy()))
+    assert hazard * centre == pytest.approx(np.exp(np.asarray(peer.params)[:-2]), rel=1e-5)
+
+
+# bad input
+
+
+def refused(frame: Frame, **changes: Any) -> str:
+    with pytest.raises(Invalid) as error:
+        ask(frame, **changes)
+    with pytest.raises(Invalid) as alone:
+        ask(frame.assign(site=0), **changes)
+    assert str(error.value) == str(alone.value), "refused alike wherever the people are"
+    return str(error.value)
+
+
+def test_negative_times_are_refused() -> None:
+    assert "negative or infinite times" in refused(
+        patients().assign(time=lambda f: f["time"].where(f.index != 7, -1.0))
+    )
+
+
+def test_events_as_text_are_refused() -> None:
+    assert "no numeric column 'event'" in refused(patients().assign(event="DECEASED"))
+
+
+def test_other_codes_of_events_are_refused() -> None:
+    assert "other values than 0 and 1" in refused(patients().assign(event=lambda f: f["event"] + 1))
+
+
+def test_all_censored_is_refused() -> None:
+    assert "too few events" in refused(patients().assign(event=0.0))
+
+
+def test_missing_times_are_counted_and_stand_aside() -> None:
+    frame = patients()
+    holes = frame.assign(time=frame["time"].where(frame.index % 10 != 0))
+    told = ask(holes)
+    assert told["model"]["incomplete"][0] == 40
+    assert effects(told) == pytest.approx(effects(ask(frame[frame.index % 10 != 0])), abs=1e-12)
+
+
+def test_separation_is_refused() -> None:
+    """Nobody with z has an event."""
+    assert "no maximum" in refused(patients().assign(z=lambda f: 1.0 - f["event"]))
+
+
+def test_collinear_and_constant_covariates_are_refused() -> None:
+    assert "explained by those before it" in refused(patients().assign(z=lambda f: 2 * f["x"] + 1))
+    assert "the same for everybody" in refused(patients().assign(z=1.0))
+
+
+def test_a_site_without_the_level_answers_all_the_same() -> None:
+    frame = patients().assign(grade=lambda f: np.where(f["site"] == 1, "I", np.where(f["x"] > 0, "II", "I")))
+    told = ask(frame, covariates=("grade=II", "z"))
+    assert effects(told) == pytest.approx(effects(ask(frame.assign(site=0), covariates=("grade=II", "z"))), abs=1e-9)
+
+
+def test_a_site_without_the_column_is_refused() -> None:
+    frame = patients()
+    sites = sites_of(frame, frame["site"])
+    lacking = site_of({"time": np.ones(5), "event": np.ones(5)})
+    with pytest.raises(Invalid, match="no numeric column 'x'"):
+        run(Cox(time="time", event="event", covariates=("x",)), [*sites, lacking])
+
+
+def test_few_censored_people_stand_aside() -> None:
+    """Three censored among hundreds: a total over them would tell of three people, so they are left out."""
+    frame = patients().assign(event=lambda f: np.where(f.index < 3, 0.0, 1.0))
+    watched = Watched(threshold_gate(K))
+    question = Cox(time="time", event="event", covariates=("x", "z"), exits_min=K, tell_shift=False)
+    told = run(question, sites_of(frame, frame["site"]), gate=watched)
+    assert told["model"]["people"][0] == len(frame) - 3
+    assert next(t for t in watched.totals if "risk" in t).floats("risk")[0, 0] == len(frame) - 3
+
+
+def test_too_few_late_entries_are_refused() -> None:
+    frame = patients().assign(entry=lambda f: np.where(f.index < 4, f["time"] / 2, 0.0))
+    assert "too few people have a time above 0" in refused(frame, entry="entry")
+
+
+def test_questions_that_make_no_sense_are_refused() -> None:
+    plain = {"time": "t", "event": "e", "covariates": ["x"]}
+    for changes, word in (
+        ({"covariates": []}, "needs a covariate"),
+        ({"covariates": ["x", "x"]}, "used twice"),
+        ({"strata": "s"}, "need their levels"),
+    ):
+        with pytest.raises(Invalid, match=word):
+            build("cox", plain | changes)
+
+
+def test_more_parameters_than_events_allow_are_refused() -> None:
+    frame = patients(60)
+    more = frame.assign(**{f"n{i}": np.random.default_rng(i).normal(size=60) for i in range(12)})
+    assert "fewer than five events each" in refused(more, covariates=tuple(f"n{i}" for i in range(12)))
+
+
+def test_an_empty_site_changes_nothing() -> None:
+    frame = patients()
+    nobody: MemorySite = site_of({name: np.zeros(0) for name in ("time", "event", "x", "z")})
+    question = Cox(time="time", event="event", covariates=("x", "z"))
+    full = run(question, [*sites_of(frame, frame["site"]), nobody])
+    assert effects(full) == pytest.approx(effects(run(question, sites_of(frame, frame["site"]))), abs=1e-12)
