@@ -172,6 +172,7 @@ class Federation:
     persons: Mapping[str, Person] = field(default_factory=dict)
     institutions: Mapping[str, Institution] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
+    releaser_within: bool = True
 
     def __post_init__(self) -> None:
         self.approvals = self.approvals or approvals()
@@ -186,7 +187,8 @@ class Federation:
         """A coordinator on the same database: what a restarted hub is."""
         ledger = Ledger(engine(f"sqlite:///{self.root}/hub.db"), self.root / "hub")
         exchange = Exchange(engine(f"sqlite:///{self.root}/record.db"), party="hub", key=self.keys["hub"])
-        return Coordinator(ledger, self.members, exchange=exchange, clock=self.now)
+        within = ("releaser",) if self.releaser_within else ()
+        return Coordinator(ledger, self.members, exchange=exchange, clock=self.now, within=within)
 
     def port(self, name: str) -> LocalPort:
         return LocalPort(self.coordinator, name, f"instance-{next(self.instance)}")

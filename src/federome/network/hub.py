@@ -13,12 +13,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from io import BufferedWriter
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
-from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
 from federome import __version__
 from federome.errors import FederomeError, Invalid, Refused
@@ -36,7 +37,6 @@ from federome.trust.signing import OWN_ALGORITHMS, check_claims, verify
 
 MSGPACK: Final = "application/msgpack"
 TICK_S: Final = 0.5
-Wait = Annotated[float, Query(ge=0)]
 MAX_HEARTBEAT_BYTES: Final = 1 << 14
 UPLOAD_PIECE: Final = 1 << 20
 TOKENS_REMEMBERED: Final = 1024
@@ -133,52 +133,82 @@ def create_app(
         with suppress(asyncio.CancelledError):
             await ticking
 
-    app = FastAPI(title="Federome hub", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    callers = Callers(coordinator, hub, clock)
+    app = _Application(title="Federome hub", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.turns = _Turns(coordinator, callers, waiters, ended)
     app.add_exception_handler(FederomeError, _problem)
-    app.include_router(_inner(coordinator, Callers(coordinator, hub, clock), waiters, ended))
+    app.include_router(_blobs(coordinator, callers))
     for router in routers:
         app.include_router(router)
     return app
 
 
-def _inner(coordinator: Coordinator, callers: Callers, waiters: Waiters, ended: threading.Event) -> APIRouter:
-    inner = APIRouter(prefix=PREFIX)
+class _Turns:
+    """The three calls that every party makes in every round, answered without the framework's routing in between."""
 
-    async def due(request: Request, party: str, wait: float) -> Response:
+    def __init__(self, coordinator: Coordinator, callers: Callers, waiters: Waiters, ended: threading.Event) -> None:
+        self._coordinator, self._callers, self._waiters, self._ended = coordinator, callers, waiters, ended
+        self._calls = {
+            ("GET", f"{PREFIX}/work"): self._work,
+            ("POST", f"{PREFIX}/heartbeat"): self._heartbeat,
+            ("POST", f"{PREFIX}/reply"): self._reply,
+        }
+
+    def takes(self, scope: Scope) -> bool:
+        """Whether this is one of them."""
+        return scope["type"] == "http" and (scope["method"], scope["path"]) in self._calls
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI face."""
+        request = Request(scope, receive)
+        try:
+            response = await self._calls[scope["method"], scope["path"]](request, self._callers.party(request))
+        except FederomeError as error:
+            response = await _problem(request, error)
+        await response(scope, receive, send)
+
+    async def _work(self, request: Request, party: str) -> Response:
+        return await self._due(request, party, _seconds(request, POLL_S))
+
+    async def _heartbeat(self, request: Request, party: str) -> Response:
+        try:
+            tasks = msgspec.msgpack.decode(await bounded(request, MAX_HEARTBEAT_BYTES), type=list[str])
+        except msgspec.DecodeError as error:
+            raise Invalid("a heartbeat is a list of tasks.") from error
+        self._coordinator.heartbeat(party, _instance(request), tasks)
+        return Response(status_code=204)
+
+    async def _reply(self, request: Request, party: str) -> Response:
+        answer = decode_reply(await bounded(request, MAX_REPLY_BYTES))
+        wait = _seconds(request, 0.0)
+        await run_in_threadpool(self._coordinator.reply, party, request.query_params.get("task", ""), answer)
+        return await self._due(request, party, wait) if wait > 0 else Response(encode_tasks(()), media_type=MSGPACK)
+
+    async def _due(self, request: Request, party: str, wait: float) -> Response:
         """What the party has to do, as soon as there is something, or nothing after ``wait`` seconds."""
-        event, instance = waiters.event(party), _instance(request)
+        event, instance = self._waiters.event(party), _instance(request)
         end = time.monotonic() + min(wait, POLL_S)
         while True:
             event.clear()
-            tasks = coordinator.poll(party, instance)  # from memory
+            tasks = self._coordinator.poll(party, instance)  # from memory
             left = end - time.monotonic()
-            if tasks or left <= 0 or ended.is_set():
+            if tasks or left <= 0 or self._ended.is_set():
                 return Response(encode_tasks(tasks), media_type=MSGPACK)
             with suppress(TimeoutError):
                 await asyncio.wait_for(event.wait(), min(left, 5.0))
             if await request.is_disconnected():
                 return Response(encode_tasks(()), media_type=MSGPACK)
 
-    @inner.get("/work")
-    async def work(request: Request, wait: Wait = POLL_S) -> Response:
-        return await due(request, callers.party(request), wait)
 
-    @inner.post("/heartbeat")
-    async def heartbeat(request: Request) -> Response:
-        party = callers.party(request)
-        try:
-            tasks = msgspec.msgpack.decode(await bounded(request, MAX_HEARTBEAT_BYTES), type=list[str])
-        except msgspec.DecodeError as error:
-            raise Invalid("a heartbeat is a list of tasks.") from error
-        coordinator.heartbeat(party, _instance(request), tasks)
-        return Response(status_code=204)
+class _Application(FastAPI):
+    turns: _Turns
 
-    @inner.post("/reply")
-    async def reply(request: Request, task: str, wait: Wait = 0.0) -> Response:
-        party = callers.party(request)
-        answer = decode_reply(await bounded(request, MAX_REPLY_BYTES))
-        await run_in_threadpool(coordinator.reply, party, task, answer)
-        return await due(request, party, wait) if wait > 0 else Response(encode_tasks(()), media_type=MSGPACK)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self.turns if self.turns.takes(scope) else super().__call__)(scope, receive, send)
+
+
+def _blobs(coordinator: Coordinator, callers: Callers) -> APIRouter:
+    inner = APIRouter(prefix=PREFIX)
 
     @inner.put("/runs/{run}/blobs")
     async def upload(request: Request, run: str, name: str) -> Response:
@@ -282,6 +312,17 @@ def _first(pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield from pieces
 
     return rest()
+
+
+def _seconds(request: Request, otherwise: float) -> float:
+    """How long the caller will wait."""
+    try:
+        wait = float(request.query_params.get("wait", otherwise))
+    except ValueError:
+        wait = -1.0
+    if not wait >= 0:
+        raise Invalid("this is no time to wait.", where="wait", remedy="A number of seconds, 0 or more.")
+    return wait
 
 
 def _instance(request: Request) -> str:

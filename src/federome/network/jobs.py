@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -69,7 +69,8 @@ LOG: Final = logging.getLogger("federome")
 class Coordinator:
     """All runs of one hub. ``wake(*parties)`` is called when parties have something new to do.
 
-    ``exchange`` keeps the hub's own record and carries the nodes' checkpoints.
+    ``exchange`` keeps the hub's own record and carries the nodes' checkpoints. ``within`` names parties that live in
+    this process and end with it.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Coordinator:
         clock: Callable[[], float],
         decide_s: float = 10.0,
         wake: Callable[..., None] | None = None,
+        within: Collection[str] = (),
     ) -> None:
         self.ledger = ledger
         self.members = members
@@ -88,6 +90,7 @@ class Coordinator:
         self._clock = clock
         self._decide_s = decide_s
         self._wake = wake or (lambda *_parties: None)
+        self._within = frozenset(within)
         self._leases = Leases()
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
@@ -215,6 +218,7 @@ class Coordinator:
     def tick(self) -> None:
         """Look at every open run: deadlines pass, and steps interrupted by a crash are taken up again."""
         self._leases.sweep(self._clock())
+        self.ledger.settle()
         for run in self.ledger.open_runs():
             try:
                 self.advance(run.id)
@@ -465,7 +469,8 @@ class Coordinator:
         """The next step, in one transaction."""
         run = dataclasses.replace(_with(run, doing=doing), state=state, seq=run.seq + 1)
         run = _said(run, said, self._clock())
-        self.ledger.save(run, due, blobs, drop)
+        # Whoever ends with this process is told nothing that would outlive it: written with the step that follows.
+        self.ledger.save(run, due, blobs, drop, hold=all(task.party in self._within for task in due))
         self._wake_all(due)
         return run
 

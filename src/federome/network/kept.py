@@ -13,7 +13,7 @@ from federome.analysis.algorithm import State
 from federome.errors import Damaged
 from federome.model.table import Table
 
-SESSION: Final = "session"
+SESSION: Final = "session-"
 
 
 class BlockStates(MutableMapping[int, State]):
@@ -69,8 +69,9 @@ class BlockStates(MutableMapping[int, State]):
 class Saved(msgspec.Struct, frozen=True):
     """A session as its last commit has it: the task that was done, the answer to it, and where the run stands.
 
-    ``token`` is the last command as signed, ``keys`` this turn's and the next one's round keys (secret), ``states`` the
-    generation that counts of each block's state, ``rounds`` each block's next round.
+    ``number`` counts the commits, ``token`` is the last command as signed, ``keys`` this turn's and the next one's
+    round keys (secret), ``states`` the generation that counts of each block's state, ``rounds`` each block's
+    next round.
     """
 
     task: str
@@ -78,6 +79,7 @@ class Saved(msgspec.Struct, frozen=True):
     turn: int = 0
     previous: str = ""
     token: str = ""
+    number: int = 0
     keys: dict[int, bytes] = {}
     round: str = ""
     shared: bytes = b""
@@ -87,12 +89,27 @@ class Saved(msgspec.Struct, frozen=True):
 
 def read_saved(folder: Path) -> Saved | None:
     """The last commit of a run, if there is one."""
-    try:
-        return msgspec.msgpack.decode((folder / SESSION).read_bytes(), type=Saved)
-    except FileNotFoundError:
+    commits = sorted(folder.glob(f"{SESSION}*"), key=lambda path: int(path.name.removeprefix(SESSION)))
+    if not commits:
         return None
+    for path in commits[:-1]:
+        path.unlink()
+    try:
+        return msgspec.msgpack.decode(commits[-1].read_bytes(), type=Saved)
     except msgspec.DecodeError as error:
         raise Damaged("what the releaser kept of a run cannot be read.", remedy="Order the run again.") from error
+
+
+def write_saved(folder: Path, saved: Saved) -> Path:
+    """Commit: from the moment its file has its name, this is how far the run is.
+
+    Each commit has a name of its own. Renaming over the one before would make some file systems (ext4) write the file
+    to the disk at once, which takes longer than the rest of a round.
+    """
+    path = folder / f"{SESSION}{saved.number}"
+    replace_file(path, msgspec.msgpack.encode(saved), mode=0o600)
+    (folder / f"{SESSION}{saved.number - 1}").unlink(missing_ok=True)
+    return path
 
 
 def write_table(path: Path, table: Table) -> None:

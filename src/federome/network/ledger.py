@@ -107,7 +107,7 @@ class Answered:
 
 @dataclass
 class _Open:
-    """A task of the step that its run is in."""
+    """A task of the step that its run is in. ``stored`` and ``told``: the task, its answer stand in the database."""
 
     task: Task
     party: str
@@ -115,15 +115,29 @@ class _Open:
     done: bool = False
     digest: str = ""
     reply: Body = field(default_factory=dict)
+    stored: bool = False
+    told: bool = False
 
 
 @dataclass
 class _Step:
-    """What memory holds of an open run: it as last committed, the tasks of its step by id, small blobs of the step."""
+    """What memory holds of an open run: where it stands, the tasks of its step by id, small blobs of the step.
+
+    The rest is owed to the database: tasks of ``earlier`` steps, ``fresh`` blobs, names to ``drop``.
+    """
 
     run: Run
     tasks: dict[str, _Open]
     small: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    earlier: list[_Open] = field(default_factory=list)
+    fresh: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    drop: tuple[str, ...] = ()
+    held: bool = False
+
+    @property
+    def owes(self) -> bool:
+        """Whether memory is ahead of the database."""
+        return self.held or any(task.done and not task.told for task in self.tasks.values())
 
 
 _ANSWERED = (
@@ -141,8 +155,10 @@ _SAVED = (
 class Ledger:
     """Reads and writes. One instance per hub.
 
-    Every write is committed before it counts. Open runs, the tasks of their present step and its small blobs are also
-    kept in memory, because every call of every party asks for them; a hub that starts anew reads them again.
+    Open runs, the tasks of their present step and its small blobs are kept in memory, because every call of every
+    party asks for them. What another process is told was committed before: a step is written, with the answers that
+    led to it, before its tasks can be seen. An answer alone is written a moment later (:meth:`settle`). One that is
+    lost with the process is asked for again, and parties give the same answer twice.
     """
 
     def __init__(self, engine: sa.Engine, folder: Path) -> None:
@@ -165,45 +181,90 @@ class Ledger:
 
     def add(self, run: Run, tasks: Sequence[Due]) -> None:
         """A new run with its first tasks; ``Invalid`` if its id was used before."""
-        step = _Step(run, {})
+        opened = {task.task.id: task for task in (_opened(run, due) for due in tasks)}
         try:
             with self._write() as db:
                 db.execute(RUN.insert(), _run_row(run))
-                self._add_tasks(db, step, tasks)
+                db.execute(TASK.insert(), [_task_row(task) for task in opened.values()])
         except sa.exc.IntegrityError as error:
             raise Invalid("a run with this id exists.", remedy="Sign new orders with a new run id.") from error
-        self._open[run.id] = step
+        for task in opened.values():
+            task.stored = True
+        self._open[run.id] = _Step(run, opened)
 
     def save(
-        self, run: Run, tasks: Sequence[Due] = (), blobs: Mapping[str, bytes] = NOTHING, drop: Sequence[str] = ()
+        self,
+        run: Run,
+        tasks: Sequence[Due] = (),
+        blobs: Mapping[str, bytes] = NOTHING,
+        drop: Sequence[str] = (),
+        *,
+        hold: bool = False,
     ) -> None:
-        """A run's new state with the tasks and documents that belong to it, all or nothing; ``drop`` as in ``drop``."""
-        step = _Step(run, {})
+        """A run's new state with the tasks and documents that belong to it, all or nothing; ``drop`` as in ``drop``.
+
+        ``hold`` keeps it in memory until the next step is saved: for tasks that only this process can be given, and
+        that are worked out again from the step before if it ends.
+        """
         with self._writing:
-            with self._write() as db:
-                self._put_all(db, run.id, {(name, ""): data for name, data in blobs.items()})
-                db.execute(_SAVED, {f"new_{name}": value for name, value in _run_row(run).items()} | {"of": run.id})
-                self._add_tasks(db, step, tasks)
-                if run.ended is not None:
-                    db.execute(TASK.update().where(TASK.c.run == run.id, TASK.c.done == sa.false()).values(done=True))
-                    db.execute(TASK.update().where(TASK.c.run == run.id, TASK.c.kind == "decide").values(body="{}"))
-                litter = self._drop(db, run.id, drop) if drop else []
-            self._turn(step, {(name, ""): data for name, data in blobs.items()})
+            step = self._following(run, tasks, {(name, ""): data for name, data in blobs.items()}, drop)
+            if hold and run.ended is None:
+                step.held = True
+            else:
+                self._write_out(step)
+            if run.ended is None:
+                self._open[run.id] = step
+            else:
+                self._open.pop(run.id, None)
+
+    def settle(self) -> None:
+        """Write the answers that have waited for their step to be complete."""
+        for step in list(self._open.values()):
+            with self._writing:
+                if step.owes and self._open.get(step.run.id) is step:
+                    self._write_out(step)
+
+    def _following(
+        self, run: Run, tasks: Sequence[Due], blobs: Mapping[tuple[str, str], bytes], drop: Sequence[str]
+    ) -> _Step:
+        """Where the run stands now: its next step, or the same one with another detail."""
+        before = self._open.get(run.id) or _Step(run, {})
+        fresh = {**before.fresh, **blobs}
+        if not tasks and run.ended is None:
+            step = _Step(run, before.tasks, before.small, before.earlier, fresh, (*before.drop, *drop))
+            step.held = before.held
+            return step
+        opened = {task.task.id: task for task in (_opened(run, due) for due in tasks)}
+        wanted = {name for task in opened.values() for name in task.attached}
+        small = {key: data for key, data in {**before.small, **blobs}.items() if key[0] in wanted}
+        earlier = [*before.earlier, *before.tasks.values()]
+        return _Step(run, opened, small, earlier, fresh, (*before.drop, *drop))
+
+    def _write_out(self, step: _Step) -> None:
+        """Everything owed to the database, in one transaction."""
+        run, tasks = step.run, [*step.earlier, *step.tasks.values()]
+        new = [task for task in tasks if not task.stored]
+        answered = [task for task in tasks if task.stored and task.done and not task.told]
+        kept = {key: data for key, data in step.fresh.items() if not any(_below(key[0], name) for name in step.drop)}
+        with self._write() as db:
+            self._put_all(db, run.id, kept)
+            db.execute(_SAVED, {f"new_{name}": value for name, value in _run_row(run).items()} | {"of": run.id})
+            if new:
+                db.execute(TASK.insert(), [_task_row(task) for task in new])
+            if answered:
+                told = [{"task": t.task.id, "told": _json(t.reply), "told_digest": t.digest} for t in answered]
+                db.execute(_ANSWERED, told)
+            if used := [task.task.id for task in answered if "passport" in task.task.body]:
+                db.execute(TASK.update().where(TASK.c.id.in_(used)).values(body="{}"))  # not kept beyond its use
+            if run.ended is not None:
+                db.execute(TASK.update().where(TASK.c.run == run.id, TASK.c.done == sa.false()).values(done=True))
+                db.execute(TASK.update().where(TASK.c.run == run.id, TASK.c.kind == "decide").values(body="{}"))
+            litter = self._drop(db, run.id, step.drop) if step.drop else []
+        for task in tasks:
+            task.stored, task.told = True, task.done
+        step.earlier, step.fresh, step.drop, step.held = [], {}, (), False
         for path in litter:
             path.unlink(missing_ok=True)
-
-    def _turn(self, step: _Step, fresh: Mapping[tuple[str, str], bytes]) -> None:
-        """The run stands at its next step now, or where it stood."""
-        before = self._open.get(step.run.id)
-        if step.run.ended is not None:
-            self._open.pop(step.run.id, None)
-            return
-        if before is not None and not step.tasks:
-            step.tasks, step.small = before.tasks, before.small
-        elif before is not None:
-            wanted = {name for task in step.tasks.values() for name in task.attached}
-            step.small = {key: data for key, data in {**before.small, **fresh}.items() if key[0] in wanted}
-        self._open[step.run.id] = step
 
     def run(self, run: str) -> Run:
         """One run; ``Invalid`` if there is none."""
@@ -231,23 +292,14 @@ class Ledger:
 
     # tasks
 
-    def _add_tasks(self, db: sa.Connection, step: _Step, tasks: Sequence[Due]) -> None:
-        run, rows = step.run, []
-        for due in tasks:
-            task = Task(f"{run.id}/{run.seq}/{due.party}", run.id, run.seq, due.kind, due.body)
-            step.tasks[task.id] = _Open(task, due.party, due.attached)
-            row = {"id": task.id, "run": run.id, "seq": run.seq, "kind": due.kind, "party": due.party}
-            rows.append({**row, "body": _json(due.body), "attached": _json(list(due.attached))})
-        if rows:
-            db.execute(TASK.insert(), rows)
-
     def _tasks_of(self, db: sa.Connection, run: Run) -> dict[str, _Open]:
         tasks = {}
         for row in db.execute(sa.select(TASK).where(TASK.c.run == run.id, TASK.c.seq == run.seq)):
             task = Task(row.id, row.run, row.seq, row.kind, json.loads(row.body))
             told: Body = json.loads(row.reply) if row.reply else {}
             attached = tuple(json.loads(row.attached))
-            tasks[row.id] = _Open(task, row.party, attached, row.done, row.reply_digest or "", told)
+            known = row.done, row.reply_digest or "", told
+            tasks[row.id] = _Open(task, row.party, attached, *known, stored=True, told=row.done)
         return tasks
 
     def due(self, party: str, *, but: Container[str], limit: int = 16) -> list[Task]:
@@ -271,22 +323,25 @@ class Ledger:
         return msgspec.structs.replace(task.task, attachments=attachments)
 
     def answer(self, party: str, task: str, body: Body, blobs: Mapping[tuple[str, str], bytes]) -> tuple[str, bool]:
-        """Store an answer and the blobs in it, by (name, owner); gives the run and whether the answer is new.
+        """Take an answer and the blobs in it, by (name, owner); gives the run and whether the answer is new.
 
-        A repeated answer is fine, a different one is ``Invalid``.
+        A repeated answer is fine, a different one is ``Invalid``. It is written with the step that it completes, or
+        by :meth:`settle`.
         """
         digest = hashlib.sha256(canonical(body)).hexdigest()
         with self._writing:
             step = self._open.get(task.rsplit("/", 2)[0])
             held = None if step is None else step.tasks.get(task)
             if step is None or held is None or held.done or held.party != party:
+                if step is not None and step.owes:
+                    self._write_out(step)
                 return self._answered_before(party, task, digest), False
-            with self._write() as db:
-                self._put_all(db, step.run.id, blobs)
-                db.execute(_ANSWERED, {"task": task, "told": _json(body), "told_digest": digest})
-                if "passport" in held.task.body:
-                    db.execute(TASK.update().where(TASK.c.id == task).values(body="{}"))  # not kept beyond its use
-            step.small.update({key: data for key, data in blobs.items() if len(data) <= INLINE_BYTES})
+            small = {key: data for key, data in blobs.items() if len(data) <= INLINE_BYTES}
+            if len(small) < len(blobs):
+                with self._write() as db:
+                    self._put_all(db, step.run.id, {key: data for key, data in blobs.items() if key not in small})
+            step.small.update(small)
+            step.fresh.update(small)
             held.reply, held.digest, held.done = body, digest, True
         return step.run.id, True
 
@@ -307,6 +362,7 @@ class Ledger:
             tasks = list(step.tasks.items())
             found = [Answered(name, t.party, t.task.kind, t.done, t.reply if t.done else {}) for name, t in tasks]
             return sorted(found, key=lambda answer: answer.party)
+        self.settle()
         query = sa.select(TASK).where(TASK.c.run == run, TASK.c.seq == seq).order_by(TASK.c.party)
         with read(self._engine) as db:
             rows = db.execute(query).all()
@@ -417,7 +473,7 @@ class Ledger:
 
     def _held(self, run: str, name: str, party: str) -> bytes | None:
         step = self._open.get(run)
-        return None if step is None else step.small.get((name, party))
+        return None if step is None else step.small.get((name, party)) or step.fresh.get((name, party))
 
     def _inline(self, run: str, name: str) -> bytes | None:
         with read(self._engine) as db:
@@ -449,6 +505,31 @@ def _json(document: Body | list[Json]) -> str:
 
 def _safe(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+def _below(name: str, place: str) -> bool:
+    """Whether a blob is dropped with ``place``: that name, or one below it where it ends in ``/``."""
+    return name.startswith(place) if place.endswith("/") else name == place
+
+
+def _opened(run: Run, due: Due) -> _Open:
+    task = Task(f"{run.id}/{run.seq}/{due.party}", run.id, run.seq, due.kind, due.body)
+    return _Open(task, due.party, due.attached)
+
+
+def _task_row(task: _Open) -> dict[str, object]:
+    return {
+        "id": task.task.id,
+        "run": task.task.run,
+        "seq": task.task.seq,
+        "kind": task.task.kind,
+        "party": task.party,
+        "body": _json(task.task.body),
+        "attached": _json(list(task.attached)),
+        "done": task.done,
+        "reply": _json(task.reply) if task.done else None,
+        "reply_digest": task.digest if task.done else None,
+    }
 
 
 def _run_row(run: Run) -> dict[str, object]:

@@ -24,10 +24,10 @@ Result = TypeVar("Result")
 def in_order(fn: Callable[[Item], Result], items: Iterable[Item], executor: Executor, window: int) -> Iterator[Result]:
     """``map(fn, items)`` on an executor, with at most ``window`` items submitted and not yet taken.
 
-    Items are drawn in the caller's thread, only as far as the window reaches. The first is finished before the second
-    begins: what a pure function remembers of their common input is then worked out once. An exception of ``fn`` or of
-    ``items`` comes out where its result would have; nothing is under way any more when it does, nor when the caller
-    stops early and closes the iterator.
+    Items are drawn in the caller's thread, only as far as the window reaches. The first is finished there before the
+    second begins: what a pure function remembers of their common input is then worked out once. An exception of
+    ``fn`` or of ``items`` comes out where its result would have; nothing is under way any more when it does, nor when
+    the caller stops early and closes the iterator.
     """
     if window < 1:
         raise ValueError("a window holds at least one item")
@@ -37,8 +37,10 @@ def in_order(fn: Callable[[Item], Result], items: Iterable[Item], executor: Exec
     def submit(count: int) -> None:
         waiting.extend(executor.submit(fn, item) for item in islice(source, count))
 
+    for first in islice(source, 1):
+        yield fn(first)
     try:
-        submit(1)
+        submit(window)
         while waiting:
             result = waiting[0].result()
             waiting.popleft()

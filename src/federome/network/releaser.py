@@ -15,7 +15,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,7 +28,7 @@ from federome.model.release import Count, Policy, Round, strictest
 from federome.model.table import Table
 from federome.network import sealing, steps, sums
 from federome.network.commands import Command, Doing, link, read_command
-from federome.network.kept import SESSION, BlockStates, Saved, read_saved, read_table, replace_file, write_table
+from federome.network.kept import BlockStates, Saved, read_saved, read_table, replace_file, write_saved, write_table
 from federome.network.members import MemberSource
 from federome.network.naming import agree_on_names, named_rows
 from federome.network.protocol import (
@@ -460,7 +459,9 @@ class Releaser:
 
     def _commit(self, session: Session, task: Task, reply: bytes) -> Saved:
         """One rename decides whether this task was done, with its answer and all that the next one needs."""
+        number = session.saved.number + 1 if session.saved is not None else 1
         session.saved = Saved(
+            number=number,
             task=task.id,
             reply=reply,
             turn=session.turn,
@@ -474,11 +475,11 @@ class Releaser:
         )
         if task.kind == "concluded":
             # The last answer stays, in case the coordinator did not hear it; everything else is destroyed.
-            session.saved = Saved(task=task.id, reply=reply)
-        replace_file(session.folder / SESSION, msgspec.msgpack.encode(session.saved), mode=0o600)
+            session.saved = Saved(number=number, task=task.id, reply=reply)
+        written = write_saved(session.folder, session.saved)
         if task.kind == "concluded":
             for path in session.folder.iterdir():
-                if path.name != SESSION:
+                if path != written:
                     path.unlink()
             return session.saved
         session.states.sweep()

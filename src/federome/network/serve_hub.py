@@ -63,7 +63,13 @@ def build_hub(folder: Path, *, faces: Faces, clock: Callable[[], float] = time.t
     key = load_private_key(folder / "keys" / f"{HUB}.jwk")
     exchange = Exchange(engine(f"sqlite:///{folder / 'record.db'}", durable=True), party=HUB, key=key)
     coordinator = Coordinator(
-        ledger, members, exchange=exchange, clock=clock, decide_s=settings.decide_s, wake=waiters.wake
+        ledger,
+        members,
+        exchange=exchange,
+        clock=clock,
+        decide_s=settings.decide_s,
+        wake=waiters.wake,
+        within=(RELEASER,),
     )
     port = LocalPort(coordinator, RELEASER, secrets.token_hex(8))
     waiters.local(RELEASER, port.ready)

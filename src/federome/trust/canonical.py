@@ -29,16 +29,18 @@ _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*\\?(?:"|\Z)', re.DOTALL)
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), check_circular=False)
+
+
 def canonical(document: JsonValue, *, max_bytes: int = MAX_BYTES) -> bytes:
     """The RFC 8785 bytes of ``document``: keys in UTF-16 order, shortest numbers, UTF-8, no white space.
 
     Tuples are written as arrays. Raises ``Invalid`` for NaN, infinities, integers beyond ±(2^53 − 1), keys
     that are not text, lone surrogates, foreign types, nesting over ``MAX_DEPTH``, more than ``max_bytes``.
     """
-    parts: list[str] = []
-    _write(document, parts.append, depth=0)
+    text = _quickly(document) if _is_plain(document, 0) else None
     try:
-        data = "".join(parts).encode("utf-8")
+        data = (text if text is not None else _written(document)).encode("utf-8")
     except UnicodeEncodeError as error:
         raise Invalid("the document holds a lone surrogate, which is not text in any encoding") from error
     if len(data) > max_bytes:
@@ -85,6 +87,34 @@ def parse_object(data: bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MA
     if not isinstance(document, dict):
         raise Invalid("the document is not a JSON object", remedy="Send an object, {...}.")
     return document
+
+
+def _is_plain(value: object, depth: int) -> bool:
+    """Whether the standard library writes this as RFC 8785 does, but for the order of keys beyond ASCII."""
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return True
+    if kind is int:
+        return -_MAX_SAFE_INTEGER <= value <= _MAX_SAFE_INTEGER  # type: ignore[operator]
+    if depth >= MAX_DEPTH:
+        return False
+    if kind is dict:
+        return all(type(key) is str and _is_plain(item, depth + 1) for key, item in value.items())  # type: ignore[attr-defined]
+    if kind is list or kind is tuple:
+        return all(_is_plain(item, depth + 1) for item in value)  # type: ignore[attr-defined]
+    return False
+
+
+def _quickly(document: JsonValue) -> str | None:
+    """A plain document's text, twice as fast; ``None`` where keys might be out of order."""
+    text = _ENCODER.encode(document)
+    return text if text.isascii() else None
+
+
+def _written(document: JsonValue) -> str:
+    parts: list[str] = []
+    _write(document, parts.append, depth=0)
+    return "".join(parts)
 
 
 def _write(value: object, out: Callable[[str], None], *, depth: int) -> None:

@@ -86,7 +86,7 @@ def test_nonsense_is_refused(face: Face, body: bytes, task: str, name: str) -> N
 
 @pytest.mark.parametrize("wait", ["nan", "-1", "x", "", "-inf"])
 def test_a_wait_is_a_length_of_time(face: Face, wait: str) -> None:
-    assert face.call("GET", "/work", params={"wait": wait}).status_code == 422
+    assert face.call("GET", "/work", params={"wait": wait}).status_code in (400, 422)
 
 
 @pytest.mark.parametrize(

@@ -133,3 +133,35 @@ def test_a_hub_that_is_away_loses_no_answer(tmp_path: Path) -> None:
     Party(Flaky(), party._worker).serve(task)  # type: ignore[arg-type]
     assert len(tries) == 3
     assert federation.settle(run).state == "complete"
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_answers_lost_with_the_hub_are_given_again(tmp_path: Path, within: bool) -> None:
+    """A hub that dies after it took two of three answers has told nobody of them: it asks for them again."""
+    federation = build(tmp_path)
+    federation.releaser_within = within
+    federation.coordinator = federation.new_coordinator()
+    federation.parties = {name: federation.new_party(name) for name in federation.parties}
+    run = federation.ask(AlleleFrequency(by="sex"))
+    for _ in range(40):
+        for name in federation.names[:2]:
+            federation.parties[name].once()
+        federation.coordinator = federation.new_coordinator()
+        federation.parties = {name: federation.new_party(name) for name in federation.parties}
+        run = federation.coordinator.ledger.run(run.id)
+        assert not any(a.done for a in federation.coordinator.ledger.answers(run.id, run.seq))
+        for party in federation.parties.values():
+            party.once()
+        run = federation.coordinator.ledger.run(run.id)
+        if run.state in ENDED:
+            break
+    assert run.state == "complete", run.detail.get("problem")
+
+
+def test_answers_are_written_when_their_step_takes_long(tmp_path: Path) -> None:
+    federation = build(tmp_path)
+    run = federation.ask(AlleleFrequency(by="sex"))
+    federation.parties["FI"].once()
+    federation.coordinator.tick()
+    held = {a.party: a.done for a in federation.new_coordinator().ledger.answers(run.id, run.seq)}
+    assert held == {"FI": True, "ES": False, "IT": False}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from federome.errors import Invalid
-from federome.trust.canonical import Json, canonical, digest, digest_bytes, parse, parse_object
+from federome.trust.canonical import Json, _written, canonical, digest, digest_bytes, parse, parse_object
 
 # RFC 8785 appendix B: IEEE 754 bits and the text ECMAScript writes for them.
 NUMBERS = """
@@ -192,3 +192,16 @@ def test_only_objects_are_objects() -> None:
     assert parse_object(b'{"a":[]}') == {"a": []}
     with pytest.raises(Invalid, match="object"):
         parse_object(b"[]")
+
+
+PLAIN = st.none() | st.booleans() | st.integers(1 - 2**53, 2**53 - 1) | st.text()
+PLAIN |= st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(
+    st.recursive(
+        PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=4)
+    )
+)
+def test_the_quick_way_writes_what_the_slow_one_writes(document: Json) -> None:
+    assert canonical(document).decode() == _written(document)
