@@ -300,6 +300,7 @@ def test_tasks_and_endpoints_are_all_listed() -> None:
     assert told == ["roster", *get_args(protocol.ReleaserTask)]
     source = "".join(file.read_text() for file in (SOURCE / "network").glob("*.py"))
     served = {f"{verb.upper()} {path}" for verb, path in re.findall(r'@\w+\.(get|post|put)\("(/[^"]*)"', source)}
+    served |= {f"{verb} {path}" for verb, path in re.findall(r'\("(GET|POST)", f"\{PREFIX\}(/\w+)"\)', source)}
     assert set(re.findall(r"^\| `((?:GET|POST|PUT) [^`?]+)", text, re.MULTILINE)) == served
 
 
