@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 
 from federome import __version__
-from federome.cli import approvals, asking, econ, identity, prs, risk, sandbox
+from federome.cli import approvals, asking, beacon, econ, identity, prs, risk, sandbox
 from federome.errors import FederomeError, Invalid
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ for name, group in (
     ("algorithm", approvals.algorithm_app),
     ("receipt", approvals.receipt_app),
     ("econ", econ.econ_app),
+    ("beacon", beacon.beacon_app),
     ("prs", prs.prs_app),
     ("risk", risk.risk_app),
 ):
@@ -61,6 +62,7 @@ for name, group in (
 node_app.add_typer(approvals.consent_app, name="consent")
 node_app.command("access")(identity.node_access)
 node_app.command("register")(identity.node_register)
+node_app.command("publish")(beacon.node_publish)
 approvals.algorithm_app.command("try")(sandbox.algorithm_try)
 app.command("run")(asking.run)
 app.command("algorithms")(asking.algorithms)

@@ -202,6 +202,15 @@ class Store:
         with db.read(self.database) as connection:
             return tuple((r.chromosome, r.start, r.end) for r in connection.execute(query))
 
+    def genes(self, release: DataRelease) -> tuple[tuple[str, str, int, int], ...]:
+        """Every gene (symbol, chromosome, start, end) in the newest gene table of a release."""
+        newest = [batch.number for batch in release.batches if batch.has_genes][-1:]
+        gene = tables.gene
+        query = sa.select(gene.c.symbol, gene.c.chromosome, gene.c.start, gene.c.end).where(gene.c.batch.in_(newest))
+        query = query.order_by(gene.c.symbol, gene.c.chromosome, gene.c.start, gene.c.end)
+        with db.read(self.database) as connection:
+            return tuple((r.symbol, r.chromosome, r.start, r.end) for r in connection.execute(query))
+
     def intervals(self, batch: BatchRecord, chromosome: str) -> NDArray[np.int64]:
         """Callable intervals of a batch, sorted and disjoint, 1-based and inclusive, shape (intervals, 2)."""
         table = tables.callable_interval

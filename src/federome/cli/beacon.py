@@ -1,0 +1,145 @@
+"""``federome node publish`` and ``federome beacon``: frequency tables that anybody may read, and the Beacon over them.
+
+The Beacon is a process of its own. It is given a folder of published tables and needs nothing else of the node.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from federome.network.publication import Publication
+
+FOLDER: Final = "publications"
+
+beacon_app = typer.Typer(no_args_is_help=True, help="Serve published frequencies as a GA4GH Beacon.")
+out = Console(highlight=False)
+
+NodeFolder = Annotated[Path, typer.Option("--dir", help="The node's folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+def node_publish(
+    dataset: Annotated[str, typer.Argument(help="The dataset whose newest data release is told of.")],
+    folder: NodeFolder,
+    regions: Annotated[Path | None, typer.Option(help="A file of regions, chromosome:start-end a line.")] = None,
+    genes: Annotated[str, typer.Option(help="Genes to publish, by commas: the regions they lie in.")] = "",
+    by_sex: Annotated[bool, typer.Option("--by-sex/--no-sex", help="Also by sex.")] = True,
+    tier: Annotated[str, typer.Option(help="Who may read it: public, registered or controlled.")] = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Make the table of allele frequencies that a Beacon answers from, and price it once."""
+    about, place = publish_table(folder, dataset, regions=regions, genes=genes, by_sex=by_sex, tier=tier)
+    if as_json:
+        facts = about.to_document() | {"place": str(place)}
+        facts.pop("genes", None)
+        sys.stdout.write(json.dumps(facts) + "\n")
+        return
+    priced = "open data" if about.open_data else f"a membership test would find {100 * about.power:.0f} of 100"
+    out.print(
+        f"{dataset}: {about.sites:,} variants of {about.people:,} people, by {', '.join(about.strata)} ({priced}). "
+        f"Next: federome beacon serve --dir {folder}",
+        soft_wrap=True,
+    )
+
+
+def publish_table(
+    folder: Path,
+    dataset: str,
+    *,
+    regions: Path | None = None,
+    genes: str = "",
+    by_sex: bool = True,
+    tier: str = "public",
+) -> tuple[Publication, Path]:
+    """Publish into the node's folder; the public's account of the data release is charged with what the table tells."""
+    from federome.db import engine
+    from federome.disclosure.budgets import Charge
+    from federome.disclosure.risk import rho_at
+    from federome.errors import Invalid
+    from federome.network import publication
+    from federome.network.consents import ConsentBook
+    from federome.network.holdings import StoreHoldings
+    from federome.network.setup import node_settings
+    from federome.network.spending import SqlBudgets
+    from federome.standards.beacon.shelf import bind
+    from federome.store.catalogue import Store
+    from federome.trust.keys import read_secret
+
+    if tier not in ("public", "registered", "controlled"):
+        raise Invalid("a tier is public, registered or controlled.", where="--tier")
+    told: Literal["public", "registered", "controlled"] = tier  # type: ignore[assignment]  # checked above
+    settings = node_settings(folder)
+    store = Store.open(folder / "data")
+    log = engine(f"sqlite:///{folder / 'node.db'}", durable=True)
+    book = ConsentBook(log, secret=read_secret(folder / "keys" / "secret"))
+    known = store.genes(store.release(dataset))
+    wanted = list(publication.parse_regions(regions.read_text().splitlines())) if regions else []
+    wanted += _of_genes(known, genes)
+    about, table = publication.publish(
+        StoreHoldings(store, book.ledger, time.time),
+        dataset,
+        node=settings.name,
+        regions=wanted,
+        by_sex=by_sex,
+        tier=told,
+        genes=known,
+    )
+    budgets = SqlBudgets(log, time.time)
+    limit = rho_at(store.release(dataset).manifest.policy.membership_power)
+    run = f"table:{about.table}"  # the same table again tells nothing new
+    budgets.reserve(run, [Charge(f"public:{about.release}", about.rho, limit)])
+    place = publication.write(folder / FOLDER, about, table)
+    budgets.commit(run)
+    bind(place)
+    return about, place
+
+
+def _of_genes(known: tuple[tuple[str, str, int, int], ...], genes: str) -> list[str]:
+    from federome.errors import Invalid
+
+    wanted = {name.strip().upper() for name in genes.split(",") if name.strip()}
+    places = [f"{chromosome}:{first}-{last}" for symbol, chromosome, first, last in known if symbol.upper() in wanted]
+    if unknown := wanted - {symbol.upper() for symbol, *_ in known}:
+        raise Invalid(
+            f"the gene map of this dataset does not know {', '.join(sorted(unknown))}.",
+            where="--genes",
+            remedy="Use HGNC symbols, or name regions.",
+        )
+    return places
+
+
+@beacon_app.command("serve")
+def beacon_serve(
+    folder: NodeFolder,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5050,
+    url: Annotated[str, typer.Option(help="What the outside calls it; the address it listens on if omitted.")] = "",
+    certificate: Annotated[Path | None, typer.Option(help="TLS certificate (PEM); plain HTTP without one.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Key of the certificate.")] = None,
+    organization: Annotated[str, typer.Option(help="Who runs it.")] = "",
+    apply: Annotated[str, typer.Option(help="Where people apply for access.")] = "",
+    production: Annotated[bool, typer.Option("--production", help="Say that real people are in it.")] = False,
+) -> None:
+    """Serve the node's published tables as a Beacon v2 at /api, until told to stop."""
+    from federome.network.setup import node_settings
+    from federome.standards.beacon.documents import Identity
+    from federome.standards.beacon.serve import serve
+    from federome.standards.service_info import Operator
+
+    name = node_settings(folder).name
+    scheme = "https" if certificate else "http"
+    base = (url or f"{scheme}://{host}:{port}").rstrip("/")
+    environment = "prod" if production else "test"
+    operator = Operator(
+        f"org.federome.{name.lower()}", f"Beacon of {name}", organization or name, base, "", environment
+    )
+    identity = Identity(operator, f"{base}/api", apply=apply)
+    serve(folder / FOLDER, identity, host=host, port=port, certificate=certificate, key=key)

@@ -1,0 +1,64 @@
+"""A Beacon as a process: published tables behind uvicorn, looked for again when something new is published."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+
+from federome.standards.beacon.documents import Identity
+from federome.standards.beacon.server import Beacon, application
+from federome.standards.beacon.shelf import Shelf
+
+GRACE_S: Final = 2
+LOOK_S: Final = 2.0
+
+
+class Watched:
+    """The shelf of a folder, opened anew when the folder has changed; asked for at every question, looked at seldom."""
+
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._folder, self._clock = folder, clock
+        self._lock = threading.Lock()
+        self._stamp, self._looked = self._now(), clock()
+        self._shelf = Shelf.open(folder)
+
+    def __call__(self) -> Shelf:
+        """The shelf as it is now."""
+        if self._clock() - self._looked > LOOK_S and self._lock.acquire(blocking=False):
+            try:
+                self._looked = self._clock()
+                stamp = self._now()
+                if stamp != self._stamp:
+                    self._shelf, self._stamp = Shelf.open(self._folder), stamp
+            finally:
+                self._lock.release()
+        return self._shelf
+
+    def _now(self) -> tuple[tuple[str, int], ...]:
+        return tuple(sorted((str(p), p.stat().st_mtime_ns) for p in self._folder.glob("*/[!.]*/publication.json")))
+
+
+def serve(
+    folder: Path, identity: Identity, *, host: str, port: int, certificate: Path | None = None, key: Path | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    app = application(Beacon(identity, Watched(folder)))
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        ssl_certfile=certificate,
+        ssl_keyfile=str(key) if key else None,
+        timeout_graceful_shutdown=GRACE_S,
+        timeout_keep_alive=60,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+    )
+    uvicorn.Server(config).run()

@@ -1,0 +1,303 @@
+"""Published tables, bound for fast answers: sorted columns that are mapped, not read, and records encoded once.
+
+A book is one dataset: positions and alleles to search in, and every record as the JSON it will be sent as, one after
+another, so that a page is a slice of a file. A shelf is all books, with one order of variants over them; a question
+costs two binary searches however many datasets there are.
+"""
+
+from __future__ import annotations
+
+import mmap
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from federome.errors import Damaged, Invalid
+from federome.model.table import Table
+from federome.model.variant import Assembly, chromosome_rank
+from federome.network.publication import Publication
+from federome.network.publication import newest as newest_publications
+from federome.network.publication import read as read_publication
+from federome.standards.beacon.sequences import accession, genomic_hgvs, variant_type
+from federome.trust.canonical import canonical, parse_object
+
+TYPES: Final = ("SNP", "MNP", "DEL", "INS", "DELINS")
+_SHIFT: Final = 32
+_BOOK, _RECORDS, _ABOUT = "book.npz", "records.json", "publication.json"
+_FORM: Final = "1"  # of a bound book; another one is bound anew
+_DECIMALS: Final = 12
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where variants are looked for: a chromosome, bases ``first`` to ``last`` (1-based, both included).
+
+    ``starts`` and ``ends`` narrow where a variant itself may start and end; ``ref`` and ``alt`` are alleles in VCF's
+    form that must be equal; ``types`` and lengths (of the longer allele) must fit.
+    """
+
+    chromosome: str
+    first: int = 1
+    last: int = 2**31 - 1
+    starts: tuple[int, int] | None = None
+    ends: tuple[int, int] | None = None
+    ref: str | None = None
+    alt: str | None = None
+    replaced: str | None = None
+    inserted: str | None = None
+    types: frozenset[str] = frozenset()
+    shortest: int = 0
+    longest: int = 2**31
+
+
+class Book:
+    """One dataset's published variants, bound in a folder. Rows are in genome order."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        about = parse_object((folder / _ABOUT).read_bytes())
+        self.about = Publication.from_document(about, where=str(folder))
+        with np.load(folder / _BOOK) as held:
+            if str(held["form"]) != _FORM:
+                raise Damaged("the book was bound by another release of the program.", where=str(folder))
+            self.keys: Rows = held["keys"]  # chromosome rank << 32 | first base
+            self.ends: NDArray[np.int32] = held["ends"]
+            self.kinds: NDArray[np.uint8] = held["kinds"]
+            self.lengths: NDArray[np.int32] = held["lengths"]  # of the longer allele
+            self.offsets: NDArray[np.uint64] = held["offsets"]  # of records, and where the last one ends
+            self.allele_at: NDArray[np.uint32] = held["allele_at"]
+            self.alleles: bytes = held["alleles"].tobytes()
+            self.reach = int(held["reach"])  # bases of the longest reference allele
+        with (folder / _RECORDS).open("rb") as file:
+            empty = file.seek(0, 2) == 0
+            self.records = (
+                memoryview(b"") if empty else memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            )
+
+    @property
+    def rows(self) -> int:
+        """Number of variants."""
+        return len(self.keys)
+
+    def allele(self, row: int) -> tuple[str, str]:
+        """REF and ALT of a row."""
+        ref, _, alt = self.alleles[self.allele_at[row] : self.allele_at[row + 1]].decode("ascii").partition(">")
+        return ref, alt
+
+    def find(self, span: Span) -> Rows:
+        """Rows of the variants in a span, in order."""
+        base = chromosome_rank(span.chromosome) << _SHIFT
+        low = int(np.searchsorted(self.keys, base + max(span.first - self.reach + 1, 0)))
+        high = int(np.searchsorted(self.keys, base + span.last, side="right"))
+        keep = self.ends[low:high] >= span.first
+        if span.starts is not None:
+            starts = self.keys[low:high] - base
+            keep &= (starts >= span.starts[0]) & (starts <= span.starts[1])
+        if span.ends is not None:
+            keep &= (self.ends[low:high] >= span.ends[0]) & (self.ends[low:high] <= span.ends[1])
+        if span.types:
+            keep &= np.isin(self.kinds[low:high], [at for at, name in enumerate(TYPES) if name in span.types])
+        if span.shortest or span.longest < 2**31:
+            keep &= (self.lengths[low:high] >= span.shortest) & (self.lengths[low:high] <= span.longest)
+        rows = low + np.flatnonzero(keep)
+        if span.ref is None and span.alt is None and span.replaced is None and span.inserted is None:
+            return rows
+        return np.array([row for row in rows.tolist() if _same(self.allele(row), span)], np.int64)
+
+    def page(self, rows: Rows) -> Iterator[memoryview]:
+        """The records of these rows as pieces of JSON, to be joined with commas: neighbours are one piece."""
+        if not len(rows):
+            return
+        breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+        for first, last in zip(
+            rows[np.r_[0, breaks]].tolist(), rows[np.r_[breaks - 1, len(rows) - 1]].tolist(), strict=True
+        ):
+            yield self.records[int(self.offsets[first]) : int(self.offsets[last + 1]) - 1]
+
+
+def _same(allele: tuple[str, str], span: Span) -> bool:
+    """Whether alleles fit: ``N`` stands for any base; ``replaced``/``inserted`` leave out VCF's base in front."""
+    ref, alt = allele
+    if not _like(ref, span.ref) or not _like(alt, span.alt):
+        return False
+    if span.replaced is None and span.inserted is None:
+        return True
+    shared = ref[0] == alt[0] and len(ref) != len(alt)
+    plain_ref, plain_alt = (ref[1:], alt[1:]) if shared else (ref, alt)
+    return _like(plain_ref, span.replaced) and _like(plain_alt, span.inserted)
+
+
+def _like(bases: str, wanted: str | None) -> bool:
+    if wanted is None or wanted == "N" or bases == wanted:
+        return True
+    return (
+        "N" in wanted and len(wanted) == len(bases) and all(w in ("N", b) for w, b in zip(wanted, bases, strict=True))
+    )
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """All books that a Beacon answers from."""
+
+    books: tuple[Book, ...]
+
+    @classmethod
+    def open(cls, folder: Path) -> Shelf:
+        """Bind what is new in a folder of publications, and open the newest of every dataset."""
+        places = newest_publications(folder) if folder.is_dir() else ()
+        return cls(tuple(Book(bind(place)) for place in places))
+
+    @cached_property
+    def by_dataset(self) -> Mapping[str, Book]:
+        """Books by dataset."""
+        return {book.about.dataset: book for book in self.books}
+
+    @cached_property
+    def assemblies(self) -> frozenset[Assembly]:
+        """The assemblies there are books for."""
+        return frozenset(book.about.assembly for book in self.books)
+
+    @cached_property
+    def genes(self) -> Mapping[tuple[str, Assembly], tuple[tuple[str, int, int], ...]]:
+        """Where each gene lies, by upper-case symbol and assembly."""
+        out: dict[tuple[str, Assembly], set[tuple[str, int, int]]] = {}
+        for book in self.books:
+            for symbol, chromosome, first, last in book.about.genes:
+                out.setdefault((symbol.upper(), book.about.assembly), set()).add((chromosome, int(first), int(last)))
+        return {name: tuple(sorted(places)) for name, places in out.items()}
+
+
+def paged(found: Sequence[tuple[Book, Rows]], skip: int, limit: int) -> list[tuple[Book, Rows]]:
+    """Of what was found, the records ``skip`` to ``skip + limit``, counted in genome order over all books together."""
+    if skip == 0 and sum(len(rows) for _, rows in found) <= limit:
+        return list(found)
+    keys = np.concatenate([book.keys[rows] for book, rows in found])
+    owner = np.repeat(np.arange(len(found)), [len(rows) for _, rows in found])
+    if len(keys) > skip + limit:  # only the head has to be in order
+        kept = np.argpartition(keys, skip + limit - 1)[: skip + limit]
+        edge = keys[kept].max()
+        some = np.flatnonzero(keys <= edge)
+    else:
+        some = np.arange(len(keys))
+    order = some[np.lexsort((owner[some], keys[some]))][skip : skip + limit]
+    joined = np.concatenate([rows for _, rows in found])
+    return [(book, np.sort(joined[order[owner[order] == at]])) for at, (book, _) in enumerate(found)]
+
+
+# binding
+
+
+def bind(place: Path) -> Path:
+    """Bind a publication into ``place/beacon``, once; returns that folder."""
+    folder = place / "beacon"
+    about = parse_object((place / _ABOUT).read_bytes())
+    if (folder / _ABOUT).is_file() and parse_object((folder / _ABOUT).read_bytes()) == about:
+        try:
+            with np.load(folder / _BOOK) as held:
+                if str(held["form"]) == _FORM:
+                    return folder
+        except (OSError, KeyError, ValueError):
+            pass  # bound badly or by another release: bind it anew
+    published, table = read_publication(place)
+    fresh = place / ".beacon"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    columns, records = _columns(table), _records(published, table)
+    sizes = np.array([len(record) for record in records], np.uint64)
+    (fresh / _RECORDS).write_bytes(b"".join(records))
+    columns |= {"form": np.array(_FORM), "offsets": np.concatenate([np.zeros(1, np.uint64), sizes.cumsum()])}
+    np.savez(fresh / _BOOK, allow_pickle=False, **columns)
+    (fresh / _ABOUT).write_bytes(canonical(published.to_document()))
+    shutil.rmtree(folder, ignore_errors=True)
+    fresh.rename(folder)
+    return folder
+
+
+def _columns(table: Table) -> dict[str, NDArray]:  # type: ignore[type-arg]
+    refs, alts = table["ref"].tolist(), table["alt"].tolist()
+    ranks = np.array([chromosome_rank(name) for name in table["chromosome"].tolist()], np.int64)
+    keys = (ranks << _SHIFT) | table.ints("position")
+    if len(keys) and np.any(np.diff(keys) < 0):
+        raise Damaged("a published table is not in genome order.", remedy="Publish the dataset again.")
+    lengths = np.array([len(ref) for ref in refs], np.int64)
+    texts = [f"{ref}>{alt}".encode("ascii") for ref, alt in zip(refs, alts, strict=True)]
+    return {
+        "keys": keys,
+        "ends": (table.ints("position") + lengths - 1).astype(np.int32) if len(keys) else np.zeros(0, np.int32),
+        "kinds": np.array([TYPES.index(variant_type(r, a)) for r, a in zip(refs, alts, strict=True)], np.uint8),
+        "lengths": np.array([max(len(r), len(a)) for r, a in zip(refs, alts, strict=True)], np.int32),
+        "allele_at": np.concatenate([[0], np.cumsum([len(text) for text in texts])]).astype(np.uint32),
+        "alleles": np.frombuffer(b"".join(texts), np.uint8),
+        "reach": np.array(lengths.max(initial=1)),
+    }
+
+
+def _records(about: Publication, table: Table) -> list[bytes]:
+    """Each variant as the JSON of one Beacon record, with the comma that follows it."""
+    source: dict[str, object] = {
+        "source": about.title,
+        "sourceReference": f"urn:federome:{about.node}:{about.dataset}",
+        "version": f"{about.released_on.isoformat()} {about.release}",
+    }
+    columns = {
+        "alleleCount": "alternate_alleles",
+        "alleleNumber": "called_alleles",
+        "alleleCountHomozygous": "homozygous",
+        "alleleCountHeterozygous": "heterozygous",
+        "alleleCountHemizygous": "hemizygous",
+    }
+    cells = {name: table.ints(column).tolist() for name, column in columns.items()}
+    hidden = {name: table.withheld[column].tolist() for name, column in columns.items()}
+    out = []
+    names = zip(*(table[name].tolist() for name in ("chromosome", "position", "ref", "alt")), strict=True)
+    for row, (chromosome, position, ref, alt) in enumerate(names):
+        frequencies: list[dict[str, object]] = []
+        for at, population in enumerate(about.strata):
+            count, number = cells["alleleCount"][row][at], cells["alleleNumber"][row][at]
+            if hidden["alleleCount"][row][at] or hidden["alleleNumber"][row][at] or not number:
+                continue  # unknown or withheld: absent, never zero
+            told: dict[str, object] = {"population": population, "alleleFrequency": round(count / number, _DECIMALS)}
+            told |= {name: cells[name][row][at] for name in columns if not hidden[name][row][at]}
+            frequencies.append(told)
+        record = _variation(chromosome, position, ref, alt, about.assembly)
+        if frequencies:
+            record["frequencyInPopulations"] = [source | {"frequencies": frequencies}]
+        out.append(msgspec.json.encode(record) + b",")
+    return out
+
+
+def _variation(chromosome: str, position: int, ref: str, alt: str, assembly: Assembly) -> dict[str, object]:
+    """The variant itself, as Beacon's legacy variation with a VRS 1.3 location (0-based, half-open)."""
+    return {
+        "variantInternalId": f"{assembly}:{chromosome}:{position}:{ref}:{alt}",
+        "variation": {
+            "variantType": variant_type(ref, alt),
+            "referenceBases": ref,
+            "alternateBases": alt,
+            "location": {
+                "type": "SequenceLocation",
+                "sequence_id": f"refseq:{accession(chromosome, assembly)}",
+                "interval": {
+                    "type": "SequenceInterval",
+                    "start": {"type": "Number", "value": position - 1},
+                    "end": {"type": "Number", "value": position + len(ref) - 1},
+                },
+            },
+        },
+        "identifiers": {"genomicHGVSId": genomic_hgvs(chromosome, position, ref, alt, assembly)},
+    }
+
+
+def check_assembly(shelf: Shelf, assembly: Assembly) -> None:
+    """``Invalid`` if no dataset here is of this assembly: an empty answer would read as "not seen"."""
+    if assembly not in shelf.assemblies:
+        known = ", ".join(sorted(shelf.assemblies)) or "none"
+        raise Invalid(f"no dataset here is on {assembly}.", where="assemblyId", remedy=f"Here: {known}.")
