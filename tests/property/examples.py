@@ -86,6 +86,21 @@ def _survival_curves(site: MemorySite) -> Sequence[Parameters]:
     ]
 
 
+def _prs_reference(site: MemorySite) -> Sequence[Parameters]:
+    return [
+        {"score": "trait"},
+        {"score": "trait", "populations": list(POPULATIONS), "bins": 6, "span": 1.0},
+        {"score": "trait", "populations": ["FIN"], "cohort": {"sex": "female"}},
+    ]
+
+
+def _prs_adjustment(site: MemorySite) -> Sequence[Parameters]:
+    return [
+        {"score": "trait", "components": ["pc1", "pc2"]},
+        {"score": "trait", "components": ["age"], "cohort": {"sex": "male"}},
+    ]
+
+
 EXAMPLES: dict[str, Example] = {
     "allele-frequency": Example(_allele_frequency),
     "cohort-count": Example(_cohort_count),
@@ -93,4 +108,6 @@ EXAMPLES: dict[str, Example] = {
     "gwas-linear": Example(_gwas_linear, people=(40, 120)),
     "gwas-logistic": Example(_gwas_logistic, people=(60, 120)),
     "survival-curves": Example(_survival_curves, people=(60, 200)),
+    "prs-adjustment": Example(_prs_adjustment, people=(40, 80)),
+    "prs-reference": Example(_prs_reference),
 }

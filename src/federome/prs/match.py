@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, get_args
+from math import isnan
+from typing import Final, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +50,7 @@ Frequencies = Mapping[tuple[str, int, str, str], float]
 """Frequency of ALT by chromosome, position, REF, ALT: a reference panel's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """What became of one row.
 
     ``terms`` are the variants (file, number) whose genotypes enter: one, or all ALT alleles of a place where the
@@ -158,7 +158,8 @@ class _Matching:
         chromosome, position = self.chromosomes[row], self.positions[row]
         if not position:
             return Found("unplaced", f"the file gives no position on {self.target.assembly}")
-        effect, others = rows.effect[row], [each for each in (rows.other[row] or rows.inferred[row]).split("/") if each]
+        effect, other = rows.effect[row], rows.other[row] or rows.inferred[row]
+        others = [each for each in other.split("/") if each] if "/" in other or not other else [other]
         if len(effect) > 1 or any(len(other) > 1 for other in others):
             position, effect, others = _trimmed(position, effect, others)
         sites = self.target.sites.get(chromosome)
@@ -171,8 +172,10 @@ class _Matching:
         """The row against what is listed at its place."""
         if any("," in sites.alts[at] for at in near):
             return Found("multiallelic_unsplit", "the target lists several ALT alleles in one record; split them")
-        flipped = effect.translate(_COMPLEMENT), [other.translate(_COMPLEMENT) for other in others]
-        same, turned = (_agreeing(sites, near, e, o) for e, o in ((effect, others), flipped))
+        same, turned = _agreeing(sites, near, effect, others), []
+        if not same:
+            flipped = [other.translate(_COMPLEMENT) for other in others]
+            turned = _agreeing(sites, near, effect.translate(_COMPLEMENT), flipped)
         if not same and not turned:
             listed = ", ".join(f"{sites.refs[at]}>{sites.alts[at]}" for at in near)
             return Found("mismatched", f"the target lists {listed}")
@@ -230,31 +233,23 @@ class _Matching:
         listed = [row for row, found in enumerate(rows) if found.terms]
         counts = self.target.counts([rows[row].terms[0] for row in listed])
         called = counts[:, :3].sum(axis=1)
-        with np.errstate(invalid="ignore"):
-            own = (counts[:, 1] + 2 * counts[:, 2]) / (2 * called)
-        enough = called >= ENOUGH_PEOPLE
+        own = ((counts[:, 1] + 2 * counts[:, 2]) / np.maximum(2 * called, 1)).tolist()
+        enough = (called >= ENOUGH_PEOPLE).tolist()
         out = list(rows)
-        for at, row in enumerate(listed):
+        for row, share, many in zip(listed, own, enough, strict=True):
             found = rows[row]
-            alt = float(own[at]) if enough[at] else self._panel(found)
+            alt = share if many else self._panel(found)
             effect = alt if found.counts_alt else 1 - alt
             told = self.frequency[row]
-            source = "own people" if enough[at] else "reference panel"
+            source = "own people" if many else "reference panel"
             if found.verdict == "ambiguous_dropped":
                 out[row] = self._strand(found, effect, told, source)
                 continue
             if len(found.terms) > 1:  # REF of several: what others leave of it is not in the first one's counts
                 effect = told
-            if np.isnan(effect) and not np.isnan(told):
+            if isnan(effect) and not isnan(told):
                 effect, source = told, "scoring file"
-            out[row] = Found(
-                found.verdict,
-                found.why,
-                found.terms,
-                found.counts_alt,
-                fill=effect,
-                source="" if np.isnan(effect) else source,
-            )
+            out[row] = found._replace(fill=effect, source="" if isnan(effect) else source)
         return out
 
     def _panel(self, found: Found) -> float:
@@ -390,6 +385,5 @@ def _own_fill(rows: Sequence[Found], target: Target) -> list[Found]:
     out = list(rows)
     for alt, row in zip(share.tolist(), listed, strict=True):
         found = rows[row]
-        fill = alt if found.counts_alt else 1 - alt
-        out[row] = Found(found.verdict, found.why, found.terms, found.counts_alt, fill=fill, source="own people")
+        out[row] = found._replace(fill=alt if found.counts_alt else 1 - alt, source="own people")
     return out

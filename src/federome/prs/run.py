@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -75,14 +75,17 @@ def compared(files: Sequence[Path], genotypes: Path, options: Options) -> Iterat
             reference=options.reference,
             raw=pgsc,
         )
-        made: tuple[Matched, ...]
-        if pgsc:
-            made = tuple(match_pgsc(each, target, keep_ambiguous=options.keep_ambiguous) for each in scores)
-        else:
-            kept = options.keep_ambiguous
-            made = tuple(match(each, target, frequencies=frequencies, keep_ambiguous=kept) for each in scores)
+        made: list[Matched] = []
+        for each in scores:
+            alike = next((other for other in made if other.score.rows.line is each.rows.line), None)
+            if alike is not None:  # another column of weights of the same rows
+                made.append(replace(alike, score=each))
+            elif pgsc:
+                made.append(match_pgsc(each, target, keep_ambiguous=options.keep_ambiguous))
+            else:
+                made.append(match(each, target, frequencies=frequencies, keep_ambiguous=options.keep_ambiguous))
         try:
-            yield Compared(target, made, options)
+            yield Compared(target, tuple(made), options)
         finally:
             for file in target.files:
                 file.close()
@@ -123,7 +126,8 @@ def read_frequencies(path: Path) -> Frequencies:
 def write_scores(scores: Scores, path: Path) -> None:
     """One line a person, readable by the owner alone: scores of people stay where they are computed."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    line = "\t".join(["%s", *["%.10g"] * len(scores.matched)]) + "\n"
+    columns = zip(scores.people, *scores.values.T.tolist(), strict=True)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write("\t".join(["person", *(each.score.accession for each in scores.matched)]) + "\n")
-        for person, values in zip(scores.people, scores.values.tolist(), strict=True):
-            file.write("\t".join([person, *(f"{value:.10g}" for value in values)]) + "\n")
+        file.writelines(map(line.__mod__, columns))

@@ -263,11 +263,12 @@ class _Maker:
         scores = [name for name in self.names if name not in ("ID", "effect_allele")]
         if not scores:
             raise Invalid("the file has no column of weights.", where=self.path, remedy="Add one column a score.")
-        found = []
-        for name in scores:
-            weights = self._numbers(name, required=True)
-            found.append(made._file(name, made._rows((np.outer(weights, (0, 1, 2)), ["additive"] * len(weights)))))
-        return found
+        first = made._rows((np.zeros((len(places), 3)), ["additive"] * len(places)))
+        copies = np.array([0.0, 1.0, 2.0])
+        return [
+            made._file(name, replace(first, weights=np.outer(self._numbers(name, required=True), copies)))
+            for name in scores
+        ]
 
     def _place(self, text: str, row: int) -> list[str]:
         parts = text.split(":")

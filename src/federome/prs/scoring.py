@@ -12,13 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from federome.prs.match import Found, Matched
 from federome.prs.scorefile import Floats
 from federome.prs.targets import Target
 from federome.store import kernels
 
-STRIPE = 256
+Ints = NDArray[np.int64]
+STRIPE = 1024
 """Variants that one thread sums at a time; sums of stripes are added in their order, so cores change no bit."""
 
 
@@ -33,22 +35,19 @@ class Scores:
 
 def score_people(target: Target, matched: Sequence[Matched], *, threads: int | None = None) -> Scores:
     """Everybody's scores. What was left out (no genotype, no frequency) adds nothing; verdicts say how much that is."""
+    plans = {id(each.rows): _Plan.of(each.rows) for each in matched}
+    spots = np.unique(np.concatenate([plan.spots for plan in plans.values()]), axis=0)
+    table = np.zeros((len(spots), 3, len(matched)))
     constant = np.zeros(len(matched))
-    places: dict[tuple[int, int], int] = {}
-    entries: list[tuple[int, int, tuple[float, float, float]]] = []
     for column, each in enumerate(matched):
-        for found, weights in zip(each.rows, each.score.rows.weights.tolist(), strict=True):
-            base, terms = _weights(found, weights)
-            constant[column] += base
-            entries += [(places.setdefault(spot, len(places)), column, values) for spot, values in terms]
-    table = np.zeros((len(places), 3, len(matched)))
-    for place, column, values in entries:
-        table[place, :, column] += values
+        plan = plans[id(each.rows)]
+        places = np.searchsorted(_codes(spots), _codes(plan.spots))
+        base, values = plan.weights(each.score.rows.weights)
+        constant[column] = base
+        np.add.at(table[:, :, column], places, values)
     out = np.tile(constant, (len(target.people), 1))
-    spots = np.array(list(places), np.int64).reshape(-1, 2)
     for number, file in enumerate(target.files):
         mine = np.flatnonzero(spots[:, 0] == number)
-        mine = mine[np.argsort(spots[mine, 1], kind="stable")]
         stripes = [mine[first : first + STRIPE] for first in range(0, len(mine), STRIPE)]
         if len(stripes) == 1:
             out += kernels.category_sums(file, spots[mine, 1], table[mine])
@@ -60,31 +59,67 @@ def score_people(target: Target, matched: Sequence[Matched], *, threads: int | N
     return Scores(target.people, matched, out)
 
 
-_Terms = list[tuple[tuple[int, int], tuple[float, float, float]]]
+def _codes(spots: Ints) -> Ints:
+    """One number a variant (file, number), in their order."""
+    return np.asarray(spots[:, 0] << 40 | spots[:, 1])
 
 
-def _weights(found: Found, weights: Sequence[float]) -> tuple[float, _Terms]:
-    """What everybody gets, and per variant what one ALT copy, two, and a missing genotype add to that."""
-    w0, w1, w2 = weights
-    if not found.terms:
-        if found.verdict in ("reference", "imputed"):
-            return _expected(weights, found.constant / 2), []
-        return 0.0, []
-    homozygous, double = (w0, w2) if found.counts_alt else (w2, w0)
-    unknown = 0.0 if np.isnan(found.fill) else _expected(weights, found.fill)
-    first = (w1 - homozygous, double - homozygous, unknown - homozygous)
-    if len(found.terms) == 1:
-        return homozygous, [(found.terms[0], first)]
-    # REF beside several ALT alleles: each copy of any of them is a copy of REF less; additive weights only
-    slope = w0 - w1
-    rest = [(spot, (slope, 2 * slope, 0.0)) for spot in found.terms[1:]]
-    return homozygous, [(found.terms[0], (slope, 2 * slope, unknown - homozygous)), *rest]
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """The rows of a match as arrays. ``row`` (terms,) is the row of each variant in ``spots`` (terms, 2).
+
+    ``turned``: the effect allele is REF. ``more``: a further ALT allele beside REF, of a row that has begun already.
+    ``given``: rows without variants that count copies all the same, and how frequent the effect allele then is.
+    """
+
+    spots: Ints
+    row: Ints
+    turned: NDArray[np.bool_]
+    more: NDArray[np.bool_]
+    several: NDArray[np.bool_]
+    fill: Floats
+    given: Ints
+    frequency: Floats
+
+    @classmethod
+    def of(cls, rows: Sequence[Found]) -> _Plan:
+        terms = [
+            (*spot, row, not found.counts_alt, at > 0, len(found.terms) > 1, found.fill)
+            for row, found in enumerate(rows)
+            for at, spot in enumerate(found.terms)
+        ]
+        file, number, row, turned, more, several, fill = zip(*terms, strict=True) if terms else [()] * 7
+        given = [row for row, found in enumerate(rows) if not found.terms and found.verdict in ("reference", "imputed")]
+        return cls(
+            spots=np.array([file, number], np.int64).T.reshape(-1, 2),
+            row=np.array(row, np.int64),
+            turned=np.array(turned, np.bool_),
+            more=np.array(more, np.bool_),
+            several=np.array(several, np.bool_),
+            fill=np.array(fill, np.float64),
+            given=np.array(given, np.int64),
+            frequency=np.array([rows[row].constant / 2 for row in given], np.float64),
+        )
+
+    def weights(self, weights: Floats) -> tuple[float, Floats]:
+        """What everybody gets, and per variant what one ALT copy, two, and a missing genotype add to that."""
+        mine = weights[self.row]
+        unknown = np.where(np.isnan(self.fill), 0.0, _expected(mine, np.nan_to_num(self.fill)))
+        first = np.where(self.turned, mine[:, 2], mine[:, 0])
+        double = np.where(self.turned, mine[:, 0], mine[:, 2])
+        values = np.column_stack([mine[:, 1] - first, double - first, unknown - first])
+        # REF beside several ALT alleles: a copy of any of them is a copy of REF less; additive weights only
+        slope = mine[:, 0] - mine[:, 1]
+        values[self.several, 0], values[self.several, 1] = slope[self.several], 2 * slope[self.several]
+        values[self.more, 2] = 0.0
+        base = first[~self.more].sum() + _expected(weights[self.given], self.frequency).sum()
+        return float(base), values
 
 
-def _expected(weights: Sequence[float], frequency: float) -> float:
-    """Mean weight at an allele frequency under Hardy-Weinberg proportions; exact where the frequency is 0 or 1."""
-    w0, w1, w2 = weights
+def _expected(weights: Floats, frequency: Floats) -> Floats:
+    """Mean weight of each row at an allele frequency under Hardy-Weinberg proportions."""
+    w0, w1, w2 = weights.T
     q = 1 - frequency
-    if w2 == 2 * w1 and not w0:
-        return 2 * frequency * w1
-    return q * q * w0 + 2 * frequency * q * w1 + frequency * frequency * w2
+    additive = (w2 == 2 * w1) & (w0 == 0)
+    mixed = q * q * w0 + 2 * frequency * q * w1 + frequency * frequency * w2
+    return np.asarray(np.where(additive, 2 * frequency * w1, mixed), np.float64)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +19,10 @@ import zstandard
 from numpy.typing import NDArray
 
 from federome.errors import Invalid
-from federome.ingest.contigs import LENGTHS, stored_chromosome
+from federome.ingest.contigs import LENGTHS, declared, stored_chromosome
 from federome.ingest.fasta import Fasta
-from federome.ingest.pgen import PgenSource
 from federome.ingest.regions import read_intervals
+from federome.ingest.source import check_people
 from federome.ingest.vcf import VcfHeader, genotypes_of, records
 from federome.model.variant import ASSEMBLIES, Assembly, assembly_name, trim
 from federome.store import kernels
@@ -96,15 +96,18 @@ class Target:
     looked: Looked
     reference: Callable[[str, int, int], str]
 
+    known: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    """Genotype counts of variants (file, number) that were asked for before."""
+
     def counts(self, places: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
         """Genotype counts of some variants (file, number) of everybody: [variants, 4]."""
-        out = np.zeros((len(places), 4), np.int64)
-        asked = np.array(places, np.int64).reshape(-1, 2)
+        new = sorted({place for place in places if place not in self.known})
         for number, file in enumerate(self.files):
-            mine = np.flatnonzero(asked[:, 0] == number)
-            if len(mine):
-                out[mine] = kernels.counts(file, np.ascontiguousarray(asked[mine, 1]))
-        return out
+            mine = [place for place in new if place[0] == number]
+            if mine:
+                counted = kernels.counts(file, np.array([variant for _, variant in mine], np.int64))
+                self.known.update(zip(mine, counted.tolist(), strict=True))
+        return np.array([self.known[place] for place in places], np.int64).reshape(-1, 4)
 
 
 def assembly_of(lengths: Mapping[str, int], named: Iterable[str], given: str, *, where: str) -> Assembly:
@@ -197,9 +200,9 @@ class SiteList:
 
 
 def _of_pgen(path: Path, wanted: Callable[[Assembly], Wanted], *, assembly: str, raw: bool) -> Target:
-    source = PgenSource(path)
     where = str(path)
-    found = assembly_of(source.lengths, source.assemblies, assembly, where=where)
+    people, (lengths, named) = _psam_people(path.with_suffix(".psam")), declared(_pvar_head(path))
+    found = assembly_of(lengths, named, assembly, where=where)
     places = {chromosome: set(positions) for chromosome, positions in wanted(found).items()}
     listed = SiteList()
     names: dict[str, str] = {}
@@ -221,26 +224,73 @@ def _of_pgen(path: Path, wanted: Callable[[Assembly], Wanted], *, assembly: str,
     file = PgenFile.open(path)
     if file.variants != number:
         raise Invalid("the variant table and the genotypes differ in length.", where=where, remedy="Copy both again.")
-    return Target(where, found, source.people, (file,), listed.sites(), Looked(), no_reference)
+    if file.people != len(people):
+        raise Invalid("the sample table and the genotypes differ in length.", where=where, remedy="Copy both again.")
+    return Target(where, found, people, (file,), listed.sites(), Looked(), no_reference)
 
 
-def _pvar_rows(path: Path) -> Iterable[tuple[str, int, str, str]]:
-    """(contig, position, REF, ALT) of every line of the variant table beside a .pgen."""
+def _psam_people(path: Path) -> list[str]:
+    """Sample names of the table beside a .pgen."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        lines = [line for line in text.splitlines() if line[:2] != "##"] if text[:2] == "##" else text.splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise Invalid("the sample table is missing or not UTF-8.", where=str(path), remedy="Copy it again.") from None
+    head = lines[0].lstrip("#").split("\t") if lines and lines[0].startswith("#") else []
+    if "IID" not in head:
+        raise Invalid("the sample table has no header #IID.", where=f"{path}:1", remedy="Add the header line.")
+    at = head.index("IID")
+    if at == 0:
+        people = [line.partition("\t")[0] for line in lines[1:]]
+    else:
+        people = [fields[at] if len(fields) > at else "" for fields in (line.split("\t", at + 1) for line in lines[1:])]
+    if "" in people:
+        number = len(lines) - len(people) + people.index("") + 1
+        raise Invalid("the line names nobody.", where=f"{path}:{number}", remedy="Separate columns by tabs.")
+    check_people(people, str(path))
+    return people
+
+
+def _pvar_head(path: Path) -> list[str]:
+    """The lines of the variant table's header."""
+    head: list[str] = []
+    for line in _pvar_lines(path):
+        if not line.startswith("#"):
+            break
+        head.append(line)
+    return head
+
+
+def _pvar_table(path: Path) -> Path:
+    """The variant table beside a .pgen."""
     plain = path.with_suffix(".pvar")
-    table = plain if plain.is_file() else path.with_suffix(".pvar.zst")
-    with ExitStack() as streams:
-        raw = streams.enter_context(table.open("rb"))
-        stream = zstandard.ZstdDecompressor().stream_reader(raw) if table.suffix == ".zst" else raw
-        text = streams.enter_context(io.TextIOWrapper(stream, encoding="utf-8"))
-        for number, line in enumerate(text, 1):
-            if line.startswith("#"):
-                continue
-            fields = line.rstrip("\r\n").split("\t", 5)
-            if len(fields) < 5 or not fields[1].isdigit():
-                raise Invalid(
-                    "the line has no position, REF and ALT.", where=f"{table}:{number}", remedy="Copy the file again."
-                )
-            yield fields[0], int(fields[1]), fields[3], fields[4]
+    return plain if plain.is_file() else path.with_suffix(".pvar.zst")
+
+
+def _pvar_lines(path: Path) -> Iterator[str]:
+    table = _pvar_table(path)
+    try:
+        with ExitStack() as streams:
+            raw = streams.enter_context(table.open("rb"))
+            stream = zstandard.ZstdDecompressor().stream_reader(raw) if table.suffix == ".zst" else raw
+            yield from streams.enter_context(io.TextIOWrapper(stream, encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, zstandard.ZstdError):
+        raise Invalid("the variant table is missing or cut off.", where=str(table), remedy="Copy it again.") from None
+
+
+def _pvar_rows(path: Path) -> Iterator[tuple[str, int, str, str]]:
+    """(contig, position, REF, ALT) of every line of the variant table beside a .pgen."""
+    for number, line in enumerate(_pvar_lines(path), 1):
+        if line.startswith("#"):
+            continue
+        fields = line.rstrip("\r\n").split("\t", 5)
+        if len(fields) < 5 or not fields[1].isdigit():
+            raise Invalid(
+                "the line has no position, REF and ALT.",
+                where=f"{_pvar_table(path)}:{number}",
+                remedy="Copy the file again.",
+            )
+        yield fields[0], int(fields[1]), fields[3], fields[4]
 
 
 def _of_vcf(path: Path, wanted: Callable[[Assembly], Wanted], *, scratch: Path, assembly: str) -> Target:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -69,7 +68,7 @@ def test_plink2_gives_the_same_scores(shared: Path, tool: Callable[[str], str], 
     ) as found:  # fmt: skip
         ours = found.scores().values[:, 0]
         (matched,) = found.matched
-        unfilled = [replace(each, fill=float("nan")) for each in matched.rows]
+        unfilled = [each._replace(fill=float("nan")) for each in matched.rows]
         bare = score_people(found.target, [Matched(matched.score, unfilled)]).values[:, 0]
         rows = matched.score.rows
         used = [row for row, each in enumerate(matched.rows) if each.terms]
