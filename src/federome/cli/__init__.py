@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 
 from federome import __version__
-from federome.cli import approvals, asking, beacon, econ, identity, prs, risk, sandbox
+from federome.cli import approvals, asking, beacon, econ, identity, pgx, prs, risk, sandbox
 from federome.errors import FederomeError, Invalid
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ for name, group in (
     ("beacon", beacon.beacon_app),
     ("prs", prs.prs_app),
     ("risk", risk.risk_app),
+    ("pgx", pgx.pgx_app),
 ):
     app.add_typer(group, name=name)
 node_app.add_typer(approvals.consent_app, name="consent")

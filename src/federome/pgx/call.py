@@ -32,14 +32,16 @@ class Options:
 class Call:
     """What is told about one gene of one person.
 
-    ``diplotypes`` are all that remain possible; ``listed`` stands instead of them in a gene told variant by variant
-    whose phase is open. ``decides`` are the pairs from which phenotype and guidance follow. No call has a ``why``.
+    ``diplotypes`` are the best that remain possible (all of them if asked for); ``listed`` stands instead of them in a
+    gene told variant by variant whose phase is open. ``decides`` are the pairs from which phenotype and guidance
+    follow. No call has a ``why``.
     """
 
     gene: str
     diplotypes: tuple[Diplotype, ...] = ()
     listed: tuple[tuple[str, int], ...] = ()
     decides: tuple[Diplotype, ...] = ()
+    others: tuple[Diplotype, ...] = ()  # explain the genotype with a lower score
     why: str = ""
     sites: int = 0
     missing: tuple[str, ...] = ()
@@ -95,7 +97,7 @@ def call(gene: Gene, genotype: Genotype, rank: Callable[[str, str], float], opti
             told = told if options.all_matches else chosen
             note = f"{pick} is the most frequent of {', '.join(sorted(names))}."
             return replace(base, diplotypes=told, decides=chosen, notes=(note,))
-    return replace(base, diplotypes=told, decides=top)
+    return replace(base, diplotypes=told, decides=top, others=tuple(each for each in pairs if each not in top))
 
 
 def _alone(gene: Gene, found: Evidence, base: Call) -> Call:

@@ -79,8 +79,10 @@ def _drug(drug: str, rules: Sequence[Rule], results: Mapping[str, GeneResult]) -
         having = dict(zip(choices, combination, strict=True))
         for rule in _applying(rules, having):
             found[rule] = None
-    because = tuple(f"{gene}: {_said(results[gene])}" for gene in genes if gene not in missing)
-    return Advice(drug, genes, tuple(found), because, missing)
+    asked = [(gene, wanted) for rule in found for gene, wanted in rule.wanted if gene not in missing]
+    because = [f"{gene}: {wanted.replace('AS ', 'activity score ')}" for gene, wanted in asked]
+    because = because or [f"{gene}: {_said(results[gene])}" for gene in genes if gene not in missing]
+    return Advice(drug, genes, tuple(found), tuple(dict.fromkeys(because)), missing)
 
 
 def _applying(rules: Sequence[Rule], having: Mapping[str, tuple[str, ...]]) -> Iterable[Rule]:

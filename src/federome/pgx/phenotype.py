@@ -32,12 +32,14 @@ class Possible:
 class GeneResult:
     """What is told about a gene: all that is possible, and the phenotype when the possibilities agree on it.
 
+    ``others`` also explain the genotype, with fewer sites in their favour; guidance does not follow them.
     ``results`` are what guidance looks for: a phenotype, or for HLA whether each allele asked about is there.
     """
 
     gene: str
     source: str  # "matcher" or "outside"
     possible: tuple[Possible, ...]
+    others: tuple[Possible, ...]
     phenotype: str
     activity: float | None
     results: tuple[str, ...]
@@ -52,11 +54,15 @@ class GeneResult:
 
 def from_call(tables: Tables, call: Call, frequencies: Mapping[str, float] | None = None) -> GeneResult:
     """What follows from a matcher call, weighted by allele frequencies where they are given."""
-    weights = probabilities(call.decides, frequencies)
+    weights = probabilities([*call.decides, *call.others], frequencies)
     told = call.diplotypes if len(call.diplotypes) == len(call.decides) else call.decides
     possible = tuple(
         _possible(tables, call.gene, decides.alleles, name=shown.name, probability=weight)
-        for decides, shown, weight in zip(call.decides, told, weights, strict=True)
+        for decides, shown, weight in zip(call.decides, told, weights, strict=False)
+    )
+    others = tuple(
+        _possible(tables, call.gene, each.alleles, name=each.name, probability=weight)
+        for each, weight in zip(call.others, weights[len(call.decides) :], strict=True)
     )
     agreed = {each.phenotype for each in possible}
     activities = {each.activity for each in possible}
@@ -65,10 +71,15 @@ def from_call(tables: Tables, call: Call, frequencies: Mapping[str, float] | Non
     if len(possible) > 1:
         saying = f"all mean {phenotype}" if phenotype else "they do not agree on a phenotype"
         notes = (*notes, f"{len(possible)} diplotypes remain possible; {saying}.")
+    if others and {each.phenotype for each in others} - {phenotype}:
+        likely = [each.probability for each in others if each.probability is not None]
+        weight = f", with probability {sum(likely):.2g}" if likely else ""
+        notes = (*notes, f"Without knowing phase {_names(others)} would be possible too{weight}.")
     return GeneResult(
         call.gene,
         "matcher",
         possible,
+        others,
         phenotype,
         activities.pop() if len(activities) == 1 else None,
         (phenotype,) if phenotype else (),
@@ -81,7 +92,8 @@ def from_outside(tables: Tables, outside: OutsideCall) -> GeneResult:
     """What follows from another tool's call: its activity before its phenotype before its diplotype."""
     gene = outside.gene
     notes: list[str] = []
-    possible = _possible(tables, gene, outside.alleles, name="/".join(outside.alleles)) if outside.alleles else None
+    alleles = tuple(_spelled(tables, gene, allele) for allele in outside.alleles)
+    possible = _possible(tables, gene, alleles, name="/".join(alleles)) if alleles else None
     activity = outside.activity if outside.activity is not None else possible.activity if possible else None
     phenotype = outside.phenotype or (possible.phenotype if possible else "")
     if outside.activity is not None:
@@ -97,7 +109,12 @@ def from_outside(tables: Tables, outside: OutsideCall) -> GeneResult:
     shown = possible or Possible("", (), activity, phenotype)
     results = status(gene, outside.alleles) if gene in STATUS and outside.alleles else (phenotype,) if phenotype else ()
     told = ", ".join(results) if gene in STATUS else phenotype
-    return GeneResult(gene, "outside", (shown,), told, activity, results, None, tuple(notes))
+    return GeneResult(gene, "outside", (shown,), (), told, activity, results, None, tuple(notes))
+
+
+def _spelled(tables: Tables, gene: str, allele: str) -> str:
+    """An allele as the tables spell it: others leave out the m. of mitochondrial variants."""
+    return f"m.{allele}" if f"m.{allele}" in tables.alleles.get(gene, {}) else allele
 
 
 def status(gene: str, alleles: Iterable[str]) -> tuple[str, ...]:
@@ -116,6 +133,11 @@ def probabilities(diplotypes: Sequence[Diplotype], frequencies: Mapping[str, flo
     weights = [_weight(each, known) for each in diplotypes]
     total = sum(weights)
     return [weight / total for weight in weights] if total else [None] * len(diplotypes)
+
+
+def _names(possible: Sequence[Possible]) -> str:
+    named = [each.name for each in possible]
+    return ", ".join(named[:3]) + (f" and {len(named) - 3} others" if len(named) > 3 else "")
 
 
 def _weight(diplotype: Diplotype, frequencies: Mapping[str, float]) -> float:
