@@ -66,6 +66,8 @@ node_app.command("register")(identity.node_register)
 node_app.command("publish")(beacon.node_publish)
 approvals.algorithm_app.command("try")(sandbox.algorithm_try)
 app.command("run")(asking.run)
+app.command("login")(identity.login)
+app.command("dev-idp")(identity.dev_idp)
 app.command("algorithms")(asking.algorithms)
 
 out = Console(highlight=False)
@@ -198,6 +200,7 @@ def _faces(hub: Hub) -> list[APIRouter]:
             operator=operator,
             offers=offers(),
             stopping=hub.stopping,
+            people=hub.people,
         )
     ]
 

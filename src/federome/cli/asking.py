@@ -30,6 +30,9 @@ Permit = Annotated[Path, typer.Option("--permit", envvar="FEDEROME_PERMIT", help
 Passport = Annotated[
     Path | None, typer.Option("--passport", envvar="FEDEROME_PASSPORT", help="Your passport, where nodes demand one.")
 ]
+Session = Annotated[
+    Path | None, typer.Option("--session", envvar="FEDEROME_SESSION", help="Your login, where the hub demands one.")
+]
 Certificate = Annotated[
     Path | None, typer.Option("--certificate", envvar="FEDEROME_CERTIFICATE", help="The hub's certificate, to pin it.")
 ]
@@ -37,11 +40,19 @@ Certificate = Annotated[
 
 @contextmanager
 def _connection(
-    hub: str, key: Path, person: str, permit: Path, certificate: Path | None, passport: Path | None = None
+    hub: str,
+    key: Path,
+    person: str,
+    permit: Path,
+    certificate: Path | None,
+    passport: Path | None = None,
+    session: Path | None = None,
 ) -> Iterator[Connection]:
     from federome.client import connect
 
-    with connect(hub, key=key, person=person, permit=permit, passport=passport, certificate=certificate) as connection:
+    with connect(
+        hub, key=key, person=person, permit=permit, passport=passport, session=session, certificate=certificate
+    ) as connection:
         yield connection
 
 
@@ -53,6 +64,7 @@ def run(
     permit: Permit,
     certificate: Certificate = None,
     passport: Passport = None,
+    session: Session = None,
     param: Annotated[list[str] | None, typer.Option("--param", help="NAME=VALUE; lists as JSON.")] = None,
     datasets: Annotated[
         list[str] | None, typer.Option("--datasets", help="NODE:DATASET,…; all that the permit covers if omitted.")
@@ -68,7 +80,7 @@ def run(
     from federome.client.run import describe, read_datasets, read_parameters, render, summarise
 
     parameters = read_parameters(param or [])
-    with _connection(hub, key, person, permit, certificate, passport) as asking:
+    with _connection(hub, key, person, permit, certificate, session, passport) as asking:
         result = asking.run(
             algorithm,
             datasets=read_datasets(datasets or []),
@@ -97,12 +109,13 @@ def algorithms(
     person: Person,
     permit: Permit,
     certificate: Certificate = None,
+    session: Session = None,
     as_json: AsJson = False,
 ) -> None:
     """What the hub offers to run. Offered is not permitted: the permit and each node decide that."""
     from federome.client.run import list_algorithms
 
-    with _connection(hub, key, person, permit, certificate) as asking:
+    with _connection(hub, key, person, permit, certificate, session) as asking:
         listed = list_algorithms(asking.algorithms())
     if as_json:
         sys.stdout.write(json.dumps({"algorithms": listed}) + "\n")

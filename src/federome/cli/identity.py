@@ -1,11 +1,13 @@
-"""Commands around who people are: ``federome node access`` and ``node register``.
+"""Commands around who people are: ``federome login``, ``dev-idp``, ``node access`` and ``node register``.
 
-An operator says here whose passports and visas count at their node, and keeps the register of accredited people.
+People and programs log in at a hub; an operator says whose passports and visas count at their node, and keeps the
+register of accredited people.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from federome.cli.asking import Certificate, Hub, Key
 from federome.errors import Invalid
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -59,3 +62,63 @@ def read(path: Path) -> str:
 
 def _tell(facts: Mapping[str, object], text: str, *, as_json: bool) -> None:
     sys.stdout.write((json.dumps(facts) if as_json else text) + "\n")
+
+
+def login(
+    hub: Hub,
+    key: Key,
+    certificate: Certificate = None,
+    to: Annotated[
+        Path | None, typer.Option("--session", envvar="FEDEROME_SESSION", help="Where the login is kept.")
+    ] = None,
+    client: Annotated[str, typer.Option("--client", help="Log in as this machine client, without a person.")] = "",
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the address in a browser.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Log in at a hub: in the browser as a person, or by key alone as a machine client."""
+    import time
+    import webbrowser
+
+    from federome.client.login import login as log_in
+    from federome.client.login import login_machine
+    from federome.client.wire import open_http
+    from federome.trust.keys import load_private_key
+
+    own = load_private_key(key)
+
+    def visit(address: str) -> None:
+        sys.stderr.write(f"Log in here: {address}\n")
+        if browser:
+            webbrowser.open(address)
+
+    with open_http(hub, certificate) as http:
+        machine = bool(client)
+        session = login_machine(http, client=client, key=own) if machine else log_in(http, key=own, open_browser=visit)
+    place = to or session_file()
+    session.save(place)
+    minutes = int((session.until - time.time()) / 60)
+    facts = {"session": str(place), "minutes": minutes, "passport": bool(session.passport)}
+    also = " with a passport" if session.passport else ""
+    _tell(facts, f"Logged in{also} for {minutes} minutes: {place}", as_json=as_json)
+
+
+def dev_idp(
+    folder: Annotated[Path, typer.Option("--dir", help="The provider's folder: its key, and people.json.")],
+    hubs: Annotated[
+        list[Path], typer.Option("--hub", help="The folder of a hub of a development network; again for each.")
+    ],
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 9400,
+    host: Annotated[str, typer.Option(help="An address of this machine only.")] = "127.0.0.1",
+) -> None:
+    """A small identity provider and visa issuer for trying out. Refuses hubs of a production network."""
+    import time
+
+    from federome.demo.dev_idp import open_idp, serve_idp
+
+    serve_idp(open_idp(folder, tuple(hubs), port=port, clock=time.time), host=host, port=port)
+
+
+def session_file() -> Path:
+    """Where a login is kept, unless another place is named (XDG base directory specification)."""
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "federome" / "session.json"

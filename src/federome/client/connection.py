@@ -20,6 +20,7 @@ import httpx2 as httpx
 
 from federome.client.orders import Grant, Question, plain, read_passport, sign_orders
 from federome.client.result import Named, Result, named_tables
+from federome.client.session import Session
 from federome.client.wire import Wire, open_http, problem_of, read_document
 from federome.errors import Damaged, FederomeError, Invalid, Refused, Unavailable
 from federome.model.permit import AlgorithmRef
@@ -60,6 +61,7 @@ def connect(
     person: str,
     permit: Path | str,
     passport: Path | str | Sequence[str] | None = None,
+    session: Path | Session | None = None,
     certificate: Path | None = None,
     hub: str = "",
     patience_s: float = 10.0,
@@ -69,7 +71,8 @@ def connect(
     """A connection to the hub at ``url`` (https), for a person with their ES256 key and a permit.
 
     ``permit`` is a file or the signed text. ``passport``, where nodes demand one, is a broker's token, as a file or as
-    text, or a list of visas; it goes to the nodes with every question, and the hub sees it. ``certificate`` pins the
+    text, or a list of visas; it goes to the nodes with every question, and the hub sees it. ``session`` is a login
+    (``federome login``), where the hub asks for one; a passport in it is used as well. ``certificate`` pins the
     hub's own certificate. ``hub`` is the hub's name; where it is given, a hub that calls itself otherwise is refused.
     ``patience_s`` is how long single calls are tried again while the hub is away. ``http`` replaces the HTTPS client
     and stays open.
@@ -79,7 +82,10 @@ def connect(
     if own.algorithm != "ES256":
         raise Invalid("people sign with an ES256 key.", where="key", remedy="Use a P-256 key.")
     grant = Grant.read(permit)
-    wire = Wire(http or open_http(url, certificate), key=own, clock=clock, owned=http is None)
+    logged_in = Session.load(session) if isinstance(session, Path) else session
+    wire = Wire(http or open_http(url, certificate), key=own, clock=clock, owned=http is None, session=logged_in)
+    if passport is None and logged_in is not None:
+        passport = logged_in.passport or None
     shown = None if passport is None else read_passport(passport)
     connection = Connection(
         wire, key=own, person=person, grant=grant, passport=shown, patience_s=patience_s, clock=clock

@@ -5,6 +5,7 @@ Every call here may be repeated without harm, so all of them are, while the hub 
 
 from __future__ import annotations
 
+import secrets
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -14,8 +15,10 @@ from urllib.parse import urlsplit
 
 import httpx2 as httpx
 
+from federome.client.session import Session, check_session
 from federome.errors import Damaged, FederomeError, Invalid, ProblemValue, Unavailable, from_problem
 from federome.trust.canonical import Json, parse_object
+from federome.trust.dpop import make_proof
 from federome.trust.keys import PrivateKey
 from federome.trust.people import LIFE_S, person_token
 
@@ -47,12 +50,13 @@ class Wire:
         key: PrivateKey,
         clock: Callable[[], float],
         owned: bool = True,
+        session: Session | None = None,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.hub = ""
         self._http, self._key, self._clock, self._sleep = http, key, clock, sleep
-        self._owned, self.monotonic = owned, monotonic
+        self._owned, self._session, self.monotonic = owned, session, monotonic
         self._token, self._renew = "", 0.0
 
     def call(
@@ -95,18 +99,27 @@ class Wire:
         files = None if form is None else {name: (None, value) for name, value in form.items()}
         try:
             response = self._http.request(
-                method, f"{PREFIX}{path}", params=params, files=files, headers=self._headers()
+                method, f"{PREFIX}{path}", params=params, files=files, headers=self._headers(method, path)
             )
         except httpx.RequestError as error:
             raise _away(error) from error
         if not response.is_success:
-            raise _told(response)
+            raise told_by(response)
         return response.content
 
-    def _headers(self) -> dict[str, str]:
+    def _headers(self, method: str, path: str) -> dict[str, str]:
         if not self.hub:
             return {}
         now = self._clock()
+        if self._session is not None:
+            check_session(self._session, now=now)
+            jti, url, token = (
+                secrets.token_urlsafe(16),
+                f"{self._session.hub.rstrip('/')}{PREFIX}{path}",
+                self._session.token,
+            )
+            proof = make_proof(self._key, method, url, now=now, jti=jti, token=token)
+            return {"Authorization": f"DPoP {token}", "DPoP": proof}
         if now >= self._renew:
             self._token, self._renew = person_token(self._key, hub=self.hub, now=now), now + LIFE_S / 2
         return {"Authorization": f"Bearer {self._token}"}
@@ -131,7 +144,7 @@ def problem_of(told: Mapping[str, Json]) -> FederomeError:
     return from_problem(problem)
 
 
-def _told(response: httpx.Response) -> FederomeError:
+def told_by(response: httpx.Response) -> FederomeError:
     """What the hub tells; whatever is no problem document was not told by a hub, and it counts as away."""
     try:
         told = parse_object(response.content)

@@ -27,6 +27,8 @@ from federome.network.exchange import Exchange
 from federome.network.hub import Waiters, bounded, create_app
 from federome.network.jobs import Coordinator, LocalPort
 from federome.network.ledger import Ledger
+from federome.network.login import People, build_logins
+from federome.network.login import router as login_router
 from federome.network.party import Party
 from federome.network.protocol import MAX_PART_BYTES, PREFIX
 from federome.network.releaser import Releaser
@@ -48,6 +50,7 @@ class Hub:
     party: Party
     waiters: Waiters
     stopping: threading.Event
+    people: People
 
 
 Faces = Callable[[Hub], Sequence[APIRouter]]
@@ -85,8 +88,16 @@ def build_hub(folder: Path, *, faces: Faces, clock: Callable[[], float] = time.t
     party = Party(port, releaser, report=lambda line: LOG.info("releaser: %s", line))
     coordinator.recover()
     stopping = threading.Event()
-    hub = Hub(settings, coordinator, releaser, party, waiters, stopping)
-    routers = [_joining(folder, members), *faces(hub)]
+    logins = build_logins(
+        folder,
+        hub=settings.name,
+        url=settings.url,
+        key=key,
+        development=settings.network == "development",
+        clock=clock,
+    )
+    hub = Hub(settings, coordinator, releaser, party, waiters, stopping, People(settings.name, clock, logins))
+    routers = [_joining(folder, members), *faces(hub), *([login_router(logins)] if logins is not None else [])]
     if settings.keep_exact:
         routers.append(_comparing(releaser))
     app = create_app(coordinator, hub=settings.name, waiters=waiters, clock=clock, routers=routers, stopping=stopping)

@@ -29,6 +29,7 @@ from federome.model.sheet import csv_pieces, json_pieces
 from federome.model.table import Table
 from federome.network.jobs import ENDED, Coordinator
 from federome.network.ledger import Answered, Run
+from federome.network.login import People
 from federome.network.offers import Offer
 from federome.network.people import read_passport
 from federome.network.protocol import Body, mapping, text
@@ -36,7 +37,6 @@ from federome.standards import wes_documents as documents
 from federome.standards.form import read_form
 from federome.standards.service_info import Operator
 from federome.trust.canonical import Json, canonical, parse, parse_object
-from federome.trust.people import check_person
 from federome.trust.signing import peek
 
 PREFIX: Final = "/ga4gh/wes/v1"
@@ -110,17 +110,14 @@ class _Route(APIRoute):
 class _Desk:
     """The coordinator's runs as one caller may see them."""
 
-    def __init__(self, coordinator: Coordinator, hub: str, clock: Callable[[], float]) -> None:
-        self._coordinator, self._hub, self._clock = coordinator, hub, clock
+    def __init__(self, coordinator: Coordinator, people: Callable[[Request], str]) -> None:
+        self._coordinator, self._people = coordinator, people
         self._ledger = coordinator.ledger
 
     def caller(self, request: Request) -> str:
         """The thumbprint of the key that asks; ``Unknown`` (401) without a good token."""
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer":
-            raise Unknown("this call needs a token.", codes=["token_invalid"], remedy="Sign one with your key.")
         try:
-            return check_person(token.strip(), hub=self._hub, now=self._clock())
+            return self._people(request)
         except Refused as error:
             raise Unknown(error.message, codes=error.codes, remedy=error.remedy) from error
 
@@ -201,13 +198,15 @@ def router(
     operator: Operator,
     offers: Sequence[Offer],
     stopping: threading.Event | None = None,
+    people: Callable[[Request], str] | None = None,
 ) -> APIRouter:
     """WES for one hub. ``hub`` is its name, the audience of every token; ``offers`` are ``network.offers.offers()``.
 
-    ``stopping`` ends open long polls when the hub is about to stop.
+    ``people`` tells whose key asks: by their own token, and with ``hub.people`` by that of a login, too. ``stopping``
+    ends open long polls when the hub is about to stop.
     """
     api = APIRouter(prefix=PREFIX, route_class=_Route)
-    desk = _Desk(coordinator, hub, clock)
+    desk = _Desk(coordinator, people or People(hub, clock))
     told = documents.about(operator, offers, hub=hub)
 
     @api.get("/service-info")

@@ -314,7 +314,7 @@ def _pair(material: Material) -> PrivateKey:
     return PrivateKey(_public(material), material)
 
 
-def read_secret(path: Path) -> bytes:
+def read_secret(path: Path, *, most: int = MAX_KEY_FILE_BYTES) -> bytes:
     """The bytes of a secret's file. ``Invalid`` where others than its owner may touch it, ``Unavailable`` if absent."""
     try:
         # Non-blocking, so that a pipe in the key's place is refused instead of waited for.
@@ -328,11 +328,11 @@ def read_secret(path: Path) -> bytes:
                     where=str(path),
                     remedy=f"Run: chmod 600 {path}",
                 )
-            data = file.read(MAX_KEY_FILE_BYTES + 1)
+            data = file.read(most + 1)
     except OSError as error:
         raise Unavailable(
             f"the key file cannot be read ({error.strerror})", where=str(path), remedy="Check path and permissions."
         ) from error
-    if len(data) > MAX_KEY_FILE_BYTES:
+    if len(data) > most:
         raise Invalid("the file is too large to be a key", where=str(path))
     return data

@@ -104,6 +104,41 @@ def verify(
     return Verified(_object(_decode(payload_part), max_bytes=max_bytes), pinned.owner, kid)
 
 
+def sign_embedded(document: Mapping[str, JsonValue], key: PrivateKey, *, typ: str) -> str:
+    """The same with the public key itself in the header, for whoever has never seen it (RFC 9449 §4.2)."""
+    jwk = {name: value for name, value in key.public.jwk().items() if name != "kid"}
+    header = canonical({"alg": key.algorithm, "jwk": jwk, "typ": typ})
+    signed = f"{_encode(header)}.{_encode(canonical(document))}"
+    return f"{signed}.{_encode(sign_bytes(signed.encode('ascii'), key))}"
+
+
+def verify_embedded(
+    token: str | bytes, *, typ: str, algorithms: Collection[SigningAlgorithm], max_bytes: int
+) -> tuple[dict[str, Json], PublicKey]:
+    """What a token says that brings its own key, and that key: it proves who holds the key, and nothing about them.
+
+    ``Refused`` as ``verify`` does, whatever the token holds.
+    """
+    header_part, payload_part, signature_part = _split(token, 3, max_bytes)
+    if len(header_part) > MAX_HEADER_BYTES:
+        _invalid("the token's header is too large")
+    header = _object(_decode(header_part), max_bytes=MAX_HEADER_BYTES)
+    jwk, algorithm = header.get("jwk"), header.get("alg")
+    if not isinstance(algorithm, str) or algorithm not in algorithms:
+        raise Refused("the token's algorithm is not allowed here", codes=["alg_not_allowed"])
+    if header.keys() != {"alg", "jwk", "typ"} or header["typ"] != typ or not isinstance(jwk, dict):
+        _invalid("the token is of another kind than expected")
+    try:
+        key = PublicKey.from_jwk({name: value for name, value in jwk.items() if name != "kid"})
+    except Invalid as error:
+        raise Refused("the token's key cannot be read", codes=["token_invalid"]) from error
+    if key.algorithm != algorithm:
+        raise Refused("the token's algorithm is not the one of its key", codes=["alg_not_allowed"])
+    if not signature_holds(header_part + b"." + payload_part, _decode(signature_part), key):
+        _invalid("the signature does not hold")
+    return _object(_decode(payload_part), max_bytes=max_bytes), key
+
+
 def peek(token: str | bytes, *, max_bytes: int = MAX_TOKEN_BYTES) -> Unverified:
     """Header and payload of a token nobody has checked yet, to find out whose key ring to ask.
 

@@ -1,0 +1,30 @@
+"""Who may call a route, declared beside it. A test calls every route of every application as everybody and compares.
+
+The declaration is read by that test (``tests/attacks/test_routes.py``) and by readers; the check itself is in the
+route. A route without a declaration fails the test, so nobody opens a door without saying for whom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Literal, TypeVar
+
+Caller = Literal[
+    "anyone",  # no token is needed
+    "person",  # whoever proves to hold a person's key, or has logged in
+    "owner",  # the person who submitted the run, and to everybody else it does not exist
+    "party",  # any member: nodes, the releaser
+    "asked",  # a node that the run asked, or the releaser
+]
+ATTRIBUTE: Final = "__open_to__"
+Route = TypeVar("Route", bound=Callable[..., Any])
+
+
+def open_to(*callers: Caller) -> Callable[[Route], Route]:
+    """Declare who may call the route below; write it under the line that gives method and path."""
+
+    def declared(route: Route) -> Route:
+        setattr(route, ATTRIBUTE, frozenset(callers))
+        return route
+
+    return declared
