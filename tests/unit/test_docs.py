@@ -29,6 +29,7 @@ from federome.model.cohort import Cohort
 from federome.model.permit import Permit
 from federome.network import protocol
 from federome.network.access import read_access, read_register
+from federome.network.provider import LoginSettings
 from federome.network.setup import HubSettings, NodeSettings
 from federome.trust.keys import generate
 
@@ -232,7 +233,9 @@ def test_data_examples_are_read(example: Example) -> None:
         case "node":
             assert set(document) == {field.name for field in dataclasses.fields(NodeSettings(**document))}
         case "access":
-            assert read_access(example.text).policy.clearinghouse.issuers
+            assert read_access(example.text, development=True).policy.clearinghouse.issuers
+        case "login":
+            assert LoginSettings.from_document(document).clients
         case "register":
             assert read_register(example.text).persons
         case kind:
@@ -298,8 +301,12 @@ def test_tasks_and_endpoints_are_all_listed() -> None:
     assert re.findall(r"^\| `(\w+)`", nodes, re.MULTILINE) == list(get_args(protocol.NodeTask))
     told = re.findall(r"^\| `(\w+)`", releaser, re.MULTILINE)
     assert told == ["roster", *get_args(protocol.ReleaserTask)]
-    source = "".join(file.read_text() for file in (SOURCE / "network").glob("*.py"))
+    login = SOURCE / "network" / "login.py"
+    source = "".join(file.read_text() for file in (SOURCE / "network").glob("*.py") if file != login)
     served = {f"{verb.upper()} {path}" for verb, path in re.findall(r'@\w+\.(get|post|put)\("(/[^"]*)"', source)}
+    calls = re.findall(r'@\w+\.(get|post)\("(/?\w*)"', login.read_text())
+    shown = set(re.findall(r"^\| `((?:GET|POST) [^`?]+)", page("how-to/log-in.md"), re.MULTILINE))
+    assert shown == {f"{verb.upper()} /login/v1{path}" for verb, path in calls}
     served |= {f"{verb} {path}" for verb, path in re.findall(r'\("(GET|POST)", f"\{PREFIX\}(/\w+)"\)', source)}
     assert set(re.findall(r"^\| `((?:GET|POST|PUT) [^`?]+)", text, re.MULTILINE)) == served
 

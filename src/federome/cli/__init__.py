@@ -185,7 +185,7 @@ def hub_serve(folder: HubFolder) -> None:
     serve_hub(folder, faces=_faces)
 
 
-def _faces(hub: Hub) -> list[APIRouter]:
+def _faces(hub: Hub, clock: Callable[[], float] = time.time) -> list[APIRouter]:
     """What people reach at the hub."""
     from federome.network.offers import offers
     from federome.standards import wes
@@ -196,7 +196,7 @@ def _faces(hub: Hub) -> list[APIRouter]:
         wes.router(
             hub.coordinator,
             hub=hub.settings.name,
-            clock=time.time,
+            clock=clock,
             operator=operator,
             offers=offers(),
             stopping=hub.stopping,

@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from federome import __version__
 from federome.errors import FederomeError, Invalid, Refused
+from federome.network.doors import open_to
 from federome.network.jobs import Coordinator
 from federome.network.protocol import (
     MAX_PART_BYTES,
@@ -148,7 +149,7 @@ class _Turns:
 
     def __init__(self, coordinator: Coordinator, callers: Callers, waiters: Waiters, ended: threading.Event) -> None:
         self._coordinator, self._callers, self._waiters, self._ended = coordinator, callers, waiters, ended
-        self._calls = {
+        self.calls = {
             ("GET", f"{PREFIX}/work"): self._work,
             ("POST", f"{PREFIX}/heartbeat"): self._heartbeat,
             ("POST", f"{PREFIX}/reply"): self._reply,
@@ -156,20 +157,22 @@ class _Turns:
 
     def takes(self, scope: Scope) -> bool:
         """Whether this is one of them."""
-        return scope["type"] == "http" and (scope["method"], scope["path"]) in self._calls
+        return scope["type"] == "http" and (scope["method"], scope["path"]) in self.calls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI face."""
         request = Request(scope, receive)
         try:
-            response = await self._calls[scope["method"], scope["path"]](request, self._callers.party(request))
+            response = await self.calls[scope["method"], scope["path"]](request, self._callers.party(request))
         except FederomeError as error:
             response = await _problem(request, error)
         await response(scope, receive, send)
 
+    @open_to("party")
     async def _work(self, request: Request, party: str) -> Response:
         return await self._due(request, party, _seconds(request, POLL_S))
 
+    @open_to("party")
     async def _heartbeat(self, request: Request, party: str) -> Response:
         try:
             tasks = msgspec.msgpack.decode(await bounded(request, MAX_HEARTBEAT_BYTES), type=list[str])
@@ -178,6 +181,7 @@ class _Turns:
         self._coordinator.heartbeat(party, _instance(request), tasks)
         return Response(status_code=204)
 
+    @open_to("party")
     async def _reply(self, request: Request, party: str) -> Response:
         answer = decode_reply(await bounded(request, MAX_REPLY_BYTES))
         wait = _seconds(request, 0.0)
@@ -211,12 +215,14 @@ def _blobs(coordinator: Coordinator, callers: Callers) -> APIRouter:
     inner = APIRouter(prefix=PREFIX)
 
     @inner.put("/runs/{run}/blobs")
+    @open_to("asked")
     async def upload(request: Request, run: str, name: str) -> Response:
         party = callers.party(request)
         await _receive(request, coordinator, party, run, name)
         return Response(status_code=204)
 
     @inner.get("/runs/{run}/blobs")
+    @open_to("asked")
     async def download(request: Request, run: str, name: str) -> Response:
         party = callers.party(request)
         pieces = await run_in_threadpool(_first, coordinator.download(party, run, name))

@@ -27,6 +27,7 @@ from federome.governance.orders import claimed_order
 from federome.model.order import RunOrder
 from federome.model.sheet import csv_pieces, json_pieces
 from federome.model.table import Table
+from federome.network.doors import open_to
 from federome.network.jobs import ENDED, Coordinator
 from federome.network.ledger import Answered, Run
 from federome.network.login import People
@@ -210,6 +211,7 @@ def router(
     told = documents.about(operator, offers, hub=hub)
 
     @api.get("/service-info")
+    @open_to("anyone")
     def service_info() -> JSONResponse:
         return JSONResponse(told)
 
@@ -222,6 +224,7 @@ def router(
 
 def _add_runs(api: APIRouter, desk: _Desk) -> None:
     @api.post("/runs")
+    @open_to("person")
     async def submit(request: Request) -> JSONResponse:
         person = desk.caller(request)
         form = read_form(request.headers.get("content-type", ""), await _body(request))
@@ -229,6 +232,7 @@ def _add_runs(api: APIRouter, desk: _Desk) -> None:
         return JSONResponse({"run_id": await run_in_threadpool(desk.submit, person, submission)})
 
     @api.get("/runs")
+    @open_to("person")
     def runs(request: Request, page_size: PageSize = 50, page_token: str = "") -> JSONResponse:
         person = desk.caller(request)
         size = min(page_size, MAX_PAGE)
@@ -239,6 +243,7 @@ def _add_runs(api: APIRouter, desk: _Desk) -> None:
         return JSONResponse({"runs": listed, "next_page_token": following})
 
     @api.get("/runs/{run_id}")
+    @open_to("owner")
     def run_log(request: Request, run_id: str) -> JSONResponse:
         run = desk.run(run_id, desk.caller(request))
         base = f"{str(request.base_url).rstrip('/')}{PREFIX}/runs/{run.id}"
@@ -246,11 +251,13 @@ def _add_runs(api: APIRouter, desk: _Desk) -> None:
         return JSONResponse(documents.run_log(run, desk.tags(run), base=base, first=first, last=last))
 
     @api.get("/runs/{run_id}/status")
+    @open_to("owner")
     def status(request: Request, run_id: str) -> JSONResponse:
         run = desk.run(run_id, desk.caller(request))
         return JSONResponse({"run_id": run.id, "state": documents.state(run)})
 
     @api.post("/runs/{run_id}/cancel")
+    @open_to("owner")
     def cancel(request: Request, run_id: str) -> JSONResponse:
         run = desk.run(run_id, desk.caller(request))
         desk.cancel(run)
@@ -259,6 +266,7 @@ def _add_runs(api: APIRouter, desk: _Desk) -> None:
 
 def _add_tasks(api: APIRouter, desk: _Desk) -> None:
     @api.get("/runs/{run_id}/tasks")
+    @open_to("owner")
     def tasks(request: Request, run_id: str, page_size: PageSize = 50, page_token: str = "") -> JSONResponse:
         run = desk.run(run_id, desk.caller(request))
         size = min(page_size, MAX_PAGE)
@@ -269,6 +277,7 @@ def _add_tasks(api: APIRouter, desk: _Desk) -> None:
         return JSONResponse({"task_logs": shown, "next_page_token": following})
 
     @api.get("/runs/{run_id}/tasks/{task_id}")
+    @open_to("owner")
     def task(request: Request, run_id: str, task_id: str) -> JSONResponse:
         run = desk.run(run_id, desk.caller(request))
         missing = Missing("no such task.", where=task_id[:80])
@@ -281,6 +290,7 @@ def _add_tasks(api: APIRouter, desk: _Desk) -> None:
 
 def _add_events(api: APIRouter, desk: _Desk, stopping: threading.Event) -> None:
     @api.get("/runs/{run_id}/events")
+    @open_to("owner")
     async def events(
         request: Request, run_id: str, after: str = "", wait: Annotated[float, Query(ge=0, le=WAIT_S)] = WAIT_S
     ) -> JSONResponse:
@@ -302,6 +312,7 @@ def _add_events(api: APIRouter, desk: _Desk, stopping: threading.Event) -> None:
 
 def _add_tables(api: APIRouter, desk: _Desk) -> None:
     @api.get("/runs/{run_id}/tables/{name}")
+    @open_to("owner")
     def table(
         request: Request, run_id: str, name: str, format: documents.Format = "json", node: str = ""
     ) -> StreamingResponse:

@@ -92,7 +92,7 @@ def _knock(address: str) -> None:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
+def scene(tmp_path: Path) -> Scene:
     clock = [NOW]
     hub = tmp_path / "hub"
     init_hub(hub, HubSettings("hub.test", URL, network="development"), generate("ES256").public)
@@ -113,7 +113,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     app.include_router(router(logins))
     app.include_router(who(People("hub.test", lambda: clock[0], logins)))
     app.add_exception_handler(FederomeError, _problem)
-    yield Scene(tmp_path, idp, logins, TestClient(app, base_url=URL), provider, clock)
+    return Scene(tmp_path, idp, logins, TestClient(app, base_url=URL), provider, clock)
 
 
 def who(people: People) -> APIRouter:
