@@ -17,8 +17,10 @@ from types import SimpleNamespace
 import httpx2 as httpx
 import pytest
 from fastapi import FastAPI
-from fastapi.routing import iter_route_contexts
+from fastapi.routing import RouteContext, iter_route_contexts
 from fastapi.testclient import TestClient
+from starlette.routing import Route
+from tests.outer import OPERATOR
 
 from federome.analysis.algorithm import content_digest
 from federome.analysis.cohort_count import CohortCount
@@ -33,6 +35,9 @@ from federome.network.provider import LOGIN
 from federome.network.serve_hub import Hub, build_hub
 from federome.network.setup import Enrolments, HubSettings, admit, init_hub
 from federome.network.transport import party_token
+from federome.standards.beacon.documents import Identity
+from federome.standards.beacon.server import Beacon, application
+from federome.standards.beacon.shelf import Shelf
 from federome.trust.dpop import make_proof
 from federome.trust.keys import PrivateKey, generate, load_private_key
 from federome.trust.oauth import Bearer, issue_token
@@ -191,21 +196,22 @@ class Door:
 
 def routes(app: FastAPI) -> list[Door]:
     """All doors of an application: its routes, and the calls that the hub answers before the framework does."""
-    found = [
-        Door(method, path, getattr(call, ATTRIBUTE)) for (method, path), call in getattr(app, "turns", NO_TURNS).calls.items()
-    ]
-    for route in iter_route_contexts(app.routes):
-        if hasattr(route.endpoint, ATTRIBUTE):
-            found.append(
-                Door(
-                    *((route.methods or set()) - {"HEAD"}),
-                    str(route.path),
-                    getattr(route.endpoint, ATTRIBUTE),
-                    tuple(parameter.name for parameter in route.dependant.path_params),
-                    tuple(p.alias for p in route.dependant.query_params if p.field_info.is_required() or p.alias == "wait"),
-                )
-            )
+    turns = getattr(app, "turns", NO_TURNS).calls
+    found = [Door(method, path, getattr(call, ATTRIBUTE)) for (method, path), call in turns.items()]
+    declared = [route for route in iter_route_contexts(app.routes) if hasattr(route.endpoint, ATTRIBUTE)]
+    found.extend(_door(route) for route in declared)
     return found
+
+
+def _door(route: RouteContext) -> Door:
+    query = [p.alias for p in route.dependant.query_params if p.field_info.is_required()]
+    return Door(
+        *((route.methods or set()) - {"HEAD"}),
+        str(route.path),
+        getattr(route.endpoint, ATTRIBUTE),
+        tuple(parameter.name for parameter in route.dependant.path_params),
+        tuple(query),
+    )
 
 
 def undeclared(app: FastAPI) -> list[str]:
@@ -306,3 +312,16 @@ def test_a_party_answers_its_own_tasks_only(world: World) -> None:
         )
         assert answer.status_code == 400
     assert not any(each.done for each in world.hub.coordinator.ledger.answers(run, 1))
+
+
+def test_a_beacon_s_doors_are_for_anyone(tmp_path: Path) -> None:
+    """It holds published tables and nothing else: no token opens or closes anything at its own doors."""
+    identity = Identity(OPERATOR, "https://beacon.test")
+    app = application(Beacon(identity, lambda: Shelf.open(tmp_path)))
+    http = TestClient(app)
+    paths = [str(route.path).replace("{id}", "x") for route in app.routes if isinstance(route, Route)]
+    assert len(paths) >= 10
+    for path in paths:
+        told = [http.get(path, headers=headers).status_code for headers in ({}, {"Authorization": "Bearer a.b.c"})]
+        assert told[0] == told[1]
+        assert told[0] in (200, 400, 404)
