@@ -81,6 +81,7 @@ def put(
     strata: tuple[str, ...] = ("Total", "F", "M"),
     assembly: Assembly = "GRCh38",
     tier: str = "public",
+    k: int = 20,
     genes: Sequence[tuple[str, str, str, str]] = (),
     released_on: date = date(2026, 11, 1),
 ) -> None:
@@ -96,7 +97,7 @@ def put(
         released_on=released_on,
         people=1000,
         strata=strata,
-        k=20,
+        k=k,
         sites=table.rows,
         rho=0.01,
         power=0.06,

@@ -143,3 +143,38 @@ def beacon_serve(
     )
     identity = Identity(operator, f"{base}/api", apply=apply)
     serve(folder / FOLDER, identity, host=host, port=port, certificate=certificate, key=key)
+
+
+@beacon_app.command("network")
+def beacon_network(
+    members: Annotated[list[str], typer.Argument(help="Members as NAME=URL of their API, without a slash at the end.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5051,
+    url: Annotated[str, typer.Option(help="What the outside calls it; the address it listens on if omitted.")] = "",
+    deadline_s: Annotated[float, typer.Option("--deadline", min=0.1, max=60, help="Seconds to wait.")] = 5.0,
+    certificate: Annotated[Path | None, typer.Option(help="TLS certificate (PEM); plain HTTP without one.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Key of the certificate.")] = None,
+    ca: Annotated[
+        Path | None, typer.Option(help="Certificates (PEM) that members may show besides public ones.")
+    ] = None,
+    organization: Annotated[str, typer.Option(help="Who runs it.")] = "Federome hub",
+) -> None:
+    """Serve a Beacon of Beacons: one question to all members, one answer that names who did not give one."""
+    from federome.errors import Invalid
+    from federome.standards.beacon.documents import Identity
+    from federome.standards.beacon.network import Member
+    from federome.standards.beacon.serve import serve_network
+    from federome.standards.service_info import Operator
+
+    named = [Member(*each.split("=", 1)) for each in members if "=" in each]
+    if len(named) < len(members) or any(not m.name or not m.url.startswith(("http://", "https://")) for m in named):
+        raise Invalid("a member is written NAME=URL.", remedy="As FI=https://beacon.example.fi/api")
+    if len({member.name for member in named}) < len(named):
+        raise Invalid("two members have the same name.")
+    scheme = "https" if certificate else "http"
+    base = (url or f"{scheme}://{host}:{port}").rstrip("/")
+    operator = Operator("org.federome.network", "Beacon network", organization, base, "", "prod")
+    identity = Identity(operator, f"{base}/api", "Allele frequencies of all members.")
+    serve_network(
+        named, identity, host=host, port=port, certificate=certificate, key=key, deadline_s=deadline_s, trusted=ca
+    )

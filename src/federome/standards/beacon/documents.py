@@ -13,7 +13,6 @@ from federome import __version__
 from federome.errors import FederomeError
 from federome.network.publication import Publication
 from federome.standards.beacon.request import Asked, Granularity
-from federome.standards.beacon.shelf import Shelf
 from federome.standards.service_info import Operator, service_info
 from federome.trust.canonical import Json
 
@@ -157,10 +156,10 @@ def service(identity: Identity) -> Document:
     )
 
 
-def configuration(shelf: Shelf) -> Document:
+def configuration(published: Sequence[Publication]) -> Document:
     """``/configuration``: what can be asked for, and at which levels."""
-    levels = {book.about.tier.upper() for book in shelf.books} or {"PUBLIC"}
-    environment = "TEST" if all(book.about.synthetic for book in shelf.books) else "PROD"
+    levels = {about.tier.upper() for about in published} or {"PUBLIC"}
+    environment = "TEST" if all(about.synthetic for about in published) else "PROD"
     return {
         "$schema": _DRAFT,
         "maturityAttributes": {"productionStatus": environment},

@@ -88,6 +88,7 @@ class Asked:
     test_mode: bool = False
     schemas: tuple[Mapping[str, object], ...] = ()
     datasets: frozenset[str] | None = None
+    token: str = ""
 
     @property
     def first(self) -> int:
@@ -150,14 +151,15 @@ def _paged(asked: Asked, pagination: Mapping[str, object]) -> Asked:
     _only(pagination, {"skip", "limit", "currentPage", "nextPage", "previousPage"}, "pagination")
     skip = _integer(pagination.get("skip") or 0, "skip", 0, _MAX_SKIP)
     limit = _integer(PAGE if pagination.get("limit") is None else pagination["limit"], "limit", 0, 10**9)
-    if token := pagination.get("currentPage"):
-        found = _TOKEN.fullmatch(str(token)[:40])
+    token = str(pagination.get("currentPage") or "")
+    if token:
+        found = _TOKEN.fullmatch(token[:40])
         if not found:
             raise Invalid("this page token is not from here.", where="currentPage", remedy="Start at the first page.")
         skip = int(found[1])
     names = asked.parameters.get("datasetIds")
     datasets = frozenset(str(n) for n in (names if isinstance(names, list | tuple) else [names])) if names else None
-    return replace(asked, skip=skip, limit=min(limit or MAX_PAGE, MAX_PAGE), datasets=datasets)
+    return replace(asked, skip=skip, limit=min(limit or MAX_PAGE, MAX_PAGE), datasets=datasets, token=token)
 
 
 def _parameters(given: Mapping[str, object]) -> dict[str, object]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+import httpx2 as httpx
 import uvicorn
+from starlette.applications import Starlette
 
+from federome.standards.beacon import network
 from federome.standards.beacon.documents import Identity
+from federome.standards.beacon.network import Member, Network
 from federome.standards.beacon.server import Beacon, application
 from federome.standards.beacon.shelf import Shelf
 
@@ -47,7 +52,29 @@ def serve(
     folder: Path, identity: Identity, *, host: str, port: int, certificate: Path | None = None, key: Path | None = None
 ) -> None:
     """Serve until SIGTERM or SIGINT."""
-    app = application(Beacon(identity, Watched(folder)))
+    _run(application(Beacon(identity, Watched(folder))), host, port, certificate, key)
+
+
+def serve_network(
+    members: Sequence[Member],
+    identity: Identity,
+    *,
+    host: str,
+    port: int,
+    deadline_s: float,
+    certificate: Path | None = None,
+    key: Path | None = None,
+    trusted: Path | None = None,
+) -> None:
+    """Serve a Beacon of Beacons until SIGTERM or SIGINT. ``trusted`` adds certificates that members may show."""
+    verify = ssl.create_default_context()
+    if trusted is not None:
+        verify.load_verify_locations(trusted)
+    client = httpx.AsyncClient(verify=verify, limits=httpx.Limits(max_connections=400, max_keepalive_connections=100))
+    _run(network.application(Network(identity, members, client, deadline_s=deadline_s)), host, port, certificate, key)
+
+
+def _run(app: Starlette, host: str, port: int, certificate: Path | None, key: Path | None) -> None:
     config = uvicorn.Config(
         app,
         host=host,

@@ -35,7 +35,7 @@ LOGO: Final = (
 )
 _ENCODE: Final = msgspec.json.Encoder().encode
 _DECODE: Final = msgspec.json.Decoder().decode
-_HEADERS: Final = {
+HEADERS: Final = {
     "access-control-allow-origin": "*",
     "x-content-type-options": "nosniff",
     "cache-control": "no-store",
@@ -171,7 +171,7 @@ def _result_set(book: Book, rows: Rows, total: int) -> list[bytes | memoryview]:
         "exists": total > 0,
         "resultsCount": total,
         "countPrecision": "exact",
-        "info": {"node": book.about.node, "release": book.about.release},
+        "info": {"node": book.about.node, "release": book.about.release, "minimumPeople": book.about.k},
     }
     pieces: list[bytes | memoryview] = [_ENCODE(head)[:-1], b',"results":[']
     for number, piece in enumerate(book.page(rows)):
@@ -208,7 +208,9 @@ def application(beacon: Beacon, *, prefix: str = "/api") -> Starlette:
         "": lambda: documents.informational(beacon.identity, documents.info(beacon.identity)),
         "/info": lambda: documents.informational(beacon.identity, documents.info(beacon.identity)),
         "/service-info": lambda: documents.service(beacon.identity),
-        "/configuration": lambda: documents.informational(beacon.identity, documents.configuration(beacon.shelf())),
+        "/configuration": lambda: documents.informational(
+            beacon.identity, documents.configuration([book.about for book in beacon.shelf().books])
+        ),
         "/map": lambda: documents.informational(beacon.identity, documents.beacon_map(beacon.identity)),
         "/entry_types": lambda: documents.informational(beacon.identity, documents.entry_types()),
         "/filtering_terms": lambda: documents.informational(beacon.identity, documents.filtering_terms()),
@@ -250,7 +252,7 @@ def application(beacon: Beacon, *, prefix: str = "/api") -> Starlette:
         return _json(_ENCODE(documents.informational(beacon.identity, documents.filtering_terms())))
 
     async def logo(_request: Request) -> Response:
-        return Response(LOGO, media_type="image/svg+xml", headers=_HEADERS)
+        return Response(LOGO, media_type="image/svg+xml", headers=HEADERS)
 
     def told(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
@@ -290,25 +292,24 @@ def _lost(prefix: str) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def _asked(request: Request, beacon: Beacon) -> Asked:
-    """The question of a request, and its page token, if it has one, checked."""
-    if len(request.url.query) > MAX_QUERY:
-        raise Invalid("the address is too long.", remedy="Send a POST.")
-    if request.method == "GET":
-        asked = from_query(request.query_params.multi_items())
-        given: object = request.query_params.get("currentPage")
-    else:
-        body = await _body(request)
-        asked = from_body(body)
-        query = body.get("query") if isinstance(body, Mapping) else None
-        pagination = query.get("pagination") if isinstance(query, Mapping) else None
-        given = pagination.get("currentPage") if isinstance(pagination, Mapping) else None
-    if given and str(given) != token(asked, beacon.shelf(), asked.skip):
+    """The question of a request; a page token in it must be one for this question."""
+    asked = await read_asked(request)
+    if asked.token and asked.token != token(asked, beacon.shelf(), asked.skip):
         raise Invalid(
             "this page token belongs to another question or an older data release.",
             where="currentPage",
             remedy="Start at the first page.",
         )
     return asked
+
+
+async def read_asked(request: Request) -> Asked:
+    """The question of a GET or POST."""
+    if len(request.url.query) > MAX_QUERY:
+        raise Invalid("the address is too long.", remedy="Send a POST.")
+    if request.method == "GET":
+        return from_query(request.query_params.multi_items())
+    return from_body(await _body(request))
 
 
 async def _body(request: Request) -> Json | Mapping[str, object]:
@@ -327,7 +328,7 @@ async def _body(request: Request) -> Json | Mapping[str, object]:
 
 
 def _json(body: bytes, status: int = 200) -> Response:
-    return Response(body, status_code=status, media_type="application/json", headers=_HEADERS)
+    return Response(body, status_code=status, media_type="application/json", headers=HEADERS)
 
 
-__all__ = ["Beacon", "EntryType", "Missing", "anybody", "application", "token"]
+__all__ = ["Beacon", "EntryType", "Missing", "anybody", "application", "read_asked", "token"]

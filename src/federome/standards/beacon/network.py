@@ -1,0 +1,287 @@
+"""A Beacon of Beacons: one question to all members at once, one answer that says who answered and who did not.
+
+The hub serves it. Members are asked with a deadline; results are merged as they stand, each with its ``beaconId``; who
+was late, away or refused is named in ``info.nodes``. A member that was late is not waited for again before it has
+answered once: two dead nodes of 27 cost nobody ten seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, cast
+
+import httpx2 as httpx
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from federome.errors import FederomeError
+from federome.standards.beacon import documents
+from federome.standards.beacon.documents import DATASET, VARIANT, Document, EntryType, Identity
+from federome.standards.beacon.request import Asked
+from federome.standards.beacon.server import HEADERS, LOGO, Missing, read_asked
+from federome.trust.canonical import Json
+
+DEADLINE_S: Final = 5.0
+CONNECT_S: Final = 1.0
+GRACE_S: Final = 0.25
+"""How long members that did not answer last time are waited for, once all others have."""
+MAX_ANSWER: Final = 32 << 20
+_ENCODE: Final = msgspec.json.Encoder().encode
+_DECODE: Final = msgspec.json.Decoder().decode
+Outcome = Literal["answered", "refused", "late", "away", "not a Beacon"]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One Beacon of the network: its name here, and where its API is (no slash at the end)."""
+
+    name: str
+    url: str
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What came back from one member."""
+
+    member: Member
+    outcome: Outcome
+    seconds: float
+    answer: Document = field(default_factory=dict)
+    says: str = ""
+
+    @property
+    def told(self) -> Document:
+        """The member's line in ``info.nodes``."""
+        line: Document = {
+            "node": self.member.name,
+            "url": self.member.url,
+            "outcome": self.outcome,
+            "milliseconds": round(1000 * self.seconds),
+        }
+        meta = self.answer.get("meta")
+        if isinstance(meta, dict):
+            line |= {name: meta[name] for name in ("beaconId", "apiVersion") if name in meta}
+        return line | ({"says": self.says} if self.says else {})
+
+
+@dataclass
+class Network:
+    """The members and how they fared lately. ``client`` is passed in; it is told no secret of anybody."""
+
+    identity: Identity
+    members: Sequence[Member]
+    client: httpx.AsyncClient
+    deadline_s: float = DEADLINE_S
+    clock: Callable[[], float] = time.monotonic
+    suspected: set[str] = field(default_factory=set)
+
+    async def ask(self, path: str, asked: Asked, authorization: str = "") -> AsyncIterator[Heard]:
+        """Ask everybody; each member once, as they answer, and those that did not at the end."""
+        started = self.clock()
+        tasks = {asyncio.create_task(self._one(member, path, asked, authorization)): member for member in self.members}
+        try:
+            while tasks:
+                healthy = [task for task, member in tasks.items() if member.name not in self.suspected]
+                left = self.deadline_s - (self.clock() - started)
+                patience = left if healthy else min(left, GRACE_S)
+                done, _ = await asyncio.wait(tasks, timeout=max(patience, 0), return_when=asyncio.FIRST_COMPLETED)
+                if not done:
+                    break
+                for task in done:
+                    heard = task.result()
+                    del tasks[task]
+                    self._learn(heard)
+                    yield heard
+            for member in tasks.values():
+                heard = Heard(member, "late", self.clock() - started)
+                self._learn(heard)
+                yield heard
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def _learn(self, heard: Heard) -> None:
+        if heard.outcome in ("late", "away"):
+            self.suspected.add(heard.member.name)
+        else:
+            self.suspected.discard(heard.member.name)
+
+    async def _one(self, member: Member, path: str, asked: Asked, authorization: str) -> Heard:
+        started = self.clock()
+        headers = {"authorization": authorization} if authorization else {}
+        try:
+            response = await self.client.post(
+                f"{member.url}/{path}", content=_ENCODE(body_of(asked)), headers=headers, timeout=self._timeout()
+            )
+            seconds = self.clock() - started
+            if len(response.content) > MAX_ANSWER:
+                return Heard(member, "not a Beacon", seconds, says="the answer is too large")
+            answer = _DECODE(response.content)
+        except httpx.TimeoutException:
+            return Heard(member, "late", self.clock() - started)
+        except httpx.HTTPError:
+            return Heard(member, "away", self.clock() - started)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return Heard(member, "not a Beacon", self.clock() - started, says="the answer is not JSON")
+        if not isinstance(answer, dict) or not isinstance(answer.get("meta"), dict):
+            return Heard(member, "not a Beacon", seconds, says="the answer has no meta")
+        if response.status_code >= 400 or "error" in answer:
+            error = answer.get("error")
+            says = str(error.get("errorMessage", ""))[:300] if isinstance(error, dict) else ""
+            return Heard(member, "refused", seconds, answer, says)
+        return Heard(member, "answered", seconds, answer)
+
+    def _timeout(self) -> httpx.Timeout:
+        return httpx.Timeout(self.deadline_s, connect=min(CONNECT_S, self.deadline_s))
+
+    async def answer(self, path: str, entry: EntryType, asked: Asked, authorization: str = "") -> Document:
+        """Everybody's answers as one. ``exists`` is true if somebody has it, the counts are added."""
+        heard = [each async for each in self.ask(path, asked, authorization)]
+        return self.merged(entry, asked, heard)
+
+    def merged(self, entry: EntryType, asked: Asked, heard: Sequence[Heard]) -> Document:
+        """One document of what was heard, members in their own order."""
+        order = {member.name: at for at, member in enumerate(self.members)}
+        heard = sorted(heard, key=lambda each: order[each.member.name])
+        answers = [each for each in heard if each.outcome == "answered"]
+        summaries = [_summary(each) for each in answers]
+        summary: Document = {"exists": any(bool(each.get("exists")) for each in summaries)}
+        page: Document = {"skip": asked.skip, "limit": asked.limit}
+        document: Document = {
+            "meta": documents.meta(self.identity, asked, entry, asked.granularity, page),
+            "responseSummary": summary,
+            "info": {
+                "nodes": [each.told for each in heard],
+                "complete": len(answers) == len(self.members),
+            },
+        }
+        if asked.granularity == "boolean":
+            return document
+        key = "collections" if entry.collection else "resultSets"
+        sets = _once([part for each in answers for part in _parts(each, key)])
+        counted = [part["resultsCount"] for part in sets if isinstance(part.get("resultsCount"), int)]
+        totals = [each.get("numTotalResults") for each in summaries]
+        # With the sets at hand, data that two members serve is counted once; else the members' sums are all there is.
+        numbers = counted if sets and not entry.collection else totals
+        summary["numTotalResults"] = len(sets) if entry.collection else sum(n for n in numbers if isinstance(n, int))
+        if asked.granularity == "record" and (asked.include != "NONE" or entry.collection):
+            document["response"] = {key: list[Json](sets)}
+        return document
+
+
+def body_of(asked: Asked) -> Document:
+    """The question as a POST to a member. Page tokens are not passed on: they hold at one Beacon only."""
+    return {
+        "meta": {"apiVersion": documents.API_VERSION, "requestedSchemas": []},
+        "query": {
+            "requestParameters": cast(Json, dict(asked.parameters)),
+            "filters": [cast(Json, dict(each)) for each in asked.filters],
+            "requestedGranularity": asked.granularity,
+            "includeResultsetResponses": asked.include,
+            "pagination": {"skip": asked.skip, "limit": asked.limit},
+            "testMode": asked.test_mode,
+        },
+    }
+
+
+def _summary(heard: Heard) -> Mapping[str, Json]:
+    summary = heard.answer.get("responseSummary")
+    return summary if isinstance(summary, dict) else {}
+
+
+def _parts(heard: Heard, key: str) -> list[Document]:
+    """A member's result sets or collections, each saying whose it is."""
+    response = heard.answer.get("response")
+    parts = response.get(key) if isinstance(response, dict) else None
+    meta = heard.answer["meta"]
+    beacon = meta.get("beaconId") if isinstance(meta, dict) else None
+    found = [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    return [part | {"beaconId": part.get("beaconId") or beacon} for part in found]
+
+
+def _once(parts: Sequence[Document]) -> list[Document]:
+    """Each dataset once. Served by two members, the answer with the stricter minimum stands: the other would leak."""
+    kept: dict[str, Document] = {}
+    for part in parts:
+        name = str(part.get("id", len(kept)))
+        if name not in kept or _floor(part) > _floor(kept[name]):
+            kept[name] = part
+    return list(kept.values())
+
+
+def _floor(part: Document) -> int:
+    info = part.get("info")
+    floor = info.get("minimumPeople") if isinstance(info, dict) else None
+    return floor if isinstance(floor, int) else 0
+
+
+# addresses
+
+
+def application(network: Network, *, prefix: str = "/api") -> Starlette:
+    """The network at ``prefix``. ``Accept: text/event-stream`` gives members' answers as they come."""
+    identity = network.identity
+    say: dict[str, Callable[[], Document]] = {
+        "": lambda: documents.informational(identity, documents.info(identity)),
+        "/": lambda: documents.informational(identity, documents.info(identity)),
+        "/info": lambda: documents.informational(identity, documents.info(identity)),
+        "/service-info": lambda: documents.service(identity),
+        "/configuration": lambda: documents.informational(identity, documents.configuration(())),
+        "/map": lambda: documents.informational(identity, documents.beacon_map(identity)),
+        "/entry_types": lambda: documents.informational(identity, documents.entry_types()),
+        "/filtering_terms": lambda: documents.informational(identity, documents.filtering_terms()),
+        "/health": lambda: {"status": "ok", "suspected": list[Json](sorted(network.suspected))},
+    }
+
+    def saying(make: Callable[[], Document]) -> Callable[[Request], Awaitable[Response]]:
+        async def say_it(_request: Request) -> Response:
+            return _json(make())
+
+        return say_it
+
+    def asking(entry: EntryType) -> Callable[[Request], Awaitable[Response]]:
+        async def ask(request: Request) -> Response:
+            try:
+                asked = await read_asked(request)
+            except FederomeError as failure:
+                return _json(documents.error(identity, failure), failure.status)
+            authorization = request.headers.get("authorization", "")
+            if "text/event-stream" in request.headers.get("accept", ""):
+                events = _events(network, entry, asked, authorization)
+                return StreamingResponse(events, media_type="text/event-stream", headers=HEADERS)
+            return _json(await network.answer(entry.path, entry, asked, authorization))
+
+        return ask
+
+    async def lost(_request: Request) -> Response:
+        failure = Missing("there is nothing at this address.", remedy=f"See {prefix}/map.")
+        return _json(documents.error(identity, failure), failure.status)
+
+    async def logo(_request: Request) -> Response:
+        return Response(LOGO, media_type="image/svg+xml", headers=HEADERS)
+
+    both = ["GET", "POST"]
+    routes = [Route(f"{prefix}{path}", saying(make), methods=["GET"]) for path, make in say.items()]
+    routes += [Route(f"{prefix}/{entry.path}", asking(entry), methods=both) for entry in (DATASET, VARIANT)]
+    routes += [Route(f"{prefix}/logo.svg", logo, methods=["GET"]), Route("/{rest:path}", lost, methods=both)]
+    return Starlette(routes=routes)
+
+
+async def _events(network: Network, entry: EntryType, asked: Asked, authorization: str) -> AsyncIterator[bytes]:
+    """Server-sent events: ``node`` for each member as it answers, then ``answer`` with everything merged."""
+    heard = []
+    async for each in network.ask(entry.path, asked, authorization):
+        heard.append(each)
+        parts = _parts(each, "collections" if entry.collection else "resultSets") if each.answer else []
+        yield b"event: node\ndata: " + _ENCODE(each.told | {"results": list[Json](parts)}) + b"\n\n"
+    yield b"event: answer\ndata: " + _ENCODE(network.merged(entry, asked, heard)) + b"\n\n"
+
+
+def _json(document: Document, status: int = 200) -> Response:
+    return Response(_ENCODE(document), status_code=status, media_type="application/json", headers=HEADERS)
