@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 
 from federome import __version__
-from federome.cli import approvals, asking, beacon, econ, identity, pgx, prs, risk, sandbox
+from federome.cli import approvals, asking, beacon, econ, identity, pgx, prs, review, risk, sandbox
 from federome.errors import FederomeError, Invalid
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ for name, group in (
     ("prs", prs.prs_app),
     ("risk", risk.risk_app),
     ("pgx", pgx.pgx_app),
+    ("review", review.review_app),
 ):
     app.add_typer(group, name=name)
 node_app.add_typer(approvals.consent_app, name="consent")
@@ -188,7 +189,8 @@ def hub_serve(folder: HubFolder) -> None:
 def _faces(hub: Hub, clock: Callable[[], float] = time.time) -> list[APIRouter]:
     """What people reach at the hub."""
     from federome.network.offers import offers
-    from federome.standards import wes
+    from federome.network.output_queue import CHECKERS, Checkers, OutputQueue
+    from federome.standards import output_reviews, wes
     from federome.standards.service_info import Operator
 
     operator = Operator(f"org.federome.{hub.settings.name}", hub.settings.name, hub.settings.operator, hub.settings.url)
@@ -201,7 +203,12 @@ def _faces(hub: Hub, clock: Callable[[], float] = time.time) -> list[APIRouter]:
             offers=offers(),
             stopping=hub.stopping,
             people=hub.people,
-        )
+        ),
+        output_reviews.router(
+            OutputQueue(hub.coordinator, Checkers(hub.folder / CHECKERS), clock),
+            hub.coordinator.ledger,
+            people=hub.people,
+        ),
     ]
 
 

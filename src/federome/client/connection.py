@@ -28,7 +28,7 @@ from federome.model.table import Table
 from federome.trust.canonical import Json, digest_bytes
 from federome.trust.keys import PrivateKey, load_private_key
 
-ENDED: Final = frozenset({"COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED"})
+ENDED: Final = frozenset({"COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED", "PAUSED"})
 WAIT_S: Final = 25.0
 GRACE_S: Final = 15.0
 """How long after its deadline a run is still waited for: the hub ends it, and may be starting anew."""
@@ -291,6 +291,13 @@ class Connection:
 
     def _failure(self, run: str, state: str, log: Mapping[str, Json]) -> FederomeError:
         """The error that ended the run, as if it had been raised here."""
+        if state == "PAUSED":
+            return Refused(
+                "the result is there, and waits for two independent output checkers.",
+                codes=["needs_second_reviewer"],
+                where=run,
+                remedy=f"Fetch it once they have released it: federome review fetch {run}",
+            )
         if state == "CANCELED":
             return Invalid("the run was cancelled.", where=run, remedy="Ask again.")
         inner = log.get("run_log")

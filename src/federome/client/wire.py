@@ -67,6 +67,7 @@ class Wire:
         patience_s: float,
         params: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
+        content: bytes | None = None,
     ) -> bytes:
         """The answer's body. Tries again with growing pauses while the hub is away, for ``patience_s`` seconds.
 
@@ -76,7 +77,7 @@ class Wire:
         pause = 0.1
         while True:
             try:
-                return self._once(method, path, params, form)
+                return self._once(method, path, params, form, content)
             except Unavailable:
                 left = end - self.monotonic()
                 if left <= 0:
@@ -95,11 +96,23 @@ class Wire:
         if self._owned:
             self._http.close()
 
-    def _once(self, method: str, path: str, params: Mapping[str, str] | None, form: Mapping[str, str] | None) -> bytes:
+    def _once(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        form: Mapping[str, str] | None,
+        content: bytes | None = None,
+    ) -> bytes:
         files = None if form is None else {name: (None, value) for name, value in form.items()}
         try:
             response = self._http.request(
-                method, f"{PREFIX}{path}", params=params, files=files, headers=self._headers(method, path)
+                method,
+                f"{PREFIX}{path}",
+                params=params,
+                files=files,
+                content=content,
+                headers=self._headers(method, path),
             )
         except httpx.RequestError as error:
             raise _away(error) from error

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from federome.errors import FederomeError, Invalid, Refused, Unavailable
 from federome.network.ledger import Answered
 from federome.network.protocol import Body, mapping, text
-from federome.trust.canonical import Json
+from federome.trust.canonical import Json, digest
 
 
 def accepts(answer: Answered) -> bool:
@@ -79,3 +79,28 @@ def late_problem(parties: Sequence[str]) -> Body:
         f"the deadline passed while waiting for {', '.join(parties)}.", remedy="Ask again with a later deadline."
     )
     return {"problem": problem_of(error) | {"late": list(parties)}}
+
+
+def review_needed(result: Body) -> Body | None:
+    """The review that a result needs, or none: which classes its nodes hold back, and the digest of every file."""
+    alone = result.get("mode") == "alone"
+    told = mapping(result, "results").values() if alone else [result]
+    parts = [part for part in told if isinstance(part, dict)]
+    classes = sorted({str(name) for part in parts for name in _listed(part.get("held"))})
+    if not classes:
+        return None
+    files: Body = (
+        {f"{node}/{name}": value for node, part in mapping(result, "results").items() for name, value in _tables(part)}
+        if alone
+        else dict(_tables(result))
+    )
+    listed: list[Json] = list(classes)
+    return {"classes": listed, "files": files, "files_digest": digest(files), "entries": [], "state": "waiting"}
+
+
+def _tables(part: Json) -> Sequence[tuple[str, Json]]:
+    return list(mapping(part, "tables").items()) if isinstance(part, dict) else []
+
+
+def _listed(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else []

@@ -3,8 +3,10 @@
 It routes, adds masked parts and keeps time; it is trusted with nothing. Every step is a transaction, every transition
 may be repeated, and everything it knows is in the ledger: kill it anywhere, start it again, and runs go on.
 
-    deciding → rostering → (dealing → indexing →) leading ⇄ working → concluding → complete
+    deciding → rostering → (dealing → indexing →) leading ⇄ working → concluding → complete | held
             ↘ alone (fewer than three contributors) ────────────────────────────↗        failed | cancelled
+
+    A result is held where its class does not leave by itself, until checkers have looked (``output_queue.py``).
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from federome.network.answers import (
     nobody_refused,
     problem_of,
     reason_of,
+    review_needed,
     risk_says,
     told_object,
     told_text,
@@ -60,7 +63,7 @@ from federome.network.protocol import (
 from federome.network.sums import Member, Roster
 from federome.trust.canonical import Json, digest
 
-ENDED: Final = ("complete", "failed", "cancelled")
+ENDED: Final = ("complete", "held", "failed", "cancelled")
 MINIMUM_SEALED: Final = 3
 MAX_EVENTS: Final = 400
 LOG: Final = logging.getLogger("federome")
@@ -451,7 +454,12 @@ class Coordinator:
         return self._complete(_with(run, absent=absent), {"result": result})
 
     def _complete(self, run: Run, order: Mapping[str, Json]) -> Run:
-        return self._end(run, "complete", {"result": mapping(order, "result")})
+        """The result is there: released, or held until checkers have looked at it."""
+        result = mapping(order, "result")
+        review = review_needed(result)
+        if review is None:
+            return self._end(run, "complete", {"result": result})
+        return self._end(run, "held", {"result": result, "review": review})
 
     # bookkeeping
 
@@ -481,7 +489,15 @@ class Coordinator:
         run = dataclasses.replace(_with(run, **changes), state=state, ended=self._clock())
         run = _said(run, state, self._clock())
         self._exchange.ended(run.id, state, digest(run.detail.get("result")), now=self._clock())
-        self.ledger.save(run, drop=[*_WORKING, *([] if state == "complete" else ["document/"])])
+        self.ledger.save(run, drop=[*_WORKING, *([] if state in ("complete", "held") else ["document/"])])
+        return run
+
+    def amend(self, run_id: str, change: Callable[[Run], Run], said: str) -> Run:
+        """Change a run that has ended, as output checkers do; what was held and may not leave is destroyed."""
+        with self._lock(run_id):
+            run = _said(change(self.ledger.run(run_id)), said, self._clock())
+            self.ledger.save(run, drop=["document/"] if run.state == "failed" else [])
+        self._locks.pop(run_id, None)
         return run
 
     def _note(self, run_id: str, changes: Body, said: str) -> None:

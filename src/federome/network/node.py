@@ -167,12 +167,10 @@ class Node:
         here = _digest_here(type(question.algorithm))
         if here != question.order.algorithm.digest:
             raise Refused("the ordered algorithm is not the one this node has.", codes=["algorithm_digest_mismatch"])
-        if question.task.kind in _RELEASING:
-            self._automatic(question)
         return decision
 
-    def _automatic(self, question: Question) -> None:
-        """Only output classes that the algorithm's approval lists leave by themselves (rule R19)."""
+    def held(self, question: Question) -> list[Json]:
+        """Output classes that wait for checkers: the approval does not list them as leaving by themselves (R19)."""
         ordered = question.order.algorithm
         listed = {
             name
@@ -181,12 +179,7 @@ class Node:
             for name in approval.automatic
         }
         needed = {rows.release_class for rows in question.algorithm.releases.values()}
-        if not needed <= listed:
-            raise Refused(
-                "results of this class wait for two reviewers.",
-                codes=["needs_second_reviewer"],
-                remedy="Ask for a class that is released by itself.",
-            )
+        return [*sorted(needed - listed)]
 
     def freeze(self, question: Question) -> OpenSite:
         """The people this run is about: fixed when it starts, the same in every later step."""
@@ -254,6 +247,8 @@ class Node:
                     "policy": steps.policy_document(policy),
                     "checks": list(released.checks),
                 }
+                if question.task.kind == "alone":
+                    told["held"] = self.held(question)
                 return Reply(
                     {"released": told, **steps.signed(self, question, told)},
                     documents={digest_bytes(data): data for data in documents.values()},

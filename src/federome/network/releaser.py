@@ -42,6 +42,7 @@ from federome.network.protocol import (
     mapping,
     number,
     text,
+    texts,
 )
 from federome.trust.canonical import Json, digest, digest_bytes
 from federome.trust.keys import PrivateKey
@@ -292,13 +293,21 @@ class Releaser:
         result = json.loads((session.folder / "result.json").read_text())
         name = digest(result)
         statements = mapping(task.body, "statements")
+        held: set[str] = set()
         for member in session.roster.contributors:
             said = self._statement(text(statements, member.name), member.name)
             if said.get("result") != name or said.get("run") != session.run:
                 raise Refused("a node did not agree to this result.", codes=["incomplete"], where=member.name)
-        signed = sign({"result": name, "run": session.run}, self._key, typ=RESULT_TYPE)
+            held |= set(texts(said, "held"))
+        signed = sign({"result": name, "run": session.run, "held": [*sorted(held)]}, self._key, typ=RESULT_TYPE)
         receipts = mapping(task.body, "receipts")
-        told: Body = {**result, "signed": signed, "statements": statements, "receipts": receipts}
+        told: Body = {
+            **result,
+            "signed": signed,
+            "statements": statements,
+            "receipts": receipts,
+            "held": [*sorted(held)],
+        }
         return Reply({"do": "complete", "documents": [], "result": told})
 
     # pieces

@@ -45,6 +45,7 @@ LOG: Final = logging.getLogger("federome")
 class Hub:
     """A hub put together: coordinator, its own releaser, and what it needs to end in good order."""
 
+    folder: Path
     settings: HubSettings
     coordinator: Coordinator
     releaser: Releaser
@@ -97,7 +98,7 @@ def build_hub(folder: Path, *, faces: Faces, clock: Callable[[], float] = time.t
         development=settings.network == "development",
         clock=clock,
     )
-    hub = Hub(settings, coordinator, releaser, party, waiters, stopping, People(settings.name, clock, logins))
+    hub = Hub(folder, settings, coordinator, releaser, party, waiters, stopping, People(settings.name, clock, logins))
     routers = [_joining(folder, members), *faces(hub), *([login_router(logins)] if logins is not None else [])]
     if settings.keep_exact:
         routers.append(_comparing(releaser))

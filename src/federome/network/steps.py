@@ -215,7 +215,11 @@ def conclude(node: Node, question: Question, site: OpenSite) -> Outcome:
             codes=["recompute_required"],
             remedy="Order the run again.",
         )
-    word: Body = {"result": question.command.documents["result"], "turn": question.command.turn}
+    word: Body = {
+        "result": question.command.documents["result"],
+        "turn": question.command.turn,
+        "held": node.held(question),
+    }
     return Said(signed(node, question, word))
 
 

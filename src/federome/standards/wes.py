@@ -88,7 +88,7 @@ class Submission:
     passport: Body | None = None
 
 
-class _Route(APIRoute):
+class ProblemRoute(APIRoute):
     """Errors as problem documents (RFC 9457) that are WES ErrorResponses as well; nothing is cached on the way."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[None, None, Response]]:
@@ -108,6 +108,14 @@ class _Route(APIRoute):
         return told
 
 
+def who_asks(request: Request, people: Callable[[Request], str]) -> str:
+    """The thumbprint of the key that asks; ``Unknown`` (401) without a good token."""
+    try:
+        return people(request)
+    except Refused as error:
+        raise Unknown(error.message, codes=error.codes, remedy=error.remedy) from error
+
+
 class _Desk:
     """The coordinator's runs as one caller may see them."""
 
@@ -116,11 +124,8 @@ class _Desk:
         self._ledger = coordinator.ledger
 
     def caller(self, request: Request) -> str:
-        """The thumbprint of the key that asks; ``Unknown`` (401) without a good token."""
-        try:
-            return self._people(request)
-        except Refused as error:
-            raise Unknown(error.message, codes=error.codes, remedy=error.remedy) from error
+        """See :func:`who_asks`."""
+        return who_asks(request, self._people)
 
     def run(self, run_id: str, person: str) -> Run:
         """A run of this person; ``Missing`` otherwise."""
@@ -206,7 +211,7 @@ def router(
     ``people`` tells whose key asks: by their own token, and with ``hub.people`` by that of a login, too. ``stopping``
     ends open long polls when the hub is about to stop.
     """
-    api = APIRouter(prefix=PREFIX, route_class=_Route)
+    api = APIRouter(prefix=PREFIX, route_class=ProblemRoute)
     desk = _Desk(coordinator, people or People(hub, clock))
     told = documents.about(operator, offers, hub=hub)
 

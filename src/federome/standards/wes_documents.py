@@ -27,7 +27,7 @@ ENGINE: Final = "federome"
 WES_VERSION: Final = "1.1.0"
 Format = Literal["json", "csv", "federome"]
 FORMATS: Final[tuple[Format, ...]] = ("json", "csv", "federome")
-_SIGNATURES: Final = frozenset({"signed", "statements", "receipts"})
+_SIGNATURES: Final = frozenset({"signed", "statements", "receipts", "held"})
 
 _STATES: Final[Mapping[str, str]] = {
     "deciding": "QUEUED",
@@ -37,6 +37,7 @@ _STATES: Final[Mapping[str, str]] = {
     "leading": "RUNNING",
     "working": "RUNNING",
     "alone": "RUNNING",
+    "held": "PAUSED",
     "complete": "COMPLETE",
     "failed": "EXECUTOR_ERROR",
     "cancelled": "CANCELED",
@@ -142,7 +143,12 @@ def _request(run: Run, tags: Mapping[str, str]) -> Body:
 
 
 def tables(run: Run) -> list[Where]:
-    """Released tables of a run that is complete."""
+    """Released tables of a run that is complete; those of one that waits for checkers are not released."""
+    return files(run) if run.state == "complete" else []
+
+
+def files(run: Run) -> list[Where]:
+    """Tables of a result, whether or not they are released."""
     result = run.detail.get("result")
     if not isinstance(result, dict):
         return []

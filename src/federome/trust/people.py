@@ -15,6 +15,7 @@ from federome.trust.keys import KeyRing, PinnedKey, PrivateKey, PublicKey
 from federome.trust.signing import PERSON_ALGORITHMS, check_claims, peek, sign, verify
 
 PERSON_TYPE: Final = "federome-person+jwt"
+VOTE_TYPE: Final = "federome-output-vote+jws"
 LIFE_S: Final = 300
 
 
@@ -29,6 +30,11 @@ def person_token(key: PrivateKey, *, hub: str, now: float) -> str:
     """A token for one hub, valid five minutes."""
     claims: dict[str, JsonValue] = {"aud": hub, "iat": int(now), "exp": int(now) + LIFE_S, "jwk": key.public.jwk()}
     return sign(claims, key, typ=PERSON_TYPE)
+
+
+def sign_vote(run: str, files: str, act: str, reasons: str, key: PrivateKey) -> str:
+    """An output checker's vote on the files with this digest: approve, reject or comment."""
+    return sign({"run": run, "files": files, "act": act, "reasons": reasons}, key, typ=VOTE_TYPE)
 
 
 def check_person(token: str, *, hub: str, now: float) -> str:

@@ -1,0 +1,76 @@
+"""Output review over HTTP, beside the runs it is about: lists for checkers, signed votes, and a way to contest.
+
+Additions under the WES prefix, so that one token and one address serve all. Tables of a result that waits are shown to
+appointed checkers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from federome.errors import Invalid
+from federome.model.sheet import csv_pieces
+from federome.model.table import Table
+from federome.network.hub import bounded
+from federome.network.ledger import Ledger
+from federome.network.output_queue import OutputQueue
+from federome.network.protocol import Body, text
+from federome.standards import wes_documents as documents
+from federome.standards.wes import PREFIX, Missing, ProblemRoute, who_asks
+from federome.trust.canonical import parse_object
+
+MAX_VOTE_BYTES: Final = 1 << 15
+
+
+def router(queue: OutputQueue, ledger: Ledger, *, people: Callable[[Request], str]) -> APIRouter:
+    """The routes for one hub's queue."""
+    api = APIRouter(prefix=f"{PREFIX}/reviews", route_class=ProblemRoute)
+
+    def caller(request: Request) -> str:
+        return who_asks(request, people)
+
+    @api.get("")
+    def listed(request: Request) -> JSONResponse:
+        return JSONResponse({"reviews": queue.listed(caller(request))})
+
+    @api.get("/{run_id}")
+    def show(request: Request, run_id: str) -> JSONResponse:
+        return JSONResponse(queue.show(run_id, caller(request)))
+
+    @api.get("/{run_id}/tables")
+    def table(request: Request, run_id: str, file: str) -> StreamingResponse:
+        who = caller(request)
+        run = queue.run(run_id, who)
+        queue.check_reader(run, who)
+        wanted = [each for each in documents.files(run) if "/".join(filter(None, (each.node, each.name))) == file]
+        if not wanted:
+            raise Missing("the result has no such file.", where=file[:80])
+        data = b"".join(ledger.stream(run.id, f"document/{wanted[0].digest}"))
+        headers = {"Federome-Digest": wanted[0].digest}
+        return StreamingResponse(csv_pieces(Table.from_bytes(data)), media_type="text/csv", headers=headers)
+
+    @api.post("/votes")
+    async def vote(request: Request) -> JSONResponse:
+        caller(request)
+        body = await _read(request)
+        return JSONResponse(await run_in_threadpool(queue.vote, text(body, "vote")))
+
+    @api.post("/{run_id}/contest")
+    async def contest(request: Request, run_id: str) -> JSONResponse:
+        who = caller(request)
+        body = await _read(request)
+        return JSONResponse(await run_in_threadpool(queue.contest, run_id, who, text(body, "reasons")))
+
+    return api
+
+
+async def _read(request: Request) -> Body:
+    data = await bounded(request, MAX_VOTE_BYTES)
+    if not data:
+        raise Invalid("the request has no body.", remedy="Send a JSON object.")
+    return parse_object(data)
