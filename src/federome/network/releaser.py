@@ -299,7 +299,7 @@ class Releaser:
             if said.get("result") != name or said.get("run") != session.run:
                 raise Refused("a node did not agree to this result.", codes=["incomplete"], where=member.name)
             held |= set(texts(said, "held"))
-        signed = sign({"result": name, "run": session.run, "held": [*sorted(held)]}, self._key, typ=RESULT_TYPE)
+        signed = sign({"result": name, "run": session.run}, self._key, typ=RESULT_TYPE)
         receipts = mapping(task.body, "receipts")
         told: Body = {
             **result,
