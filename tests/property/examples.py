@@ -101,6 +101,21 @@ def _prs_adjustment(site: MemorySite) -> Sequence[Parameters]:
     ]
 
 
+def _pgx_counts(site: MemorySite) -> Sequence[Parameters]:
+    return [
+        {"gene": "SLCO1B1"},
+        {"gene": "TPMT", "of": "diplotype", "populations": list(POPULATIONS[:2])},
+        {"gene": "G6PD", "cohort": {"sex": "male"}},
+    ]
+
+
+def _pgx_actionable(site: MemorySite) -> Sequence[Parameters]:
+    return [
+        {"drugs": ["simvastatin"]},
+        {"drugs": ["rosuvastatin", "azathioprine"], "populations": list(POPULATIONS)},
+    ]
+
+
 EXAMPLES: dict[str, Example] = {
     "allele-frequency": Example(_allele_frequency),
     "cohort-count": Example(_cohort_count),
@@ -110,4 +125,6 @@ EXAMPLES: dict[str, Example] = {
     "survival-curves": Example(_survival_curves, people=(60, 200)),
     "prs-adjustment": Example(_prs_adjustment, people=(40, 80)),
     "prs-reference": Example(_prs_reference),
+    "pgx-actionable": Example(_pgx_actionable),
+    "pgx-counts": Example(_pgx_counts),
 }

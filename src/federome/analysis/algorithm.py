@@ -164,7 +164,11 @@ class Algorithm(ABC):
 
     @abstractmethod
     def local(self, view: View, block: Block | None, state: State) -> Table:
-        """This node's part of the round ``state.round``: exactly the columns that the round declares."""
+        """This node's part of the round ``state.round``: exactly the columns that the round declares.
+
+        ``block`` is a block of variants in rounds over variants; in rounds over people nothing, or, where the round
+        says ``genotypes``, all variants that the question names.
+        """
 
     @abstractmethod
     def step(self, state: State, total: Table) -> State:

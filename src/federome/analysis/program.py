@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from federome.analysis.algorithm import DONE, EMPTY, Algorithm, Block, Finished, State, Table, View
 from federome.errors import Invalid, Refused
-from federome.model.index import BlockIndex
+from federome.model.index import BlockIndex, named_blocks
+from federome.model.products import Products
 from federome.model.release import Round
 
 PEOPLE = -1
@@ -194,9 +195,40 @@ class Site(Protocol):
         """A block of the common index, restricted to the rows of a state's table if one is given."""
 
 
+class NamedVariants:
+    """All variants that a question names, over every chromosome, as one block."""
+
+    chromosome = ""
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self._blocks = blocks
+
+    @property
+    def rows(self) -> int:
+        """Number of variants."""
+        return sum(block.rows for block in self._blocks)
+
+    def counts(self, view: View, groups: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+        """See ``Block``."""
+        return np.concatenate([block.counts(view, groups, size) for block in self._blocks])
+
+    def products(self, view: View, weights: NDArray[np.float64]) -> Products:
+        """See ``Block``."""
+        parts = zip(*(block.products(view, weights) for block in self._blocks), strict=True)
+        return Products(*(np.concatenate(part) for part in parts))
+
+    def dosages(self, view: View, rows: slice = slice(None)) -> NDArray[np.int8]:
+        """See ``Block``."""
+        return np.concatenate([block.dosages(view) for block in self._blocks])[rows]
+
+
 def contribution(algorithm: Algorithm, site: Site, index: BlockIndex | None, state: State) -> Table:
     """One node's part of a round. Hides ``kept`` from ``local`` and checks the columns it returns."""
-    block = site.block(index, state.block) if index is not None else None
+    block: Block | None = site.block(index, state.block) if index is not None else None
+    if index is None and algorithm.round(state.round).genotypes:
+        variants = algorithm.reads.variants
+        assert variants is not None
+        block = NamedVariants([site.block(each, None) for each in named_blocks(variants.named)])
     table = algorithm.local(site.view, block, State(state.round, state.shared, state.block))
     declared = tuple(algorithm.round(state.round).totals.columns)
     if tuple(table.columns) != declared:
@@ -204,7 +236,7 @@ def contribution(algorithm: Algorithm, site: Site, index: BlockIndex | None, sta
             f"{algorithm.name} returned columns that round {state.round!r} does not declare.",
             codes=["output_class_unapproved"],
         )
-    if block is not None and table.rows != block.rows:
+    if index is not None and block is not None and table.rows != block.rows:
         raise Invalid(f"{algorithm.name} returned {table.rows} rows for a block of {block.rows}.")
     return table
 

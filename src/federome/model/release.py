@@ -121,12 +121,14 @@ class Round:
 
     ``scope`` is ``people`` (one table for the whole cohort) or ``variants`` (one table per block of variants).
     ``gated`` rounds hold the people columns that decide which rows go on and are shown to the nodes for veto.
+    ``genotypes``: a round over people that reads all variants the question names, in one block of genome order.
     """
 
     name: str
     scope: Scope
     totals: Rows
     gated: bool = False
+    genotypes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from federome.errors import Damaged
+from federome.pgx.tables import digest
 
 VERSION = "0.27.0"
 SHA256 = "95303696c51a5d21f44f0f3771ecd142ac30f9c6c1025dcd642352fdd4544d40"
@@ -38,6 +39,7 @@ def main() -> None:
         raise Damaged("this is not the wheel the tables are made from.", where=str(wheel), remedy="Download it again.")
     for name, text in build(zipfile.ZipFile(io.BytesIO(content))).items():
         (TABLES / name).write_text(text)
+    sys.stdout.write(f"Write into tables.py: SHA256 = {digest()!r}\n")
 
 
 def build(archive: zipfile.ZipFile) -> dict[str, str]:

@@ -65,10 +65,12 @@ class RankedStatin:
 
 def advise(tables: Tables, results: Mapping[str, GeneResult]) -> list[Advice]:
     """Advice for every drug of the tables, in alphabetical order."""
-    return [_drug(drug, rules, results) for drug, rules in tables.rules.items()]
+    return [advise_drug(tables, drug, results) for drug in tables.rules]
 
 
-def _drug(drug: str, rules: Sequence[Rule], results: Mapping[str, GeneResult]) -> Advice:
+def advise_drug(tables: Tables, drug: str, results: Mapping[str, GeneResult]) -> Advice:
+    """Advice for one drug of the tables."""
+    rules = tables.rules[drug]
     genes = tuple(dict.fromkeys(gene for rule in rules for gene, _ in rule.wanted))
     missing = tuple(gene for gene in genes if gene not in results or not _keys(results[gene]))
     choices: dict[str, list[tuple[str, ...]]] = {

@@ -6,6 +6,7 @@ rest of the package needs to know about genes and drugs.
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,10 +14,14 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from federome.errors import Damaged
 from federome.pgx.definitions import LOWEST_FUNCTION, UNKNOWN_IS_REFERENCE
 from federome.pgx.genes import Gene, NamedAllele, Site
 
 TITLE = "Federome tables from pypgx 0.27.0 (MIT) and CPIC (CC0)"
+
+SHA256 = "0dff73d652a8bb961ed224a276951355fcd0c7db56e441663bc5c949e6844a71"
+"""Of the tables in order of their names. It stands here so that the digest of an algorithm covers its tables."""
 
 Row = Mapping[str, str]
 
@@ -89,7 +94,13 @@ class Tables:
 
 @cache
 def tables() -> Tables:
-    """The tables that come with the product."""
+    """The tables that come with the product; ``Damaged`` if they are not those this code was written with."""
+    if digest() != SHA256:
+        raise Damaged(
+            "the pharmacogenomic tables were altered.",
+            where="federome.pgx.tables",
+            remedy="Install again, or build them again and write their digest into tables.py.",
+        )
     sites = defaultdict(list)
     for row in _rows("sites.tsv"):
         sites[row["gene"]].append(row)
@@ -119,6 +130,14 @@ def tables() -> Tables:
         {f"{each['gene']} {name}": str(each["reason"]) for each in hand["leave_out"] for name in each["alleles"]},
         _spellings(hand["spellings"], sites),
     )
+
+
+def digest() -> str:
+    """SHA-256 over all tables."""
+    whole = hashlib.sha256()
+    for name in ("alleles", "drugs", "guidance", "hand", "phenotypes", "scores", "sites", "texts"):
+        whole.update(_read(f"{name}.{'toml' if name == 'hand' else 'tsv'}").encode())
+    return whole.hexdigest()
 
 
 def _spellings(hand: Mapping[str, Mapping[str, Row]], sites: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, str]]:
