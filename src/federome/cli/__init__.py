@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 
 from federome import __version__
-from federome.cli import approvals, asking, beacon, econ, identity, pgx, prs, review, risk, sandbox
+from federome.cli import approvals, asking, beacon, econ, identity, match, ontology, pgx, prs, review, risk, sandbox
 from federome.errors import FederomeError, Invalid
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ for name, group in (
     ("risk", risk.risk_app),
     ("pgx", pgx.pgx_app),
     ("review", review.review_app),
+    ("match", match.match_app),
+    ("ontology", ontology.ontology_app),
 ):
     app.add_typer(group, name=name)
 node_app.add_typer(approvals.consent_app, name="consent")

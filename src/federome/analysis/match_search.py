@@ -1,0 +1,102 @@
+"""Find the patients most like one: the index by phenotype, postings by gene, one ranking, exact.
+
+A patient who shares a candidate gene is always scored in full, the others come from the index's best; together they
+hold the true best N. The query's own group and the query itself are never listed: one source is no second case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federome.analysis.match_index import Index
+from federome.analysis.matching import Background, Measure, Profile, probability, ranking
+from federome.model.patient import Patient
+
+LEAD_OVER = 10
+
+
+@dataclass(frozen=True)
+class Match:
+    """One candidate: what it is ranked by, and its two parts."""
+
+    patient: Patient
+    number: int
+    score: float
+    phenotype: float
+    gene_evidence: float
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """Patients, indexed. ``by_gene`` and ``by_group`` hold ascending numbers."""
+
+    patients: tuple[Patient, ...]
+    index: Index
+    by_gene: dict[str, list[int]]
+    by_group: dict[str, list[int]]
+
+    @classmethod
+    def of(cls, measure: Measure, patients: Iterable[Patient]) -> Corpus:
+        """Index some patients."""
+        return cls((), Index.empty(measure), {}, {}).add(patients)
+
+    @property
+    def measure(self) -> Measure:
+        """The formula and table that all scores use."""
+        return self.index.measure
+
+    def add(self, patients: Iterable[Patient]) -> Corpus:
+        """The corpus with these patients after the others; this one is unchanged but for what it shares."""
+        new = tuple(patients)
+        by_gene = {gene: list(held) for gene, held in self.by_gene.items()}
+        by_group = {group: list(held) for group, held in self.by_group.items()}
+        for number, patient in enumerate(new, start=len(self.patients)):
+            for gene in dict.fromkeys(patient.genes):
+                by_gene.setdefault(gene, []).append(number)
+            if patient.group:
+                by_group.setdefault(patient.group, []).append(number)
+        return Corpus(self.patients + new, self.index.add_patients(new), by_gene, by_group)
+
+    def rank(
+        self, query: Profile, top: int, background: Background | None = None, allowed: NDArray[np.bool_] | None = None
+    ) -> list[Match]:
+        """The best ``top`` allowed patients, best first; fewer where no others share a term or a gene.
+
+        Genes count where ``background`` is given and both have lists.
+        """
+        own = set(self.by_group.get(query.patient.group, ())) if query.patient.group else set()
+        found = self.index.search(query, top + len(own) + 1, allowed)
+        scores = dict(zip(found.numbers.tolist(), found.scores.tolist(), strict=True))
+        if background is not None:
+            sharing = sorted({n for gene in query.patient.genes for n in self.by_gene.get(gene, ())} - scores.keys())
+            scores |= zip(sharing, self.index.scores(query, sharing).tolist(), strict=True)
+        made = []
+        for number, phenotype in scores.items():
+            patient = self.patients[number]
+            if number in own or patient.id == query.patient.id or (allowed is not None and not allowed[number]):
+                continue
+            evidence = background.shared(query.patient.genes, patient.genes) if background is not None else 0.0
+            made.append(Match(patient, number, ranking(phenotype, evidence), phenotype, evidence))
+        return sorted(made, key=lambda match: (-match.score, match.number))[:top]
+
+    def chances(self, query: Profile, matches: Sequence[Match], *, genes: bool) -> list[float]:
+        """The probability of a shared cause for each of a list (ten or more, for the lead to mean something)."""
+        bar = sorted((match.phenotype for match in matches), reverse=True)[LEAD_OVER - 1 : LEAD_OVER]
+        found = []
+        for match in matches:
+            candidate = self.measure.profile(match.patient)
+            both = genes and bool(query.patient.genes) and bool(match.patient.genes)
+            found.append(
+                probability(
+                    query,
+                    candidate,
+                    shared=self.measure.shared(query, candidate),
+                    lead=match.phenotype - bar[0] if bar else 0.0,
+                    genes=match.gene_evidence if both else None,
+                )
+            )
+        return found

@@ -1,0 +1,72 @@
+"""Patients of a matching corpus: one JSON object a line, plain or gzip, read into what matching needs and no more.
+
+Read are ``id``, ``observed``, ``excluded``, ``candidate_genes`` (symbols), and ``group`` or ``pmid`` (cases of one
+source are not independent). Diagnoses, confirmed genes and variants on a line are not read: somebody whose answer is
+known must not be found by the answer.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from federome.errors import Damaged, Invalid
+from federome.model.patient import Patient
+
+MAX_LINE: Final = 1 << 20
+
+
+class _Line(msgspec.Struct):
+    id: str
+    observed: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    candidate_genes: tuple[str, ...] = ()
+    group: str = ""
+    pmid: str = ""
+
+
+_DECODER: Final = msgspec.json.Decoder(_Line)
+
+
+def read_patients(path: Path) -> Iterator[Patient]:
+    """Every patient of a file, in order. ``Invalid`` with the line for what is no patient or has an id twice."""
+    seen: set[str] = set()
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            if len(line) > MAX_LINE:
+                raise msgspec.ValidationError("the line is longer than we read")
+            told = _DECODER.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Invalid(
+                f"this is no patient ({_brief(error)}).",
+                where=f"{path.name} line {number}",
+                remedy='One JSON object a line: {"id": …, "observed": ["HP:…"], "candidate_genes": ["GENE"]}.',
+            ) from error
+        if told.id in seen or not told.id or any(sign in told.id for sign in "\t\n\r"):
+            raise Invalid("the id is empty, has a tab, or was there before.", where=f"{path.name} line {number}")
+        seen.add(told.id)
+        yield Patient(told.id, told.observed, told.excluded, told.candidate_genes, told.group or told.pmid)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        data = path.read_bytes()
+        if data[:2] == b"\x1f\x8b":
+            data = gzip.decompress(data)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise Damaged("the file cannot be unpacked.", where=path.name) from error
+    except OSError as error:
+        raise Invalid(f"the file cannot be read ({error.strerror}).", where=path.name) from error
+    yield from data.split(b"\n")
+
+
+def _brief(error: Exception) -> str:
+    """What was wrong, by field; never the value."""
+    return str(error).partition(" - ")[0][:80] if isinstance(error, msgspec.ValidationError) else "not JSON"

@@ -1,0 +1,81 @@
+"""``federome ontology`` and ``federome match`` as a person types them, on a small ontology."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.unit.ingest.test_ontologies import folder
+from typer.testing import CliRunner
+
+from federome.cli import app
+from federome.errors import Invalid
+
+RUN = CliRunner()
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installed ontology, and a corpus of three."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    done = RUN.invoke(app, ["ontology", "install", "--from", str(folder(tmp_path / "in")), "--json"])
+    assert done.exit_code == 0 and json.loads(done.stdout)["terms"] == 4
+    lines: list[dict[str, object]] = [
+        {"id": "one", "observed": ["HP:0000003"], "candidate_genes": ["RARE", "TITIN"], "pmid": "a"},
+        {"id": "two", "observed": ["HP:0000003"], "candidate_genes": ["TITIN"], "pmid": "b"},
+        {"id": "three", "observed": ["HP:4444444"], "candidate_genes": ["RARE"], "pmid": "c"},
+    ]
+    (tmp_path / "corpus.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return tmp_path
+
+
+def test_run_writes_ranked_lines_and_says_what_was_not_used(world: Path) -> None:
+    queries = [
+        {"id": "q", "observed": ["HP:0000003", "HP:0000009"], "candidate_genes": ["RARE"], "pmid": "z"},
+        {"id": "lost", "observed": ["HP:5555555"], "pmid": "z"},
+        {"id": "one", "observed": ["HP:0000003"], "candidate_genes": ["RARE"], "pmid": "a"},
+    ]
+    (world / "queries.jsonl").write_text("\n".join(map(json.dumps, queries)))
+    out = world / "run.tsv"
+    corpus, asked = str(world / "corpus.jsonl"), str(world / "queries.jsonl")
+    command = ["match", "run", "--corpus", corpus, "--queries", asked, "--top", "2", "--out", str(out), "--json"]
+    done = RUN.invoke(app, command)
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    lines = [line.split("\t") for line in out.read_text().splitlines()]
+    assert [line[:2] for line in lines] == [["q", "one"], ["q", "two"], ["one", "two"], ["one", "three"]]
+    assert all(float(score) > 0 for _, _, score in lines)
+    assert told["unusable_queries"] == ["lost"] and told["corpus_without_usable_term"] == 1
+    assert told["ignored_terms"] == {"HP:0000009 (obsolete)": 1, "HP:5555555 (unknown)": 1}
+    spoken = RUN.invoke(app, command[:-1])
+    assert "NOT matched (this is not 'no match'): lost" in spoken.stdout
+
+
+def test_query_gives_reasons_and_refuses_what_cannot_be_asked(world: Path) -> None:
+    corpus = str(world / "corpus.jsonl")
+    done = RUN.invoke(app, ["match", "query", "--corpus", corpus, "--term", "HP:0000003", "--gene", "RARE"])
+    assert done.exit_code == 0 and "Very tall" in done.stdout and "gene RARE" in done.stdout
+    told = json.loads(RUN.invoke(app, ["match", "query", "--corpus", corpus, "--term", "HP:0000003", "--json"]).stdout)
+    assert [m["id"] for m in told["matches"]] == ["one", "two"] and told["matches"][0]["phenotype"] == 1.0
+    refused = RUN.invoke(app, ["match", "query", "--corpus", corpus, "--term", "HP:5555555"])
+    assert isinstance(refused.exception, Invalid) and "HP:5555555 (unknown)" in str(refused.exception)
+
+
+def test_background_from_a_file(world: Path) -> None:
+    (world / "rates.tsv").write_text("# network, 2030\nRARE\t0.0001\nTITIN\t0.2\n")
+    corpus = str(world / "corpus.jsonl")
+    command = ["match", "query", "--corpus", corpus, "--term", "HP:0000003", "--gene", "RARE", "--json", "--background"]
+    told = json.loads(RUN.invoke(app, [*command, str(world / "rates.tsv")]).stdout)
+    assert told["matches"][0]["gene_evidence"] == pytest.approx(9.2103)
+    (world / "rates.tsv").write_text("RARE\toften\n")
+    assert isinstance(RUN.invoke(app, [*command, str(world / "rates.tsv")]).exception, Invalid)
+
+
+def test_one_id_twice_or_nobody_is_refused(world: Path) -> None:
+    corpus = str(world / "corpus.jsonl")
+    twice = RUN.invoke(app, ["match", "query", "--corpus", corpus, "--corpus", corpus, "--term", "HP:0000003"])
+    assert isinstance(twice.exception, Invalid)
+    (world / "empty.jsonl").write_text("\n")
+    nobody = RUN.invoke(app, ["match", "query", "--corpus", str(world / "empty.jsonl"), "--term", "HP:0000003"])
+    assert isinstance(nobody.exception, Invalid)
