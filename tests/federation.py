@@ -38,8 +38,9 @@ from federome.model.table import Mask, Table
 from federome.model.variant import Bin, Variant, token
 from federome.network.consents import ConsentBook
 from federome.network.exchange import Exchange
-from federome.network.jobs import ENDED, Coordinator, LocalPort
+from federome.network.jobs import ENDED, Coordinator
 from federome.network.ledger import Ledger, Run
+from federome.network.local import LocalPort
 from federome.network.members import Member, MemberKey, Members
 from federome.network.node import Node
 from federome.network.notebook import Notebook

@@ -3,7 +3,8 @@
 It routes, adds masked parts and keeps time; it is trusted with nothing. Every step is a transaction, every transition
 may be repeated, and everything it knows is in the ledger: kill it anywhere, start it again, and runs go on.
 
-    deciding → rostering → (dealing → indexing →) leading ⇄ working → concluding → complete | held
+    deciding → rostering → (dealing → indexing →) (sharing →) leading ⇄ working → concluding → complete | held
+                                                              (first sum: working → surviving → revealing → leading)
             ↘ alone (fewer than three contributors) ────────────────────────────↗        failed | cancelled
 
     A result is held where its class does not leave by itself, until checkers have looked (``output_queue.py``).
@@ -46,6 +47,7 @@ from federome.network.answers import (
 from federome.network.exchange import Exchange
 from federome.network.leases import Leases
 from federome.network.ledger import NOTHING, Answered, Due, Ledger, Run
+from federome.network.losing import LOST, dealt, first_sum, may_lose, revealing, same_shapes
 from federome.network.members import MemberSource
 from federome.network.protocol import (
     INLINE_BYTES,
@@ -60,6 +62,7 @@ from federome.network.protocol import (
     text,
     texts,
 )
+from federome.network.shares import threshold
 from federome.network.sums import Member, Roster
 from federome.trust.canonical import Json, digest
 
@@ -84,6 +87,7 @@ class Coordinator:
         exchange: Exchange,
         clock: Callable[[], float],
         decide_s: float = 10.0,
+        lost_s: float = 60.0,
         wake: Callable[..., None] | None = None,
         within: Collection[str] = (),
     ) -> None:
@@ -91,7 +95,7 @@ class Coordinator:
         self.members = members
         self._exchange = exchange
         self._clock = clock
-        self._decide_s = decide_s
+        self._decide_s, self._lost_s = decide_s, lost_s
         self._wake = wake or (lambda *_parties: None)
         self._within = frozenset(within)
         self._leases = Leases()
@@ -243,7 +247,7 @@ class Coordinator:
                 if late and now >= run.deadline:
                     run = self._end(run, "failed", late_problem(late))
                     break
-                if late and not (run.state == "deciding" and self._quorum_without(run, answers, now)):
+                if late and not (self._quorum_without(run, answers, now) or self._lost(run, answers, now)):
                     return
                 try:
                     run = _STEPS[run.state](self, run, answers)
@@ -258,9 +262,20 @@ class Coordinator:
     def _quorum_without(self, run: Run, answers: Sequence[Answered], now: float) -> bool:
         said_yes = sum(1 for a in answers if a.done and "refused" not in a.reply)
         return (
-            run.detail["allow_partial"] is True
+            run.state == "deciding"
+            and run.detail["allow_partial"] is True
             and said_yes >= number(run.detail, "quorum")
             and now >= run.created + self._decide_s
+        )
+
+    def _lost(self, run: Run, answers: Sequence[Answered], now: float) -> bool:
+        """Whether the run goes on without those who have not sent their part of its first sum and are not at work."""
+        left = [a for a in answers if a.done]
+        return (
+            first_sum(run)
+            and len(left) >= max(number(run.detail, "quorum"), threshold(len(answers)), MINIMUM_SEALED)
+            and now >= float(str(run.detail["entered"])) + self._lost_s
+            and not any(self._leases.busy(a.id, now) for a in answers if not a.done)
         )
 
     # steps
@@ -290,9 +305,10 @@ class Coordinator:
         )
         roster: Body = circle.to_document()
         statements: Body = {a.party: told_text(a, "statement") for a in accepted}
-        body: Body = {"roster": roster, "statements": statements}
+        partial = may_lose(run, len(accepted))
+        body: Body = {"roster": roster, "statements": statements, "partial": partial}
         due = [Due("roster", party, body) for party in (*(a.party for a in accepted), releaser.name)]
-        run = _with(run, roster=roster, statements=statements)
+        run = _with(run, roster=roster, statements=statements, partial=partial)
         return self._enter(run, "rostering", due, said=f"{len(accepted)} nodes agreed")
 
     def _rostered(self, run: Run, answers: Sequence[Answered]) -> Run:
@@ -303,6 +319,7 @@ class Coordinator:
             announcements=announced(nodes),
             acknowledged={a.party: told_text(a, "acknowledged") for a in answers},
             boxes={a.party: told_text(a, "box") for a in nodes},
+            releaser_box=next(a.reply.get("box") for a in answers if a not in nodes),
             risk={a.party: told_object(a, "risk") for a in nodes},
         )
         run = _said(run, risk_says(mapping(run.detail, "risk")), self._clock())
@@ -346,6 +363,10 @@ class Coordinator:
 
     def _begin(self, run: Run, blocks: list[Json]) -> Run:
         """Hand the run to the releaser. ``blocks`` is empty where the question itself names the variants."""
+        if run.detail["partial"] is True and "dealt" not in run.detail:
+            told: Body = {"boxes": run.detail["boxes"], "acknowledged": run.detail["acknowledged"]}
+            due = [Due("share", node, told) for node in sorted(mapping(run.detail, "announcements"))]
+            return self._enter(_with(run, blocks=blocks), "sharing", due, said="sharing keys, lest a node is lost")
         roster = mapping(run.detail, "roster")
         body: Body = {
             "roster": roster,
@@ -356,6 +377,10 @@ class Coordinator:
         }
         releaser = _releaser(run)
         return self._enter(run, "leading", [Due("begin", releaser, body)], said="computing", drop=("tokens/",))
+
+    def _shared(self, run: Run, answers: Sequence[Answered]) -> Run:
+        nobody_refused(answers)
+        return self._begin(_with(run, dealt=dealt(answers)), _list(run.detail["blocks"]))
 
     def _led(self, run: Run, answers: Sequence[Answered]) -> Run:
         """The releaser said what is next."""
@@ -385,7 +410,10 @@ class Coordinator:
 
     def _worked(self, run: Run, answers: Sequence[Answered]) -> Run:
         """All nodes did their part: add up and let the releaser open the sum."""
+        answers = [a for a in answers if a.done]
         nobody_refused(answers)
+        if first_sum(run):
+            return self._who_survived(run, answers)
         doing = text(run.detail, "doing")
         follow: dict[str, Kind] = {
             "contribute": "opened",
@@ -394,40 +422,72 @@ class Coordinator:
             "conclude": "concluded",
         }
         body: Body = {"turn": run.detail["turn"], "step": run.seq, "announcements": run.detail["announcements"]}
-        sums: dict[str, bytes] = {}
-        attached: tuple[str, ...] = ()
         if doing in ("contribute", "veto"):
-            body["shapes"] = told_object(answers[0], "shapes")
-            if any(a.reply.get("shapes") != body["shapes"] for a in answers):
-                raise Invalid("the nodes' parts differ in shape.")
-            parts = [int(str(part)) for part in _list(run.detail["parts"])]
-            sums = dict(filter(None, (self._sum(run, part, answers) for part in parts)))
-            attached = tuple(f"sum/{run.seq}/{part}" for part in parts)
+            body["shapes"] = same_shapes(answers)
             run = _with(run, announcements=announced(answers))
-        elif doing == "names":
+            return self._opening(run, follow[doing], body, [a.party for a in answers], run.seq)
+        if doing == "names":
             body["pieces"] = {a.party: told_object(a, "released") for a in answers}
         else:
             body["statements"] = {a.party: told_text(a, "statement") for a in answers}
             body["receipts"] = {a.party: told_object(a, "receipt") for a in answers}
             self._exchange.published({a.party: a.reply for a in answers})
-        due = [Due(follow[doing], _releaser(run), body, attached)]
-        return self._enter(run, "leading", due, blobs=sums, drop=(f"part/{run.seq}/",) if attached else ())
+        return self._enter(run, "leading", [Due(follow[doing], _releaser(run), body)])
 
-    def _sum(self, run: Run, part: int, answers: Sequence[Answered]) -> tuple[str, bytes] | None:
+    def _opening(self, run: Run, kind: Kind, body: Body, parties: Sequence[str], sent: int) -> Run:
+        """Add what these parties sent in step ``sent``, and let the releaser open the sums."""
+        parts = [int(str(part)) for part in _list(run.detail["parts"])]
+        sums = dict(filter(None, (self._sum(run, part, parties, sent) for part in parts)))
+        due = [Due(kind, _releaser(run), body, tuple(f"sum/{run.seq}/{part}" for part in parts))]
+        return self._enter(run, "leading", due, blobs=sums, drop=(f"part/{sent}/",))
+
+    def _who_survived(self, run: Run, answers: Sequence[Answered]) -> Run:
+        """Everybody who sent a part of the first sum is asked to sign that exactly these are in it."""
+        names: list[Json] = [a.party for a in answers]
+        lost = sorted(set(mapping(run.detail, "announcements")) - {a.party for a in answers})
+        sent: Body = {"step": run.seq, "shapes": same_shapes(answers), "announcements": announced(answers)}
+        absent = mapping(run.detail, "absent") | dict.fromkeys(lost, LOST)
+        body: Body = {"survivors": names, "acknowledged": run.detail["acknowledged"]}
+        due = [Due("survive", a.party, body) for a in answers]
+        said = f"going on without {', '.join(lost)}" if lost else "nobody was lost"
+        return self._enter(_with(run, sent=sent, absent=absent), "surviving", due, said=said)
+
+    def _survived(self, run: Run, answers: Sequence[Answered]) -> Run:
+        nobody_refused(answers)
+        signed: Body = {a.party: told_text(a, "survivors") for a in answers}
+        due = [Due("reveal", a.party, revealing(run, signed, a.party)) for a in answers]
+        return self._enter(_with(run, signed=signed), "revealing", due)
+
+    def _revealed(self, run: Run, answers: Sequence[Answered]) -> Run:
+        nobody_refused(answers)
+        sent, parties = mapping(run.detail, "sent"), [a.party for a in answers]
+        body: Body = {
+            "turn": run.detail["turn"],
+            "step": run.seq,
+            "announcements": run.detail["announcements"],
+            "shapes": sent["shapes"],
+            "survivors": run.detail["signed"],
+            "commitments": mapping(mapping(run.detail, "dealt"), "commitments"),
+            "revealed": {a.party: told_text(a, "revealed") for a in answers},
+        }
+        run = _with(run, announcements=sent["announcements"], dealt={})
+        return self._opening(run, "opened", body, parties, number(sent, "step"))
+
+    def _sum(self, run: Run, part: int, parties: Sequence[str], sent: int) -> tuple[str, bytes] | None:
         """Add the masked vectors of one part modulo 2⁶⁴: noise plus noise, until the releaser opens it.
 
         A small sum is given back, to be stored with the next step; a large one is stored at once, piece by piece.
         """
-        name, source = f"sum/{run.seq}/{part}", f"part/{run.seq}/{part}"
-        sizes = {a.party: self.ledger.size(run.id, source, a.party) for a in answers}
+        name, source = f"sum/{run.seq}/{part}", f"part/{sent}/{part}"
+        sizes = {party: self.ledger.size(run.id, source, party) for party in parties}
         if None in sizes.values() and self.ledger.size(run.id, name) is not None:
             return None  # made before a restart
         if missing := [party for party, size in sizes.items() if size is None]:
             raise Invalid("a node answered without its part.", where=missing[0])
-        if len(set(sizes.values())) > 1 or (sizes[answers[0].party] or 0) % 8:
+        if len(set(sizes.values())) > 1 or (sizes[parties[0]] or 0) % 8:
             raise Invalid("the nodes' parts differ in length.", where=f"part {part}")
         added = add_vectors([self.ledger.stream(run.id, source, party) for party in sizes])
-        if (sizes[answers[0].party] or 0) <= INLINE_BYTES:
+        if (sizes[parties[0]] or 0) <= INLINE_BYTES:
             return name, b"".join(added)
         self.ledger.put_pieces(run.id, name, "", added)
         return None
@@ -475,7 +535,7 @@ class Coordinator:
         drop: Sequence[str] = (),
     ) -> Run:
         """The next step, in one transaction."""
-        run = dataclasses.replace(_with(run, doing=doing), state=state, seq=run.seq + 1)
+        run = dataclasses.replace(_with(run, doing=doing, entered=self._clock()), state=state, seq=run.seq + 1)
         run = _said(run, said, self._clock())
         # Whoever ends with this process is told nothing that would outlive it: written with the step that follows.
         self.ledger.save(run, due, blobs, drop, hold=all(task.party in self._within for task in due))
@@ -511,50 +571,16 @@ class Coordinator:
             return self._locks.setdefault(run_id, threading.Lock())
 
 
-class LocalPort:
-    """The coordinator as a party in the same process sees it: the hub's own releaser, and tests."""
-
-    def __init__(self, coordinator: Coordinator, party: str, instance: str) -> None:
-        self._coordinator, self._party, self._instance = coordinator, party, instance
-        self.ready = threading.Event()
-
-    def poll(self, wait_s: float) -> list[Task]:
-        """See :class:`federome.network.protocol.HubPort`."""
-        self.ready.clear()
-        tasks = self._coordinator.poll(self._party, self._instance)
-        if not tasks and self.ready.wait(wait_s):
-            tasks = self._coordinator.poll(self._party, self._instance)
-        return tasks
-
-    def heartbeat(self, tasks: Sequence[str]) -> None:
-        """See :class:`federome.network.protocol.HubPort`."""
-        self._coordinator.heartbeat(self._party, self._instance, tasks)
-
-    def reply(self, task: str, reply: Reply, wait_s: float = 0.0) -> list[Task]:
-        """See :class:`federome.network.protocol.HubPort`."""
-        self._coordinator.reply(self._party, task, reply)
-        return self.poll(wait_s) if wait_s > 0 else []
-
-    def upload(self, run: str, name: str, data: bytes) -> None:
-        """See :class:`federome.network.protocol.HubPort`."""
-        self._coordinator.upload(self._party, run, name, data)
-
-    def download(self, run: str, name: str) -> bytes:
-        """See :class:`federome.network.protocol.HubPort`."""
-        return b"".join(self.stream(run, name))
-
-    def stream(self, run: str, name: str) -> Iterator[bytes]:
-        """See :class:`federome.network.protocol.HubPort`."""
-        return self._coordinator.download(self._party, run, name)
-
-
 _STEPS: Final[Mapping[str, Callable[[Coordinator, Run, Sequence[Answered]], Run]]] = {
     "deciding": Coordinator._decided,
     "rostering": Coordinator._rostered,
     "dealing": Coordinator._dealt,
     "indexing": Coordinator._indexed,
+    "sharing": Coordinator._shared,
     "leading": Coordinator._led,
     "working": Coordinator._worked,
+    "surviving": Coordinator._survived,
+    "revealing": Coordinator._revealed,
     "alone": Coordinator._alone,
 }
 _WORKING: Final = ("part/", "sum/", "tokens/", "block/")

@@ -85,6 +85,7 @@ class Saved(msgspec.Struct, frozen=True):
     shared: bytes = b""
     states: dict[int, int] = {}
     rounds: dict[int, str] = {}
+    survivors: tuple[str, ...] = ()
 
 
 def read_saved(folder: Path) -> Saved | None:

@@ -45,6 +45,11 @@ class Leases:
             mine = [task for task in tasks if task in self._held and self._held[task][0] == holder]
             self._held.update(dict.fromkeys(mine, (holder, until)))
 
+    def busy(self, task: str, now: float) -> bool:
+        """Whether anybody works on this task: its lease is being kept."""
+        with self._lock:
+            return task in self._held and self._held[task][1] > now
+
     def done(self, task: str) -> None:
         """The task was answered."""
         with self._lock:

@@ -29,7 +29,7 @@ from federome.governance.evidence import Anchors, gather
 from federome.governance.orders import claimed_order, consume
 from federome.model.release import Policy, strictest
 from federome.model.strict import is_identifier
-from federome.network import sealing, steps, sums
+from federome.network import sealing, steps, sums, surviving
 from federome.network.commands import Command, link, read_command
 from federome.network.members import MemberSource
 from federome.network.notebook import Beginning, Notebook, Work
@@ -55,6 +55,7 @@ from federome.trust.receipts import statement_digest
 
 _SHOWN = ("order", "permit", "passport", "command")
 _COMMANDED = ("contribute", "veto", "names", "conclude")
+_WORK = {**steps.STEPS, **surviving.STEPS}
 CHAIN_KEPT = 8
 _RELEASING = ("conclude", "alone")
 
@@ -226,7 +227,7 @@ class Node:
             self.audit(question, site)
         elif question.work is None or not question.work.detail.get("audited"):
             raise Refused("this node has not agreed to that run.", codes=["wrong_state"])
-        return steps.STEPS[question.task.kind](self, question, site)
+        return _WORK[question.task.kind](self, question, site)
 
     def release(self, question: Question, outcome: Outcome) -> Reply:
         """The only way out: words about the run, sealed parts of a sum, or tables that passed this node's gate."""
@@ -258,7 +259,7 @@ class Node:
         assert question.work is not None
         assert question.command is not None
         command, roster = question.command, steps.roster_of(question.work)
-        pads = steps.pads(self, question, roster)
+        pads = surviving.pads(self, question, roster)
         inline: dict[int, bytes] = {}
         digests: Body = {}
         shapes: Body = {}

@@ -231,6 +231,12 @@ class Notebook:
                 values = {"question": question, "data_release": release, "constellation": constellation}
                 db.execute(ADMITTED.insert().values(**values))
 
+    def narrow(self, roster: Roster, constellation: str, *, party: str) -> None:
+        """From now on only these survivors of the roster may sum its question over this node's data release."""
+        where = ADMITTED.c.question == roster.question, ADMITTED.c.data_release == roster.member(party).data_release
+        with write(self._engine) as db:
+            db.execute(ADMITTED.update().where(*where).values(constellation=constellation))
+
     def key(self, run: str, turn: int) -> tuple[bytes, str] | None:
         """(secret, announcement) of this node's round key, if it was made."""
         return self._keys_of(run).get(turn)

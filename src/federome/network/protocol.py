@@ -29,7 +29,20 @@ INLINE_BYTES = 1 << 18
 MAX_REPLY_BYTES = 8 << 20
 MAX_PART_BYTES = 1 << 30
 
-NodeTask = Literal["decide", "roster", "deal", "index", "contribute", "veto", "names", "conclude", "alone"]
+NodeTask = Literal[
+    "decide",
+    "roster",
+    "deal",
+    "index",
+    "share",
+    "contribute",
+    "survive",
+    "reveal",
+    "veto",
+    "names",
+    "conclude",
+    "alone",
+]
 ReleaserTask = Literal["begin", "opened", "vetoed", "named", "concluded"]
 Kind = NodeTask | ReleaserTask
 

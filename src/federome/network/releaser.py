@@ -26,7 +26,7 @@ from federome.governance.orders import claimed_order
 from federome.model.index import BlockIndex, named_blocks
 from federome.model.release import Count, Policy, Round, strictest
 from federome.model.table import Table
-from federome.network import sealing, steps, sums
+from federome.network import sealing, shares, steps, sums
 from federome.network.commands import Command, Doing, link, read_command
 from federome.network.kept import BlockStates, Saved, read_saved, read_table, replace_file, write_saved, write_table
 from federome.network.members import MemberSource
@@ -45,7 +45,7 @@ from federome.network.protocol import (
     texts,
 )
 from federome.trust.canonical import Json, digest, digest_bytes
-from federome.trust.keys import PrivateKey
+from federome.trust.keys import PrivateKey, generate, private_key_from_jwk
 from federome.trust.signing import OWN_ALGORITHMS, peek, sign, verify
 
 RESULT_TYPE: Final = "federome-result+jws"
@@ -83,11 +83,22 @@ class Session:
     command: Command | None = None
     keys: dict[int, sums.RoundKey] = field(default_factory=dict)
     saved: Saved | None = None
+    survivors: tuple[str, ...] = ()
 
     @cached_property
     def parties(self) -> int:
-        """Number of contributors."""
+        """Number of contributors on the roster: what the encoding of numbers was agreed for."""
         return len(self.roster.contributors)
+
+    @property
+    def left(self) -> list[sums.Member]:
+        """Contributors that are in the sums: all, or the survivors."""
+        return [m for m in self.roster.contributors if not self.survivors or m.name in self.survivors]
+
+    @property
+    def lost(self) -> set[str]:
+        """The others."""
+        return {m.name for m in self.roster.contributors} - {m.name for m in self.left}
 
 
 class Releaser:
@@ -156,7 +167,20 @@ class Releaser:
     def _acknowledge(self, task: Task) -> Reply:
         roster = sums.Roster.from_document(mapping(task.body, "roster"))
         sums.check_roster(roster, ring=self._members.ring(), releasers=[self.name], now=self._clock())
-        return Reply({"acknowledged": sums.acknowledge(roster, self._key)})
+        said: Body = {"acknowledged": sums.acknowledge(roster, self._key)}
+        if task.body.get("partial") is True:
+            word: Body = {"run": task.run, "box": dict(self._box(task.run).public.jwk())}
+            said["box"] = sign(word, self._key, typ=steps.STATEMENT_TYPE)
+        return Reply(said)
+
+    def _box(self, run: str) -> PrivateKey:
+        """The one-run key to which nodes seal their shares: made once, gone when the run has ended."""
+        path = self._run_folder(run) / "box.jwk"
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            secret = json.dumps(generate("ECDH-ES+A256KW").secret_jwk())
+            replace_file(path, secret.encode(), mode=0o600)
+        return private_key_from_jwk(json.loads(path.read_text()))
 
     def _opened(self, session: Session, task: Task) -> Reply:
         """Open the sums of a round; gate them; ask for vetoes where people cells are new."""
@@ -170,7 +194,7 @@ class Releaser:
                 total = sealing.from_vector(vector, due.totals, columns, parties=session.parties)
                 yield (
                     part,
-                    gate(session.program.numbered(part, total), due, session.policy, contributors=session.parties),
+                    gate(session.program.numbered(part, total), due, session.policy, contributors=len(session.left)),
                 )
 
         if not asking:
@@ -279,8 +303,9 @@ class Releaser:
             "run": session.run,
             "mode": "sealed",
             "tables": digests,
-            "contributors": [member.name for member in session.roster.contributors],
-            "releases": {member.name: member.data_release for member in session.roster.contributors},
+            "contributors": [member.name for member in session.left],
+            "lost": [*sorted(session.lost)],
+            "releases": {member.name: member.data_release for member in session.left},
             "policy": steps.policy_document(session.policy),
             "checks": list(released.checks),
             "transcript": session.previous,
@@ -294,7 +319,7 @@ class Releaser:
         name = digest(result)
         statements = mapping(task.body, "statements")
         held: set[str] = set()
-        for member in session.roster.contributors:
+        for member in session.left:
             said = self._statement(text(statements, member.name), member.name)
             if said.get("result") != name or said.get("run") != session.run:
                 raise Refused("a node did not agree to this result.", codes=["incomplete"], where=member.name)
@@ -337,16 +362,32 @@ class Releaser:
         command = self._last(session)
         if command.turn != number(task.body, "turn"):
             raise Refused("the hub opened another turn than the one commanded.", codes=["wrong_state"])
-        tokens = [str(token) for token in mapping(task.body, "announcements").values()]
-        keys = sums.open_round(
-            session.roster, command.turn, [*tokens, command.announcement], ring=self._members.ring(), now=self._clock()
-        )
-        pads = sums.make_pads(self._round_key(session, command.turn), keys)
+        pads = self._pads(session, command, task.body)
         for part in command.parts:
             name = f"sum/{number(task.body, 'step')}/{part}"
             data = task.attachments.get(name)
             vector = sealing.from_wire(self._port.download(session.run, name) if data is None else data)
             yield part, sums.unmask(vector, pads, part=sealing.mask_part(part), out=vector)
+
+    def _pads(self, session: Session, command: Command, body: Body) -> sums.Pads:
+        """What opens the sums of this turn; where shares were dealt for it, from those that the survivors reveal."""
+        ring, now, roster = self._members.ring(), self._clock(), session.roster
+        tokens = [*(str(token) for token in mapping(body, "announcements").values()), command.announcement]
+        own = self._round_key(session, command.turn)
+        if "revealed" not in body:
+            keys = sums.open_round(roster, command.turn, tokens, ring=ring, now=now, lost=session.lost)
+            return sums.make_pads(own, keys)
+        keys = sums.open_round(roster, command.turn, tokens, ring=ring, now=now)
+        words = [str(token) for token in mapping(body, "survivors").values()]
+        agreed = shares.check_survivors(roster, command.turn, words, ring=ring, now=now)
+        committed = [str(token) for token in mapping(body, "commitments").values()]
+        revealed = dict(
+            shares.open_revealed(str(one), roster, command.turn, box=self._box(session.run), ring=ring, now=now)
+            for one in mapping(body, "revealed").values()
+        )
+        session.survivors = agreed.names
+        commitments = shares.check_commitments(roster, command.turn, committed, ring=ring, now=now)
+        return shares.recover(own, keys, agreed, revealed, commitments=commitments)
 
     def _command(
         self,
@@ -419,7 +460,7 @@ class Releaser:
             session.saved = saved
             session.turn, session.previous, session.token = saved.turn, saved.previous, saved.token
             session.keys = {turn: sums.RoundKey.from_bytes(key) for turn, key in saved.keys.items()}
-            session.states.current = dict(saved.states)
+            session.states.current, session.survivors = dict(saved.states), saved.survivors
             session.program.resume(State(saved.round, Table.from_bytes(saved.shared)), saved.rounds)
             session.command = read_command(
                 saved.token,
@@ -481,6 +522,7 @@ class Releaser:
             shared=session.program.shared.shared.to_bytes(),
             states=dict(session.states.current),
             rounds=dict(session.program.rounds),
+            survivors=session.survivors,
         )
         if task.kind == "concluded":
             # The last answer stays, in case the coordinator did not hear it; everything else is destroyed.

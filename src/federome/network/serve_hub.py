@@ -26,8 +26,9 @@ from federome.network.approvals import load_modules
 from federome.network.doors import open_to
 from federome.network.exchange import Exchange
 from federome.network.hub import Waiters, bounded, create_app
-from federome.network.jobs import Coordinator, LocalPort
+from federome.network.jobs import Coordinator
 from federome.network.ledger import Ledger
+from federome.network.local import LocalPort
 from federome.network.login import People, build_logins
 from federome.network.login import router as login_router
 from federome.network.party import Party
@@ -73,6 +74,7 @@ def build_hub(folder: Path, *, faces: Faces, clock: Callable[[], float] = time.t
         exchange=exchange,
         clock=clock,
         decide_s=settings.decide_s,
+        lost_s=settings.lost_s,
         wake=waiters.wake,
         within=(RELEASER,),
     )

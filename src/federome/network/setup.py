@@ -56,6 +56,7 @@ class HubSettings:
     operator: str = "Federome hub operator"
     keep_exact: bool = False
     decide_s: float = 10.0
+    lost_s: float = 60.0
     modules: Sequence[str] = ()
     network: Network = "production"
 

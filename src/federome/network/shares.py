@@ -180,7 +180,7 @@ class Survivors:
 
         Else a later sum over the whole roster, less this one, would be the value of the lost.
         """
-        return _without_the_lost(self.roster, self.names).constellation
+        return constellation(self.roster, self.names)
 
 
 def sign_survivors(
@@ -221,6 +221,11 @@ def check_survivors(roster: Roster, round: int, tokens: Iterable[str], *, ring: 
         if len(signers & {member.name for member in kept.contributors}) >= threshold(len(roster.contributors)):
             return Survivors(roster, round, tuple(member.name for member in kept.contributors))
     raise Refused("too few nodes signed who survived", codes=["incomplete"], where=roster.run)
+
+
+def constellation(roster: Roster, names: Collection[str]) -> str:
+    """Digest of what is summed over the survivors."""
+    return _without_the_lost(roster, names).constellation
 
 
 def _record(roster: Roster, names: Collection[str]) -> str:

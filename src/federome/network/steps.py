@@ -28,7 +28,7 @@ from federome.model.table import Table
 from federome.network import sums
 from federome.network.notebook import Work
 from federome.network.pricing import groups, is_published, pooled_sizes, reserve, told_sizes, worth
-from federome.network.protocol import Body, mapping, number, text
+from federome.network.protocol import Body, mapping, number, text, texts
 from federome.network.question import Answer, OpenSite, Outcome, Question, Said, Summands
 from federome.trust.canonical import Json, canonical, digest, digest_bytes, parse
 from federome.trust.keys import PublicKey, generate, private_key_from_jwk
@@ -333,9 +333,21 @@ def pads(node: Node, question: Question, circle: sums.Roster) -> sums.Pads:
         raise Refused("this node announced no key for that turn.", codes=["wrong_state"])
     tokens = [str(token) for token in mapping(question.task.body, "announcements").values()]
     keys = sums.open_round(
-        circle, turn, [*tokens, question.command.announcement], ring=node.members.ring(), now=node.clock()
+        circle,
+        turn,
+        [*tokens, question.command.announcement],
+        ring=node.members.ring(),
+        now=node.clock(),
+        lost=_lost(node, circle) if turn > 1 else (),
     )
     return sums.make_pads(sums.RoundKey.from_bytes(kept[0]), keys)
+
+
+def _lost(node: Node, circle: sums.Roster) -> set[str]:
+    """Contributors who are not among the survivors that this node signed, if it signed any."""
+    now = detail(node, circle.run)
+    left = texts(now, "survivors") if "survivors" in now else [member.name for member in circle.contributors]
+    return {member.name for member in circle.contributors} - set(left)
 
 
 def previous_link(work: Work, body: Body) -> str:

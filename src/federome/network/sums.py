@@ -412,15 +412,25 @@ class RoundKey:
 
 @dataclass(frozen=True)
 class RoundKeys:
-    """The public keys of all members for one round. ``open_round`` makes it, after checking every one."""
+    """Public keys of all members that are left, for one round. ``open_round`` makes it, after checking every one."""
 
     roster: Roster
     round: int
     publics: Mapping[str, bytes]
 
 
-def open_round(roster: Roster, round: int, announcements: Iterable[str], *, ring: KeyRing, now: float) -> RoundKeys:
+def open_round(
+    roster: Roster,
+    round: int,
+    announcements: Iterable[str],
+    *,
+    ring: KeyRing,
+    now: float,
+    lost: Collection[str] = (),
+) -> RoundKeys:
     """Check everyone's announcement against the pinned identities; this is what keeps the hub out of the middle.
+
+    ``lost`` are contributors that the survivors signed away in an earlier round: no key of theirs is taken any more.
 
     ``Refused``: ``issuer_untrusted`` for keys not on the roster, ``token_invalid`` for another roster or a key that
     is none, ``replayed`` for another round, for two keys by one party and for one key by two parties,
@@ -430,6 +440,8 @@ def open_round(roster: Roster, round: int, announcements: Iterable[str], *, ring
     for token in announcements:
         verified = verify(token, ring, typ=ROUND_KEY_TYP, algorithms=OWN_ALGORITHMS, now=now)
         name = speaker(verified, roster)
+        if name in lost:
+            continue
         if verified.payload.get("round") != round:
             raise Refused("a round key is from another round", codes=["replayed"], where=name)
         public = _read_key(verified.payload.get("key"))
@@ -437,7 +449,7 @@ def open_round(roster: Roster, round: int, announcements: Iterable[str], *, ring
             raise Refused("a round key has the wrong length", codes=["token_invalid"], where=name)
         if publics.setdefault(name, public) != public:
             raise Refused("a party announced two keys for one round", codes=["replayed"], where=name)
-    _refuse_missing(roster, publics)
+    _refuse_missing(roster, {**dict.fromkeys(lost), **publics})
     if len(set(publics.values())) != len(publics):
         raise Refused("two parties announced the same round key", codes=["replayed"], where=roster.run)
     return RoundKeys(roster, round, publics)
@@ -471,7 +483,7 @@ def make_pads(own: RoundKey, keys: RoundKeys) -> Pads:
     announced = keys.publics.get(own.party)
     if (own.roster, own.round, own.public) != (roster.digest, keys.round, announced):
         raise Refused("these are not the keys of the round this party takes part in", codes=["replayed"])
-    peers = [member.name for member in roster.contributors if member.name != own.party]
+    peers = [m.name for m in roster.contributors if m.name != own.party and m.name in keys.publics]
     if own.party == roster.releaser.name:
         return Pads((), tuple(pair_key(own, keys, peer) for peer in peers))
     added = [peer for peer in peers if peer > own.party] + [roster.releaser.name]
