@@ -116,6 +116,12 @@ def _pgx_actionable(site: MemorySite) -> Sequence[Parameters]:
     ]
 
 
+def _treatment_effect(site: MemorySite) -> Sequence[Parameters]:
+    plain = {"time": "months", "event": "died", "treatment": "case", "covariates": ["age", "pc1"]}
+    loose = {**plain, "exits_min": 5, "site_intercepts": False}
+    return [loose, {**loose, "estimand": "ate"}, {**loose, "estimand": "att", "trim": 0.0, "covariates": ["pc2"]}]
+
+
 EXAMPLES: dict[str, Example] = {
     "allele-frequency": Example(_allele_frequency),
     "cohort-count": Example(_cohort_count),
@@ -127,4 +133,5 @@ EXAMPLES: dict[str, Example] = {
     "prs-reference": Example(_prs_reference),
     "pgx-actionable": Example(_pgx_actionable),
     "pgx-counts": Example(_pgx_counts),
+    "treatment-effect": Example(_treatment_effect, people=(120, 240)),
 }
