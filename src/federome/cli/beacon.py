@@ -9,15 +9,10 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
-
-if TYPE_CHECKING:
-    from federome.network.publication import Publication
-
-FOLDER: Final = "publications"
 
 beacon_app = typer.Typer(no_args_is_help=True, help="Serve published frequencies as a GA4GH Beacon.")
 out = Console(highlight=False)
@@ -36,7 +31,22 @@ def node_publish(
     as_json: AsJson = False,
 ) -> None:
     """Make the table of allele frequencies that a Beacon answers from, and price it once."""
-    about, place = publish_table(folder, dataset, regions=regions, genes=genes, by_sex=by_sex, tier=tier)
+    from federome.errors import Invalid
+    from federome.network.publishing import publish_into
+    from federome.standards.beacon.shelf import bind
+
+    if tier not in ("public", "registered", "controlled"):
+        raise Invalid("a tier is public, registered or controlled.", where="--tier")
+    about, place = publish_into(
+        folder,
+        dataset,
+        clock=time.time,
+        regions=regions.read_text().splitlines() if regions else (),
+        genes=genes.split(","),
+        by_sex=by_sex,
+        tier=tier,  # type: ignore[arg-type]  # checked above
+    )
+    bind(place)
     if as_json:
         facts = about.to_document() | {"place": str(place)}
         facts.pop("genes", None)
@@ -48,72 +58,6 @@ def node_publish(
         f"Next: federome beacon serve --dir {folder}",
         soft_wrap=True,
     )
-
-
-def publish_table(
-    folder: Path,
-    dataset: str,
-    *,
-    regions: Path | None = None,
-    genes: str = "",
-    by_sex: bool = True,
-    tier: str = "public",
-) -> tuple[Publication, Path]:
-    """Publish into the node's folder; the public's account of the data release is charged with what the table tells."""
-    from federome.db import engine
-    from federome.disclosure.budgets import Charge
-    from federome.disclosure.risk import rho_at
-    from federome.errors import Invalid
-    from federome.network import publication
-    from federome.network.consents import ConsentBook
-    from federome.network.holdings import StoreHoldings
-    from federome.network.setup import node_settings
-    from federome.network.spending import SqlBudgets
-    from federome.standards.beacon.shelf import bind
-    from federome.store.catalogue import Store
-    from federome.trust.keys import read_secret
-
-    if tier not in ("public", "registered", "controlled"):
-        raise Invalid("a tier is public, registered or controlled.", where="--tier")
-    told: Literal["public", "registered", "controlled"] = tier  # type: ignore[assignment]  # checked above
-    settings = node_settings(folder)
-    store = Store.open(folder / "data")
-    log = engine(f"sqlite:///{folder / 'node.db'}", durable=True)
-    book = ConsentBook(log, secret=read_secret(folder / "keys" / "secret"))
-    known = store.genes(store.release(dataset))
-    wanted = list(publication.parse_regions(regions.read_text().splitlines())) if regions else []
-    wanted += _of_genes(known, genes)
-    about, table = publication.publish(
-        StoreHoldings(store, book.ledger, time.time),
-        dataset,
-        node=settings.name,
-        regions=wanted,
-        by_sex=by_sex,
-        tier=told,
-        genes=known,
-    )
-    budgets = SqlBudgets(log, time.time)
-    limit = rho_at(store.release(dataset).manifest.policy.membership_power)
-    run = f"table:{about.table}"  # the same table again tells nothing new
-    budgets.reserve(run, [Charge(f"public:{about.release}", about.rho, limit)])
-    place = publication.write(folder / FOLDER, about, table)
-    budgets.commit(run)
-    bind(place)
-    return about, place
-
-
-def _of_genes(known: tuple[tuple[str, str, int, int], ...], genes: str) -> list[str]:
-    from federome.errors import Invalid
-
-    wanted = {name.strip().upper() for name in genes.split(",") if name.strip()}
-    places = [f"{chromosome}:{first}-{last}" for symbol, chromosome, first, last in known if symbol.upper() in wanted]
-    if unknown := wanted - {symbol.upper() for symbol, *_ in known}:
-        raise Invalid(
-            f"the gene map of this dataset does not know {', '.join(sorted(unknown))}.",
-            where="--genes",
-            remedy="Use HGNC symbols, or name regions.",
-        )
-    return places
 
 
 @beacon_app.command("serve")
@@ -129,6 +73,7 @@ def beacon_serve(
     production: Annotated[bool, typer.Option("--production", help="Say that real people are in it.")] = False,
 ) -> None:
     """Serve the node's published tables as a Beacon v2 at /api, until told to stop."""
+    from federome.network.publication import FOLDER
     from federome.network.setup import node_settings
     from federome.standards.beacon.documents import Identity
     from federome.standards.beacon.serve import serve

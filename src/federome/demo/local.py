@@ -115,12 +115,12 @@ class LocalFederation:
 
     def start_hub(self) -> None:
         """Start the hub and wait until it answers."""
-        self._start("hub", "hub", "serve", "--dir", str(self.root / "hub"))
+        self.start("hub", "hub", "serve", "--dir", str(self.root / "hub"))
         wait_for_port("127.0.0.1", self.port, self.processes["hub"])
 
     def start_node(self, node: str) -> None:
         """Start a node."""
-        self._start(node, "node", "serve", "--dir", str(self.node_folder(node)))
+        self.start(node, "node", "serve", "--dir", str(self.node_folder(node)))
 
     def start_nodes(self) -> None:
         """Start every node."""
@@ -147,7 +147,8 @@ class LocalFederation:
                 process.wait()
         self.processes.clear()
 
-    def _start(self, name: str, *arguments: str) -> None:
+    def start(self, name: str, *arguments: str) -> None:
+        """Start a command of the product as a process; what it prints goes to a log file."""
         folder = self.root / "logs"
         folder.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}

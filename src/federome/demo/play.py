@@ -25,6 +25,7 @@ from federome.analysis.cohort_count import CohortCount
 from federome.analysis.gwas_linear import GwasLinear
 from federome.client import Event
 from federome.demo import cohorts
+from federome.demo.discovery import discovery
 from federome.demo.figures import manhattan
 from federome.demo.local import LocalFederation, write_json
 from federome.demo.meter import risk_meter
@@ -305,6 +306,7 @@ SCENES: Final[tuple[Callable[[Stage], None], ...]] = (
     risk_meter,
     association,
     killed,
+    discovery,
     # The four stories of the roadmap: one module each in this folder, one line each here.
 )
 

@@ -127,6 +127,11 @@ class StoreHoldings:
         raise Damaged("a data release that a run is frozen on is gone.", where=dataset, remedy="Order the run again.")
 
 
+def open_holdings(folder: Path, consents: Callable[[], Ledger], clock: Callable[[], float]) -> StoreHoldings:
+    """The holdings of a node's folder, for commands that work beside the node's process."""
+    return StoreHoldings(Store.open(folder / "data"), consents, clock)
+
+
 def unknown_people(data: Path, subjects: Collection[str]) -> int:
     """How many of these names no dataset of the store in this folder has."""
     return len(set(subjects) - {name for name, _ in _people(Store.open(data), sorted(subjects))})

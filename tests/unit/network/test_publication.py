@@ -17,9 +17,10 @@ from federome.errors import Damaged, Refused
 from federome.governance.consent import Consent, ConsentEvent, Ledger
 from federome.model.release import Policy
 from federome.model.table import Table
-from federome.network import publication
+from federome.network import publication, publishing
 from federome.network.holdings import StoreHoldings
-from federome.network.publication import COUNTS, ZYGOSITY, publish
+from federome.network.publication import COUNTS, ZYGOSITY
+from federome.network.publishing import publish
 from federome.store.catalogue import Store
 
 NOW = datetime(2026, 11, 2, tzinfo=UTC)
@@ -128,7 +129,7 @@ def partitions(draw: st.DrawFn) -> tuple[Table, dict[str, np.ndarray], dict[str,
 def test_nothing_small_can_be_had_by_subtraction(case: tuple[Table, dict, dict]) -> None:  # type: ignore[type-arg]
     """An adversary who subtracts all that is told of a partition from the total is left with nobody, or with enough."""
     whole, cells, masks = case
-    closed = publication._closed(whole, cells, masks, Policy(k_min=20))
+    closed = publishing._closed(whole, cells, masks, Policy(k_min=20))
     if closed[0]:
         return
     assert not masks["alternate_alleles"].any()
@@ -150,7 +151,7 @@ def test_without_the_rule_a_difference_gives_a_cell_away() -> None:
     cells |= {name: np.zeros((1, 2), np.int64) for name in ZYGOSITY}
     attacked = whole.ints("alternate_alleles")[0] - cells["alternate_alleles"].sum()
     assert attacked == 3  # the men with the allele, although their cell was withheld
-    assert publication._closed(whole, cells, {n: hidden.copy() for n in (*COUNTS, *ZYGOSITY)}, Policy(k_min=20))[0]
+    assert publishing._closed(whole, cells, {n: hidden.copy() for n in (*COUNTS, *ZYGOSITY)}, Policy(k_min=20))[0]
 
 
 def test_a_publication_is_read_as_written_or_not_at_all(tmp_path: Path) -> None:

@@ -7,17 +7,17 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import httpx2 as httpx
 import uvicorn
 from starlette.applications import Starlette
 
-from federome.standards.beacon import network
 from federome.standards.beacon.documents import Identity
-from federome.standards.beacon.network import Member, Network
 from federome.standards.beacon.server import Beacon, application
 from federome.standards.beacon.shelf import Shelf
+
+if TYPE_CHECKING:
+    from federome.standards.beacon.network import Member
 
 GRACE_S: Final = 2
 LOOK_S: Final = 2.0
@@ -67,11 +67,21 @@ def serve_network(
     trusted: Path | None = None,
 ) -> None:
     """Serve a Beacon of Beacons until SIGTERM or SIGINT. ``trusted`` adds certificates that members may show."""
+    import httpx2 as httpx
+
+    from federome.standards.beacon import network
+
     verify = ssl.create_default_context()
     if trusted is not None:
         verify.load_verify_locations(trusted)
     client = httpx.AsyncClient(verify=verify, limits=httpx.Limits(max_connections=400, max_keepalive_connections=100))
-    _run(network.application(Network(identity, members, client, deadline_s=deadline_s)), host, port, certificate, key)
+    _run(
+        network.application(network.Network(identity, members, client, deadline_s=deadline_s)),
+        host,
+        port,
+        certificate,
+        key,
+    )
 
 
 def _run(app: Starlette, host: str, port: int, certificate: Path | None, key: Path | None) -> None:

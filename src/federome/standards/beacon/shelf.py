@@ -32,7 +32,7 @@ TYPES: Final = ("SNP", "MNP", "DEL", "INS", "DELINS")
 _SHIFT: Final = 32
 _BOOK, _RECORDS, _ABOUT = "book.npz", "records.json", "publication.json"
 _FORM: Final = "1"  # of a bound book; another one is bound anew
-_DECIMALS: Final = 12
+_DIGITS: Final = 7
 Rows = NDArray[np.int64]
 
 
@@ -264,7 +264,10 @@ def _records(about: Publication, table: Table) -> list[bytes]:
             count, number = cells["alleleCount"][row][at], cells["alleleNumber"][row][at]
             if hidden["alleleCount"][row][at] or hidden["alleleNumber"][row][at] or not number:
                 continue  # unknown or withheld: absent, never zero
-            told: dict[str, object] = {"population": population, "alleleFrequency": round(count / number, _DECIMALS)}
+            told: dict[str, object] = {
+                "population": population,
+                "alleleFrequency": float(f"{count / number:.{_DIGITS}g}"),
+            }
             told |= {name: cells[name][row][at] for name in columns if not hidden[name][row][at]}
             frequencies.append(told)
         record = _variation(chromosome, position, ref, alt, about.assembly)

@@ -1,0 +1,108 @@
+"""Before anybody has a permit: does any nation know variants of BRCA1? Asked as the whole world may ask it."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+from urllib.request import Request, urlopen
+
+from rich.table import Table as Grid
+
+from federome.demo.local import free_port, wait_for_port
+from federome.demo.stage import Stage
+from federome.network.publishing import publish_into
+
+GENE: Final = "BRCA1"
+PLACE: Final = ("17", 43_044_294, 43_125_364)
+"""BRCA1 on GRCh38, 0-based, half-open: where the demonstration's gene map has it too."""
+
+
+def discovery(stage: Stage) -> None:
+    """Each node publishes a priced table; a Beacon of Beacons asks them all, then the European portal's own request."""
+    stage.title(f"Does any node have {GENE} variants? Asked without a permit")
+    started = time.perf_counter()
+    with stage.console.status("publishing frequencies"), ThreadPoolExecutor(2) as pool:
+        tables = list(
+            pool.map(
+                lambda data: publish_into(
+                    stage.federation.node_folder(data.node),
+                    data.synthetic_dataset,
+                    clock=time.time,
+                    genes=[GENE],
+                    by_sex=False,
+                )[0],
+                stage.nodes,
+            )
+        )
+    with stage.console.status("starting a Beacon at every node"):
+        url = _serve(stage)
+    asked = {"geneId": GENE, "requestedGranularity": "count", "includeResultsetResponses": "NONE"}
+    counted = _post(url, {"requestParameters": {"geneId": GENE}, "requestedGranularity": "count"})
+    portal = _post(
+        url,
+        {
+            "filters": [],
+            "includeResultsetResponses": "HIT",
+            "pagination": {"skip": 0, "limit": 1000},
+            "requestParameters": {
+                "referenceName": PLACE[0],
+                "start": [str(PLACE[1])],
+                "end": [str(PLACE[2])],
+                "assemblyId": "GRCh38",
+            },
+            "requestedGranularity": "record",
+            "testMode": False,
+        },
+    )
+    seconds = time.perf_counter() - started
+    grid = Grid(title=f"{GENE}, by gene and by the request of the European portal", title_justify="left")
+    for heading in ("node", "variants", "the most frequent", "in", "price"):
+        grid.add_column(heading, justify="left" if heading in ("node", "the most frequent") else "right")
+    sets = {each["id"]: each for each in portal["response"]["resultSets"]}
+    for data, about in zip(stage.nodes, tables, strict=True):
+        found = sets.get(data.synthetic_dataset, {"results": []})["results"]
+        most = max(found, key=_frequency, default=None)
+        shown = ("–", "–") if most is None else (most["identifiers"]["genomicHGVSId"], f"{_frequency(most):.4f}")
+        grid.add_row(data.node, str(len(found)), *shown, f"{100 * about.power:.1f} of 100")
+    stage.console.print(grid)
+    stage.console.print(
+        f"  [green]answered[/] in {seconds:.1f} s, publishing and five processes included; "
+        f"{counted['responseSummary']['numTotalResults']} variants in all. [dim]price: found by the best membership "
+        "test of all who are in the table; 5 is guessing[/]"
+    )
+    stage.facts.stories["discovery"] = {
+        "question": asked,
+        "variants": counted["responseSummary"]["numTotalResults"],
+        "portal_rows": sum(len(each["results"]) for each in sets.values()),
+        "nodes": counted["info"]["nodes"],
+        "seconds": round(seconds, 1),
+    }
+
+
+def _serve(stage: Stage) -> str:
+    """Beacons of all nodes and one over them, as processes; returns where that one is."""
+    members, ports = [], {}
+    for data in stage.nodes:
+        port = ports[f"beacon-{data.node}"] = free_port()
+        folder = str(stage.federation.node_folder(data.node))
+        stage.federation.start(f"beacon-{data.node}", "beacon", "serve", "--dir", folder, "--port", str(port))
+        members.append(f"{data.node}=http://127.0.0.1:{port}/api")
+    port = ports["beacon-network"] = free_port()
+    stage.federation.start("beacon-network", "beacon", "network", *members, "--port", str(port))
+    for name, each in ports.items():
+        wait_for_port("127.0.0.1", each, stage.federation.processes[name])
+    return f"http://127.0.0.1:{port}/api/g_variants"
+
+
+def _post(url: str, query: dict[str, object]) -> dict[str, Any]:
+    body = json.dumps({"meta": {"apiVersion": "2.0"}, "query": query}).encode()
+    with urlopen(Request(url, body, {"content-type": "application/json"}), timeout=30) as answer:  # noqa: S310
+        told: dict[str, Any] = json.loads(answer.read())
+    return told
+
+
+def _frequency(record: dict[str, Any]) -> float:
+    cells = record["frequencyInPopulations"][0]["frequencies"]
+    return float(next(cell["alleleFrequency"] for cell in cells if cell["population"] == "Total"))
