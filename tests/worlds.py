@@ -410,8 +410,26 @@ def _phenotypes(
     followed["seen_from"] = np.where(rng.random(people) < 0.4, followed["months"] * rng.random(people), 0.0)
     treated = rng.exponential(10, people)
     followed["treated_at"] = np.where(treated < followed["months"], treated, np.nan)
+    texts |= _tumours(rng, people)
     numbers = {"age": age, "male": male, "pc1": pc[0], "pc2": pc[1], "trait": trait, "case": case}
     return {**numbers, **followed}, texts
+
+
+def _tumours(rng: np.random.Generator, people: int) -> dict[str, NDArray[np.str_]]:
+    """Altered genes, exact variants, what came under treatment, what was sequenced and given; lists with ``;``."""
+    genes = np.array(["BRAF", "NRAS", "PTEN", "TP53", "CDKN2A"])
+    columns: dict[str, list[str]] = {name: [] for name in ("genes", "variants", "acquired", "panel")}
+    given = []
+    for _ in range(people):
+        panel = genes if rng.random() < 0.7 else genes[:3]
+        altered = [g for g in panel.tolist() if rng.random() < 0.45]
+        columns["genes"].append(";".join(altered))
+        columns["variants"].append("BRAF:p.V600E" if "BRAF" in altered and rng.random() < 0.8 else "")
+        columns["acquired"].append("PTEN" if "PTEN" in altered and rng.random() < 0.5 else "")
+        columns["panel"].append(";".join(panel.tolist()))
+        given.append(";".join(sorted(t for t in ("dabrafenib", "ipilimumab") if rng.random() < 0.5)))
+    found = {f"tumour_{name}": np.array(values, np.str_) for name, values in columns.items()}
+    return {**found, "treatments": np.array(given, np.str_)}
 
 
 def random_assignment(world: World, *, sites: int, seed: int) -> NDArray[np.int64]:

@@ -116,6 +116,17 @@ def _pgx_actionable(site: MemorySite) -> Sequence[Parameters]:
     ]
 
 
+def _similar_tumours(site: MemorySite) -> Sequence[Parameters]:
+    # Which cases are a node's nearest depends on the split, so here everybody alike counts.
+    plain = {"time": "months", "event": "died", "treatments": ["dabrafenib", "ipilimumab"], "exits_min": 5}
+    plain |= {"nearest": 100_000, "similarity": 0.2}
+    return [
+        {**plain, "genes": ["BRAF", "TP53"], "variants": ["BRAF:p.V600E"]},
+        {**plain, "genes": ["PTEN"], "acquired": ["PTEN"], "strata": ["sex=female"]},
+        {**plain, "genes": ["CDKN2A"], "required": ["CDKN2A"]},
+    ]
+
+
 def _treatment_effect(site: MemorySite) -> Sequence[Parameters]:
     plain = {"time": "months", "event": "died", "treatment": "case", "covariates": ["age", "pc1"]}
     loose = {**plain, "exits_min": 5, "site_intercepts": False}
@@ -128,6 +139,7 @@ EXAMPLES: dict[str, Example] = {
     "cox": Example(_cox, people=(120, 240)),
     "gwas-linear": Example(_gwas_linear, people=(40, 120)),
     "gwas-logistic": Example(_gwas_logistic, people=(60, 120)),
+    "similar-tumours": Example(_similar_tumours, people=(80, 200)),
     "survival-curves": Example(_survival_curves, people=(60, 200)),
     "prs-adjustment": Example(_prs_adjustment, people=(40, 80)),
     "prs-reference": Example(_prs_reference),

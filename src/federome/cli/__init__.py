@@ -22,7 +22,21 @@ import typer
 from rich.console import Console
 
 from federome import __version__
-from federome.cli import approvals, asking, beacon, econ, identity, match, ontology, pgx, prs, review, risk, sandbox
+from federome.cli import (
+    approvals,
+    asking,
+    beacon,
+    cancer,
+    econ,
+    identity,
+    match,
+    ontology,
+    pgx,
+    prs,
+    review,
+    risk,
+    sandbox,
+)
 from federome.errors import FederomeError, Invalid
 
 if TYPE_CHECKING:
@@ -55,6 +69,7 @@ for name, group in (
     ("receipt", approvals.receipt_app),
     ("econ", econ.econ_app),
     ("beacon", beacon.beacon_app),
+    ("cancer", cancer.cancer_app),
     ("prs", prs.prs_app),
     ("risk", risk.risk_app),
     ("pgx", pgx.pgx_app),
