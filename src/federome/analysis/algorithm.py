@@ -208,6 +208,10 @@ class Algorithm(ABC):
         """Values of the traits whose statistics with genotypes leave, each (people,): counted for each cohort."""
         return ()
 
+    def weights(self, view: View, state: State) -> Iterable[NDArray[np.float64]]:  # noqa: ARG002
+        """Weights of people, each (people,), that a broadcast state puts into sums: a node refuses those on few."""
+        return ()
+
     def start(self) -> State:
         """The state before the first round."""
         return State(self.rounds[0].name)

@@ -183,6 +183,17 @@ class GwasLogistic(Association):
             return self._scores(people, block, state, null)
         return self._refinements(people, block, state, null, design)
 
+    def weights(self, view: View, state: State) -> Iterable[Floats]:
+        """What the null model's effects make of each person: a model may be steered until one of them counts."""
+        if state.round == "moments":
+            return
+        people = self.people(view)
+        if self.site_intercepts and (not people.size or np.ptp(people.outcome) == 0):
+            return
+        design = self._design(people, state.shared)
+        for effects in state.shared.floats("effects"):
+            yield fit(design, people.outcome, effects, own_intercept=self.site_intercepts).weight
+
     def _design(self, people: People, shared: Table) -> Floats:
         """Covariates and, without site intercepts, a column of ones: (n, K), standardised."""
         covariates = standardised(people.covariates, shared)

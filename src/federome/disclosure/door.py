@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -404,6 +404,17 @@ def check_weights(weights: NDArray[np.float64], policy: Policy) -> None:
             codes=["small_cell"],
             remedy="Start again from the last state that passed.",
         )
+
+
+def check_steering(weights: NDArray[np.float64], policy: Policy) -> None:
+    """``check_weights`` for one node's people, (n,): its own part of a sum, of which it cannot see the others.
+
+    A node with few people asks for a quarter of them, and for two at least. Open data need no threshold.
+    """
+    if policy.open_data or not weights.size:
+        return
+    fewest = min(policy.threshold, max(2, weights.size // 4))
+    check_weights(weights, replace(policy, k_min=fewest))
 
 
 def _check_totals(total: Table, rows: Rows, policy: Policy, contributors: int) -> None:

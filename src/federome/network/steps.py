@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from federome.analysis.algorithm import DONE, Algorithm, State
 from federome.analysis.program import PEOPLE, Program, contribution
-from federome.disclosure.door import gate, veto
+from federome.disclosure.door import check_steering, gate, veto
 from federome.errors import Refused
 from federome.model.index import BlockIndex, merge, named_blocks
 from federome.model.order import RunOrder
@@ -156,7 +156,9 @@ def contribute(node: Node, question: Question, site: OpenSite) -> Outcome:
     assert question.command is not None
     command, algorithm = question.command, question.algorithm
     shared = _shared(node, question)
-    declared = algorithm.round(command.round)
+    declared, policy = algorithm.round(command.round), node.policy(question)
+    for weights in algorithm.weights(site.view, State(command.round, shared)):
+        check_steering(weights, policy)
 
     def asked() -> Iterator[tuple[BlockIndex | None, State]]:
         for part in command.parts:
@@ -440,12 +442,22 @@ def _block(node: Node, question: Question, site: OpenSite, part: int) -> BlockIn
 
 
 def _state(node: Node, question: Question, part: int) -> Table | None:
+    """What the releaser says of a block; of its rows only those that passed the last gate may take part."""
     assert question.command is not None
-    return _document(node, question, f"state/{part}") if f"state/{part}" in question.command.documents else None
+    if f"state/{part}" not in question.command.documents:
+        return None
+    state = _document(node, question, f"state/{part}")
+    passed = folder(node, question.order.run) / f"shown-{part}"
+    if passed.is_file() and not np.isin(state.ints("row"), _kept(node, question, passed.name).ints("row")).all():
+        raise Refused("variants that did not pass the gate were asked for again.", codes=["small_cell"])
+    return state
 
 
 def _shared(node: Node, question: Question) -> Table:
-    """The shared state; where the releaser shows the total it came from, the step is computed again here."""
+    """The shared state: the algorithm's first one, the one before, or what its step makes of the total that is shown.
+
+    So a releaser cannot put numbers of its own choice in the place of a step.
+    """
     assert question.command is not None
     command, run = question.command, question.order.run
     shared = _document(node, question, "shared")
@@ -460,6 +472,11 @@ def _shared(node: Node, question: Question) -> Table:
             raise Refused(
                 "the releaser's step is not what the algorithm computes.", codes=["algorithm_digest_mismatch"]
             )
+    elif earlier:
+        if text(mapping(held, str(max(earlier))), "shared") != command.documents["shared"]:
+            raise Refused("the shared state changed, and no total shows why.", codes=["algorithm_digest_mismatch"])
+    elif not _same(question.algorithm.start().shared, shared):
+        raise Refused("the run does not begin as its algorithm does.", codes=["algorithm_digest_mismatch"])
     kept = {turn: held[turn] for turn in held if int(turn) >= command.turn - 8}
     told = _keep_state(node, question, shared)
     node.notebook.update(run, detail(node, run) | {"states": {**kept, str(command.turn): told}})
