@@ -133,6 +133,14 @@ def _treatment_effect(site: MemorySite) -> Sequence[Parameters]:
     return [loose, {**loose, "estimand": "ate"}, {**loose, "estimand": "att", "trim": 0.0, "covariates": ["pc2"]}]
 
 
+def _prs_evaluate(site: MemorySite) -> Sequence[Parameters]:
+    return [
+        {"score": "trait", "phenotype": "case"},
+        {"score": "pc1", "phenotype": "case", "by": "sex", "covariates": ["age"]},
+        {"score": "trait", "diagnosis": "I10", "populations": list(POPULATIONS[:2]), "cohort": {"sex": "female"}},
+    ]
+
+
 EXAMPLES: dict[str, Example] = {
     "allele-frequency": Example(_allele_frequency),
     "cohort-count": Example(_cohort_count),
@@ -142,6 +150,7 @@ EXAMPLES: dict[str, Example] = {
     "similar-tumours": Example(_similar_tumours, people=(80, 200)),
     "survival-curves": Example(_survival_curves, people=(60, 200)),
     "prs-adjustment": Example(_prs_adjustment, people=(40, 80)),
+    "prs-evaluate": Example(_prs_evaluate, people=(40, 120)),
     "prs-reference": Example(_prs_reference),
     "pgx-actionable": Example(_pgx_actionable),
     "pgx-counts": Example(_pgx_counts),

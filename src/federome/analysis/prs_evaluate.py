@@ -1,0 +1,372 @@
+"""``prs-evaluate``: how well a score tells cases from controls, nation by nation: odds, discrimination, calibration.
+
+Sums over people in turn: means; spread; a logistic regression by Newton's method; a fine histogram of the score among
+cases and controls, of which only the area under the curve and its interval leave; and gated counts by tenth of the
+score. Federated equals pooled to the bit where counts decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final, Literal
+
+import msgspec
+import numpy as np
+from scipy import special, stats
+
+from federome.analysis import prs_scores
+from federome.analysis.algorithm import DONE, Algorithm, Block, Finished, Reads, State, Table, View, algorithm
+from federome.analysis.cohort_count import SEXES, sex_codes
+from federome.analysis.logistic import CONVERGED, Newton, Sums, sums
+from federome.analysis.prs_scores import Column as ScoreColumn
+from federome.analysis.prs_scores import Populations, by_group, group_names, groups_of, placed
+from federome.analysis.regression import Floats, inverted, packed, unpacked
+from federome.errors import Invalid
+from federome.model.cohort import Cohort, Diagnosis
+from federome.model.release import Count, Label, Number, Round, Rows, Statistic
+from federome.model.table import Column, Mask
+
+EVERYBODY = Cohort()
+FINE: Final = 2_048
+REACH: Final = 8.0
+"""The fine histogram has so many bins over so many standard deviations to either side."""
+TENTHS: Final = 10
+MOST_STEPS: Final = 40
+_PEOPLE, _GUARDED = Count(people=True), Number(guard="cases")
+_NUMBERS = Rows(dict.fromkeys(("loglik", "score", "information"), Number()), release_class="summary-statistics")
+
+
+@algorithm("prs-evaluate", "1.0")
+@dataclass(frozen=True, kw_only=True)
+class PrsEvaluate(Algorithm):
+    """Odds ratio per standard deviation, area under the curve and calibration of a score, by population and sex.
+
+    Cases and controls come from a 0/1 column (``phenotype``), or a ``diagnosis``: people who have it or one of its
+    descendants, and people known not to. The odds ratio is that of a logistic regression on the score in standard
+    deviations of its group (cases and controls together) and on ``covariates`` (numeric columns, ``age`` and ``male``
+    among them). The area under the curve is that of the score alone; its interval is DeLong's (1988). Calibration
+    counts cases and controls by tenth of the score within the group, beside the cases that the regression expects.
+    """
+
+    score: ScoreColumn
+    phenotype: Annotated[str, msgspec.Meta(max_length=63)] = ""
+    diagnosis: Annotated[str, msgspec.Meta(max_length=40)] = ""
+    covariates: Annotated[tuple[ScoreColumn, ...], msgspec.Meta(max_length=20)] = ()
+    populations: Populations = ()
+    by: Literal["", "sex"] = ""
+    cohort: Cohort = EVERYBODY
+
+    modules: ClassVar[tuple[str, ...]] = (*prs_scores.modules(), "federome.analysis.logistic")
+    rounds: ClassVar[tuple[Round, ...]] = (
+        Round(
+            "means",
+            scope="people",
+            totals=Rows({"cases": _PEOPLE, "controls": _PEOPLE, "sums": _GUARDED, "squares": _GUARDED}),
+            gated=True,
+        ),
+        Round("model", scope="people", totals=_NUMBERS),
+        Round("curve", scope="people", totals=Rows({"cases": Count(), "controls": Count()})),
+        Round(
+            "tenths",
+            scope="people",
+            totals=Rows({"cases": _PEOPLE, "controls": _PEOPLE, "expected": Number(guard="cases")}, total=True),
+            gated=True,
+        ),
+    )
+    broadcasts: ClassVar[frozenset[str]] = frozenset(
+        {
+            "mean",
+            "sd",
+            "trial",
+            "base",
+            "level",
+            "information",
+            "cuts",
+            "tries",
+            "done",
+            "fitted",
+            "cases",
+            "controls",
+            "hidden",
+            "auc",
+            "auc_se",
+        }
+    )
+    releases: ClassVar[Mapping[str, Rows]] = {
+        "groups": Rows(
+            {
+                "population": Label(),
+                "sex": Label(),
+                "cases": _PEOPLE,
+                "controls": _PEOPLE,
+                **dict.fromkeys(
+                    ("odds_ratio", "odds_low", "odds_high", "log_odds", "log_odds_se", "auc", "auc_low", "auc_high"),
+                    Statistic(guard="cases"),
+                ),
+            },
+            key=("population", "sex"),
+            release_class="summary-statistics",
+        ),
+        "calibration": Rows(
+            {
+                "population": Label(),
+                "sex": Label(),
+                "tenth": Label(),
+                "cases": _PEOPLE,
+                "controls": _PEOPLE,
+                "expected": Statistic(guard="cases"),
+            },
+            key=("population", "sex", "tenth"),
+            release_class="summary-statistics",
+        ),
+    }
+
+    def __post_init__(self) -> None:
+        prs_scores.check_groups(self.score, self.populations)
+        if bool(self.phenotype) == bool(self.diagnosis):
+            raise Invalid("cases come from a phenotype or from a diagnosis.", where="phenotype", remedy="Name one.")
+        if len(set(self.covariates)) < len(self.covariates):
+            raise Invalid("a covariate is named twice.", where="covariates")
+
+    @property
+    def reads(self) -> Reads:
+        extra = (*(("population",) if self.populations else ()), *(("male",) if self.by else ()))
+        columns = dict.fromkeys((self.score, self.phenotype or "diagnoses", *self.covariates, *extra))
+        return Reads(columns=tuple(columns))
+
+    def _labels(self) -> list[tuple[str, str]]:
+        sexes = SEXES if self.by else ("all",)
+        return [(name, sex) for name in group_names(self.populations) for sex in sexes]
+
+    @property
+    def _size(self) -> int:
+        return len(self._labels())
+
+    # At the node ---------------------------------------------------------------------------------------------------
+
+    def _outcome(self, view: View) -> Floats:
+        if self.diagnosis:
+            has = view.meets(Cohort(diagnoses=(Diagnosis(self.diagnosis),)))
+            lacks = view.meets(Cohort(diagnoses=(Diagnosis(self.diagnosis, present=False),)))
+            return np.where(has, 1.0, np.where(lacks, 0.0, np.nan))
+        status = view.numbers(self.phenotype)
+        if np.any(np.isfinite(status) & (status != 0) & (status != 1)):
+            raise Invalid(f"{self.phenotype!r} holds other values than 0 and 1.", where="phenotype")
+        return status
+
+    def _people(self, view: View) -> tuple[Floats, Floats, np.ndarray[tuple[int], np.dtype[np.int64]]]:
+        """Outcome (n,), score and covariates (n, 1 + K), and group of those who take part."""
+        values = np.column_stack([view.numbers(name) for name in (self.score, *self.covariates)])
+        outcome = self._outcome(view)
+        known = np.isfinite(outcome) & np.isfinite(values).all(axis=1)
+        group = groups_of(view, self.populations, known)
+        if self.by:
+            sex = sex_codes(view)
+            group = np.where((group >= 0) & (sex >= 0), group * len(SEXES) + sex, -1)
+        inside = group >= 0
+        return outcome[inside], values[inside], group[inside]
+
+    def local(self, view: View, block: Block | None, state: State) -> Table:  # noqa: ARG002
+        outcome, values, group = self._people(view)
+        size = self._size
+        cases = np.bincount(group[outcome == 1], minlength=size)
+        controls = np.bincount(group[outcome == 0], minlength=size)
+        if state.round == "means":
+            told = [
+                np.column_stack([by_group(group, column, size) for column in part.T]) for part in (values, values**2)
+            ]
+            return Table({"cases": cases, "controls": controls, "sums": told[0], "squares": told[1]})
+        shared = state.shared
+        z = (values - shared.floats("mean")[group]) / shared.floats("sd")[group]
+        if state.round == "model":
+            return self._model(outcome, z, group, shared)
+        kept = shared.ints("fitted")[group] == 1
+        outcome, z, group = outcome[kept], z[kept], group[kept]
+        if state.round == "curve":
+            bins = np.clip(((z[:, 0] + REACH) * FINE / (2 * REACH)).astype(np.int64), 0, FINE - 1)
+            counts = np.zeros((2, FINE, size), np.int64)
+            np.add.at(counts, (outcome.astype(np.int64), bins, group), 1)
+            return Table({"cases": counts[1], "controls": counts[0]})
+        return self._tenths(outcome, z, group, shared)
+
+    def _model(self, outcome: Floats, z: Floats, group: np.ndarray, shared: Table) -> Table:
+        design = np.column_stack([np.ones(len(z)), z])
+        width = design.shape[1]
+        trial = shared.floats("trial")
+        out = {"loglik": np.zeros(self._size), "score": np.zeros((self._size, width))}
+        out["information"] = np.zeros((self._size, width * (width + 1) // 2))
+        for at in range(self._size):
+            mine = group == at
+            if shared.ints("done")[at] or not mine.any():
+                continue
+            found = sums(design[mine][None], outcome[mine], trial[at : at + 1], own_intercept=False)
+            out["loglik"][at], out["score"][at] = found.loglik[0], found.score[0]
+            out["information"][at] = packed(found.information[0])
+        return Table(out)
+
+    def _tenths(self, outcome: Floats, z: Floats, group: np.ndarray, shared: Table) -> Table:
+        cuts = shared.floats("cuts")
+        tenth = (z[:, :1] >= cuts[group]).sum(axis=1)
+        linear = shared.floats("base")[group, 0] + (z * shared.floats("base")[group, 1:]).sum(axis=1)
+        expected = np.zeros((1 + TENTHS, self._size))
+        counts = np.zeros((2, 1 + TENTHS, self._size), np.int64)
+        np.add.at(counts, (outcome.astype(np.int64), 1 + tenth, group), 1)
+        np.add.at(expected, (1 + tenth, group), special.expit(linear))
+        counts[:, 0], expected[0] = counts.sum(axis=1), expected.sum(axis=0)
+        return Table({"cases": counts[1], "controls": counts[0], "expected": expected})
+
+    def told_of(self, view: View) -> Iterator[Mask]:
+        """The people of each population."""
+        if self.populations:
+            group = groups_of(view, self.populations, np.isfinite(view.numbers(self.score)))
+            yield from (group == at for at in range(-1, len(self.populations)))
+
+    # At the releaser -----------------------------------------------------------------------------------------------
+
+    def step(self, state: State, total: Table) -> State:
+        match state.round:
+            case "means":
+                return self._step_means(state, total)
+            case "model":
+                return self._step_model(state, total)
+            case "curve":
+                return self._step_curve(state, total)
+        counts = {name: placed(total, name, 1 + TENTHS) for name in ("cases", "controls", "expected")}
+        columns: dict[str, Column] = {}
+        for name, (values, hidden) in counts.items():
+            columns[name], columns[f"{name}_hidden"] = values.T, hidden.T
+        return state.to(DONE, kept=Table(columns))
+
+    def _step_means(self, state: State, total: Table) -> State:
+        (cases, no_cases), (controls, no_controls) = (placed(total, name, self._size) for name in ("cases", "controls"))
+        hidden = no_cases | no_controls
+        people = np.where(hidden, 0, cases + controls)[:, None]
+        mean = placed(total, "sums", self._size)[0] / np.maximum(people, 1)
+        squares = placed(total, "squares", self._size)[0] - people * mean**2
+        variance = np.maximum(squares, 0) / np.maximum(people - 1, 1)
+        usable = ~hidden & (variance > 1e-12 * np.maximum(mean**2, 1e-300)).all(axis=1)
+        usable &= people[:, 0] >= 3 * (2 + len(self.covariates))
+        mean, sd = np.where(usable[:, None], mean, 0.0), np.where(usable[:, None], np.sqrt(variance), 1.0)
+        width = 2 + len(self.covariates)
+        trial = np.zeros((self._size, width))
+        trial[:, 0] = np.where(usable, np.log(np.maximum(cases, 1) / np.maximum(controls, 1)), 0.0)
+        shared: dict[str, Column] = {
+            "mean": mean,
+            "sd": sd,
+            "trial": trial,
+            "base": trial,
+            "level": np.full(self._size, -np.inf),
+            "information": np.zeros((self._size, width * (width + 1) // 2)),
+            "done": np.where(usable, 0, 1),
+            "tries": np.zeros(self._size, np.int64),
+            "fitted": usable.astype(np.int64),
+            "cases": np.where(hidden, 0, cases),
+            "controls": np.where(hidden, 0, controls),
+            "hidden": hidden.astype(np.int64),
+        }
+        return state.to("model" if usable.any() else DONE, shared=Table(shared))
+
+    def _step_model(self, state: State, total: Table) -> State:
+        shared = state.shared
+        width = shared["trial"].shape[1]
+        information = unpacked(total.floats("information"), width)
+        found = Sums(total.floats("loglik"), total.floats("score"), information)
+        search = Newton(shared.floats("trial"), shared.floats("base"), shared.floats("level"))
+        moved, decrement = search.advance(found, inverted(information))
+        tries = shared.ints("tries") + 1
+        running = shared.ints("done") == 0
+        failed = running & (np.isnan(decrement) | (tries >= MOST_STEPS) | (np.abs(moved.trial).max(axis=1) > 30))
+        done = ~running | failed | (decrement <= CONVERGED)
+        on = (running & ~failed)[:, None]
+        columns: dict[str, Column] = {
+            "trial": np.where(on, moved.trial, shared.floats("trial")),
+            "base": np.where(on, moved.base, shared.floats("base")),
+            "level": np.where(on[:, 0], moved.level, shared.floats("level")),
+            "information": np.where(on, packed(information), shared.floats("information")),
+            "done": done.astype(np.int64),
+            "tries": np.where(running, tries, shared.ints("tries")),
+            "fitted": np.where(failed, 0, shared.ints("fitted")),
+        }
+        return state.to("curve" if done.all() else "model", shared=Table({**shared.columns, **columns}))
+
+    def _step_curve(self, state: State, total: Table) -> State:
+        """Areas under the curve, and where each group's tenths of the score begin."""
+        cases, controls = total.ints("cases"), total.ints("controls")
+        areas = np.array([_area(cases[:, at], controls[:, at]) for at in range(self._size)])
+        bounds = -REACH + np.arange(1, FINE) * (2 * REACH / FINE)
+        share = np.cumsum(cases + controls, axis=0) / np.maximum((cases + controls).sum(axis=0), 1)
+        wanted = np.arange(1, TENTHS) / TENTHS
+        cuts = bounds[np.minimum((share[:, :, None] < wanted).sum(axis=0), FINE - 2)]
+        found = {"cuts": cuts, "auc": areas[:, 0], "auc_se": areas[:, 1]}
+        return state.to("tenths", shared=Table({**state.shared.columns, **found}))
+
+    def finish(self, state: State, blocks: Iterable[Finished]) -> Mapping[str, Table]:  # noqa: ARG002
+        shared = state.shared
+        gone = shared.ints("fitted") == 0
+        unseen = shared.ints("hidden") == 1
+        inverse = inverted(unpacked(shared.floats("information"), shared["trial"].shape[1]))
+        effect = shared.floats("base")[:, 1]
+        error = np.sqrt(np.where(gone, 1.0, inverse[:, 1, 1]))
+        reach = float(stats.norm.ppf(0.975))
+        auc, auc_se = (shared.floats(n) if n in shared else np.zeros(len(gone)) for n in ("auc", "auc_se"))
+        low, high = _on_logit(auc, auc_se, reach)
+        told: dict[str, Floats] = {
+            "odds_ratio": np.exp(effect),
+            "odds_low": np.exp(effect - reach * error),
+            "odds_high": np.exp(effect + reach * error),
+            "log_odds": effect,
+            "log_odds_se": error,
+            "auc": auc,
+            "auc_low": low,
+            "auc_high": high,
+        }
+        labels = np.array(self._labels(), np.str_).reshape(-1, 2)
+        groups: dict[str, Column] = {"population": labels[:, 0], "sex": labels[:, 1]}
+        groups |= {name: shared.ints(name) for name in ("cases", "controls")}
+        groups |= {name: np.where(gone, 0.0, values) for name, values in told.items()}
+        masks = dict.fromkeys(("cases", "controls"), unseen) | dict.fromkeys(told, gone)
+        return {"groups": Table(groups, masks), "calibration": self._calibration(state.kept, labels, gone)}
+
+    def _calibration(self, kept: Table | None, labels: np.ndarray, gone: Mask) -> Table:
+        columns: dict[str, Column] = {
+            "population": np.repeat(labels[:, 0], TENTHS),
+            "sex": np.repeat(labels[:, 1], TENTHS),
+            "tenth": np.tile(np.arange(1, TENTHS + 1), len(labels)),
+        }
+        masks: dict[str, Mask] = {}
+        for name in ("cases", "controls", "expected"):
+            if kept is not None:
+                hidden = kept[f"{name}_hidden"].astype(np.bool_)[:, 1:] | gone[:, None]
+                values = kept[name][:, 1:]
+            else:
+                hidden = np.ones((len(labels), TENTHS), np.bool_)
+                values = np.zeros(hidden.shape, np.float64) if name == "expected" else np.zeros(hidden.shape, np.int64)
+            columns[name] = np.where(hidden, 0, values).ravel()
+            masks[name] = hidden.ravel()
+        masks["expected"] |= masks["cases"]
+        return Table(columns, masks)
+
+
+def _area(cases: np.ndarray, controls: np.ndarray) -> tuple[float, float]:
+    """Area under the curve from counts by bin, and its standard error (DeLong, DeLong and Clarke-Pearson 1988).
+
+    People in one bin count as equal.
+    """
+    m, n = int(cases.sum()), int(controls.sum())
+    if m < 2 or n < 2:
+        return 0.5, 0.0
+    below = (np.cumsum(controls) - controls + controls / 2) / n
+    above = (np.cumsum(cases[::-1])[::-1] - cases + cases / 2) / m
+    area = float(cases @ below / m)
+    of_cases = float(cases @ (below - area) ** 2 / (m - 1))
+    of_controls = float(controls @ (above - area) ** 2 / (n - 1))
+    return area, float(np.sqrt(of_cases / m + of_controls / n))
+
+
+def _on_logit(auc: Floats, error: Floats, reach: float) -> tuple[Floats, Floats]:
+    """Interval on the logit scale, so that it stays between 0 and 1."""
+    inner = np.clip(auc, 1e-9, 1 - 1e-9)
+    margin = reach * error / (inner * (1 - inner))
+    centre = special.logit(inner)
+    return np.asarray(special.expit(centre - margin)), np.asarray(special.expit(centre + margin))
