@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from federome.cli import exchange
 from federome.cli.ontology import Chosen, installed
 from federome.errors import Invalid
 
@@ -27,6 +28,9 @@ Rates = Annotated[
     Path | None,
     typer.Option("--background", help="Gene, tab, share of people with it on their list; estimated if omitted."),
 ]
+match_app.command("key")(exchange.key)
+match_app.command("serve")(exchange.serve)
+match_app.command("ask")(exchange.ask)
 MORE = {"allow_extra_args": True, "ignore_unknown_options": False}
 
 

