@@ -70,6 +70,7 @@ def beacon_serve(
     key: Annotated[Path | None, typer.Option(help="Key of the certificate.")] = None,
     organization: Annotated[str, typer.Option(help="Who runs it.")] = "",
     apply: Annotated[str, typer.Option(help="Where people apply for access.")] = "",
+    catalogue: Annotated[Path | None, typer.Option(help="Settings (TOML) of the catalogue at /fdp.")] = None,
     production: Annotated[bool, typer.Option("--production", help="Say that real people are in it.")] = False,
 ) -> None:
     """Serve the node's published tables as a Beacon v2 at /api, until told to stop."""
@@ -77,6 +78,7 @@ def beacon_serve(
     from federome.network.setup import node_settings
     from federome.standards.beacon.documents import Identity
     from federome.standards.beacon.serve import serve
+    from federome.standards.catalogue import Catalogue
     from federome.standards.service_info import Operator
 
     name = node_settings(folder).name
@@ -87,7 +89,8 @@ def beacon_serve(
         f"org.federome.{name.lower()}", f"Beacon of {name}", organization or name, base, "", environment
     )
     identity = Identity(operator, f"{base}/api", apply=apply)
-    serve(folder / FOLDER, identity, host=host, port=port, certificate=certificate, key=key)
+    about = Catalogue.read(catalogue) if catalogue else None
+    serve(folder / FOLDER, identity, host=host, port=port, certificate=certificate, key=key, about=about)
 
 
 @beacon_app.command("network")

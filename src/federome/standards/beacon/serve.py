@@ -18,6 +18,7 @@ from federome.standards.beacon.shelf import Shelf
 
 if TYPE_CHECKING:
     from federome.standards.beacon.network import Member
+    from federome.standards.catalogue import Catalogue
 
 GRACE_S: Final = 2
 LOOK_S: Final = 2.0
@@ -49,10 +50,24 @@ class Watched:
 
 
 def serve(
-    folder: Path, identity: Identity, *, host: str, port: int, certificate: Path | None = None, key: Path | None = None
+    folder: Path,
+    identity: Identity,
+    *,
+    host: str,
+    port: int,
+    certificate: Path | None = None,
+    key: Path | None = None,
+    about: Catalogue | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT."""
-    _run(application(Beacon(identity, Watched(folder))), host, port, certificate, key)
+    """Serve until SIGTERM or SIGINT; with ``about`` also the catalogue of what is published."""
+    shelf = Watched(folder)
+    beside = []
+    if about is not None:
+        from federome.standards import catalogue
+
+        base = identity.url.removesuffix("/api")
+        beside = catalogue.routes(about, lambda: [book.about for book in shelf().books], base=base)
+    _run(application(Beacon(identity, shelf), beside=beside), host, port, certificate, key)
 
 
 def serve_network(

@@ -202,8 +202,8 @@ def token(asked: Asked, shelf: Shelf, number: int) -> str:
 # addresses
 
 
-def application(beacon: Beacon, *, prefix: str = "/api") -> Starlette:
-    """The Beacon at ``prefix``: framework endpoints, datasets, and variants by GET and POST."""
+def application(beacon: Beacon, *, prefix: str = "/api", beside: Sequence[Route] = ()) -> Starlette:
+    """The Beacon at ``prefix``: framework endpoints, datasets, and variants by GET and POST; ``beside`` it others."""
     say: dict[str, Callable[[], Document]] = {
         "": lambda: documents.informational(beacon.identity, documents.info(beacon.identity)),
         "/info": lambda: documents.informational(beacon.identity, documents.info(beacon.identity)),
@@ -274,6 +274,7 @@ def application(beacon: Beacon, *, prefix: str = "/api") -> Starlette:
         Route(f"{prefix}/datasets/{{id}}", told(datasets), methods=both),
         Route(f"{prefix}/datasets/{{id}}/g_variants", told(of_dataset), methods=both),
         Route(f"{prefix}/datasets/{{id}}/filtering_terms", told(terms), methods=both),
+        *beside,
         Route("/{rest:path}", told(_lost(prefix)), methods=both),
     ]
     return Starlette(routes=routes)

@@ -1,0 +1,254 @@
+"""What datasets there are, for harvesters: HealthDCAT-AP (GDI metadata v1.1) as a FAIR Data Point.
+
+Everything is drawn from the publications themselves, so a record cannot promise what is not there; numbers of people
+are rounded as they are published. Turtle and JSON-LD. Sources: GDI metadata model v1.1 (HealthDCAT-AP release 6), FAIR
+Data Point specification 1.2, the identifier pattern of the 1+MG reference architecture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from federome.errors import Invalid
+from federome.model.strict import Country, Document
+from federome.network.publication import Publication
+
+if TYPE_CHECKING:
+    from rdflib import Graph, URIRef
+    from rdflib.term import Node
+
+TURTLE: Final = "text/turtle"
+JSON_LD: Final = "application/ld+json"
+IDENTIFIER: Final = re.compile(r"(GOE|GDI)-[A-Z]{2}-[A-Z]+-[0-9]+")
+EHDS: Final = "http://data.europa.eu/eli/reg/2025/327/oj"
+_EMAIL: Final = re.compile(r"[^@\s<>\"]+@[^@\s<>\"]+\.[^@\s<>\".]+")
+_AUTHORITY: Final = "http://publications.europa.eu/resource/authority"
+# DUO permissions as IRIs (Data Use Ontology, OBO PURLs).
+_DUO: Final[Mapping[str, str]] = {
+    "NRES": "DUO_0000004",
+    "GRU": "DUO_0000042",
+    "HMB": "DUO_0000006",
+    "DS": "DUO_0000007",
+    "POA": "DUO_0000011",
+}
+_PREFIXES: Final[Mapping[str, str]] = {
+    "dcat": "http://www.w3.org/ns/dcat#",
+    "dct": "http://purl.org/dc/terms/",
+    "dcatap": "http://data.europa.eu/r5r/",
+    "foaf": "http://xmlns.com/foaf/0.1/",
+    "healthdcatap": "http://healthdataportal.eu/ns/health#",
+    "gdi": "http://data.gdi.eu/core/p2/",
+    "vcard": "http://www.w3.org/2006/vcard/ns#",
+    "adms": "http://www.w3.org/ns/adms#",
+    "fdp": "https://w3id.org/fdp/fdp-o#",
+    "ldp": "http://www.w3.org/ns/ldp#",
+}
+
+
+@dataclass(frozen=True)
+class Catalogue(Document):
+    """``catalogue.toml``: who publishes, and what the data themselves cannot know.
+
+    ``identifiers`` gives datasets the identifiers that were assigned to them (``GDI-FI-THL-001``); without one, a
+    number is derived from the dataset's name under ``institute`` (capital letters), the same each time.
+    """
+
+    title: str
+    description: str
+    publisher: str
+    country: Country
+    institute: str
+    email: str = ""
+    hdab: str = ""
+    hdab_email: str = ""
+    legal_basis: str = ""
+    identifiers: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Z]+", self.institute):
+            raise Invalid("an institute's abbreviation is capital letters.", where="institute")
+        for name, identifier in self.identifiers.items():
+            if not IDENTIFIER.fullmatch(identifier):
+                raise Invalid(
+                    "this is no dataset identifier.", where=f"identifiers.{name}", remedy="As in GDI-FI-THL-001."
+                )
+        for name in ("email", "hdab_email"):
+            if getattr(self, name) and not _EMAIL.fullmatch(getattr(self, name)):
+                raise Invalid("this is no e-mail address.", where=name)
+
+    @classmethod
+    def read(cls, path: Path) -> Catalogue:
+        """From a TOML file. ``Invalid`` names the file or the field."""
+        try:
+            told = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise Invalid("the catalogue's settings cannot be read.", where=str(path)) from error
+        return cls.from_document(told, where=str(path))
+
+    def identifier(self, dataset: str) -> str:
+        """The dataset's identifier in the pattern of 1+MG."""
+        if dataset in self.identifiers:
+            return self.identifiers[dataset]
+        number = int.from_bytes(hashlib.sha256(dataset.encode()).digest()[:4], "big")
+        return f"GDI-{self.country}-{self.institute}-{number}"
+
+
+def graph(about: Catalogue, published: Sequence[Publication], *, root: str, beacon: str) -> Graph:
+    """Data point, catalogue and every dataset as RDF. ``root`` is the data point's address, ``beacon`` the API's."""
+    from rdflib import RDF, Graph, Literal, Namespace, URIRef
+
+    dcat, dct, fdp, ldp = (Namespace(_PREFIXES[name]) for name in ("dcat", "dct", "fdp", "ldp"))
+    held = Graph()
+    for prefix, address in _PREFIXES.items():
+        held.bind(prefix, Namespace(address))
+    point, catalog, service = URIRef(root), URIRef(f"{root}/catalog"), URIRef(f"{root}/service/beacon")
+    legislation = (URIRef(f"{_PREFIXES['dcatap']}applicableLegislation"), URIRef(EHDS))
+    held.add((point, RDF.type, fdp.MetadataService))
+    held.add((point, RDF.type, dcat.Resource))
+    held.add((point, dct.title, Literal(about.title, lang="en")))
+    held.add((point, fdp.metadataCatalog, catalog))
+    held.add((point, ldp.contains, catalog))
+    held.add((catalog, RDF.type, dcat.Catalog))
+    held.add((catalog, dct.isPartOf, point))
+    held.add((catalog, dct.title, Literal(about.title, lang="en")))
+    held.add((catalog, dct.description, Literal(about.description, lang="en")))
+    held.add((catalog, *legislation))
+    held.add((catalog, dct.publisher, _agent(held, f"{root}/agent/publisher", about.publisher, about.email)))
+    held.add((service, RDF.type, dcat.DataService))
+    held.add((service, dct.title, Literal("Beacon v2", lang="en")))
+    held.add((service, dcat.endpointURL, URIRef(beacon)))
+    held.add((service, dct.conformsTo, URIRef("https://docs.genomebeacons.org")))
+    for each in published:
+        dataset = URIRef(f"{root}/dataset/{each.dataset}")
+        held.add((catalog, dcat.dataset, dataset))
+        held.add((catalog, ldp.contains, dataset))
+        held.add((service, dcat.servesDataset, dataset))
+        _dataset(held, about, each, root=root, beacon=beacon)
+    return held
+
+
+def _dataset(held: Graph, about: Catalogue, each: Publication, *, root: str, beacon: str) -> None:
+    from rdflib import RDF, XSD, Literal, Namespace, URIRef
+
+    dcat, dct, health, gdi, adms = (Namespace(_PREFIXES[n]) for n in ("dcat", "dct", "healthdcatap", "gdi", "adms"))
+    legislation = (URIRef(f"{_PREFIXES['dcatap']}applicableLegislation"), URIRef(EHDS))
+    dataset, way = URIRef(f"{root}/dataset/{each.dataset}"), URIRef(f"{root}/distribution/{each.dataset}")
+    made = "Synthetic: no real person is in it. " if each.synthetic else ""
+    says = f"{made}{each.people:,} people; frequencies of {each.sites:,} variants on {each.assembly} are published."
+    facts: list[tuple[Node, Node]] = [
+        (RDF.type, dcat.Dataset),
+        (dct.isPartOf, URIRef(f"{root}/catalog")),
+        (dct.title, Literal(each.title, lang="en")),
+        (dct.description, Literal(says, lang="en")),
+        (dct.identifier, Literal(about.identifier(each.dataset), datatype=XSD.string)),
+        (dct.creator, _agent(held, f"{root}/agent/{each.dataset}", each.holder, "")),
+        (dct.publisher, _agent(held, f"{root}/agent/publisher", about.publisher, about.email)),
+        (dct.accessRights, URIRef(f"{_AUTHORITY}/access-right/{'PUBLIC' if each.open_data else 'RESTRICTED'}")),
+        (dct.conformsTo, gdi.ExternallyGoverned),
+        (dct.issued, Literal(each.released_on)),
+        (dct.spatial, URIRef(f"{_AUTHORITY}/country/{about.country}")),
+        (dcat.theme, URIRef(f"{_AUTHORITY}/data-theme/HEAL")),
+        (dcat.version, Literal(each.released_on.isoformat())),
+        (dcat.distribution, way),
+        (health.healthCategory, gdi.HealthCategoryHumanGenomic),
+        (health.numberOfUniqueIndividuals, Literal(each.people, datatype=XSD.nonNegativeInteger)),
+        (health.numberOfRecords, Literal(each.sites, datatype=XSD.nonNegativeInteger)),
+        (adms.status, URIRef(f"{_AUTHORITY}/dataset-status/COMPLETED")),
+        legislation,
+        *((dcat.keyword, Literal(word, lang="en")) for word in ("allele frequencies", each.assembly)),
+    ]
+    if each.synthetic:
+        facts.append((dct.type, URIRef(f"{_AUTHORITY.replace('http:', 'https:')}/dataset-type/SYNTHETIC_DATA")))
+    if about.hdab:
+        facts.append((health.hdab, _agent(held, f"{root}/agent/hdab", about.hdab, about.hdab_email)))
+    if about.legal_basis:
+        facts.append((URIRef("https://w3id.org/dpv#hasLegalBasis"), URIRef(about.legal_basis)))
+    if about.email:
+        facts.append((dcat.contactPoint, _contact(held, f"{root}/contact", about.publisher, about.email)))
+    if (code := str((each.data_use or {}).get("permission", ""))) in _DUO:
+        facts.append((dct.rights, URIRef(f"http://purl.obolibrary.org/obo/{_DUO[code]}")))
+    for predicate, value in facts:
+        held.add((dataset, predicate, value))
+    held.add((way, RDF.type, dcat.Distribution))
+    held.add((way, dct.title, Literal("Allele frequencies by Beacon v2", lang="en")))
+    held.add((way, dcat.accessURL, URIRef(f"{beacon}/datasets/{each.dataset}/g_variants")))
+    held.add((way, dcat.accessService, URIRef(f"{root}/service/beacon")))
+    held.add((way, adms.status, URIRef(f"{_AUTHORITY}/distribution-status/COMPLETED")))
+    held.add((way, *legislation))
+
+
+def _agent(held: Graph, address: str, name: str, email: str) -> URIRef:
+    from rdflib import RDF, Literal, Namespace, URIRef
+
+    agent, foaf = URIRef(address), Namespace(_PREFIXES["foaf"])
+    held.add((agent, RDF.type, foaf.Agent))
+    held.add((agent, foaf.name, Literal(name)))
+    if email:
+        contact = _contact(held, f"{address}/contact", name, email)
+        held.add((agent, URIRef(f"{_PREFIXES['dcat']}contactPoint"), contact))
+    return agent
+
+
+def _contact(held: Graph, address: str, name: str, email: str) -> URIRef:
+    from rdflib import RDF, Literal, Namespace, URIRef
+
+    contact, vcard = URIRef(address), Namespace(_PREFIXES["vcard"])
+    held.add((contact, RDF.type, vcard.Kind))
+    held.add((contact, vcard.fn, Literal(name)))
+    held.add((contact, vcard.hasEmail, URIRef(f"mailto:{email}")))
+    return contact
+
+
+def around(whole: Graph, address: str) -> Graph:
+    """What is said of one address and of what hangs below it: the document that a FAIR Data Point serves there."""
+    from rdflib import Graph, URIRef
+
+    part = Graph(namespace_manager=whole.namespace_manager)
+    for triple in whole.triples((URIRef(address), None, None)):
+        part.add(triple)
+        value = triple[2]
+        if isinstance(value, URIRef) and ("/agent/" in value or "/contact" in value or "/distribution/" in value):
+            for inner in whole.triples((value, None, None)):
+                part.add(inner)
+    return part
+
+
+def written(held: Graph, media: str) -> bytes:
+    """The graph as Turtle or JSON-LD (compacted with our prefixes), the same bytes each time."""
+    if media == JSON_LD:
+        return bytes(held.serialize(format="json-ld", context=dict(_PREFIXES), encoding="utf-8", auto_compact=False))
+    return bytes(held.serialize(format="turtle", encoding="utf-8"))
+
+
+def wanted(accept: str) -> str:
+    """The media type of an Accept header: JSON-LD where it is asked for and Turtle is not asked for before it."""
+    named = [part.split(";")[0].strip().lower() for part in accept.split(",")]
+    json_at = min((named.index(n) for n in (JSON_LD, "application/json") if n in named), default=len(named))
+    turtle_at = named.index(TURTLE) if TURTLE in named else len(named)
+    return JSON_LD if json_at < turtle_at else TURTLE
+
+
+def routes(about: Catalogue, published: Callable[[], Sequence[Publication]], *, base: str) -> list[Route]:
+    """The FAIR Data Point at ``/fdp``: root, catalogue, datasets, distributions, service; all at ``/fdp/all``."""
+    root, beacon = f"{base}/fdp", f"{base}/api"
+
+    async def tell(request: Request) -> Response:
+        place = request.path_params.get("place", "")
+        whole = graph(about, published(), root=root, beacon=beacon)
+        part = whole if place == "all" else around(whole, f"{root}/{place}" if place else root)
+        if not len(part):
+            return Response("There is nothing at this address.", status_code=404, media_type="text/plain")
+        media = wanted(request.headers.get("accept", ""))
+        return Response(written(part, media), media_type=media, headers={"vary": "accept"})
+
+    return [Route("/fdp", tell, methods=["GET"]), Route("/fdp/{place:path}", tell, methods=["GET"])]
