@@ -25,6 +25,7 @@ from federome.analysis.cohort_count import CohortCount
 from federome.analysis.gwas_linear import GwasLinear
 from federome.client import Event
 from federome.demo import cohorts
+from federome.demo.cancer import cancer_story
 from federome.demo.discovery import discovery
 from federome.demo.figures import manhattan
 from federome.demo.local import LocalFederation, write_json
@@ -308,6 +309,7 @@ SCENES: Final[tuple[Callable[[Stage], None], ...]] = (
     killed,
     discovery,
     # The four stories of the roadmap: one module each in this folder, one line each here.
+    cancer_story,
 )
 
 

@@ -1,0 +1,74 @@
+"""The cancer story tells an adjusted estimate with its limits, finds what was planted, and leaves its figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from federome.demo import cancer, cancer_figures, followed
+from federome.demo.stage import Facts, Stage
+from federome.errors import Invalid, Unavailable
+from federome.model.cohort import Cohort, Measurement
+from federome.model.table import Table
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    console = Console(record=True, width=140)
+    made: Any = SimpleNamespace(console=console, out=tmp_path, facts=Facts(), title=lambda text: console.print(text))
+    return cast(Stage, made)
+
+
+def test_the_story_on_metabric(stage: Stage, shared: Path) -> None:
+    story = cancer.treatment(stage, followed.metabric(shared))
+    text = stage.console.export_text()
+    assert "a difference between patients, not an effect of treatment" in text
+    assert "Limits" in text
+    assert story["nodes"] == 5
+    for name in ("cancer-survival", "cancer-hazards", "cancer-balance"):
+        assert (stage.out / f"{name}.svg").read_text().startswith("<?xml")
+        assert (stage.out / f"{name}.csv").read_text().count("\n") > 2
+
+
+def test_the_story_on_gbsg2_where_there_is_nothing_else(
+    stage: Stage, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohorts = followed.gbsg2(shared / "data/cancer/survival/gbsg2.csv")
+    assert cancer.treatment(stage, cohorts)["nodes"] == 3
+    monkeypatch.setattr(followed.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(Unavailable):
+        followed.public_cohorts(None)
+
+
+def test_the_planted_resistance_is_found(stage: Stage) -> None:
+    assert cancer.resistance(stage)["cases"] == 120
+    assert "No case left its node" in stage.console.export_text()
+
+
+def test_withheld_cells_are_drawn_as_such(tmp_path: Path) -> None:
+    hidden = np.array([False, True])
+    cancer_figures.alterations(
+        Table({"gene": np.array(["BRAF", "PTEN"]), "group": np.array(["all", "all"]), "share": np.array([0.4, 0.0])},
+              {"share": hidden}),
+        tmp_path / "genes.svg", title="genes",
+    )  # fmt: skip
+    assert ">few<" in (tmp_path / "genes.svg").read_text()
+    assert (tmp_path / "genes.csv").read_text().splitlines()[2] == "PTEN,all,"
+    bands = {name: np.array([0.2, 0.0]) for name in ("predicted", "observed", "low", "high")}
+    table = Table({"people": np.array([40, 0]), **bands}, {"people": hidden})
+    cancer_figures.calibration(table, tmp_path / "calibration.svg", title="calibration")
+    assert (tmp_path / "calibration.svg").is_file()
+
+
+def test_people_of_a_frame_answer_what_they_know_and_refuse_the_rest() -> None:
+    view = followed.FrameSite.of(followed.synthetic(30, 1).at("S0")).view
+    assert view.meets(Cohort(measurements=(Measurement("x", low=0.0),))).sum() < 30
+    with pytest.raises(Invalid, match="measurements only"):
+        view.meets(Cohort(sex="male"))
+    with pytest.raises(Invalid, match="no numeric column"):
+        view.numbers("nothing")
