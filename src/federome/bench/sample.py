@@ -1,7 +1,8 @@
 """Genotype files for the store's benchmarks: as many people as a nation, with as many rare variants as nations have.
 
-Variants are independent, alleles in Hardy-Weinberg proportions and no call is missing. How often each frequency occurs
-follows a simulation of European growth (coalescent; exponential growth of 2.5 % a generation over 204 generations):
+Variants are independent, alleles in Hardy-Weinberg proportions; calls are missing only where asked for. How often each
+frequency occurs follows a simulation of European growth (coalescent; exponential growth of 2.5 % a generation over 204
+generations):
 per million bases about 1,880 variants with a minor allele frequency of at least 0.1 %, log-uniform above that, and
 beneath them minor allele counts i in proportion to i^-a. The share of the former and a depend on the number of people:
 
@@ -35,10 +36,14 @@ FREQUENT, COMMON, DENSE = 0.001, 0.01, 0.02
 """Minor allele frequencies: where the log-uniform part begins, what is common, what is drawn person by person."""
 _CHUNK: Final = 2_000
 
+MISSING: Final = (0.01, 0.03)
+"""Between which shares of calls are missing at a variant of the kinds that miss any."""
+
 Kind = str | int
 """``mixed`` (the whole spectrum), ``common`` (at least 1 %), ``frequent`` (at least 0.1 %), ``rare`` (below that), or
-about so many carriers each."""
+about so many carriers each. ``mixed, missing`` and ``common, missing`` lack 1 to 3 % of calls."""
 Ints = NDArray[np.int64]
+Drawn = tuple[NDArray[np.uint32], NDArray[np.uint8], NDArray[np.int8] | None]
 
 
 @dataclass(frozen=True)
@@ -81,11 +86,14 @@ def make(people: int, variants: int, kind: Kind, *, seed: int = 1) -> Sample:
     return sample
 
 
-def draw(
-    people: int, variants: int, kind: Kind, *, seed: int
-) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.uint8], NDArray[np.int8] | None]]:
+def draw(people: int, variants: int, kind: Kind, *, seed: int) -> Iterator[Drawn]:
     """Variant by variant: carriers and their codes, or for frequent variants the whole row instead."""
     rng = np.random.default_rng((seed, people, variants))
+    if isinstance(kind, str) and kind.endswith(", missing"):
+        for row in _rows(people, draw(people, variants, kind.removesuffix(", missing"), seed=seed)):
+            row[rng.random(people, np.float32) < rng.uniform(*MISSING)] = -1
+            yield np.zeros(0, np.uint32), np.zeros(0, np.uint8), row
+        return
     for start in range(0, variants, _CHUNK):
         counts = minor_counts(rng, people, min(_CHUNK, variants - start), kind)
         frequent = counts >= DENSE * 2 * people
@@ -99,6 +107,15 @@ def draw(
                 yield carriers, codes, row
             else:
                 yield carriers, codes, _dense(rng, people, count / (2 * people))
+
+
+def _rows(people: int, drawn: Iterator[Drawn]) -> Iterator[NDArray[np.int8]]:
+    """Every variant as a whole row."""
+    for carriers, codes, dense in drawn:
+        row = np.zeros(people, np.int8) if dense is None else dense
+        if dense is None:
+            row[carriers] = codes
+        yield row
 
 
 def minor_counts(rng: np.random.Generator, people: int, variants: int, kind: Kind) -> Ints:

@@ -54,6 +54,7 @@ class Sizes:
     many_people: int
     mixed: int
     many_mixed: int
+    gaps: int
     common: int
     rare: int
     bcf: int
@@ -62,8 +63,8 @@ class Sizes:
     repeats: int
 
 
-FULL: Final = Sizes(100_000, 500_000, 400_000, 100_000, 1_000, 40_000, 300, 2_000, 4_000, 5)
-QUICK: Final = Sizes(20_000, 50_000, 100_000, 40_000, 500, 20_000, 200, 2_000, 1_000, 3)
+FULL: Final = Sizes(100_000, 500_000, 400_000, 100_000, 5_000, 1_000, 40_000, 300, 2_000, 4_000, 5)
+QUICK: Final = Sizes(20_000, 50_000, 100_000, 40_000, 2_000, 500, 20_000, 200, 2_000, 1_000, 3)
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Setting:
     bcftools: bool
     bandwidth: float
 
-    def bar(self, value: float) -> float | None:
+    def bar(self, value: float | None) -> float | None:
         """What is asked, which holds for the full sizes only."""
         return value if self.size is FULL else None
 
@@ -93,7 +94,18 @@ def measure(console: Console, quick: bool) -> list[Row]:
         plink2 = tools.Plink2(folder) if versions["plink2"] else None
         setting = Setting(size, folder, plink2, bool(versions["bcftools"]), tools.memory_bandwidth())
         rows: list[Row] = [at_most("memory read by one thread", setting.bandwidth / 1e9, "GB/s", None)]
-        groups = (counts, counts_at_scale, slow_counts, products, pooled, scores, lookup, batch, warm_start)
+        groups = (
+            counts,
+            counts_at_scale,
+            missing_calls,
+            slow_counts,
+            products,
+            pooled,
+            scores,
+            lookup,
+            batch,
+            warm_start,
+        )
         for group in groups:
             started = perf_counter()
             rows += group(setting)
@@ -114,10 +126,39 @@ def counts_at_scale(setting: Setting) -> Iterator[Row]:
     yield from _counts(setting, setting.size.many_people, setting.size.many_mixed, bars=((1, 1), (1, 1)))
 
 
+def missing_calls(setting: Setting) -> Iterator[Row]:
+    """Counts, products and a score where 1 to 3 % of calls are missing: each missing call is listed like a carrier."""
+    size = setting.size
+    yield from _counts(setting, size.people, size.gaps, bars=((None, None), (None, None)), kind="mixed, missing")
+    made = sample.make(size.people, size.common, "common, missing")
+    weights = kernels.Weights.of(Trait.draw(size.people).columns)
+    effects = np.random.default_rng(7).normal(size=(made.variants, 1))
+    everything, fill = range(made.variants), np.zeros(made.variants)
+    with made.open() as file, sample.make(size.people, size.common, "common").open() as whole:
+        for name, ours in (
+            ("GWAS inner products", partial(kernels.inner_products, variants=everything, weights=weights)),
+            (
+                "weighted sums",
+                partial(kernels.weighted_sums, variants=everything, weights=effects, fill=fill),
+            ),
+        ):
+            mine, without = tools.medians(
+                partial(tools.own_cpu, partial(ours, file)), partial(tools.own_cpu, partial(ours, whole)), repeats=3
+            )
+            what = f"{name}, common, 1 to 3 % of calls missing, {size.people:,}"
+            mine, without = (1e6 * each / made.variants for each in (mine, without))
+            yield at_most(what, mine, "µs/variant", None, peer="ours without missing calls", peer_value=without)
+
+
 def _counts(
-    setting: Setting, people: int, variants: int, *, bars: tuple[tuple[float, float], tuple[float, float]]
+    setting: Setting,
+    people: int,
+    variants: int,
+    *,
+    bars: tuple[tuple[float | None, float | None], ...],
+    kind: str = "mixed",
 ) -> Iterator[Row]:
-    made = sample.make(people, variants, "mixed")
+    made = sample.make(people, variants, kind)
     chosen = np.sort(np.random.default_rng(3).choice(people, people // 10, replace=False)).astype(np.uint32)
     mask = np.zeros(people, np.bool_)
     mask[chosen] = True
@@ -125,7 +166,7 @@ def _counts(
     listed.write_text("#IID\n" + "".join(f"p{i}\n" for i in chosen))
     with made.open() as file:
         masks = kernels.Masks.of(mask)
-        assert np.array_equal(kernels.counts(file, range(variants))[:, :3], tools.pgenlib_counts(made)[:, :3])
+        assert np.array_equal(kernels.counts(file, range(variants)), tools.pgenlib_counts(made))
         work: tuple[tuple[str, Callable[[], object], NDArray[np.uint32] | None, tuple[object, ...]], ...] = (
             ("all people", partial(kernels.counts, file, range(variants)), None, ()),
             ("10 % cohort", partial(kernels.counts_masked, file, range(variants), masks), chosen, ("--keep", listed)),
@@ -138,7 +179,7 @@ def _counts(
             if setting.plink2:
                 measured.append(partial(setting.plink2.run, made, "--geno-counts", *keep))
             mine, theirs, *plink2 = (1e6 * s / variants for s in tools.medians(*measured, repeats=setting.size.repeats))
-            what = f"counts, {name} of {people:,}"
+            what = f"counts, {name} of {people:,}" + kind.removeprefix("mixed").replace("missing", "1 to 3 % missing")
             for value in plink2:
                 yield against(
                     what, mine, "µs/variant", peer="plink2 process", theirs=value, bar=setting.bar(plink2_bar)

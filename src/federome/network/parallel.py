@@ -7,15 +7,18 @@ memory is too.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from federome.errors import Invalid
+from federome.errors import Invalid, Unavailable
+
+CONNECT_S = 10
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -47,9 +50,7 @@ def in_order(fn: Callable[[Item], Result], items: Iterable[Item], executor: Exec
             submit(window - len(waiting))
             yield result
     finally:
-        for future in waiting:
-            future.cancel()
-        wait(waiting)
+        wait([future for future in waiting if not future.cancel()])
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Workers:
 
     executor: Executor | None = None
     window: int = 1
+    done: Callable[[], None] = lambda: None
 
     @classmethod
     def threads(cls, count: int = 0) -> Workers:
@@ -68,6 +70,36 @@ class Workers:
         if count == 1:
             return cls()
         return cls(ThreadPoolExecutor(count, thread_name_prefix="block"), count + 1)
+
+    @classmethod
+    def cluster(cls, address: str) -> Workers:
+        """The workers of a Dask cluster, by its scheduler's address (``tcp://host:8786``).
+
+        A task whose worker dies is given to another one. ``Unavailable`` where no scheduler answers, ``Invalid``
+        where the extra is not installed.
+        """
+        try:
+            distributed: Any = importlib.import_module("distributed")  # it has no types
+        except ImportError as error:
+            raise Invalid(
+                "a cluster needs a part that is not installed.",
+                where="cluster",
+                remedy='Install it: pip install "federome[cluster]"',
+            ) from error
+        try:
+            client = distributed.Client(address, timeout=CONNECT_S, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise Unavailable(
+                "no Dask scheduler answers.", where=address, remedy="Start it, or correct `cluster` in node.toml."
+            ) from error
+        threads = sum(client.nthreads().values())
+        return cls(client.get_executor(pure=False), 2 * max(threads, 1) + 1, client.close)
+
+    def close(self) -> None:
+        """Let go of threads, or of the cluster."""
+        if self.executor is not None:
+            self.executor.shutdown()
+        self.done()
 
     def map(self, fn: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """``map(fn, items)``, see :func:`in_order`."""

@@ -180,7 +180,7 @@ def build_node(
         port=port,
         folder=folder / "runs",
         clock=clock,
-        workers=Workers.threads(settings.threads),
+        workers=Workers.cluster(settings.cluster) if settings.cluster else Workers.threads(settings.threads),
     )
     return Party(port, node, report=report)
 

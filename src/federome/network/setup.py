@@ -76,6 +76,7 @@ class NodeSettings:
 
     ``threads`` compute blocks side by side: 0 is one for each core. Each needs memory for a block of its own.
     ``network`` as for the hub.
+    ``cluster`` is the address of a Dask scheduler whose workers compute them instead.
     """
 
     name: str
@@ -83,6 +84,7 @@ class NodeSettings:
     hub_url: str
     modules: Sequence[str] = ()
     threads: int = 0
+    cluster: str = ""
     network: Network = "production"
 
     def __post_init__(self) -> None:

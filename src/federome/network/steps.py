@@ -11,6 +11,7 @@ import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -166,13 +167,18 @@ def contribute(node: Node, question: Question, site: OpenSite) -> Outcome:
             yield block, State(command.round, shared, _state(node, question, part))
 
     def parts() -> Iterator[tuple[int, Table]]:
-        computed = node.workers.map(lambda each: contribution(algorithm, site, *each), asked())
+        computed = node.workers.map(partial(_computed, algorithm, site), asked())
         for part, table in zip(command.parts, computed, strict=True):
             if declared.gated:
                 _keep(node, question, f"own-{part}", _people(table, declared.totals))
             yield part, table
 
     return Summands(parts(), declared.totals)
+
+
+def _computed(algorithm: Algorithm, site: OpenSite, asked: tuple[BlockIndex | None, State]) -> Table:
+    """One block's part: a pure function, so that a worker in another process can be asked as well."""
+    return contribution(algorithm, site, *asked)
 
 
 def vetoes(node: Node, question: Question, _site: OpenSite) -> Outcome:

@@ -24,7 +24,8 @@ _LENGTHS: dict[Assembly, tuple[int, ...]] = {
     ),
 }
 # fmt: on
-_STORED = (*(str(n) for n in range(1, 23)), "X", "Y", "MT")
+STORED = (*(str(n) for n in range(1, 23)), "X", "Y", "MT")
+"""Chromosomes as files are named by them."""
 
 
 def stored_as(name: str) -> str:
@@ -36,7 +37,7 @@ def bin_span(code: int, assembly: Assembly) -> tuple[int, int]:
     """First and last position of a genome bin that exist and belong to its chromosome class; empty if last < first."""
     place = Bin.from_code(code)
     chromosome = stored_as(place.chromosome_class)
-    length = _LENGTHS[assembly][_STORED.index(chromosome)]
+    length = _LENGTHS[assembly][STORED.index(chromosome)]
     first, last = max(1, place.number * BIN_SIZE), min((place.number + 1) * BIN_SIZE - 1, length)
 
     def inside(position: int) -> bool:

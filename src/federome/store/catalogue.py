@@ -75,6 +75,18 @@ class People:
     sexes: NDArray[np.int8]
 
 
+@dataclass(frozen=True, eq=False)
+class Kinships:
+    """Pairs of person numbers int64 (pairs, 2), sorted, and the kinship of each."""
+
+    pairs: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+
+Genes = tuple[tuple[str, str, int, int], ...]
+"""Symbol, chromosome, start and end of genes."""
+
+
 class Store:
     """A store folder. ``Store.open`` creates it if need be and sweeps what interrupted writers left behind."""
 
@@ -178,19 +190,26 @@ class Store:
             sha256 = connection.execute(query).scalar_one()
         return Phenotypes(self.layout.batch(batch.stem) / PHENOTYPES, batch.people, sha256)
 
-    def relatives(self, batches: Iterable[BatchRecord], *, kinship: float) -> NDArray[np.int64]:
-        """Pairs of person numbers with at least this kinship, both in these batches, sorted, shape (pairs, 2)."""
+    def kinships(self, batches: Iterable[BatchRecord]) -> Kinships:
+        """Pairs of relatives that are both in these batches."""
         pair, first, second = tables.relative, tables.person.alias(), tables.person.alias()
         wanted = [batch.number for batch in batches]
         query = (
-            sa.select(pair.c.first, pair.c.second)
+            sa.select(pair.c.first, pair.c.second, pair.c.kinship)
             .join(first, first.c.number == pair.c.first)
             .join(second, second.c.number == pair.c.second)
-            .where(pair.c.kinship >= kinship, first.c.batch.in_(wanted), second.c.batch.in_(wanted))
+            .where(first.c.batch.in_(wanted), second.c.batch.in_(wanted))
             .order_by(pair.c.first, pair.c.second)
         )
         with db.read(self.database) as connection:
-            return np.array([tuple(row) for row in connection.execute(query)], np.int64).reshape(-1, 2)
+            rows = connection.execute(query).all()
+        pairs = np.array([(row.first, row.second) for row in rows], np.int64).reshape(-1, 2)
+        return Kinships(pairs, np.array([row.kinship for row in rows], np.float64))
+
+    def relatives(self, batches: Iterable[BatchRecord], *, kinship: float) -> NDArray[np.int64]:
+        """Pairs of person numbers with at least this kinship, both in these batches, sorted, shape (pairs, 2)."""
+        found = self.kinships(batches)
+        return found.pairs[found.values >= kinship]
 
     def gene(self, release: DataRelease, symbol: str) -> tuple[tuple[str, int, int], ...]:
         """Regions (chromosome, start, end) of a gene in the newest gene table of a release."""
@@ -202,7 +221,7 @@ class Store:
         with db.read(self.database) as connection:
             return tuple((r.chromosome, r.start, r.end) for r in connection.execute(query))
 
-    def genes(self, release: DataRelease) -> tuple[tuple[str, str, int, int], ...]:
+    def genes(self, release: DataRelease) -> Genes:
         """Every gene (symbol, chromosome, start, end) in the newest gene table of a release."""
         newest = [batch.number for batch in release.batches if batch.has_genes][-1:]
         gene = tables.gene

@@ -11,8 +11,9 @@ import hashlib
 import heapq
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby, pairwise
 from operator import itemgetter
 from pathlib import Path
@@ -32,6 +33,7 @@ from federome.store.blocks import Block, BlockFile
 from federome.store.callability import bin_span, covers, stored_as
 from federome.store.carriers import locate
 from federome.store.catalogue import MALE
+from federome.store.detached import attached, detached
 from federome.store.view import Part, StudyView
 
 MAPPING_BYTES = 256 << 20
@@ -95,13 +97,23 @@ class StudySite:
     Several threads may ask for blocks at once.
     """
 
-    def __init__(self, view: StudyView, *, key: bytes | None = None, mapping_bytes: int = MAPPING_BYTES) -> None:
+    def __init__(
+        self, view: StudyView, *, key: bytes | None = None, mapping_bytes: int = MAPPING_BYTES, packed: bytes = b""
+    ) -> None:
         self._view = view
         self._key = key
         self._mapping_bytes = mapping_bytes
         self._mappings: OrderedDict[bytes, tuple[Aligned, ...]] = OrderedDict()
         self._tokens: OrderedDict[Path, Tokens] = OrderedDict()
+        self._packed = packed
         self._lock = threading.RLock()  # held while a block is lined up, not while it is computed on
+
+    def __reduce__(self) -> tuple[Callable[[bytes, bytes | None], StudySite], tuple[bytes, bytes | None]]:
+        """How a site reaches a worker in another process: a plain one, whichever kind this is."""
+        with self._lock:
+            if not self._packed:
+                self._packed = detached(self._view)
+            return _attached, (self._packed, self._key)
 
     @property
     def view(self) -> StudyView:
@@ -293,6 +305,12 @@ class StudySite:
                     out.block[place], out.row[place] = i, row
                     out.flipped[place] = block.sites.flipped[row]
         return out
+
+
+@lru_cache(maxsize=4)
+def _attached(packed: bytes, key: bytes | None) -> StudySite:
+    """A site at a worker, kept for the blocks that follow; it can travel on as it came."""
+    return StudySite(attached(packed), key=key, packed=packed)
 
 
 class StudyBlock:

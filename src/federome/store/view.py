@@ -87,7 +87,7 @@ class StudyView:
     ) -> None:
         self.parts = parts
         self.members = members
-        self._ontology = ontology
+        self.ontology = ontology
 
     @classmethod
     def freeze(
@@ -163,7 +163,7 @@ class StudyView:
                 cohort,
                 part.phenotypes.columns,
                 released_on=part.release.released_on,
-                ontology=self._ontology,
+                ontology=self.ontology,
             )
             found.append(part.phenotypes.meets(asked)[rows] if asked else np.ones(len(rows), np.bool_))
         for criterion in cohort.carriers:
@@ -176,7 +176,7 @@ class StudyView:
         if keep.shape != (self.people,):
             raise Invalid("the mask does not have one entry a person of the view.")
         members = tuple(rows[keep[where]] for rows, where in zip(self.members, self.slices, strict=True))
-        return StudyView(self.parts, members, ontology=self._ontology)
+        return StudyView(self.parts, members, ontology=self.ontology)
 
     def unrelated(self, kinship: float = SECOND_DEGREE) -> Mask:
         """A maximal set of people without relatives of this kinship or closer among them, deterministic.
