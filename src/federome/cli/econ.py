@@ -15,6 +15,7 @@ from federome.errors import Invalid
 if TYPE_CHECKING:
     from federome.economics.analysis import Evaluation
     from federome.economics.countries import Country
+    from federome.economics.maturity import Assessment
     from federome.economics.model import Model
 
 econ_app = typer.Typer(no_args_is_help=True, help="Economic evaluation: is it worth its cost?")
@@ -80,6 +81,77 @@ def compare(
         return
     for each in found:
         sys.stdout.write(_text(each) + "\n")
+
+
+@econ_app.command("maturity")
+def maturity(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Self-assessments of one country, of different days.")
+    ] = None,
+    target: Annotated[int, typer.Option(min=1, max=5, help="The level that gaps are counted to.")] = 4,
+    node: Annotated[Path | None, typer.Option(help="A node's folder: what it knows becomes evidence.")] = None,
+    radar: Annotated[Path | None, typer.Option(help="Write the radar figure (SVG) here.")] = None,
+    indicators: Annotated[bool, typer.Option("--indicators", help="List domains, indicators and levels.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """How mature genomic medicine is, by self-assessment: levels by domain, gaps, and how both changed."""
+    from federome.economics.maturity import domains, level_meanings, read_assessment, series, with_evidence
+
+    if indicators:
+        listed = {each.id: {one.id: one.text for one in each.indicators} for each in domains()}
+        if as_json:
+            sys.stdout.write(json.dumps({"levels": dict(level_meanings()), "domains": listed}) + "\n")
+            return
+        for level, meaning in level_meanings().items():
+            sys.stdout.write(f"level {level}: {meaning}\n")
+        for domain in domains():
+            sys.stdout.write(f"\n{domain.title}\n")
+            sys.stdout.writelines(f"  {one.id:<20}{one.text}\n" for one in domain.indicators)
+        return
+    if not files:
+        raise Invalid("there is no assessment.", remedy="Give one or more files, or --indicators for what they judge.")
+    held = series([read_assessment(file) for file in files])
+    if node is not None:
+        from federome.cli.node_facts import node_facts
+
+        held = (*held[:-1], with_evidence(held[-1], node_facts(node)))
+    if radar is not None:
+        from federome.economics.figures import maturity_radar
+
+        radar.write_text(maturity_radar(held), "utf-8")
+    sys.stdout.write(json.dumps(_maturity(held, target)) + "\n" if as_json else _maturity_text(held, target))
+
+
+def _maturity(held: Sequence[Assessment], target: int) -> dict[str, object]:
+    from federome.economics.maturity import domains, gaps
+
+    last = held[-1]
+    return {
+        "country": last.country,
+        "assessed": last.assessed,
+        "levels": {each.on.isoformat(): {d.id: each.mean(d) for d in domains()} for each in held},
+        "gaps": [
+            {"domain": gap.domain, "indicator": gap.indicator.id, "level": gap.level, "missing": gap.missing}
+            for gap in gaps(last, target=target)
+        ],
+        "evidence": {name: each.evidence for name, each in sorted(last.judgements.items()) if each.evidence},
+    }
+
+
+def _maturity_text(held: Sequence[Assessment], target: int) -> str:
+    from federome.economics.maturity import domains, gaps
+
+    last = held[-1]
+    lines = [f"{last.country}: {last.assessed} of {len(last.judgements)} indicators assessed"]
+    lines.append(f"{'':<36}" + "".join(f"{each.on.isoformat():>12}" for each in held))
+    for domain in domains():
+        means = [each.mean(domain) for each in held]
+        lines.append(f"{domain.title:<36}" + "".join(f"{'unknown' if m is None else f'{m:.1f}':>12}" for m in means))
+    lines.append(f"Below level {target}, farthest first:")
+    for gap in gaps(last, target=target):
+        level = "not assessed" if gap.level is None else f"level {gap.level}"
+        lines.append(f"  {gap.indicator.id:<20}{level:<14}{gap.indicator.text}")
+    return "\n".join(lines) + "\n"
 
 
 def _prepared(name: str, code: str | None, results: Sequence[str]) -> tuple[Model, Country | None]:

@@ -6,15 +6,17 @@ Deterministic: the same evaluation gives the same bytes. Every figure stands bes
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from federome.economics.analysis import Evaluation, traces
+from federome.economics.maturity import Assessment, domains
 
 _SHOWN_BARS = 12
 
@@ -83,17 +85,42 @@ def trace_figures(found: Evaluation) -> dict[str, str]:
     return drawn
 
 
+def maturity_radar(assessments: Sequence[Assessment]) -> str:
+    """Mean level by domain, one line an assessment; a domain that nobody assessed leaves a gap in the line."""
+    held = domains()
+    angles = np.linspace(0, 2 * np.pi, len(held), endpoint=False)
+    with _figure((7, 5.6)) as (figure, out):
+        axes = figure.add_subplot(projection="polar")
+        for each in assessments:
+            levels = [each.mean(domain) for domain in held]
+            values = np.array([np.nan if level is None else level for level in levels])
+            label = f"{each.country}, {each.on.isoformat()}"
+            axes.plot([*angles, angles[0]], [*values, values[0]], "o-", label=label, markersize=4)
+        axes.set_ylim(0, 5)
+        axes.set_yticks(range(1, 6))
+        axes.set_xticks(angles, [domain.title.replace(" and ", "\nand ") for domain in held], fontsize=8)
+        axes.tick_params(axis="x", pad=22)
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.25, -0.12), fontsize=8)
+    return out.getvalue()
+
+
 @contextmanager
 def _axes(x: str, y: str) -> Iterator[tuple[Axes, io.StringIO]]:
     """Axes to draw on; the text stream holds the SVG afterwards."""
-    out = io.StringIO()
-    with mpl.rc_context(
-        {"svg.hashsalt": "federome", "svg.fonttype": "none", "font.size": 10, "axes.grid": True, "grid.alpha": 0.3}
-    ):
-        figure = Figure(figsize=(7, 4.2), layout="constrained")
-        FigureCanvasSVG(figure)
+    with _figure((7, 4.2)) as (figure, out):
         axes = figure.add_subplot()
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         yield axes, out
+
+
+@contextmanager
+def _figure(size: tuple[float, float]) -> Iterator[tuple[Figure, io.StringIO]]:
+    out = io.StringIO()
+    with mpl.rc_context(
+        {"svg.hashsalt": "federome", "svg.fonttype": "none", "font.size": 10, "axes.grid": True, "grid.alpha": 0.3}
+    ):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasSVG(figure)
+        yield figure, out
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})

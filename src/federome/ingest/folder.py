@@ -86,14 +86,15 @@ def ingest_folder(
     released_on: date,
     fasta: Path | None = None,
     batch: str = "",
+    processes: int = 0,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Report:
     """Check a batch folder and make it a data release of its dataset.
 
     ``batch`` names the batch within the dataset, by default after the folder. ``fasta`` is the reference sequence of
     the assembly (with ``.fai``): REF is checked against it and indels are left-aligned; without it REF is checked
-    against what the store knows, and indels are flagged. Raises ``Invalid`` with file, line and remedy; then the
-    store is as it was.
+    against what the store knows, and indels are flagged. ``processes`` read that many VCF files at once, 0 as many as
+    it pays for; the release is the same. Raises ``Invalid`` with file, line and remedy; then the store is as it was.
     """
     on_progress(Progress("checking"))
     manifest = read_manifest(folder / "manifest.toml")
@@ -116,6 +117,8 @@ def ingest_folder(
         store, dataset, batch or _batch_name(folder), source.people, sexes, source=source.fingerprint
     ) as writer:
         tally = Tally()
+        if isinstance(source, VcfSource):
+            source.side_by_side(writer.scratch, processes=processes)
         stream = Stream(source, manifest.assembly, men, tally, reference, known)
         kinship = KinshipSites(men.size)
         variants, chromosomes = _write_genotypes(writer, stream, kinship, on_progress)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -22,6 +24,7 @@ from federome.errors import Invalid
 from federome.ingest.chunk import Chunk, Effects
 from federome.ingest.contigs import declared, stored_chromosome
 from federome.ingest.effects import EffectReader
+from federome.ingest.readers import Readers
 from federome.ingest.source import Chromosomes, ChunkBuilder, Tally, check_people, fingerprint, plain
 from federome.model.variant import Assembly, chromosome_class
 from federome.store.writer import DeclaredSex
@@ -58,11 +61,12 @@ class VcfHeader:
 
 
 class VcfSource:
-    """VCF or BCF files of the same people, read one after the other."""
+    """VCF or BCF files of the same people, read one after the other, or side by side where ``readers`` are set."""
 
     provisional = False
     sexes: Sequence[DeclaredSex] | None = None
     variants: int | None = None
+    readers: Readers | None = None
 
     def __init__(self, paths: Sequence[Path]) -> None:
         if not paths:
@@ -85,6 +89,10 @@ class VcfSource:
                 )
         self._paths = [header.path for header in self._headers]
         self._starts = [0]
+
+    def side_by_side(self, folder: Path, *, processes: int = 0) -> None:
+        """Read several files in as many processes as it pays for (0), or as said; ``folder`` is for what waits."""
+        self.readers = Readers.for_files(self._paths, folder, processes=processes)
 
     @property
     def people(self) -> Sequence[str]:
@@ -117,9 +125,18 @@ class VcfSource:
         """See `Source`. Raises ``Invalid`` with file and line for anything that is not a sorted VCF with GT."""
         order = Chromosomes(self.where)
         self._starts = [0]
-        for header in self._headers:
-            yield from self._file_chunks(header, order, CallReader(men, assembly, tally))
-            self._starts.append(tally.lines)
+        if self.readers is None:
+            for header in self._headers:
+                yield from self._file_chunks(header, order, CallReader(men, assembly, tally))
+                self._starts.append(tally.lines)
+        else:
+            files = [partial(_one_file, path, men, assembly) for path in self._paths]
+            for number, chunk in self.readers.read(files, tally):
+                self._starts += [tally.lines] * (number + 1 - len(self._starts))
+                chunk = replace(chunk, lines=chunk.lines + tally.lines)
+                for each in (0, -1):  # within the file its own process has checked the order
+                    order.check(chunk.chromosome, int(chunk.positions[each]), int(chunk.lines[each]))
+                yield chunk
         if not tally.lines:
             raise Invalid("the file holds no variants.", where=str(self._paths[0]), remedy="Export it again.")
 
@@ -161,6 +178,13 @@ class VcfSource:
                 builder.add((record.POS, ref, allele), line, calls.of(alleles, number + 1), found[number])
             tally.symbolic += not alts
         yield from builder.finish()
+
+
+def _one_file(path: Path, men: NDArray[np.bool_], assembly: Assembly, tally: Tally) -> Iterator[Chunk]:
+    """One of several files in a process of its own; lines count from 1, and a file may be empty."""
+    source = VcfSource([path])
+    order = Chromosomes(source.where)
+    return source._file_chunks(source._headers[0], order, CallReader(men, assembly, tally))
 
 
 def records(header: VcfHeader) -> Iterator[VCF]:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from federome.errors import Invalid, Unavailable
 
-CONNECT_S = 10
+CONNECT_S = 30
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

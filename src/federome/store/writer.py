@@ -131,6 +131,11 @@ class BatchWriter:
             raise
         return writer
 
+    @property
+    def scratch(self) -> Path:
+        """A folder for what must not outlive this writer, though the process be killed; make it where it is needed."""
+        return self._folder / "scratch"
+
     def done(self, chromosome: str) -> bool:
         """Whether this chromosome is finished already, by this or an earlier attempt; then do not add to it."""
         return (self._folder / chromosome_name(chromosome) / staging.FINISHED).is_file()

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +27,12 @@ from tests.unit.ingest.batch_folders import (
 )
 from tests.unit.ingest.test_fasta import write_fasta
 
-from federome.errors import Invalid
+from federome.errors import Invalid, Unavailable
+from federome.ingest.chunk import Chunk
 from federome.ingest.folder import Progress, ingest_folder
 from federome.ingest.kinship import FIRST_DEGREE
+from federome.ingest.readers import Readers
+from federome.ingest.source import Tally
 from federome.store.catalogue import Store
 
 ASSEMBLY_37 = MANIFEST.replace("GRCh38", "GRCh37").replace("synthetic = true", "synthetic = false")
@@ -170,6 +173,37 @@ def test_every_form_of_the_same_data_gives_the_same_release(
             subprocess.run([bcftools, "view", "-r", str(chromosome), "-Ob", "-o", out, few], check=True)
     digests = {ingest(batch.parent, batch)[1].release.digest for batch in batches}
     assert len(digests) == 1
+
+
+@pytest.mark.processes
+def test_files_read_side_by_side_give_the_same_release_and_the_same_refusals(tmp_path: Path) -> None:
+    """A process for each file; a fault in the second has its own line."""
+    batch = small_batch(tmp_path / "b", GOOD)
+    (batch / "genotypes.vcf").unlink()
+    (batch / "genotypes").mkdir()
+    files = [batch / "genotypes" / f"chr{name}.vcf" for name in (1, 2)]
+    for name, file in enumerate(files, start=1):
+        lines = [f"{name} 100 A G,T 0/1 1/2 0/0 ./1", f"{name} 200 C T 0/1 0/0 0/0 1/1"]
+        file.write_text(vcf(names(4), lines))
+    _, alone = ingest(tmp_path / "alone", batch, processes=1)
+    store, together = ingest(tmp_path / "together", batch, processes=2)
+    assert together == alone and alone.variants == 6 and alone.half_calls == 2
+    assert not list(store.layout.staging.rglob("*.read"))
+    files[1].write_text(files[1].read_text().replace("0/0", "0/0/0"))
+    with pytest.raises(Invalid, match="more than two alleles") as caught:
+        ingest(tmp_path / "refused", batch, processes=2)
+    assert caught.value.where == f"{files[1]}:4"
+
+
+@pytest.mark.processes
+def test_a_reader_that_is_killed_is_an_error_and_no_shorter_release(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="file 1 of 2 was ended"):
+        list(Readers(2, tmp_path / "waiting").read([_killed, _killed], Tally()))
+
+
+def _killed(_: Tally) -> Iterator[Chunk]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    yield from ()
 
 
 X_MALE, X_PAR, Y, MT = 5_000_000, 100_000, 10_000_000, 100

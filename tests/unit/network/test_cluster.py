@@ -72,10 +72,15 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -
 def scheduler() -> Iterator[str]:
     """Address of a Dask cluster of two processes on this machine."""
     try:
+        import dask
         from distributed import LocalCluster
     except ImportError:
         missing("distributed is not installed")
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster:
+    patient = {"distributed.comm.timeouts.connect": "300s", "distributed.comm.timeouts.tcp": "300s"}
+    with (
+        dask.config.set(patient),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster,
+    ):
         yield cluster.scheduler_address
 
 
@@ -97,6 +102,7 @@ def _or_die(marker: Path, fn: Callable[[Item], Result], item: Item) -> Result:
     return fn(item)
 
 
+@pytest.mark.processes
 def test_a_cluster_gives_the_same_bits_though_a_worker_is_killed(root: Path, scheduler: str, tmp_path: Path) -> None:
     alone = totals(root, Workers())
     many = Workers.cluster(scheduler)
