@@ -32,6 +32,7 @@ from federome.demo.local import LocalFederation, write_json
 from federome.demo.meter import risk_meter
 from federome.demo.pooled import pooled_view, run_pooled
 from federome.demo.stage import Facts, Stage, plain
+from federome.demo.statin import statin
 from federome.errors import Invalid, Refused
 from federome.model.release import Policy
 from federome.model.table import Table
@@ -308,6 +309,7 @@ SCENES: Final[tuple[Callable[[Stage], None], ...]] = (
     association,
     killed,
     discovery,
+    statin,
     # The four stories of the roadmap: one module each in this folder, one line each here.
     cancer_story,
 )

@@ -153,6 +153,8 @@ def _lowest(base: Call, gene: Gene, genotype: Genotype, found: Evidence, rank: R
 def _untested(gene: Gene, found: Evidence) -> tuple[str, ...]:
     """Alleles with a defining site that is not called."""
     gone = {*found.missing, *found.halves}
+    if not gone:
+        return ()
     return tuple(
         allele.name
         for index, allele in enumerate(gene.alleles)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from federome.errors import Invalid
 from federome.pgx.call import Call, Options, call
 from federome.pgx.definitions import read_activity, read_definitions, read_listed, read_spellings
 from federome.pgx.genes import MISSING, NO_COPY, OTHER, PHASED, UNPHASED, Gene, Genotype, genotype
@@ -30,6 +29,14 @@ _UNJUDGED = {
     "NotReportable": "the layout of another tool's report",
 }
 _NAMES = ("diplotypes", "SourceDiplotypes", "PrintCalls", "PrintCpicCalls")
+_JUDGED = (
+    *_NAMES,
+    "CalledByMatcher",
+    "NotCalledByMatcher",
+    "LookupByActivity",
+    "SourcePhenotype",
+    "RecommendedDiplotypes",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +205,20 @@ def _apply(sample: _Sample, ops: Sequence[Sequence[str]]) -> None:
             case "extraPosition" | "missingExtraPosition":
                 sample.gene(words[0])  # told beside the call, never matched
             case "variationAsIs":
-                sample.gene(words[0])  # a line whose REF is not the reference's is no evidence: it is left out
+                _as_is(sample, words)
             case _:
-                raise Invalid(f"no operation is called {verb[:40]!r}.", remedy="See the format of the cases.")
+                raise KeyError(f"the operation {verb[:40]}")
+
+
+def _as_is(sample: _Sample, words: Sequence[str]) -> None:
+    """A line of a VCF: place, genotype, REF, ALTs. One whose REF is not the reference's is no evidence."""
+    gene = sample.gene(words[0])
+    site = _place(gene, f"{words[1].removeprefix('chr')}:{words[2]}")
+    alleles = words[4:]
+    if alleles[0] == gene.sites[site].ref:
+        numbers = re.split(r"[/|]", words[3])
+        called = [alleles[int(number)] if number.isdigit() else "." for number in numbers]
+        sample.put(gene, site, called, PHASED if "|" in words[3] else UNPHASED)
 
 
 def _variation(sample: _Sample, words: Sequence[str]) -> None:
@@ -238,8 +256,8 @@ def _judge(name: str, expected: Mapping[str, object], calls: Mapping[str, Call],
     fine: list[bool] = []
     skipped: list[str] = []
     for key, wanted in expected.items():
-        if key in _UNJUDGED:
-            skipped.append(f"{key} ({_UNJUDGED[key]})")
+        if key not in _JUDGED:
+            skipped.append(f"{key} ({_UNJUDGED.get(key, 'an expectation that is not known here')})")
             continue
         for gene, values, target in _parts(key, wanted, judge.only):
             if gene not in calls and (judge.outside or gene not in judge.definitions.genes) and key[:3] != "Not":
@@ -292,7 +310,7 @@ def _compare(key: str, gene: str, wanted: list[str], found: Call | None, with_: 
         told = found is not None and found.called and not (found.alone and key == "diplotypes")
         names = list(found.names) if found and told else ([] if key == "diplotypes" else ["Unknown/Unknown"])
         return names, {_plain(n, reference) for n in names} == {_plain(w, reference) for w in wanted}
-    raise Invalid(f"no expectation is called {key[:40]!r}.", remedy="See the format of the cases.")
+    raise KeyError(key)
 
 
 def _plain(label: str, reference: str) -> str:

@@ -124,6 +124,19 @@ class Gene:
         return np.array(rows, np.bool_).reshape(len(self.alleles), len(self.sites))
 
     @cached_property
+    def usable(self) -> NDArray[np.bool_]:
+        """Which alleles are not ignored, (alleles,)."""
+        return np.array([allele.name not in self.ignored for allele in self.alleles])
+
+    @cached_property
+    def told_by(self) -> tuple[frozenset[int], ...]:
+        """For each site the alleles that differ from the reference there."""
+        return tuple(
+            frozenset(index for index, sites in enumerate(self.differs) if number in sites)
+            for number in range(len(self.sites))
+        )
+
+    @cached_property
     def places(self) -> Mapping[str, int]:
         """Where a site is, by rsID and by ``chromosome:position``."""
         found = {site.rsid: index for index, site in enumerate(self.sites) if site.rsid}

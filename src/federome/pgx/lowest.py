@@ -61,9 +61,9 @@ def on_strand(gene: Gene, codes: Sequence[int]) -> list[str]:
     """The named alleles whose variants are on a strand, in the order of the transcript."""
     names = []
     intronic, exonic = (gene.places.get(rsid, -1) for rsid in (INTRONIC, EXONIC))
-    for index, allele in enumerate(gene.alleles):
-        sites = gene.differs[index]
-        if not sites or sites <= {intronic, exonic} or allele.name in gene.ignored:
+    for index in _candidates(gene, codes):
+        allele, sites = gene.alleles[index], gene.differs[index]
+        if sites <= {intronic, exonic} or allele.name in gene.ignored:
             continue
         if all(codes[site] >= 0 and gene.accepts[index, site] & (1 << codes[site]) for site in sites):
             names.append(allele.name)
@@ -75,6 +75,15 @@ def on_strand(gene: Gene, codes: Sequence[int]) -> list[str]:
         elif codes[intronic] == MISSING and exon:
             names.append(both)
     return sorted(names, key=natural)
+
+
+def _candidates(gene: Gene, *strands: Sequence[int]) -> list[int]:
+    """Alleles that differ from the reference where one of the strands does."""
+    found: set[int] = set()
+    for number, codes in enumerate(zip(*strands, strict=True)):
+        if max(codes) > 0:
+            found |= gene.told_by[number]
+    return sorted(found)
 
 
 def _hapb3(gene: Gene) -> tuple[str, str]:
@@ -111,9 +120,9 @@ def _listed(gene: Gene, found: Evidence) -> tuple[tuple[str, int], ...]:
     intronic, exonic = (gene.places.get(rsid, -1) for rsid in (INTRONIC, EXONIC))
     counts: dict[str, int] = {}
     both = (found.first, found.second)
-    for index, allele in enumerate(gene.alleles):
-        sites = gene.differs[index]
-        if not sites or sites <= {intronic, exonic} or allele.name in gene.ignored:
+    for index in _candidates(gene, *both):
+        allele, sites = gene.alleles[index], gene.differs[index]
+        if sites <= {intronic, exonic} or allele.name in gene.ignored:
             continue
         copies = [
             sum(codes[site] >= 0 and bool(gene.accepts[index, site] & (1 << codes[site])) for codes in both)

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from federome.pgx.genes import MISSING, NO_COPY, OTHER, UNPHASED, Diplotype, Gene, Genotype, pair, reference_code
 
+_BITS = 62
+"""So many blocks fit a machine word."""
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -76,9 +79,9 @@ def match(gene: Gene, found: Evidence) -> tuple[Diplotype, ...]:
     """Every pair of named alleles that explains the evidence, best score first; scores count available sites."""
     if not found.called:
         return ()
-    called = np.array(found.called)
-    in_play = _in_play(gene, called)
-    score = gene.core[:, called].sum(axis=1)
+    core = gene.core if len(found.called) == len(gene.sites) else gene.core[:, found.called]
+    score = core.sum(axis=1)
+    in_play = (score > 0) & gene.usable  # an allele without a called site of its own would match everybody
     same = np.array(found.same, np.int64)
     kept = in_play & _accepted(gene, same, [found.first[index] for index in found.same])
     if found.haploid:
@@ -102,15 +105,6 @@ def best(diplotypes: Sequence[Diplotype]) -> tuple[Diplotype, ...]:
     return tuple(each for each in diplotypes if each.score == top)
 
 
-def _in_play(gene: Gene, called: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Alleles that still have a site that defines them; one without would match everybody."""
-    kept: NDArray[np.bool_] = np.asarray(gene.core[:, called].any(axis=1))
-    for index, allele in enumerate(gene.alleles):
-        if allele.name in gene.ignored:
-            kept[index] = False
-    return kept
-
-
 def _accepted(gene: Gene, sites: NDArray[np.int64], codes: Sequence[int]) -> NDArray[np.bool_]:
     """Which alleles accept these codes at these sites, all of them."""
     bits = np.array([1 << code if code >= 0 else 0 for code in codes], np.int64)
@@ -120,11 +114,15 @@ def _accepted(gene: Gene, sites: NDArray[np.int64], codes: Sequence[int]) -> NDA
 
 def _sides(gene: Gene, found: Evidence, codes: Sequence[int]) -> list[int]:
     """For each allele the bits of the blocks whose one side, given by the codes, it accepts."""
-    sides = [0] * len(gene.alleles)
-    for number, block in enumerate(found.blocks):
-        for index in np.flatnonzero(_accepted(gene, np.array(block), [codes[site] for site in block])):
-            sides[index] |= 1 << number
-    return sides
+    if not found.blocks:
+        return [0] * len(gene.alleles)
+    sites = [site for block in found.blocks for site in block]
+    starts = np.cumsum([0, *(len(block) for block in found.blocks[:-1])])
+    fits = (gene.accepts[:, sites] & np.array([1 << codes[site] for site in sites])) != 0
+    whole = np.logical_and.reduceat(fits, starts, axis=1)
+    if len(found.blocks) < _BITS:
+        return (whole @ (1 << np.arange(len(found.blocks)))).tolist()  # type: ignore[no-any-return]
+    return [sum(1 << number for number in np.flatnonzero(row).tolist()) for row in whole]
 
 
 def _named(gene: Gene, diplotypes: Iterable[Diplotype]) -> tuple[Diplotype, ...]:

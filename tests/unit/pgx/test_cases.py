@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from federome.errors import Invalid
 from federome.ingest.pgx import read_genotypes
 from federome.pgx.call import call
 from federome.pgx.cases import Definitions, Outcome, own_definitions, run_cases, shared_definitions
@@ -81,10 +80,29 @@ def test_a_case_of_outside_calls_counts_apart(definitions: Definitions, folder: 
     assert "outside call" in outcome.note
 
 
-def test_an_unknown_operation_is_an_error(definitions: Definitions, folder: Path) -> None:
-    case = {"id": "a", "ops": [["invert", "CYP2C9"]], "expected": {}, "flags": {}}
-    with pytest.raises(Invalid, match="invert"):
-        _run([case], definitions, folder)
+def test_what_is_not_known_counts_apart(definitions: Definitions, folder: Path) -> None:
+    case = {"id": "a", "ops": [["invert", "CYP2C9"]], "expected": {"diplotypes": []}, "flags": {}}
+    other = {"id": "b", "ops": [["reference", "CYP2C9"]], "expected": {"Colour": "red"}, "flags": {}}
+    outcomes = _run([case, other], definitions, folder)
+    assert [each.ok for each in outcomes] == [None, None]
+    assert "invert" in outcomes[0].note
+    assert "Colour" in outcomes[1].note
+
+
+def test_a_line_as_it_is_counts_if_its_ref_is_the_reference(definitions: Definitions, folder: Path) -> None:
+    ops = [["variationAsIs", "CYP2C9", "chr10", "94942290", "0/1", "C", "T"]]
+    wrong = [["variationAsIs", "CYP2C9", "chr10", "94942290", "0/1", "G", "T"]]
+    rows = [
+        {
+            "id": str(n),
+            "gene": "CYP2C9",
+            "ops": each,
+            "expected": {"diplotypes": [name]},
+            "flags": {"raw_bool_args": [True]},
+        }
+        for n, (each, name) in enumerate(((ops, "*1/*2"), (wrong, "*1/*1")))
+    ]
+    assert [each.ok for each in _run(rows, definitions, folder)] == [True, True]
 
 
 def test_the_example_is_called_as_its_tool_calls_it(definitions: Definitions, folder: Path) -> None:

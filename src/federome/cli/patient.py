@@ -1,0 +1,88 @@
+"""``federome patient report``: one patient's risks and drugs, at the patient's own node, from files at home."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from federome.cli.pgx import MINIMUM, Build, Fasta, Least, Vcf, Weights, one_person
+from federome.errors import Invalid
+
+if TYPE_CHECKING:
+    from federome.patient.report import Risk
+    from federome.pgx.report import PersonReport
+    from federome.prs.reference import Incidence, Reference
+
+patient_app = typer.Typer(no_args_is_help=True, help="A report for one patient, at the patient's own node.")
+
+
+@patient_app.command("report")
+def report(
+    vcf: Vcf,
+    score: Annotated[list[Path] | None, typer.Option("--score", help="Scoring files; again for each.")] = None,
+    reference: Annotated[
+        list[Path] | None, typer.Option("--reference", help="References of the scores (federome prs reference).")
+    ] = None,
+    home: Annotated[str, typer.Option("--home", help="The patient's own population in the references.")] = "",
+    incidence: Annotated[
+        Path | None, typer.Option("--incidence", help="How often the diseases come, by score.")
+    ] = None,
+    outside: Annotated[Path | None, typer.Option("--outside", help="Calls of other tools (CYP2D6, HLA …).")] = None,
+    sample: Annotated[str, typer.Option("--sample", help="Which person, where the file has several.")] = "",
+    assembly: Build = "",
+    fasta: Fasta = None,
+    minimum: Least = MINIMUM,
+    frequencies: Weights = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+    as_html: Annotated[bool, typer.Option("--html", help="Print one HTML page.")] = False,
+) -> None:
+    """Risks against named references, drugs, and what was not tested. Research output: a qualified person decides."""
+    from federome.patient.report import PatientReport, document, html, read_incidence, text
+    from federome.pgx.call import Options
+    from federome.pgx.report import text as drug_text
+    from federome.prs.reference import read_reference
+
+    if as_json and as_html:
+        raise Invalid("ask for JSON or for HTML, not for both.", where="--html")
+    known = [read_reference(path) for path in reference or ()]
+    odds = {} if incidence is None else read_incidence(incidence)
+    drugs = one_person(vcf, sample, outside, assembly, fasta, frequencies, Options(minimum=minimum))
+    risks = _risks(vcf, drugs, score or (), {each.score: each for each in known}, odds, home)
+    made = PatientReport(drugs, risks)
+    if as_json:
+        sys.stdout.write(json.dumps(document(made)) + "\n")
+    else:
+        sys.stdout.write(html(made) if as_html else text(made) + drug_text(drugs))
+
+
+def _risks(
+    vcf: Path,
+    drugs: PersonReport,
+    scores: Sequence[Path],
+    references: Mapping[str, Reference],
+    odds: Mapping[str, Incidence],
+    home: str,
+) -> list[Risk]:
+    from federome.patient.report import risk_of
+    from federome.prs.run import Options, compared
+
+    if not scores:
+        return []
+    with compared(scores, vcf, Options(assembly=drugs.assembly)) as found:
+        values = found.scores()
+        person = list(values.people).index(drugs.sample)
+        return [
+            risk_of(
+                matched,
+                float(values.values[person, column]),
+                references.get(matched.score.accession),
+                odds.get(matched.score.accession),
+                home,
+            )
+            for column, matched in enumerate(values.matched)
+        ]
