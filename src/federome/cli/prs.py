@@ -1,4 +1,4 @@
-"""Commands of polygenic scores: ``federome prs match``, ``explain``, ``score``. The package puts them on the tree."""
+"""Commands of polygenic scores, ``federome prs …``: matching, scoring, references, one person's report."""
 
 from __future__ import annotations
 
@@ -187,6 +187,174 @@ def score_command(
     sys.stdout.write(f"person\t{names}\n")
     for person, row in zip(scores.people, scores.values.tolist(), strict=True):
         sys.stdout.write("\t".join([person, *(f"{value:.6g}" for value in row)]) + "\n")
+
+
+@prs_app.command("keep")
+def keep_command(
+    file: Annotated[Path, typer.Argument(help="One scoring file.")],
+    folder: Annotated[Path, typer.Option("--dir", help="The node's folder.")],
+    dataset: Annotated[str, typer.Option("--dataset", help="The dataset whose people are scored.")],
+    min_overlap: Annotated[float, typer.Option("--min-overlap", min=0, max=1)] = 0.75,
+    without_unscorable: Annotated[bool, typer.Option("--without-unscorable")] = False,
+    keep_ambiguous: KeepAmbiguous = False,
+    build: Build = "",
+    as_json: AsJson = False,
+) -> None:
+    """Score everybody of a node's dataset, as a column that approved algorithms can read. Nothing leaves."""
+    from federome.prs.keep import keep_score
+    from federome.prs.scorefile import read_scores
+    from federome.store.catalogue import Store
+
+    store = Store.open(folder / "data")
+    told: list[dict[str, object]] = []
+    for score in read_scores(file, build=build):
+        kept = keep_score(
+            store,
+            dataset,
+            score,
+            min_overlap=min_overlap,
+            without_unscorable=without_unscorable,
+            keep_ambiguous=keep_ambiguous,
+        )
+        batches = [_summary(each) for each in kept.matched]
+        told.append({"column": kept.column, "people": kept.people, "overlap": kept.overlap, "batches": batches})
+    if as_json:
+        sys.stdout.write(json.dumps({"kept": told}) + "\n")
+        return
+    for each in told:
+        sys.stdout.write(
+            f"{each['column']}: {each['people']:,} people, at least {each['overlap']:.1%} of the rows found\n"
+        )
+
+
+@prs_app.command("panel")
+def panel_command(
+    genotypes: Genotypes,
+    people: Annotated[Path, typer.Option("--people", help="Table of the people, tab-separated, with their labels.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the panel goes (JSON); it holds no person.")],
+    by: Annotated[str, typer.Option("--by", help="The column of labels.")] = "Population",
+    components: Annotated[int, typer.Option("--components", min=1, max=20)] = 10,
+    leave_out: Annotated[
+        Path | None, typer.Option("--leave-out", help="Regions of long-range linkage: chromosome, start, end.")
+    ] = None,
+    source: Annotated[str, typer.Option("--source", help="What the reference is, in words.")] = "public panel",
+    assembly: Assembly = "",
+    as_json: AsJson = False,
+) -> None:
+    """Principal components of a public reference, onto which people are projected at home."""
+    from federome.prs.files import build_panel
+
+    panel = build_panel(genotypes, people, by, components, leave_out, source, assembly)
+    out.write_text(json.dumps(panel.document()) + "\n")
+    told = {"variants": len(panel.variants), "components": components, "populations": list(panel.populations)}
+    text = f"{len(panel.variants):,} variants, {components} components, {len(panel.populations)} populations: {out}\n"
+    sys.stdout.write(json.dumps(told | {"out": str(out)}) + "\n" if as_json else text)
+
+
+@prs_app.command("reference")
+def reference_command(
+    out: Annotated[Path, typer.Option("--out", help="Where the reference goes (JSON); it holds no person.")],
+    score: Annotated[str, typer.Option("--score", help="Accession of the score, and its column in a table.")],
+    result: Annotated[Path | None, typer.Option("--result", help="Folder of a saved run of prs-reference.")] = None,
+    adjustment: Annotated[
+        Path | None, typer.Option("--adjustment", help="Folder of a saved run of prs-adjustment.")
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option("--table", help="Or scores of public people, as federome prs score writes them.")
+    ] = None,
+    people: Annotated[Path | None, typer.Option("--people", help="Table of these people, with labels.")] = None,
+    by: Annotated[str, typer.Option("--by", help="The column of labels.")] = "Population",
+    source: Annotated[str, typer.Option("--source", help="What the reference is, in words.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """What scores are read against: from released results of the network, or from public people."""
+    from federome.prs.files import reference_from_result, reference_from_table
+
+    if (result is None) == (table is None) or (table is not None and people is None):
+        raise Invalid("a reference comes from a result, or from a table and its people.", where="--result, --table")
+    if result is not None:
+        made = reference_from_result(score, result, adjustment, source)
+    else:
+        assert table is not None
+        assert people is not None
+        made = reference_from_table(score, table, people, by, source or "public people")
+    out.write_text(json.dumps(made.document()) + "\n")
+    groups = {name: group.people for name, group in made.groups.items()}
+    if as_json:
+        sys.stdout.write(json.dumps({"score": score, "groups": groups, "out": str(out)}) + "\n")
+        return
+    sys.stdout.write(f"{score} in {len(groups)} groups of {sum(groups.values()):,} people: {out}\n")
+
+
+@prs_app.command("report")
+def report_command(
+    file: Annotated[Path, typer.Argument(help="One scoring file.")],
+    genotypes: Genotypes,
+    against: Annotated[Path, typer.Option("--against", help="The reference: see federome prs reference.")],
+    nation: Annotated[str, typer.Option("--nation", help="The person's own group in the reference.")] = "",
+    panel: Annotated[Path | None, typer.Option("--panel", help="Ancestry panel: see federome prs panel.")] = None,
+    risk: Annotated[float | None, typer.Option("--risk", help="Mean risk of the disease in the nation.")] = None,
+    risk_years: Annotated[int, typer.Option("--risk-years", min=1, help="Within how many years.")] = 10,
+    log_odds: Annotated[float | None, typer.Option("--log-odds", help="Log odds ratio per standard deviation.")] = None,
+    log_odds_se: Annotated[float, typer.Option("--log-odds-se", min=0, help="Its standard error.")] = 0.0,
+    risk_source: Annotated[str, typer.Option("--risk-source", help="Where risk and odds are from.")] = "as given",
+    assembly: Assembly = "",
+    build: Build = "",
+    callable_bed: Callable_ = None,
+    reference: Reference = None,
+    frequencies: Frequencies = None,
+    min_overlap: Annotated[float, typer.Option("--min-overlap", min=0, max=1)] = 0.75,
+    as_json: AsJson = False,
+) -> None:
+    """One person's score beside every reference that fits, with its interval, ancestry fit and match."""
+    from dataclasses import replace
+
+    from federome.prs.files import report_person
+    from federome.prs.reference import Incidence
+
+    if (risk is None) != (log_odds is None):
+        raise Invalid("a risk needs --risk and --log-odds.", where="--risk")
+    incidence = None
+    if risk is not None and log_odds is not None:
+        incidence = Incidence(risk, log_odds, log_odds_se, risk_years, risk_source)
+    options = replace(
+        _options(assembly, build, "federome", "refuse", False, callable_bed, reference, frequencies),
+        min_overlap=min_overlap,
+    )
+    found = report_person(file, genotypes, against, options, nation=nation, panel=panel, incidence=incidence)
+    if as_json:
+        sys.stdout.write(json.dumps(found.document()) + "\n")
+        return
+    lines = [f"{found.accession} {found.trait}".strip(), *(reading.text for reading in found.readings)]
+    lines += [found.risk.text] if found.risk else []
+    sys.stdout.write("\n".join([*lines, *(f"! {warning}" for warning in found.warnings)]) + "\n")
+
+
+@prs_app.command("evaluate")
+def evaluate_command(
+    table: Annotated[Path, typer.Argument(help="Scores, as federome prs score writes them.")],
+    score: Annotated[str, typer.Option("--score", help="The score's column.")],
+    people: Annotated[Path, typer.Option("--people", help="Table of these people with phenotypes, tab-separated.")],
+    phenotype: Annotated[str, typer.Option("--phenotype", help="Its 0/1 column of cases.")],
+    populations: Annotated[list[str] | None, typer.Option("--population", help="Only these, each by itself.")] = None,
+    by: Annotated[str, typer.Option("--by", help="The column of populations.")] = "population",
+    as_json: AsJson = False,
+) -> None:
+    """How well a score tells cases from controls in own data; over nodes, run prs-evaluate."""
+    from federome.prs.files import evaluate_table
+
+    found = evaluate_table(table, score, people, phenotype, tuple(populations or ()), by)
+    told = {name: each.records() for name, each in found.items()}
+    if as_json:
+        sys.stdout.write(json.dumps(told) + "\n")
+        return
+    for row in told["groups"]:
+        odds = (
+            f"{row['odds_ratio']:.3f} ({row['odds_low']:.3f} to {row['odds_high']:.3f})" if row["odds_ratio"] else "-"
+        )
+        area = f"{row['auc']:.3f} ({row['auc_low']:.3f} to {row['auc_high']:.3f})" if row["auc"] else "-"
+        cases = f"{row['cases']:,} cases, {row['controls']:,} controls"
+        sys.stdout.write(f"{row['population']}: {cases}; odds per SD {odds}; AUC {area}\n")
 
 
 def _summary(matched: Matched) -> dict[str, object]:

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from federome import db
 from federome.model.strict import Json
 from federome.model.variant import chromosome_rank, oriented
-from federome.store import erasure, kernels, phenotypes, staging, tables
+from federome.store import derived, erasure, kernels, phenotypes, staging, tables
 from federome.store.batch import (
     DeclaredSex,
     Exchange,
@@ -246,7 +246,9 @@ def _files(store: Store, release: DataRelease, batch: BatchRecord) -> Iterator[P
     for chromosome in _chromosomes(store, batch):
         for file in store.files(batch, release, chromosome):
             yield from (file.part(part) for part in BLOCK_PARTS)
-    yield from (store.layout.batch(batch.stem) / name for name in (PEOPLE, PHENOTYPES))
+    folder = store.layout.batch(batch.stem)
+    yield from (folder / name for name in (PEOPLE, PHENOTYPES))
+    yield from derived.files(folder)
 
 
 def _size(store: Store, release: DataRelease, batches: Sequence[BatchRecord]) -> int:

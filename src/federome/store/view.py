@@ -12,6 +12,7 @@ import hmac
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from federome.errors import Invalid
 from federome.model.cohort import Cohort
 from federome.model.table import Mask
 from federome.model.variant import Assembly
-from federome.store import phenotypes
+from federome.store import derived, phenotypes
 from federome.store.carriers import carriers
 from federome.store.catalogue import MALE, UNKNOWN, BatchRecord, DataRelease, People, Store
 from federome.store.phenotypes import Closure, Phenotypes
@@ -76,7 +77,19 @@ class Part:
             return phenotypes.reference_year(self.release.released_on) - self.numbers("birth_year")
         if name in self.phenotypes.columns:
             return self.phenotypes.numbers(name)
+        if name in self.derived:
+            return derived.read(self.folder, name, self.batch.people)
         return np.full(self.batch.people, np.nan)
+
+    @property
+    def folder(self) -> Path:
+        """Where the batch keeps what is not genotypes."""
+        return self.store.layout.batch(self.batch.stem)
+
+    @property
+    def derived(self) -> frozenset[str]:
+        """Columns that this node has computed from genotypes."""
+        return derived.names(self.folder)
 
 
 class StudyView:
@@ -136,8 +149,8 @@ class StudyView:
 
     @cached_property
     def columns(self) -> frozenset[str]:
-        """Stored phenotype columns that any of its batches has."""
-        return frozenset(name for part in self.parts for name in part.phenotypes.columns)
+        """Stored phenotype columns and derived ones that any of its batches has."""
+        return frozenset(name for part in self.parts for name in (*part.phenotypes.columns, *part.derived))
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """A numeric column, shape (people,), NaN where unknown; ``Invalid`` if no batch has it.
