@@ -55,7 +55,7 @@ from federome.trust.keys import KeyRing, PinnedKey, PrivateKey, generate
 
 NOW = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
 AUTHORITY = "permits.test"
-GENEROUS = Policy(membership_power=1)
+GENEROUS = Policy(membership_power=1, difference_min=10)
 """Worlds of a few hundred people would have nearly no budget; tests about budgets pass a policy of their own."""
 
 

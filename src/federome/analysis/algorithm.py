@@ -151,6 +151,7 @@ class Algorithm(ABC):
     releases: ClassVar[Mapping[str, Rows]]
     broadcasts: ClassVar[frozenset[str]] = frozenset()
     modules: ClassVar[tuple[str, ...]] = ()
+    bundle_digest: ClassVar[str] = ""
 
     @property
     @abstractmethod
@@ -262,6 +263,8 @@ def content_digest(cls: type[Algorithm]) -> str:
 
     Two machines with the same digest run the same code; mixed versions in one run are refused by this digest.
     """
+    if cls.bundle_digest:  # a program of others: its bundle is all of it
+        return cls.bundle_digest
     digest = hashlib.sha256(f"{cls.name}\x00{cls.version}\x00{__version__}".encode())
     for module in (cls.__module__, *cls.modules, __name__):
         __import__(module)

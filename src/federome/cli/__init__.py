@@ -85,6 +85,7 @@ node_app.command("access")(identity.node_access)
 node_app.command("register")(identity.node_register)
 node_app.command("publish")(beacon.node_publish)
 approvals.algorithm_app.command("try")(sandbox.algorithm_try)
+approvals.algorithm_app.command("install")(sandbox.algorithm_install)
 app.command("run")(asking.run)
 app.command("login")(identity.login)
 app.command("dev-idp")(identity.dev_idp)
@@ -299,7 +300,10 @@ def node_approve(
 ) -> None:
     """Approve built-in algorithms at this node, by the digest of what is installed here."""
     from federome.network.approvals import approve_built_in
+    from federome.network.bundled import installed, register
 
+    for program in installed(folder):
+        register(program)
     approved = approve_built_in(folder, algorithms or ())
     _tell({"approved": approved}, f"Approved: {', '.join(approved)}.", as_json=as_json)
 

@@ -59,6 +59,21 @@ def algorithm_try(
     out.print(f"{result.rows:,} rows from {people:,} synthetic people, confined by {backend}, in {seconds:.2f} s.")
 
 
+def algorithm_install(
+    bundle: Annotated[Path, typer.Argument(help="A bundle file.")],
+    folder: Annotated[Path, typer.Option("--dir", help="A node's or the hub's folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+) -> None:
+    """Install somebody else's bundle at a node or the hub; it runs once it is approved, from the next start on."""
+    from federome.network.bundled import install
+
+    program = install(folder, bundle)
+    if as_json:
+        sys.stdout.write(json.dumps({"name": program.bundle.name, "digest": program.bundle.digest}) + "\n")
+        return
+    out.print(f"{program.bundle.name} {program.bundle.version} is installed; digest {program.bundle.digest}.")
+
+
 def synthetic(*, people: int, variants: int, seed: int) -> tuple[Table, Table, NDArray[np.int8]]:
     """Phenotypes, variants and genotypes (variants x people) of one country's synthetic cohort, without ids."""
     import numpy as np

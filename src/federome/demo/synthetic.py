@@ -36,7 +36,7 @@ from federome.demo.synthetic_panel import (
 from federome.demo.synthetic_people import Phenotypes, draw_phenotypes, write_parquet
 from federome.errors import Invalid
 
-VERSION = "2"  # raise it when the same arguments would give other bytes: cached cohorts are then made anew
+VERSION = "3"  # raise it when the same arguments would give other bytes: cached cohorts are then made anew
 MIN_PEOPLE = 100
 PEOPLE_PER_PAIR = 70
 
@@ -288,7 +288,7 @@ def _write_manifest(path: Path, facts: Facts) -> None:
                 "holder": f"Synthetic Biobank of {name}",
                 "country": code,
             },
-            "policy": {"access": "controlled", "membership_power": 1.0},
+            "policy": {"access": "controlled", "difference_min": 10, "membership_power": 1.0},
             "data_use": {"permission": "GRU"},
             "constants": CONSTANTS
             | {"qc_report_digest": f"sha256:{hashlib.sha256(quality).hexdigest()}", "qc_verdict": "pass"},

@@ -39,9 +39,10 @@ def uniforms(secret: bytes, members: str, statistics: Sequence[str]) -> NDArray[
 def sticky_k(secret: bytes, members: str, policy: Policy) -> int:
     """The distance k′ below which cohorts are too close, drawn evenly from k … 2k for each set of people.
 
-    A fixed k would tell, by what is refused, exactly how far apart two cohorts are.
+    A fixed k would tell, by what is refused, exactly how far apart two cohorts are. Here k is the greater of the
+    policy's threshold and its ``difference_min``: of 64 people a difference tells nearly nothing about one.
     """
-    k = policy.threshold
+    k = 0 if policy.open_data else max(policy.threshold, policy.difference_min)
     return k + int(uniforms(secret, members, ["differencing"])[0] * (k + 1))
 
 

@@ -26,7 +26,7 @@ FORMAT = "federome-batch/1"
 _T = TypeVar("_T", bound=str)
 _HEAD = ("format", "profile", "assembly", "synthetic", "dataset", "policy", "data_use", "constants", "origin")
 _DATASET = ("id", "title", "holder", "country")
-_POLICY = ("access", "k_min", "k_public", "membership_power")
+_POLICY = ("access", "k_min", "k_public", "difference_min", "membership_power")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def _policy(reader: _Reader, values: Mapping[str, object]) -> Policy:
     reader.only(given, _POLICY, "policy")
     access = reader.one_of(given, "access", ("open", "controlled"), "policy")
     numbers = {}
-    for key in ("k_min", "k_public"):
+    for key in ("k_min", "k_public", "difference_min"):
         number = given.get(key, getattr(Policy(), key))
         if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= 10_000:
             raise reader.wrong(key, "policy", "a whole number from 1 to 10000")

@@ -139,6 +139,7 @@ class Policy(Document):
     dataset is open. ``parameter_share`` bounds a model's parameters per person, ``phenotype_share`` the phenotypes per
     person of which statistics leave, ``membership_power`` how often, at 5 % false alarms, somebody who holds a genome
     may recognise it in all that one grant has been told; 1 sets no limit (for people who are not real).
+    ``difference_min`` is the fewest people that two cohorts which are both told of may differ by.
     """
 
     k_min: int = 10
@@ -148,12 +149,15 @@ class Policy(Document):
     parameter_share: float = 1 / 3
     phenotype_share: float = 0.05
     membership_power: float = 0.10
+    difference_min: int = 64
 
     def __post_init__(self) -> None:
         if self.k_min < 1 or self.k_public < self.k_min:
             raise Invalid("a policy needs 1 ≤ k_min ≤ k_public.", where="policy")
         if not 1 <= self.digits <= 15 or not 0 < self.parameter_share <= 1 or not 0 < self.phenotype_share <= 1:
             raise Invalid("a policy needs 1 to 15 digits, and shares above 0 and up to 1.", where="policy")
+        if self.difference_min < 1:
+            raise Invalid("difference_min is at least 1.", where="policy")
         if not 0.05 < self.membership_power <= 1:
             raise Invalid("membership_power lies above 0.05, which is guessing, up to 1.", where="policy")
 
@@ -179,4 +183,5 @@ def strictest(policies: list[Policy]) -> Policy:
         parameter_share=min(p.parameter_share for p in policies),
         phenotype_share=min(p.phenotype_share for p in policies),
         membership_power=min(p.membership_power for p in policies),
+        difference_min=max(p.difference_min for p in policies),
     )

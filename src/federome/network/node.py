@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -69,6 +69,7 @@ class Node:
     ``cohorts`` every cohort that was answered about, ``budgets`` and ``phenotypes`` what was told of them;
     ``published`` lists tables that are free, since they were priced at publication. ``log`` seals what the notebook
     noted, ``witness`` remembers the logs of others. ``workers`` compute the blocks of a round.
+    ``programs`` is what the sandbox's self-test found, empty where no program of others is installed.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Node:
     folder: Path
     clock: Callable[[], float]
     published: Callable[[], Sequence[Published]] = tuple
+    programs: Mapping[str, Json] = field(default_factory=dict)
     workers: Workers = field(default_factory=Workers)
     sites: dict[str, OpenSite] = field(default_factory=dict)
     heard: dict[str, tuple[sums.Roster, KeyRing, list[str]]] = field(default_factory=dict)

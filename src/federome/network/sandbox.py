@@ -125,14 +125,7 @@ class Sandbox:
             code, said = _SAID[ending]
             told = data.decode(errors="replace")[-MAX_EXPLANATION:] if explain and ending == "raised" else ""
             raise Refused(said, codes=[code], where=program.bundle.name, remedy=told)
-        table = _table(data, program.bundle.name)
-        if tuple(table.columns) != declared.releases or table.withheld:
-            raise Refused(
-                "the result does not have the columns that the program declares.",
-                codes=["output_class_unapproved"],
-                where=program.bundle.name,
-            )
-        return table
+        return read_result(data, program)
 
     def close(self) -> None:
         """End what was started and remove the folder."""
@@ -226,6 +219,18 @@ def collect(result: int, limit: int) -> bytes:
         raise Refused("the result is larger than it may be.", codes=["job_result_too_large"])
     with os.fdopen(os.dup(result), "rb") as file:
         return file.read(limit)
+
+
+def read_result(data: bytes, program: Program) -> Table:
+    """The table in a program's result: exactly the columns it declares; ``Refused`` otherwise."""
+    table = _table(data, program.bundle.name)
+    if tuple(table.columns) != program.description.releases or table.withheld:
+        raise Refused(
+            "the result does not have the columns that the program declares.",
+            codes=["output_class_unapproved"],
+            where=program.bundle.name,
+        )
+    return table
 
 
 def _table(data: bytes, name: str) -> Table:

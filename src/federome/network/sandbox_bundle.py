@@ -56,13 +56,25 @@ class Limits(Document):
 @dataclass(frozen=True)
 class Description(Document):
     """``program.toml``. ``reads``: names of the inputs it gets, all of them and no other. ``releases``: the columns of
-    its result, in that order. ``native``: files that are machine code, which reviewers must know of."""
+    its result, in that order: counts of people, but for ``sums``. ``columns``: phenotypes in ``people.table`` at a
+    node. ``native``: files that are machine code, which reviewers must know of."""
 
     entry: Entry
     reads: tuple[InputName, ...]
     releases: tuple[ColumnName, ...]
     native: tuple[BundlePath, ...] = ()
+    columns: tuple[ColumnName, ...] = ()
+    sums: tuple[ColumnName, ...] = ()
     limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        counts = [name for name in self.releases if name not in self.sums]
+        if not counts or self.releases[0] in self.sums or not set(self.sums) <= set(self.releases):
+            raise Invalid(
+                "a result begins with a count of people, which guards its sums.",
+                where=f"{DESCRIPTION}: releases",
+                remedy="List sums among releases, after a count.",
+            )
 
 
 @dataclass(frozen=True)

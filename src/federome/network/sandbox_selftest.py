@@ -18,9 +18,10 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from federome.errors import FederomeError, Refused
+from federome.model.table import Table
 from federome.network import landlock, sandbox_probes
 from federome.network.sandbox import CAPS, MB, Backend, Sandbox
 from federome.network.sandbox_bundle import Description, Limits, Program
@@ -109,7 +110,14 @@ def open_tested(
     return Sandbox(folder, backend=report.backend, caps=caps, preload=preload, protected=protected), report
 
 
-def run_probe(sandbox: Sandbox, name: str, facts: Mapping[str, str | int]) -> Probe:
+class Runs(Protocol):
+    """Whatever runs programs: a sandbox of this machine, or a service elsewhere."""
+
+    def run(self, program: Program, inputs: Mapping[str, bytes]) -> Table:
+        """See ``Sandbox.run``."""
+
+
+def run_probe(sandbox: Runs, name: str, facts: Mapping[str, str | int]) -> Probe:
     """One probe in an open sandbox (with ``LIMITS`` as its caps), on the targets that :func:`targets` tells."""
     limits = _SHORT if name == "wait_for_ever" else LIMITS
     try:

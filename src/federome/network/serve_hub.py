@@ -23,6 +23,7 @@ from starlette.concurrency import run_in_threadpool
 from federome.db import engine
 from federome.model.table import Table
 from federome.network.approvals import load_modules
+from federome.network.bundled import installed, register
 from federome.network.doors import open_to
 from federome.network.exchange import Exchange
 from federome.network.hub import Waiters, bounded, create_app
@@ -63,6 +64,8 @@ def build_hub(folder: Path, *, faces: Faces, clock: Callable[[], float] = time.t
     """A hub from its folder and the application that serves it. ``faces`` makes the routers for people."""
     settings = hub_settings(folder)
     load_modules(settings.modules)
+    for program in installed(folder):
+        register(program)
     members = MemberList(folder, clock)
     waiters = Waiters()
     ledger = Ledger(engine(f"sqlite:///{folder / 'hub.db'}"), folder / "runs")

@@ -22,12 +22,13 @@ from sqlalchemy import PoolProxiedConnection
 
 from federome.db import engine
 from federome.disclosure.cohorts import FileCohorts
-from federome.errors import Invalid
+from federome.errors import Invalid, Refused
 from federome.governance.case import LocalRefusal, State
 from federome.model.ontology import Icd10
 from federome.model.registry import AlgorithmApproval, Dataset, DataUse
 from federome.network.access import NodeAccess
 from federome.network.approvals import load_modules
+from federome.network.bundled import installed, register
 from federome.network.consents import ConsentBook
 from federome.network.fetching import key_sets
 from federome.network.holdings import StoreHoldings
@@ -38,10 +39,12 @@ from federome.network.party import Party
 from federome.network.pricing import Published
 from federome.network.record import Record, Witness
 from federome.network.reviews import SignedApprovals
+from federome.network.sandbox_selftest import open_tested
 from federome.network.setup import MemberList, node_settings
 from federome.network.spending import SqlBudgets, SqlPhenotypes
 from federome.network.transport import HttpPort
 from federome.store.catalogue import Store
+from federome.trust.canonical import Json
 from federome.trust.keys import load_private_key, read_secret
 
 GRACE_S: Final = 2
@@ -158,6 +161,7 @@ def build_node(
     store = Store.open(folder / "data")
     members = MemberList(folder, clock, port.members)
     # What is sealed must survive a loss of power; the steps in between are done again after one.
+    programs = open_programs(folder, report)
     log = engine(f"sqlite:///{folder / 'node.db'}", durable=True)
     secret = read_secret(folder / "keys" / "secret")
     access = NodeAccess(folder, key_sets(), development=settings.network == "development")
@@ -180,9 +184,31 @@ def build_node(
         port=port,
         folder=folder / "runs",
         clock=clock,
+        programs=programs,
         workers=Workers.cluster(settings.cluster) if settings.cluster else Workers.threads(settings.threads),
     )
     return Party(port, node, report=report)
+
+
+def open_programs(folder: Path, report: Callable[[str], None]) -> Mapping[str, Json]:
+    """Put up the walls for installed bundles, after the hostile self-test; what it found, as the node says of itself.
+
+    A node whose self-test fails takes no program of others; without bundles there is nothing to test.
+    """
+    programs = installed(folder)
+    if not programs:
+        return {}
+    place = folder / "sandbox"
+    place.mkdir(mode=0o700, exist_ok=True)
+    try:
+        sandbox, found = open_tested(place, preload=("numpy", "numba"), protected=[folder / "data", folder / "keys"])
+    except Refused as refusal:
+        report(f"programs of others are not run: {refusal.message}")
+        return {"passed": False, "codes": [*refusal.codes]}
+    for program in programs:
+        register(program, sandbox.run)
+    report(f"programs of others run behind {found.backend}: {len(found.probes)} hostile ones were stopped")
+    return dict(found.to_document())  # type: ignore[arg-type]
 
 
 def serve_node(folder: Path) -> None:

@@ -59,6 +59,7 @@ def decide(node: Node, question: Question, site: OpenSite) -> Outcome:
     told: Body = {
         "releases": dict(terms.releases),
         "policy": policy_document(policy),
+        "sandbox": dict(node.programs),
         "people": told_sizes(groups(question.algorithm, site), policy),
         "kid": node.key.kid,
     }

@@ -402,7 +402,7 @@ def test_manifest_names_the_quality_report_and_says_synthetic(small: Hospital) -
     assert manifest["synthetic"] is True and "Synthetic" in manifest["dataset"]["title"]
     assert manifest["constants"]["qc_report_digest"] == f"sha256:{hashlib.sha256(report).hexdigest()}"
     assert json.loads(report)["people"] == 1_000
-    assert manifest["policy"] == {"access": "controlled", "membership_power": 1.0}
+    assert manifest["policy"] == {"access": "controlled", "difference_min": 10, "membership_power": 1.0}
     assert not set(manifest["constants"]) & set(COLUMNS)
 
 

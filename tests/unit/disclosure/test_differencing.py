@@ -19,7 +19,7 @@ from federome.errors import Damaged, Invalid, Refused
 from federome.model.release import Policy
 
 SECRET = b"a node's own secret, 32 bytes ..."
-POLICY = Policy()
+POLICY = Policy(difference_min=10)
 PEOPLE = 1_000
 
 

@@ -42,10 +42,12 @@ def test_a_name_cannot_slip_into_the_digest() -> None:
 
 
 def test_the_distance_is_drawn_evenly_from_k_to_twice_k() -> None:
-    policy = Policy(k_min=10)
+    policy = Policy(difference_min=10)
     drawn = [sticky_k(SECRET, f"people {n}", policy) for n in range(5_000)]
     assert set(drawn) == set(range(10, 21))
     assert chisquare(np.bincount(drawn, minlength=21)[10:]).pvalue > 0.001
+    assert min(sticky_k(SECRET, f"people {n}", Policy()) for n in range(500)) == 64
+    assert sticky_k(SECRET, "people", Policy(open_data=True)) == 0
     assert drawn[:50] == [sticky_k(SECRET, f"people {n}", policy) for n in range(50)]
 
 

@@ -32,7 +32,7 @@ def federation_of(root: Path, *, nodes: int = 4, policy: Policy | None = None) -
     root.mkdir(exist_ok=True)
     world = make_world(seed=7, people=PEOPLE, variants=VARIANTS)
     split = world.split(random_assignment(world, sites=nodes, seed=1))
-    return build_federation(root, split.sites, policy=policy or Policy(membership_power=0.3))
+    return build_federation(root, split.sites, policy=policy or Policy(difference_min=10, membership_power=0.3))
 
 
 def node_of(federation: Federation, name: str = "FI") -> Node:
@@ -128,7 +128,7 @@ def test_a_question_is_paid_for_by_every_contributor(tmp_path: Path) -> None:
 
 def test_the_last_question_that_fits_is_answered_and_the_next_is_not(tmp_path: Path) -> None:
     """Also where two people share the grant: the account is the grant's."""
-    federation = federation_of(tmp_path, policy=Policy(membership_power=0.11))
+    federation = federation_of(tmp_path, policy=Policy(difference_min=10, membership_power=0.11))
     states = []
     for _ in range(3):
         run = federation.settle(federation.ask(AlleleFrequency()))
@@ -162,7 +162,7 @@ def test_a_permit_may_allow_less_than_the_data_holder_and_not_more(tmp_path: Pat
     orders = federation.orders(AlleleFrequency())
     poor = federation.coordinator.submit(federation.permit(budget_rho=0.01), orders, person="alice")
     assert codes(federation.settle(poor)) == ["budget_exhausted"]
-    generous = federation_of(tmp_path / "strict", policy=Policy(membership_power=0.06))
+    generous = federation_of(tmp_path / "strict", policy=Policy(difference_min=10, membership_power=0.06))
     run = generous.coordinator.submit(
         generous.permit(budget_rho=5.0), generous.orders(AlleleFrequency()), person="alice"
     )
@@ -170,7 +170,7 @@ def test_a_permit_may_allow_less_than_the_data_holder_and_not_more(tmp_path: Pat
 
 
 def test_permits_of_one_project_share_an_account(tmp_path: Path) -> None:
-    federation = federation_of(tmp_path, policy=Policy(membership_power=0.11))
+    federation = federation_of(tmp_path, policy=Policy(difference_min=10, membership_power=0.11))
     ended = []
     for number in (1, 2):
         permit = federation.permit(id=f"P-{number}", project="cholesterol")
@@ -187,7 +187,7 @@ def test_open_and_published_data_cost_nothing(tmp_path: Path) -> None:
     # Other rows of the table, or another cohort, were not published.
     female = AlleleFrequency(cohort=Cohort(sex="female"))
     for number, question in enumerate((AlleleFrequency(), AlleleFrequency(by="sex"), female)):
-        closed = federation_of(tmp_path / f"closed {number}", policy=Policy(membership_power=0.06))
+        closed = federation_of(tmp_path / f"closed {number}", policy=Policy(difference_min=10, membership_power=0.06))
         shape = {"by": "all", "populations": []}
         closed.published = tuple(Published(h.dataset, "release-1", shape, 0.1) for h in closed.holdings.values())
         run = closed.settle(closed.ask(question))
@@ -199,7 +199,7 @@ def test_open_and_published_data_cost_nothing(tmp_path: Path) -> None:
 
 
 def test_variants_that_few_carry_cost_more_each_however_they_are_picked(tmp_path: Path) -> None:
-    federation = federation_of(tmp_path, policy=Policy(membership_power=0.11))
+    federation = federation_of(tmp_path, policy=Policy(difference_min=10, membership_power=0.11))
     rare = next(h for h in federation.holdings.values()).site.variants[:3]
     keys = tuple(f"{v.chromosome}:{v.position}:{v.ref}:{v.alt}" for v in rare)
     spent = node_of(federation).budgets.spent
@@ -211,13 +211,13 @@ def test_variants_that_few_carry_cost_more_each_however_they_are_picked(tmp_path
 
 
 def test_with_one_node_the_price_is_that_of_its_own_people(tmp_path: Path) -> None:
-    federation = federation_of(tmp_path, policy=Policy(membership_power=0.11))
+    federation = federation_of(tmp_path, policy=Policy(difference_min=10, membership_power=0.11))
     run = federation.settle(federation.ask(AlleleFrequency(), roster=("FI",)))
     assert codes(run) == ["budget_exhausted"]
 
 
 def test_many_traits_of_the_same_people_are_refused(tmp_path: Path) -> None:
-    federation = federation_of(tmp_path, policy=Policy(membership_power=1, phenotype_share=0.011))
+    federation = federation_of(tmp_path, policy=Policy(difference_min=10, membership_power=1, phenotype_share=0.011))
     first = federation.settle(federation.ask(GwasLinear(phenotype="ldl", covariates=())))
     assert codes(first) != ["budget_exhausted"]
     again = federation.settle(federation.ask(GwasLinear(phenotype="ldl", covariates=("age",))))
