@@ -116,6 +116,11 @@ def _pgx_actionable(site: MemorySite) -> Sequence[Parameters]:
     ]
 
 
+def _score_validation(site: MemorySite) -> Sequence[Parameters]:
+    plain = {"time": "months", "event": "died", "score": "trait", "edges": [27.0], "horizon": 10.0, "exits_min": 5}
+    return [plain, {**plain, "predicted": "case", "edges": [26.0, 28.0]}]
+
+
 def _similar_tumours(site: MemorySite) -> Sequence[Parameters]:
     # Which cases are a node's nearest depends on the split, so here everybody alike counts.
     plain = {"time": "months", "event": "died", "treatments": ["dabrafenib", "ipilimumab"], "exits_min": 5}
@@ -147,6 +152,7 @@ EXAMPLES: dict[str, Example] = {
     "cox": Example(_cox, people=(120, 240)),
     "gwas-linear": Example(_gwas_linear, people=(40, 120)),
     "gwas-logistic": Example(_gwas_logistic, people=(60, 120)),
+    "score-validation": Example(_score_validation, people=(80, 200)),
     "similar-tumours": Example(_similar_tumours, people=(80, 200)),
     "survival-curves": Example(_survival_curves, people=(60, 200)),
     "prs-adjustment": Example(_prs_adjustment, people=(40, 80)),
