@@ -12,12 +12,14 @@ import secrets
 import signal
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeVar
 
+import httpx2 as httpx
 from sqlalchemy import PoolProxiedConnection
 
 from federome.db import engine
@@ -28,7 +30,7 @@ from federome.model.ontology import Icd10
 from federome.model.registry import AlgorithmApproval, Dataset, DataUse
 from federome.network.access import NodeAccess
 from federome.network.approvals import load_modules
-from federome.network.bundled import installed, register
+from federome.network.bundled import Runner, installed, register
 from federome.network.consents import ConsentBook
 from federome.network.fetching import key_sets
 from federome.network.holdings import StoreHoldings
@@ -42,12 +44,14 @@ from federome.network.reviews import SignedApprovals
 from federome.network.sandbox_selftest import open_tested
 from federome.network.setup import MemberList, node_settings
 from federome.network.spending import SqlBudgets, SqlPhenotypes
+from federome.network.tes import Profile, open_service
 from federome.network.transport import HttpPort
 from federome.store.catalogue import Store
 from federome.trust.canonical import Json
 from federome.trust.keys import load_private_key, read_secret
 
 GRACE_S: Final = 2
+TES_TIMEOUT_S: Final = 60
 LOG: Final = logging.getLogger("federome")
 T = TypeVar("T")
 
@@ -198,17 +202,27 @@ def open_programs(folder: Path, report: Callable[[str], None]) -> Mapping[str, J
     programs = installed(folder)
     if not programs:
         return {}
-    place = folder / "sandbox"
-    place.mkdir(mode=0o700, exist_ok=True)
     try:
-        sandbox, found = open_tested(place, preload=("numpy", "numba"), protected=[folder / "data", folder / "keys"])
+        runner, found = _open_runner(folder)
     except Refused as refusal:
         report(f"programs of others are not run: {refusal.message}")
         return {"passed": False, "codes": [*refusal.codes]}
     for program in programs:
-        register(program, sandbox.run)
-    report(f"programs of others run behind {found.backend}: {len(found.probes)} hostile ones were stopped")
-    return dict(found.to_document())  # type: ignore[arg-type]
+        register(program, runner)
+    report(f"programs of others run behind {found['backend']}: the self-test's hostile ones were stopped")
+    return found
+
+
+def _open_runner(folder: Path) -> tuple[Runner, Mapping[str, Json]]:
+    """The task service that ``tes.toml`` declares, after its canary; without one this machine's own sandbox."""
+    declared = folder / "tes.toml"
+    if declared.is_file():
+        profile = Profile.from_document(tomllib.loads(declared.read_text()), where=str(declared))
+        return open_service(profile, httpx.Client(timeout=TES_TIMEOUT_S)).run, {"backend": "tes", "passed": True}
+    place = folder / "sandbox"
+    place.mkdir(mode=0o700, exist_ok=True)
+    sandbox, found = open_tested(place, preload=("numpy", "numba"), protected=[folder / "data", folder / "keys"])
+    return sandbox.run, dict(found.to_document())  # type: ignore[arg-type]
 
 
 def serve_node(folder: Path) -> None:
