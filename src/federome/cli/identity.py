@@ -122,3 +122,51 @@ def session_file() -> Path:
     """Where a login is kept, unless another place is named (XDG base directory specification)."""
     base = os.environ.get("XDG_STATE_HOME")
     return (Path(base) if base else Path.home() / ".local" / "state") / "federome" / "session.json"
+
+
+def hub_certificate(
+    folder: Annotated[Path, typer.Option("--dir", help="The hub's folder.")],
+    to: Annotated[Path | None, typer.Option("--out", help="Where the certificate goes, for nodes to pin.")] = None,
+    switch: Annotated[bool, typer.Option("--switch", help="Show it from now on.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the hub's next certificate for nodes to pin, or (--switch) show it; a running hub goes on meanwhile."""
+    from federome.network.setup import next_certificate, switch_certificate
+
+    pem = switch_certificate(folder) if switch else next_certificate(folder)
+    if to is not None:
+        to.write_text(pem)
+    said = "The hub shows its new certificate." if switch else "The next certificate is made; nodes pin it first."
+    _tell({"switched": switch, "out": str(to) if to else ""}, said, as_json=as_json)
+
+
+def node_certificate(
+    certificate: Annotated[Path, typer.Argument(help="What federome hub certificate wrote.")],
+    folder: NodeFolder,
+    as_json: AsJson = False,
+) -> None:
+    """Trust the hub's next certificate beside the one it shows now. The node must be started again."""
+    from federome.network.setup import pin_certificate
+
+    count = pin_certificate(folder, read(certificate))
+    _tell({"trusted": count}, f"{count} certificates of the hub are trusted.", as_json=as_json)
+
+
+def pin(
+    authority: Annotated[Path, typer.Argument(help="An authority's public key file (*.public.json).")],
+    folder: Annotated[Path, typer.Option("--dir", help="The folder of a node or hub.")],
+    until: Annotated[str, typer.Option("--until", help="Trust it up to then only, RFC 3339 with offset.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Trust an authority's new key beside the old one, or let an old one end. Running nodes follow at once."""
+    from federome.network.consents import instant
+    from federome.network.setup import pin_authority
+    from federome.trust.canonical import parse_object
+    from federome.trust.keys import PublicKey
+
+    told = parse_object(read(authority).encode())
+    jwk, name = told.get("jwk"), told.get("name")
+    if not isinstance(jwk, dict) or not isinstance(name, str):
+        raise Invalid("this is not a public key file.", where=str(authority))
+    pin_authority(folder, name, PublicKey.from_jwk(jwk), until=instant(until) if until else None)
+    _tell({"authority": name, "until": until}, f"A key of {name!r} is pinned in {folder}.", as_json=as_json)

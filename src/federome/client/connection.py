@@ -215,8 +215,17 @@ class Connection:
 
     def submit(self, question: Question, *, tags: Mapping[str, str] | None = None) -> str:
         """Sign the orders and hand them in; gives the run's id. Does not wait for the run."""
+        return self.hand_in(question, *self.signed(question), tags=tags)
+
+    def signed(self, question: Question) -> tuple[str, dict[str, str]]:
+        """A new run's id and the signed order of each node. Nothing is sent yet."""
         run = f"run-{uuid4().hex}"
-        orders = sign_orders(question, self._grant, person=self._person, key=self._key, run=run, now=self._clock())
+        return run, sign_orders(question, self._grant, person=self._person, key=self._key, run=run, now=self._clock())
+
+    def hand_in(
+        self, question: Question, run: str, orders: Mapping[str, str], *, tags: Mapping[str, str] | None = None
+    ) -> str:
+        """Hand in orders that were signed before; gives the run's id."""
         form = {
             "workflow_type": "FEDEROME",
             "workflow_type_version": "1.0",

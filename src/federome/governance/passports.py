@@ -155,7 +155,7 @@ def open_passport(
         raise Refused("the passport's broker is not trusted here.", codes=["issuer_untrusted"])
     if "jku" in seen.header:
         raise Refused("a passport names no key address of its own.", codes=["jku_not_allowed"])
-    payload = _verified(token, seen, broker, broker.key_urls[0], keys, now=now, types=(PASSPORT_TYPE,))
+    payload = _verified(seen, broker, broker.key_urls[0], keys, now=now, types=(PASSPORT_TYPE,))
     check_claims(payload, now=now.timestamp(), audience=audience, require=("iss", "sub", "iat", "exp"))
     if ttl and not now + ttl < _moment(payload, "exp"):
         raise _refuse("ttl_exceeds_expiry", "the passport ends before the access that is asked for.")
@@ -242,7 +242,7 @@ def _visa(token: str, trust: Clearinghouse, keys: Keys, *, now: datetime, ttl: t
     if issuer is None:
         raise _refuse("issuer_untrusted", "a visa's issuer is not trusted here.")
     url = _key_url(seen, issuer)
-    payload = _verified(token, seen, issuer, url, keys, now=now, types=VISA_TYPES)
+    payload = _verified(seen, issuer, url, keys, now=now, types=VISA_TYPES)
     check_claims(payload, now=now.timestamp(), audience=audience, require=("iss", "sub", "iat", "exp"))
     claim = payload.get("ga4gh_visa_v1")
     if not isinstance(claim, dict):
@@ -274,7 +274,6 @@ def _key_url(seen: Unverified, issuer: IssuerTrust) -> str:
 
 
 def _verified(
-    token: str,
     seen: Unverified,
     issuer: IssuerTrust,
     url: str,
@@ -290,7 +289,7 @@ def _verified(
         ring = keys.ring(url, kid, owner=issuer.issuer, now=now)
     except (Unavailable, Invalid) as error:
         raise _refuse("token_invalid", "the issuer's keys cannot be had, so its token is not believed.") from error
-    verified = verify(token, ring, typ=typ, algorithms=ALGORITHMS, now=now.timestamp())
+    verified = verify(seen, ring, typ=typ, algorithms=ALGORITHMS, now=now.timestamp())
     if verified.owner != verified.payload.get("iss"):
         raise _refuse("issuer_untrusted", "a token is signed with the key of another issuer.")
     return verified.payload

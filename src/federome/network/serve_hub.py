@@ -36,7 +36,7 @@ from federome.network.party import Party
 from federome.network.protocol import MAX_PART_BYTES, PREFIX
 from federome.network.releaser import Releaser
 from federome.network.setup import HUB, RELEASER, HubSettings, MemberList, enrolment, hub_settings
-from federome.trust.keys import load_private_key
+from federome.trust.keys import load_private_key, read_secret
 
 GRACE_S: Final = 2
 MAX_ENROLMENT_BYTES: Final = 1 << 14
@@ -114,6 +114,7 @@ def build_hub(folder: Path, *, faces: Faces, clock: Callable[[], float] = time.t
 def serve_hub(folder: Path, *, faces: Faces) -> None:
     """Serve a hub over TLS until SIGTERM or SIGINT. Also runs its releaser, with a key of its own."""
     settings = hub_settings(folder)
+    read_secret(folder / "keys" / "tls.key")  # refused where others may read it
     hub, app = build_hub(folder, faces=faces)
     config = uvicorn.Config(
         app,
@@ -132,10 +133,23 @@ def serve_hub(folder: Path, *, faces: Faces) -> None:
         signal.signal(number, lambda *_: None)
     releasing = threading.Thread(target=hub.party.run, name="releaser", daemon=True)
     releasing.start()
+    keys = folder / "keys"
+    threading.Thread(target=watch_certificate, args=(config, keys, hub.stopping), daemon=True).start()
     _Server(config, hub.stopping, hub.waiters).run()
     hub.party.stop()
     hub.waiters.wake(RELEASER)
     releasing.join(GRACE_S)
+
+
+def watch_certificate(config: uvicorn.Config, keys: Path, stopping: threading.Event, *, every_s: float = 1.0) -> None:
+    """Show a new certificate as soon as it lies in the folder: handshakes from then on, no connection is cut."""
+    stamp = (keys / "tls.pem").stat().st_mtime_ns
+    while not stopping.wait(every_s):
+        now = (keys / "tls.pem").stat().st_mtime_ns
+        if now != stamp and config.ssl is not None:
+            config.ssl.load_cert_chain(keys / "tls.pem", keys / "tls.key")
+            stamp = now
+            LOG.info("the hub shows a new certificate")
 
 
 class _Server(uvicorn.Server):

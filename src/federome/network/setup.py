@@ -17,6 +17,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import inf
 from pathlib import Path
 from typing import Final, Literal, TypeVar, get_args
 
@@ -150,7 +151,7 @@ def invite(folder: Path, node: str) -> Invitation:
     """A new invitation for one node. The hub keeps only a digest of the code."""
     settings = hub_settings(folder)
     code = secrets.token_urlsafe(24)
-    owner, key = next(iter(_pinned(folder)))
+    owner, key, _ = max(_pinned(folder), key=lambda pinned: pinned[2])  # the one that is trusted for longest
     Enrolments(folder).expect(node, code)
     certificate = (folder / "keys" / "tls.pem").read_text()
     return Invitation(node, settings.name, settings.url, _fingerprint(certificate), owner, dict(key.jwk()), code)
@@ -304,31 +305,42 @@ def read_members(folder: Path, *, now: float) -> Members:
     return verify_members(path.read_text(), pinned_authorities(folder), now=now)
 
 
-def pin_authority(folder: Path, name: str, key: PublicKey) -> None:
-    """Trust an authority's key for permits and member lists, beside those pinned before."""
+def pin_authority(folder: Path, name: str, key: PublicKey, *, until: datetime | None = None) -> None:
+    """Trust an authority's key for permits and member lists, beside those pinned before.
+
+    With ``until``, only up to then: what an old key has signed still counts while its successor takes over.
+    """
     path = folder / "authorities.json"
     held = json.loads(path.read_text()) if path.is_file() else []
-    entry = {"authority": name, "jwk": key.jwk()}
+    entry: dict[str, object] = {"authority": name, "jwk": key.jwk()}
+    others = [one for one in held if (one["authority"], one["jwk"]) != (name, entry["jwk"])]
+    if until is not None:
+        entry["until"] = until.timestamp()
     if entry not in held:
-        _replace(path, [*held, entry])
+        _replace(path, [*others, entry])
 
 
 def pinned_authorities(folder: Path) -> KeyRing:
     """The authorities whose word counts here."""
-    return KeyRing(tuple(PinnedKey(owner, key) for owner, key in _pinned(folder)))
+    return KeyRing(tuple(PinnedKey(owner, key, 0.0, until) for owner, key, until in _pinned(folder)))
 
 
-def _pinned(folder: Path) -> Sequence[tuple[str, PublicKey]]:
+def _pinned(folder: Path) -> Sequence[tuple[str, PublicKey, float]]:
     path = folder / "authorities.json"
     if not path.is_file():
         raise Invalid("no authority is pinned here.", where=str(path))
-    return [(entry["authority"], PublicKey.from_jwk(entry["jwk"])) for entry in json.loads(path.read_text())]
+    return [
+        (entry["authority"], PublicKey.from_jwk(entry["jwk"]), float(entry.get("until", inf)))
+        for entry in json.loads(path.read_text())
+    ]
 
 
 def make_certificate(folder: Path, *hosts: str) -> None:
     """A self-signed certificate (P-256) for these names and addresses, with its key readable by the owner only."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0][:64])])
+    serial = x509.random_serial_number()
+    # A name of its own: a client that trusts two of them must find the right one. Hosts are matched by the list below.
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{hosts[0][:48]} {serial:x}"[:64])])
     now = datetime.now(UTC)
     alternatives = [_alternative(host) for host in dict.fromkeys((*hosts, "localhost", "127.0.0.1"))]
     certificate = (
@@ -336,7 +348,7 @@ def make_certificate(folder: Path, *hosts: str) -> None:
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
+        .serial_number(serial)
         .not_valid_before(now - timedelta(minutes=5))
         .not_valid_after(now + timedelta(days=CERTIFICATE_DAYS))
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
@@ -350,6 +362,42 @@ def make_certificate(folder: Path, *hosts: str) -> None:
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     (folder / "tls.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+
+NEXT: Final = "next"
+
+
+def next_certificate(folder: Path) -> str:
+    """Make the certificate that the hub will show next, beside the one it shows; gives it, for nodes to pin already."""
+    settings, keys = hub_settings(folder), folder / "keys"
+    place = keys / NEXT
+    if not (place / "tls.pem").is_file():
+        place.mkdir(mode=0o700, exist_ok=True)
+        make_certificate(place, httpx.URL(settings.url).host, settings.host)
+    return (place / "tls.pem").read_text()
+
+
+def switch_certificate(folder: Path) -> str:
+    """Show the next certificate from now on: a hub that is running does so at its next handshake. Gives it."""
+    keys = folder / "keys"
+    if not (keys / NEXT / "tls.pem").is_file():
+        raise Invalid("no next certificate was made.", where=str(keys), remedy="Run: federome hub certificate")
+    for name in ("tls.key", "tls.pem"):
+        (keys / NEXT / name).replace(keys / name)
+    return (keys / "tls.pem").read_text()
+
+
+def pin_certificate(folder: Path, pem: str) -> int:
+    """Trust a further certificate of the hub at a node; how many are trusted then. ``Invalid`` if it is none."""
+    try:
+        x509.load_pem_x509_certificate(pem.encode())
+    except ValueError as error:
+        raise Invalid("this is no certificate.", remedy="Give what federome hub certificate wrote.") from error
+    path = folder / "keys" / "hub.pem"
+    held = path.read_text()
+    if pem.strip() not in held:
+        _replace_text(path, f"{held.rstrip()}\n{pem.strip()}\n")
+    return path.read_text().count("BEGIN CERTIFICATE")
 
 
 def _alternative(host: str) -> x509.GeneralName:
