@@ -39,6 +39,7 @@ LACKING, EXTRA = 85, 30
 MAX_TERMS: Final = 200
 MAX_GENES: Final = 2000
 PHENOTYPE_WEIGHT: Final = 14.0
+ALERT_WEIGHT: Final = 8.0
 
 ALONE: Final = (-8.289, 11.912, -8.173, 0.652, 4.734)
 BOTH: Final = (-17.124, 15.823, 1.834, 0.149)
@@ -224,6 +225,28 @@ def _dot(one: Sequence[float], other: Sequence[float]) -> float:
 
 def _logistic(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x > -700 else 0.0
+
+
+def alert_strength(one: Profile, other: Profile, *, shared: int, genes: float) -> float:
+    """What an alert is decided by: the better of both directions, since either may be the poorer report.
+
+    Phenotype weighs less here than in a list: a threshold compares pairs of different questions with each other.
+    """
+    better = max(formula(shared, one.total, other.total), formula(shared, other.total, one.total))
+    return ALERT_WEIGHT * better + genes
+
+
+def alert_threshold(unrelated: NDArray[np.float64], *, arrivals: int, false_alerts: float) -> float:
+    """The strength above which ``false_alerts`` are expected at each arrival, from strengths of unrelated pairs.
+
+    ``unrelated`` are the strengths of ``arrivals`` past cases with every standing question that is none of theirs.
+    """
+    if arrivals < 1 or false_alerts <= 0:
+        raise Invalid("a threshold needs past arrivals and a positive number of false alerts.")
+    place = int(false_alerts * arrivals)
+    if place >= len(unrelated):
+        return 0.0
+    return float(np.partition(unrelated, len(unrelated) - 1 - place)[len(unrelated) - 1 - place])
 
 
 @dataclass(frozen=True)

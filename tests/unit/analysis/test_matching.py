@@ -16,6 +16,8 @@ from federome.analysis.matching import (
     MAX_TERMS,
     Background,
     Measure,
+    alert_strength,
+    alert_threshold,
     estimate_background,
     explain,
     formula,
@@ -240,3 +242,16 @@ def test_probability_rises_with_evidence_and_stays_one() -> None:
     with_genes = [probability(one, one, shared=shared, lead=0.0, genes=g) for g in (0.0, 1.0, 4.0, 9.0)]
     assert with_genes == sorted(with_genes) and 0 < with_genes[0] < with_genes[-1] < 1
     assert formula(0, 10, 10) == 0.0
+
+
+def test_an_alert_s_threshold_lets_as_many_false_ones_through_as_was_asked() -> None:
+    strengths = np.random.default_rng(1).random(10_000)
+    for allowed in (0.05, 1.0, 5.0):
+        threshold = alert_threshold(strengths, arrivals=100, false_alerts=allowed)
+        assert (strengths > threshold).sum() == int(allowed * 100)
+    assert alert_threshold(strengths[:50], arrivals=100, false_alerts=1.0) == 0.0
+    with pytest.raises(Invalid):
+        alert_threshold(strengths, arrivals=0, false_alerts=1.0)
+    one, other = PROFILES[1], PROFILES[4]
+    shared = MEASURE.shared(one, other)
+    assert alert_strength(one, other, shared=shared, genes=2.0) == alert_strength(other, one, shared=shared, genes=2.0)
