@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.worlds import POPULATIONS, MemoryView, World, random_assignment, run, threshold_gate
+from tests.unit.ingest.batch_folders import ingest, small_batch
+from tests.worlds import POPULATIONS, MemoryView, World, pass_gate, random_assignment, run, threshold_gate
 
 from federome.analysis.algorithm import build, content_digest, registered
 from federome.analysis.pgx_people import MINIMUM, variants_of
+from federome.analysis.program import run_in_process
 from federome.errors import Damaged, Invalid
+from federome.ingest.pgx import read_genotypes
+from federome.model.index import named_blocks
 from federome.model.table import Table
 from federome.model.variant import Assembly, Variant
 from federome.pgx import tables as table_module
@@ -21,6 +26,8 @@ from federome.pgx.genes import NO_COPY, UNPHASED, genotype
 from federome.pgx.guidance import advise
 from federome.pgx.phenotype import from_call
 from federome.pgx.tables import tables
+from federome.store.site import StudySite
+from federome.store.view import StudyView
 
 COMMON = {
     "rs2306283": 0.4,
@@ -166,6 +173,38 @@ def test_rates_are_those_of_a_loop_over_people() -> None:
     assert dict(zip(drugs, rates.ints("assessed").tolist(), strict=True)) == assessed
     assert dict(zip(drugs, rates.ints("actionable").tolist(), strict=True)) == actionable
     assert 0.3 < rates.floats("rate")[2] < 0.9
+
+
+def test_a_store_answers_as_a_file_does(tmp_path: Path) -> None:
+    """The same people once as a VCF and once ingested: the store's counts are those of calls from the file."""
+    draw = np.random.default_rng(2)
+    genes = [tables().genes[name] for name in ("SLCO1B1", "G6PD")]
+    men = [bool(n % 2) for n in range(24)]
+    lines = []
+    for gene in genes:
+        for site in sorted(gene.sites, key=lambda each: each.position):
+            copies = draw.binomial(2, COMMON.get(site.rsid, 0.0), len(men))
+            single = [gene.chromosome == "X" and man for man in men]
+            calls = [
+                str(int(n > 0)) if one else ("0/0", "0/1", "1/1")[n]
+                for n, one in zip(copies.tolist(), single, strict=True)
+            ]
+            lines.append(f"{site.chromosome} {site.position} {site.ref} {site.alts[0]} {' '.join(calls)}")
+    header = "##contig=<ID=12,length=133275309>\n##contig=<ID=X,length=156040895>\n"
+    folder = small_batch(tmp_path / "batch", lines, men=men, header=header)
+    store, report = ingest(tmp_path, folder)
+    site = StudySite(StudyView.freeze(store, [report.release]))
+    for gene in genes:
+        question = build("pgx-counts", {"gene": gene.name, "of": "diplotype"})
+        assert question.reads.variants is not None
+        blocks = named_blocks(question.reads.variants.named)
+        answer = run_in_process(question, [site], blocks, gate=pass_gate, names=lambda *_: Table({}))
+        file = read_genotypes(folder / "genotypes.vcf", {gene.name: gene}).genes[gene.name]
+        expected = Counter(
+            (call(gene, file.of(n), tables().rank, Options(minimum=MINIMUM)).names[0], "all") for n in range(len(men))
+        )
+        assert len(expected) > 2
+        assert _counts(answer["counts"]) == expected
 
 
 def test_small_cells_are_not_told() -> None:
