@@ -52,7 +52,7 @@ class Quick(LocalFederation):
         settings.write_text(settings.read_text().replace("decide_s = 10.0", "decide_s = 1.0"))
         super().start_hub()
 
-    def start(self, name: str) -> None:
+    def start_again(self, name: str) -> None:
         if name == HUB:
             self.start_hub()
         else:
@@ -62,7 +62,7 @@ class Quick(LocalFederation):
         """Start whatever is not running."""
         for name in (HUB, *self.nodes):
             if name not in self.processes or self.processes[name].poll() is not None:
-                self.start(name)
+                self.start_again(name)
 
     def log(self, name: str) -> str:
         return (self.root / "logs" / f"{name}.log").read_text()
@@ -205,7 +205,7 @@ def test_everybody_may_be_killed_at_any_moment(
             victim = due.pop(min(due))
             time.sleep(rng.uniform(0.0, 0.2))
             federation.kill(victim)
-            federation.start(victim)
+            federation.start_again(victim)
             killed.append(victim)
 
     result = ask(asking, question, watch)
