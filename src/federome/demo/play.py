@@ -25,6 +25,7 @@ from federome.analysis.cohort_count import CohortCount
 from federome.analysis.gwas_linear import GwasLinear
 from federome.client import Event
 from federome.demo import cohorts
+from federome.demo.access import who_may
 from federome.demo.cancer import cancer_story
 from federome.demo.discovery import discovery
 from federome.demo.figures import manhattan
@@ -305,6 +306,7 @@ SCENES: Final[tuple[Callable[[Stage], None], ...]] = (
     frequencies,
     small_cells,
     differencing,
+    who_may,
     risk_meter,
     association,
     killed,
