@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from federome.cli import exchange
+from federome.cli import exchange, watch
 from federome.cli.ontology import Chosen, installed
 from federome.errors import Invalid
 
@@ -28,6 +28,7 @@ Rates = Annotated[
     Path | None,
     typer.Option("--background", help="Gene, tab, share of people with it on their list; estimated if omitted."),
 ]
+match_app.command("watch")(watch.watch)
 match_app.command("key")(exchange.key)
 match_app.command("serve")(exchange.serve)
 match_app.command("ask")(exchange.ask)

@@ -1,0 +1,77 @@
+"""Ways an alert reaches a clinician: a webhook, e-mail by SMTP, or a file that the product itself shows.
+
+Each raises ``Unavailable`` when the message was not taken, and the outbox tries again. A message says that there is a
+match, the kind of evidence and whether it is family: nothing of the other patient.
+"""
+
+from __future__ import annotations
+
+import json
+import smtplib
+from collections.abc import Callable
+from email.message import EmailMessage
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx2 as httpx
+
+from federome.errors import Invalid, Unavailable
+from federome.network.alerts import Channel, Message
+
+
+def text(message: Message) -> str:
+    """The message in one sentence."""
+    whom = "a relative of your patient" if message.family else "a patient like yours"
+    return f"Case {message.question}: {whom} has arrived ({message.evidence} evidence). Answer in your list of matches."
+
+
+def document(message: Message) -> dict[str, str | bool]:
+    """The message for programs; ``key`` is the same however often it is sent."""
+    return {"key": message.key, "case": message.question, "evidence": message.evidence, "family": message.family}
+
+
+def webhook(url: str, http: httpx.Client) -> Channel:
+    """POST as JSON, the key as ``Idempotency-Key``; any answer but 2xx is tried again. ``Invalid`` unless https."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost"):
+        raise Invalid("a webhook is reached by https.", where=parts.hostname or "webhook")
+
+    def send(message: Message) -> None:
+        try:
+            answer = http.post(url, json=document(message), headers={"Idempotency-Key": message.key})
+        except httpx.HTTPError as error:
+            raise Unavailable(f"the webhook is out of reach ({type(error).__name__}).") from error
+        if not answer.is_success:
+            raise Unavailable(f"the webhook answered {answer.status_code}.")
+
+    return send
+
+
+def mail(connect: Callable[[], smtplib.SMTP], *, sender: str, to: str) -> Channel:
+    """One e-mail a message; ``connect`` gives a connection that is greeted, encrypted and logged in."""
+
+    def send(message: Message) -> None:
+        letter = EmailMessage()
+        letter["From"], letter["To"], letter["Subject"] = sender, to, "A match has arrived"
+        letter["Message-ID"] = f"<{message.key[:40]}@federome>"
+        letter.set_content(text(message))
+        try:
+            with connect() as server:
+                server.send_message(letter)
+        except (smtplib.SMTPException, OSError) as error:
+            raise Unavailable(f"the mail server did not take the message ({type(error).__name__}).") from error
+
+    return send
+
+
+def inbox(path: Path) -> Channel:
+    """Append to a file of JSON lines, which the product shows."""
+
+    def send(message: Message) -> None:
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(document(message)) + "\n")
+        except OSError as error:
+            raise Unavailable("the inbox cannot be written.") from error
+
+    return send
