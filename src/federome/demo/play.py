@@ -367,10 +367,12 @@ def _few_between(stage: Stage) -> tuple[float, float, int]:
     """Two lower limits of LDL cholesterol with only a few people between them at any node, and how many they are."""
     stores = [(data.store, data.synthetic_dataset) for data in stage.nodes]
     values = [pooled_view([place], CohortCount()).numbers(TRAIT) for place in stores]
-    limits = np.unique(np.concatenate([column[np.isfinite(column)] for column in values]))[1:200].tolist()
+    limits = np.unique(np.concatenate([column[np.isfinite(column)] for column in values]))[1:2000].tolist()
     for low, high in pairwise(limits):
         between = [int(((column >= low) & (column < high)).sum()) for column in values]
-        if 3 <= max(between) < Policy().k_min:
+        left_out = min(int((column < low).sum()) for column in values)
+        # The first question itself must not be nearly one about everybody.
+        if 3 <= max(between) < Policy().k_min and left_out > 2 * Policy().k_min:
             return float(low), float(high), sum(between)
     return 0.0, 0.0, 0
 
