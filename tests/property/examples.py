@@ -68,6 +68,7 @@ def _gwas_logistic(site: MemorySite) -> Sequence[Parameters]:
 def _cox(site: MemorySite) -> Sequence[Parameters]:
     # The shift compares each node with itself and clusters lie within nodes: unit tests look at both.
     plain = {"time": "months", "event": "died", "covariates": ["age", "pc1"], "exits_min": 5, "tell_shift": False}
+    plain["halvings"] = 3
     return [
         {**plain, "robust": True},
         {**plain, "strata": "sex", "levels": ["female", "male"], "covariates": ["case"]},
@@ -117,14 +118,15 @@ def _pgx_actionable(site: MemorySite) -> Sequence[Parameters]:
 
 
 def _score_validation(site: MemorySite) -> Sequence[Parameters]:
-    plain = {"time": "months", "event": "died", "score": "trait", "edges": [27.0], "horizon": 10.0, "exits_min": 5}
+    plain = {"time": "months", "event": "died", "score": "trait", "edges": [27.0], "horizon": 10.0}
+    plain |= {"exits_min": 5, "halvings": 3}
     return [plain, {**plain, "predicted": "case", "edges": [26.0, 28.0]}]
 
 
 def _similar_tumours(site: MemorySite) -> Sequence[Parameters]:
     # Which cases are a node's nearest depends on the split, so here everybody alike counts.
     plain = {"time": "months", "event": "died", "treatments": ["dabrafenib", "ipilimumab"], "exits_min": 5}
-    plain |= {"nearest": 100_000, "similarity": 0.2}
+    plain |= {"nearest": 100_000, "similarity": 0.2, "halvings": 3}
     return [
         {**plain, "genes": ["BRAF", "TP53"], "variants": ["BRAF:p.V600E"]},
         {**plain, "genes": ["PTEN"], "acquired": ["PTEN"], "strata": ["sex=female"]},
@@ -134,7 +136,7 @@ def _similar_tumours(site: MemorySite) -> Sequence[Parameters]:
 
 def _treatment_effect(site: MemorySite) -> Sequence[Parameters]:
     plain = {"time": "months", "event": "died", "treatment": "case", "covariates": ["age", "pc1"]}
-    loose = {**plain, "exits_min": 5, "site_intercepts": False}
+    loose = {**plain, "exits_min": 5, "site_intercepts": False, "halvings": 3}
     return [loose, {**loose, "estimand": "ate"}, {**loose, "estimand": "att", "trim": 0.0, "covariates": ["pc2"]}]
 
 
@@ -149,16 +151,16 @@ def _prs_evaluate(site: MemorySite) -> Sequence[Parameters]:
 EXAMPLES: dict[str, Example] = {
     "allele-frequency": Example(_allele_frequency),
     "cohort-count": Example(_cohort_count),
-    "cox": Example(_cox, people=(120, 240)),
+    "cox": Example(_cox, people=(120, 150)),
     "gwas-linear": Example(_gwas_linear, people=(40, 120)),
     "gwas-logistic": Example(_gwas_logistic, people=(60, 120)),
-    "score-validation": Example(_score_validation, people=(80, 200)),
-    "similar-tumours": Example(_similar_tumours, people=(80, 200)),
+    "score-validation": Example(_score_validation, people=(80, 120)),
+    "similar-tumours": Example(_similar_tumours, people=(80, 120)),
     "survival-curves": Example(_survival_curves, people=(60, 200)),
     "prs-adjustment": Example(_prs_adjustment, people=(40, 80)),
     "prs-evaluate": Example(_prs_evaluate, people=(40, 120)),
     "prs-reference": Example(_prs_reference),
     "pgx-actionable": Example(_pgx_actionable),
     "pgx-counts": Example(_pgx_counts),
-    "treatment-effect": Example(_treatment_effect, people=(120, 240)),
+    "treatment-effect": Example(_treatment_effect, people=(120, 150)),
 }
