@@ -13,6 +13,7 @@ Caller = Literal[
     "anyone",  # no token is needed
     "person",  # whoever proves to hold a person's key, or has logged in
     "owner",  # the person who submitted the run, and to everybody else it does not exist
+    "reviewer",  # whom the run's output was given to, for judging
     "party",  # any member: nodes, the releaser
     "peer",  # a node of another network, with a key or token that this one gave it
     "asked",  # a node that the run asked, or the releaser

@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from federome.errors import Invalid
 from federome.model.sheet import csv_pieces
 from federome.model.table import Table
+from federome.network.doors import open_to
 from federome.network.hub import bounded
 from federome.network.ledger import Ledger
 from federome.network.output_queue import OutputQueue
@@ -35,14 +36,17 @@ def router(queue: OutputQueue, ledger: Ledger, *, people: Callable[[Request], st
         return who_asks(request, people)
 
     @api.get("")
+    @open_to("person")
     def listed(request: Request) -> JSONResponse:
         return JSONResponse({"reviews": queue.listed(caller(request))})
 
     @api.get("/{run_id}")
+    @open_to("reviewer")
     def show(request: Request, run_id: str) -> JSONResponse:
         return JSONResponse(queue.show(run_id, caller(request)))
 
     @api.get("/{run_id}/tables")
+    @open_to("reviewer")
     def table(request: Request, run_id: str, file: str) -> StreamingResponse:
         who = caller(request)
         run = queue.run(run_id, who)
@@ -55,12 +59,14 @@ def router(queue: OutputQueue, ledger: Ledger, *, people: Callable[[Request], st
         return StreamingResponse(csv_pieces(Table.from_bytes(data)), media_type="text/csv", headers=headers)
 
     @api.post("/votes")
+    @open_to("person")
     async def vote(request: Request) -> JSONResponse:
         caller(request)
         body = await _read(request)
         return JSONResponse(await run_in_threadpool(queue.vote, text(body, "vote")))
 
     @api.post("/{run_id}/contest")
+    @open_to("owner")
     async def contest(request: Request, run_id: str) -> JSONResponse:
         who = caller(request)
         body = await _read(request)
