@@ -1,8 +1,8 @@
 """``prs-evaluate``: how well a score tells cases from controls, nation by nation: odds, discrimination, calibration.
 
-Sums over people in turn: means; spread; a logistic regression by Newton's method; a fine histogram of the score among
-cases and controls, of which only the area under the curve and its interval leave; and gated counts by tenth of the
-score. Federated equals pooled to the bit where counts decide.
+Sums over people in turn: means and spread; a logistic regression by Newton's method; a gated histogram of the score
+among cases and controls, from which the area under the curve and its interval are read; and gated counts by tenth of
+the score. No bin of few people is opened to anybody: in rounds over people nodes see the totals too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from federome.analysis.algorithm import DONE, Algorithm, Block, Finished, Reads,
 from federome.analysis.cohort_count import SEXES, sex_codes
 from federome.analysis.logistic import CONVERGED, Newton, Sums, sums
 from federome.analysis.prs_scores import Column as ScoreColumn
-from federome.analysis.prs_scores import Populations, by_group, group_names, groups_of, placed
+from federome.analysis.prs_scores import Populations, bin_of, by_group, edges, group_names, groups_of, placed
 from federome.analysis.regression import Floats, inverted, packed, unpacked
 from federome.errors import Invalid
 from federome.model.cohort import Cohort, Diagnosis
@@ -28,10 +28,12 @@ from federome.model.release import Count, Label, Number, Round, Rows, Statistic
 from federome.model.table import Column, Mask
 
 EVERYBODY = Cohort()
-FINE: Final = 2_048
-REACH: Final = 8.0
-"""The fine histogram has so many bins over so many standard deviations to either side."""
+BINS: Final = 32
+SPAN: Final = 2.4
+"""The histogram behind the area under the curve: so many bins, all but the outermost between ± ``SPAN``."""
 TENTHS: Final = 10
+UNKNOWN: Final = -1.0
+"""Stands for the standard error of an area that is not known."""
 MOST_STEPS: Final = 40
 _PEOPLE, _GUARDED = Count(people=True), Number(guard="cases")
 _NUMBERS = Rows(dict.fromkeys(("loglik", "score", "information"), Number()), release_class="summary-statistics")
@@ -45,8 +47,10 @@ class PrsEvaluate(Algorithm):
     Cases and controls come from a 0/1 column (``phenotype``), or a ``diagnosis``: people who have it or one of its
     descendants, and people known not to. The odds ratio is that of a logistic regression on the score in standard
     deviations of its group (cases and controls together) and on ``covariates`` (numeric columns, ``age`` and ``male``
-    among them). The area under the curve is that of the score alone; its interval is DeLong's (1988). Calibration
-    counts cases and controls by tenth of the score within the group, beside the cases that the regression expects.
+    among them). The area under the curve is that of the score alone, from 32 bins, people in one bin counting as equal;
+    its interval is DeLong's (1988).
+    Calibration counts cases and controls by tenth of a normal distribution with the group's mean and spread, beside
+    the cases that the regression expects.
     """
 
     score: ScoreColumn
@@ -66,7 +70,7 @@ class PrsEvaluate(Algorithm):
             gated=True,
         ),
         Round("model", scope="people", totals=_NUMBERS),
-        Round("curve", scope="people", totals=Rows({"cases": Count(), "controls": Count()})),
+        Round("curve", scope="people", totals=Rows({"cases": _PEOPLE, "controls": _PEOPLE}, total=True), gated=True),
         Round(
             "tenths",
             scope="people",
@@ -82,7 +86,6 @@ class PrsEvaluate(Algorithm):
             "base",
             "level",
             "information",
-            "cuts",
             "tries",
             "done",
             "fitted",
@@ -184,9 +187,9 @@ class PrsEvaluate(Algorithm):
         kept = shared.ints("fitted")[group] == 1
         outcome, z, group = outcome[kept], z[kept], group[kept]
         if state.round == "curve":
-            bins = np.clip(((z[:, 0] + REACH) * FINE / (2 * REACH)).astype(np.int64), 0, FINE - 1)
-            counts = np.zeros((2, FINE, size), np.int64)
-            np.add.at(counts, (outcome.astype(np.int64), bins, group), 1)
+            counts = np.zeros((2, 1 + BINS, size), np.int64)
+            np.add.at(counts, (outcome.astype(np.int64), 1 + bin_of(z[:, 0], edges(BINS, SPAN)), group), 1)
+            counts[:, 0] = counts.sum(axis=1)
             return Table({"cases": counts[1], "controls": counts[0]})
         return self._tenths(outcome, z, group, shared)
 
@@ -206,8 +209,8 @@ class PrsEvaluate(Algorithm):
         return Table(out)
 
     def _tenths(self, outcome: Floats, z: Floats, group: np.ndarray, shared: Table) -> Table:
-        cuts = shared.floats("cuts")
-        tenth = (z[:, :1] >= cuts[group]).sum(axis=1)
+        cuts = special.ndtri(np.arange(1, TENTHS) / TENTHS)
+        tenth = (z[:, :1] >= cuts).sum(axis=1)
         linear = shared.floats("base")[group, 0] + (z * shared.floats("base")[group, 1:]).sum(axis=1)
         expected = np.zeros((1 + TENTHS, self._size))
         counts = np.zeros((2, 1 + TENTHS, self._size), np.int64)
@@ -291,14 +294,13 @@ class PrsEvaluate(Algorithm):
         return state.to("curve" if done.all() else "model", shared=Table({**shared.columns, **columns}))
 
     def _step_curve(self, state: State, total: Table) -> State:
-        """Areas under the curve, and where each group's tenths of the score begin."""
-        cases, controls = total.ints("cases"), total.ints("controls")
+        """Areas under the curve."""
+        told = [placed(total, name, 1 + BINS) for name in ("cases", "controls")]
+        cases, controls = (_completed(values, hidden) for values, hidden in told)
+        unseen = told[0][1][0] | told[1][1][0]
         areas = np.array([_area(cases[:, at], controls[:, at]) for at in range(self._size)])
-        bounds = -REACH + np.arange(1, FINE) * (2 * REACH / FINE)
-        share = np.cumsum(cases + controls, axis=0) / np.maximum((cases + controls).sum(axis=0), 1)
-        wanted = np.arange(1, TENTHS) / TENTHS
-        cuts = bounds[np.minimum((share[:, :, None] < wanted).sum(axis=0), FINE - 2)]
-        found = {"cuts": cuts, "auc": areas[:, 0], "auc_se": areas[:, 1]}
+        areas[unseen] = (0.5, UNKNOWN)
+        found = {"auc": areas[:, 0], "auc_se": areas[:, 1]}
         return state.to("tenths", shared=Table({**state.shared.columns, **found}))
 
     def finish(self, state: State, blocks: Iterable[Finished]) -> Mapping[str, Table]:  # noqa: ARG002
@@ -309,8 +311,9 @@ class PrsEvaluate(Algorithm):
         effect = shared.floats("base")[:, 1]
         error = np.sqrt(np.where(gone, 1.0, inverse[:, 1, 1]))
         reach = float(stats.norm.ppf(0.975))
-        auc, auc_se = (shared.floats(n) if n in shared else np.zeros(len(gone)) for n in ("auc", "auc_se"))
-        low, high = _on_logit(auc, auc_se, reach)
+        auc, auc_se = (shared.floats(n) if n in shared else np.full(len(gone), UNKNOWN) for n in ("auc", "auc_se"))
+        low, high = _on_logit(auc, np.maximum(auc_se, 0), reach)
+        no_area = gone | (auc_se < 0)
         told: dict[str, Floats] = {
             "odds_ratio": np.exp(effect),
             "odds_low": np.exp(effect - reach * error),
@@ -324,8 +327,9 @@ class PrsEvaluate(Algorithm):
         labels = np.array(self._labels(), np.str_).reshape(-1, 2)
         groups: dict[str, Column] = {"population": labels[:, 0], "sex": labels[:, 1]}
         groups |= {name: shared.ints(name) for name in ("cases", "controls")}
-        groups |= {name: np.where(gone, 0.0, values) for name, values in told.items()}
-        masks = dict.fromkeys(("cases", "controls"), unseen) | dict.fromkeys(told, gone)
+        masks = dict.fromkeys(("cases", "controls"), unseen)
+        masks |= {name: no_area if name.startswith("auc") else gone for name in told}
+        groups |= {name: np.where(masks[name], 0.0, values) for name, values in told.items()}
         return {"groups": Table(groups, masks), "calibration": self._calibration(state.kept, labels, gone)}
 
     def _calibration(self, kept: Table | None, labels: np.ndarray, gone: Mask) -> Table:
@@ -348,14 +352,31 @@ class PrsEvaluate(Algorithm):
         return Table(columns, masks)
 
 
-def _area(cases: np.ndarray, controls: np.ndarray) -> tuple[float, float]:
+def _completed(values: np.ndarray, hidden: Mask) -> Floats:
+    """People by bin (bins, groups), withheld bins included: what the total leaves for them goes where a normal
+    distribution with the mean and spread of the bins that are shown expects it.
+    """
+    bounds = edges(BINS, SPAN)
+    inner = np.clip(bounds, -SPAN - 1, SPAN + 1)
+    middle = ((inner[:-1] + inner[1:]) / 2)[:, None]
+    shown = np.where(hidden[1:], 0, values[1:]).astype(np.float64)
+    people = np.maximum(shown.sum(axis=0), 1)
+    mean = (shown * middle).sum(axis=0) / people
+    spread = np.sqrt(np.maximum((shown * (middle - mean) ** 2).sum(axis=0) / people, 0.25))
+    expected = np.diff(special.ndtr((bounds[:, None] - mean) / spread), axis=0)
+    part = np.where(hidden[1:], np.maximum(expected, 1e-12), 0.0)
+    rest = np.maximum(values[0] - shown.sum(axis=0), 0)
+    return np.asarray(shown + part / np.maximum(part.sum(axis=0), 1e-300) * rest)
+
+
+def _area(cases: Floats, controls: Floats) -> tuple[float, float]:
     """Area under the curve from counts by bin, and its standard error (DeLong, DeLong and Clarke-Pearson 1988).
 
     People in one bin count as equal.
     """
-    m, n = int(cases.sum()), int(controls.sum())
+    m, n = float(cases.sum()), float(controls.sum())
     if m < 2 or n < 2:
-        return 0.5, 0.0
+        return 0.5, UNKNOWN
     below = (np.cumsum(controls) - controls + controls / 2) / n
     above = (np.cumsum(cases[::-1])[::-1] - cases + cases / 2) / m
     area = float(cases @ below / m)

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from federome.bench import sample, tools
+from federome.bench import prs_fairness, sample, tools
 from federome.bench.report import Row, against, at_most
 from federome.bench.sample import Sample
 from federome.prs.run import Options, compared, write_scores
@@ -40,7 +40,10 @@ def measure(console: Console, quick: bool) -> list[Row]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         rows = [*_matching(folder, console), *_scoring(folder, console, quick=quick)]
-    return rows
+    out = Path("bench-out")
+    out.mkdir(exist_ok=True)
+    chart = None if quick else out / "prs-fairness.png"
+    return rows + list(prs_fairness.rows(_shared(), splits=20 if quick else prs_fairness.SPLITS, chart=chart))
 
 
 def _shared() -> Path:

@@ -53,10 +53,18 @@ def test_the_area_is_the_share_of_pairs_in_order_and_its_interval_delongs(split:
     ahead = (score[ill == 1][:, None] > score[ill == 0][None]).astype(float)
     area = ahead.mean()
     error = np.sqrt(ahead.mean(axis=1).var(ddof=1) / len(ahead) + ahead.mean(axis=0).var(ddof=1) / ahead.shape[1])
-    assert found["auc"] == pytest.approx(area, abs=1e-4)  # people within 1/128 sd count as equal
+    assert found["auc"] == pytest.approx(area, abs=2e-3)  # people within a bin count as equal
     margin = 1.959964 * error / (area * (1 - area))
-    assert found["auc_low"] == pytest.approx(expit(np.log(area / (1 - area)) - margin), abs=1e-4)
-    assert found["auc_high"] == pytest.approx(expit(np.log(area / (1 - area)) + margin), abs=1e-4)
+    assert found["auc_low"] == pytest.approx(expit(np.log(area / (1 - area)) - margin), abs=4e-3)
+    assert found["auc_high"] == pytest.approx(expit(np.log(area / (1 - area)) + margin), abs=4e-3)
+
+
+def test_withheld_bins_change_the_area_little(split: Split) -> None:
+    whole = run(PrsEvaluate(score="score", phenotype="ill"), split.sites)["groups"].records()[0]
+    gated = run(PrsEvaluate(score="score", phenotype="ill"), split.sites, gate=threshold_gate(10))["groups"].records()[
+        0
+    ]
+    assert gated["auc"] == pytest.approx(whole["auc"], abs=2e-3)
 
 
 def test_tenths_hold_a_tenth_each_and_expect_what_is_there(split: Split) -> None:
@@ -65,11 +73,11 @@ def test_tenths_hold_a_tenth_each_and_expect_what_is_there(split: Split) -> None
         mine = [row for row in found if row["sex"] == sex]
         people = np.array([row["cases"] + row["controls"] for row in mine])  # type: ignore[operator]
         assert len(mine) == 10
-        assert np.abs(people / people.sum() - 0.1).max() < 0.01
+        assert np.abs(people / people.sum() - 0.1).max() < 0.04
         cases, expected = (np.array([row[name] for row in mine], float) for name in ("cases", "expected"))
         assert expected.sum() == pytest.approx(cases.sum(), rel=1e-6)  # the maximum of the likelihood says so
         assert (np.abs(cases - expected) < 4 * np.sqrt(expected)).all()
-        assert (np.diff(expected) > 0).all()
+        assert (np.diff(expected / people) > 0).all()
 
 
 def test_small_groups_say_nothing(split: Split) -> None:
