@@ -210,7 +210,7 @@ def draw(sizes: Sequence[int], seconds: Sequence[float], path: Path) -> None:
     axes.loglog(sizes, seconds, marker="o", color="#1f4e79", label="measured")
     axes.loglog(sizes, [seconds[-1] * n / sizes[-1] for n in sizes], linestyle="--", color="#888888", label="linear")
     axes.set_xlabel(f"patients over {NODES} nodes")
-    axes.set_ylabel("seconds of a Cox regression, all nodes in one process")
+    axes.set_ylabel("seconds, all nodes in one process")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
