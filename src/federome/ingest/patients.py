@@ -1,8 +1,9 @@
 """Patients of a matching corpus: one JSON object a line, plain or gzip, read into what matching needs and no more.
 
-Read are ``id``, ``observed``, ``excluded``, ``candidate_genes`` (symbols), and ``group`` or ``pmid`` (cases of one
-source are not independent). Diagnoses, confirmed genes and variants on a line are not read: somebody whose answer is
-known must not be found by the answer.
+Read are ``id``, ``observed``, ``excluded``, ``candidate_genes`` (symbols; withdrawn ones as approved today), and
+``group`` or ``pmid`` (cases of one source are not independent). A line may also be a Phenopacket v2 or a Matchmaker
+Exchange patient, whose genes are candidates, and a file may be one list of them. Diagnoses, confirmed genes and
+variants are not read: somebody whose answer is known must not be found by the answer.
 """
 
 from __future__ import annotations
@@ -11,14 +12,33 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from federome.errors import Damaged, Invalid
+from federome.model.genes import approved
 from federome.model.patient import Patient
 
 MAX_LINE: Final = 1 << 20
+
+
+class _Id(msgspec.Struct):
+    id: str
+
+
+class _Phenotypic(msgspec.Struct):
+    type: _Id
+    excluded: bool = False
+
+
+class _Feature(msgspec.Struct):
+    id: str
+    observed: Literal["yes", "no"] = "yes"
+
+
+class _Genomic(msgspec.Struct):
+    gene: _Id
 
 
 class _Line(msgspec.Struct):
@@ -28,6 +48,9 @@ class _Line(msgspec.Struct):
     candidate_genes: tuple[str, ...] = ()
     group: str = ""
     pmid: str = ""
+    phenotypicFeatures: tuple[_Phenotypic, ...] = ()  # noqa: N815 - Phenopackets v2
+    features: tuple[_Feature, ...] = ()  # Matchmaker Exchange
+    genomicFeatures: tuple[_Genomic, ...] = ()  # noqa: N815
 
 
 _DECODER: Final = msgspec.json.Decoder(_Line)
@@ -52,7 +75,16 @@ def read_patients(path: Path) -> Iterator[Patient]:
         if told.id in seen or not told.id or any(sign in told.id for sign in "\t\n\r"):
             raise Invalid("the id is empty, has a tab, or was there before.", where=f"{path.name} line {number}")
         seen.add(told.id)
-        yield Patient(told.id, told.observed, told.excluded, told.candidate_genes, told.group or told.pmid)
+        yield _patient(told)
+
+
+def _patient(told: _Line) -> Patient:
+    observed = [f.type.id for f in told.phenotypicFeatures if not f.excluded]
+    observed += [f.id for f in told.features if f.observed == "yes"]
+    excluded = [f.type.id for f in told.phenotypicFeatures if f.excluded]
+    excluded += [f.id for f in told.features if f.observed == "no"]
+    genes, _ = approved((*told.candidate_genes, *(f.gene.id for f in told.genomicFeatures)))
+    return Patient(told.id, (*told.observed, *observed), (*told.excluded, *excluded), genes, told.group or told.pmid)
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -64,7 +96,13 @@ def _lines(path: Path) -> Iterator[bytes]:
         raise Damaged("the file cannot be unpacked.", where=path.name) from error
     except OSError as error:
         raise Invalid(f"the file cannot be read ({error.strerror}).", where=path.name) from error
-    yield from data.split(b"\n")
+    if data[:1] == b"[":  # one list, as the exchange's test patients are
+        try:
+            yield from (bytes(each) for each in msgspec.json.decode(data, type=list[msgspec.Raw]))
+        except msgspec.DecodeError as error:
+            raise Invalid("this is neither one JSON object a line nor a list of them.", where=path.name) from error
+    else:
+        yield from data.split(b"\n")
 
 
 def _brief(error: Exception) -> str:

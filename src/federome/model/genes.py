@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-_SYMBOL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,49}")
+_SYMBOL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,49}")
 RENAMED: Final[dict[str, str]] = {
     "AARS": "AARS1", "ADCK3": "COQ8A", "BAI1": "ADGRB1", "C10ORF2": "TWNK", "C9ORF72": "C9orf72", "CARS": "CARS1",
     "DARS": "DARS1", "DFNA5": "GSDME", "EPRS": "EPRS1", "FAM134B": "RETREG1", "FAM58A": "CCNQ", "GARS": "GARS1",

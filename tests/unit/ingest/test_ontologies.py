@@ -135,7 +135,23 @@ def test_patients_are_read_without_their_answers(tmp_path: Path) -> None:
     assert (other.genes, other.excluded, other.group) == (("G",), ("HP:2",), "family")
 
 
-@pytest.mark.parametrize("line", ['{"observed": []}', '{"id": 3}', "[]", "nonsense", '{"id": "a\\tb"}', '{"id": ""}'])
+def test_phenopackets_and_exchange_patients_are_read_as_they_are(shared: Path, tmp_path: Path) -> None:
+    data = shared / "data"
+    flat = {p.id: p for p in read_patients(data / "rare-disease" / "cases.jsonl.gz")}
+    packets = list(read_patients(data / "rare-disease" / "phenopackets.jsonl.gz"))
+    assert len(packets) == len(flat)
+    for packet in packets[::50]:
+        assert set(packet.observed) == set(flat[packet.id].observed) and not packet.genes
+        assert set(packet.excluded) == set(flat[packet.id].excluded)
+    exchange = list(read_patients(data / "mme" / "benchmark_patients.json"))
+    genes = {gene for patient in exchange for gene in patient.genes}
+    assert len(exchange) == 50 and "KARS1" in genes and "KARS" not in genes
+    (tmp_path / "bad.json").write_text("[1, ")
+    with pytest.raises(Invalid, match=r"bad\.json"):
+        list(read_patients(tmp_path / "bad.json"))
+
+
+@pytest.mark.parametrize("line", ['{"observed": []}', '{"id": 3}', "3", "nonsense", '{"id": "a\\tb"}', '{"id": ""}'])
 def test_what_is_no_patient_is_told_by_line_and_without_its_content(tmp_path: Path, line: str) -> None:
     path = tmp_path / "cases.jsonl"
     path.write_text('{"id": "fine"}\n\n' + line + "\n")
