@@ -28,6 +28,7 @@ from federome.demo import cohorts
 from federome.demo.access import who_may
 from federome.demo.cancer import cancer_story
 from federome.demo.discovery import discovery
+from federome.demo.economics import economics_story
 from federome.demo.figures import manhattan
 from federome.demo.local import LocalFederation, write_json
 from federome.demo.meter import risk_meter
@@ -314,6 +315,7 @@ SCENES: Final[tuple[Callable[[Stage], None], ...]] = (
     statin,
     # The four stories of the roadmap: one module each in this folder, one line each here.
     cancer_story,
+    economics_story,
 )
 
 
