@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,6 +46,8 @@ def run(
     result: Inputs = None,
     as_json: AsJson = False,
     as_html: Annotated[bool, typer.Option("--html", help="Print a whole report as one HTML page.")] = False,
+    crate: Annotated[Path | None, typer.Option(help="Write everything to this new folder, as an RO-Crate.")] = None,
+    license_url: Annotated[str, typer.Option("--license", help="Address of the licence that the crate states.")] = "",
 ) -> None:
     """Evaluate one model: costs, effects, who is worth it, how sure that is."""
     from federome.economics.analysis import evaluate_model
@@ -53,6 +57,8 @@ def run(
         raise Invalid("ask for JSON or for HTML, not for both.", where="--html")
     ready, profile = _prepared(model, country, result or ())
     found = evaluate_model(ready, threshold=_threshold(threshold, profile), draws=psa, seed=seed)
+    if crate is not None:
+        _write_crate(crate, found, model=model, profile=profile, results=result or (), license_url=license_url)
     if as_json:
         sys.stdout.write(json.dumps(found.document()) + "\n")
     elif as_html:
@@ -162,13 +168,50 @@ def _prepared(name: str, code: str | None, results: Sequence[str]) -> tuple[Mode
     model = find_model(name)
     profile = None if code is None else country(code)
     ready = model if profile is None else adapt(model, profile)
-    for given in results:
-        parameter, equals, folders = given.partition("=")
-        part, comma, everybody = folders.partition(",")
-        if not equals or not part or (comma and not everybody):
-            raise Invalid(f"{given[:60]!r} names no input and folder.", where="--result", remedy="Write NAME=FOLDER.")
-        ready = with_result(ready, parameter, Path(part), everybody=Path(everybody) if everybody else None)
+    for parameter, part, everybody in map(_folders, results):
+        ready = with_result(ready, parameter, part, everybody=everybody)
     return ready, profile
+
+
+def _folders(given: str) -> tuple[str, Path, Path | None]:
+    """Parameter, folder of those counted, and folder of everybody if it is another."""
+    parameter, equals, folders = given.partition("=")
+    part, comma, everybody = folders.partition(",")
+    if not equals or not part or (comma and not everybody):
+        raise Invalid(f"{given[:60]!r} names no input and folder.", where="--result", remedy="Write NAME=FOLDER.")
+    return parameter, Path(part), Path(everybody) if everybody else None
+
+
+def _write_crate(
+    folder: Path, found: Evaluation, *, model: str, profile: Country | None, results: Sequence[str], license_url: str
+) -> None:
+    """A new folder, whole or not at all. ``Invalid`` where it is there already."""
+    from federome.economics.crate import crate
+    from federome.economics.read import model_text
+
+    if folder.exists():
+        raise Invalid("the folder is there already.", where=str(folder), remedy="Name a new one.")
+    runs = {}
+    for parameter, part, everybody in map(_folders, results):
+        for name, place in (("counted", part), ("everybody", everybody)):
+            for file in sorted(place.glob("*")) if place is not None else ():
+                if file.name == "provenance.json" or file.suffix == ".federome":
+                    runs[f"{parameter}/{name}/{file.name}"] = file.read_bytes()
+    contents = crate(
+        found,
+        model_text=model_text(model)[0],
+        at=datetime.now(UTC),
+        profile=profile,
+        runs=runs,
+        license_url=license_url,
+    )
+    fresh = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    for path, data in contents.items():
+        place = fresh / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+    fresh.replace(folder)
 
 
 def _threshold(given: float | None, profile: Country | None) -> float:

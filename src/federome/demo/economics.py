@@ -7,7 +7,7 @@ the model's input and its source; nothing else of the network reaches the model.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -35,7 +35,7 @@ class Asked:
     """Who is counted for the input: a cohort, over which datasets, in words."""
 
     cohort: Mapping[str, Any]
-    datasets: Mapping[str, list[str]]
+    datasets: Mapping[str, Sequence[str]]
     says: str
 
 
@@ -46,11 +46,10 @@ def economics_story(stage: Stage) -> None:
     asked = whom(stage)
     try:
         with stage.timed("cohort-count, carriers and everybody") as tell, stage.connection(stage.permit()) as asking:
-            carriers, everybody = (
-                asking.run("cohort-count", datasets=asked.datasets, deadline_s=60, **wanted)
-                for wanted in ({"cohort": asked.cohort}, {})
+            everybody = asking.run("cohort-count", datasets=asked.datasets, deadline_s=60)
+            carriers = tell(
+                asking.run("cohort-count", datasets=asked.datasets, deadline_s=60, cohort=dict(asked.cohort))
             )
-            tell(carriers)
         story = evaluated(stage, carriers, everybody, says=asked.says)
     except (Invalid, Refused) as error:
         stage.console.print(f"  [yellow]left out:[/] {plain(error.message)}")

@@ -54,14 +54,19 @@ def shipped() -> dict[str, str]:
     return {each.name.removesuffix(".toml"): each.read_text("utf-8") for each in files}
 
 
-def find_model(name: str) -> Model:
-    """A model by the name of a shipped one, or by the path of a file."""
+def model_text(name: str) -> tuple[str, str]:
+    """Text and file name of a model: of a shipped one by its name, of any other by the path of its file."""
     if name.endswith(".toml"):
-        return read_model(read_text(Path(name)), name)
+        return read_text(Path(name)), name
     known = shipped()
     if name not in known:
         raise Invalid(f"no model is called {name[:60]!r}.", remedy=f"Known: {', '.join(known)}; or name a .toml file.")
-    return read_model(known[name], f"{name}.toml")
+    return known[name], f"{name}.toml"
+
+
+def find_model(name: str) -> Model:
+    """A model by the name of a shipped one, or by the path of a file."""
+    return read_model(*model_text(name))
 
 
 def read_model(text: str, file: str) -> Model:
