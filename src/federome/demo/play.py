@@ -27,6 +27,7 @@ from federome.client import Event
 from federome.demo import cohorts
 from federome.demo.access import who_may
 from federome.demo.cancer import cancer_story
+from federome.demo.common_disease import common_disease
 from federome.demo.discovery import discovery
 from federome.demo.economics import economics_story
 from federome.demo.figures import manhattan
@@ -314,6 +315,7 @@ SCENES: Final[tuple[Callable[[Stage], None], ...]] = (
     discovery,
     statin,
     # The four stories of the roadmap: one module each in this folder, one line each here.
+    common_disease,
     cancer_story,
     economics_story,
 )

@@ -25,6 +25,8 @@ from federome.prs.targets import Target, Wanted, open_target
 from federome.prs.told import summary
 from federome.store import kernels
 
+LIFETIME = 100
+"""Years from which a risk is called that of a lifetime."""
 Kind = Literal["nation", "nearest", "ancestry model"]
 
 
@@ -70,8 +72,9 @@ class Risk:
     @property
     def text(self) -> str:
         """One sentence."""
+        when = "Lifetime risk" if self.years >= LIFETIME else f"Risk within {self.years} years"
         return (
-            f"Risk within {self.years} years: {100 * self.risk:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f}),"
+            f"{when}: {100 * self.risk:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f}),"
             f" where the mean is {100 * self.mean:.1f} % ({self.source})."
         )
 
