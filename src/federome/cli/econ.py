@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from federome.economics.countries import Country
     from federome.economics.maturity import Assessment
     from federome.economics.model import Model
+    from federome.economics.pathway import Costed
 
 econ_app = typer.Typer(no_args_is_help=True, help="Economic evaluation: is it worth its cost?")
 
@@ -89,6 +90,29 @@ def compare(
         sys.stdout.write(_text(each) + "\n")
 
 
+@econ_app.command("cost")
+def cost(
+    pathways: Annotated[list[str], typer.Argument(help="Shipped pathways, or paths of .toml files.")],
+    country: Code = None,
+    draws: Annotated[int, typer.Option(min=0, max=1_000_000, help="Draws for the interval of the total.")] = 1_000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """What a genome or a panel costs, step by step, and which constants matter."""
+    from federome.economics.countries import country as profile_of
+    from federome.economics.pathway import evaluate_pathway, find_pathway, localise
+
+    found = []
+    for name in pathways:
+        pathway = find_pathway(name)
+        ready = pathway if country is None else localise(pathway, profile_of(country))
+        found.append(evaluate_pathway(ready, draws=draws, seed=seed))
+    if as_json:
+        sys.stdout.write(json.dumps({"pathways": [_costed(each) for each in found]}) + "\n")
+        return
+    sys.stdout.write("\n".join(map(_cost_text, found)))
+
+
 @econ_app.command("maturity")
 def maturity(
     files: Annotated[
@@ -126,6 +150,52 @@ def maturity(
 
         radar.write_text(maturity_radar(held), "utf-8")
     sys.stdout.write(json.dumps(_maturity(held, target)) + "\n" if as_json else _maturity_text(held, target))
+
+
+def _costed(found: Costed) -> dict[str, object]:
+    pathway = found.pathway
+    return {
+        "pathway": pathway.id,
+        "title": pathway.title,
+        "unit": pathway.unit,
+        "currency": pathway.currency,
+        "price_year": pathway.price_year,
+        "total": found.total,
+        "interval": found.interval,
+        "categories": found.categories(),
+        "steps": [
+            {"name": each.name, "title": each.title, "depth": each.depth, "total": each.total}
+            | {"categories": dict(each.categories)}
+            for each in found.steps
+        ],
+        "drivers": [{"name": name, "at_low": low, "at_high": high} for name, low, high in found.drivers],
+        "inputs": [
+            {"name": each.name, "says": each.says, "value": each.value, "verified": each.verified}
+            | {"source": pathway.sources[each.source]}
+            for each in pathway.parameters.values()
+            if each.value is not None
+        ],
+    }
+
+
+def _cost_text(found: Costed) -> str:
+    pathway = found.pathway
+    between = "" if found.interval is None else f" ({found.interval[0]:,.0f} to {found.interval[1]:,.0f})"
+    lines = [
+        f"{pathway.title}: {found.total:,.0f}{between} {pathway.currency} per {pathway.unit}, "
+        f"prices of {pathway.price_year}",
+        *(f"{'  ' * (each.depth + 1) + each.title:<44}{each.total:>10,.2f}" for each in found.steps),
+        "By category: " + ", ".join(f"{name} {value:,.0f}" for name, value in found.categories().items()),
+        "What moves it most:",
+        *(
+            f"  {pathway.parameters[name].says[:58]:<60}{low:>8,.0f} to {high:,.0f}"
+            for name, low, high in found.drivers[:5]
+        ),
+    ]
+    open_ = [name for name, each in pathway.parameters.items() if each.value is not None and not each.verified]
+    given = sum(each.value is not None for each in pathway.parameters.values())
+    lines.append(f"Inputs not verified in their source: {len(open_)} of {given}")
+    return "\n".join(lines) + "\n"
 
 
 def _maturity(held: Sequence[Assessment], target: int) -> dict[str, object]:

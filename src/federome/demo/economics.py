@@ -6,6 +6,7 @@ the model's input and its source; nothing else of the network reaches the model.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -118,7 +119,7 @@ def _show(stage: Stage, found: Evaluation, lines: list[dict[str, Any]], *, says:
     low, high = lines[1]["interval"]
     stage.console.print(f"  {lines[1]['share']:.1%} ({low:.1%} to {high:.1%}) {says}")
     grid = Grid(
-        title=f"{model.title}: {where}, {model.currency} {found.threshold:,.0f} per {model.effect.unit}",
+        title=f"{where}, {model.currency} {found.threshold:,.0f} per {model.effect.unit}",
         title_justify="left",
     )
     for heading in ("share from", "share", f"{model.currency} per {model.effect.unit}", "panel best", "EVPI"):
@@ -133,10 +134,15 @@ def _show(stage: Stage, found: Evaluation, lines: list[dict[str, Any]], *, says:
         )
     stage.console.print(grid)
     stage.console.print(
-        f"  [dim]source of the share: {plain(_input(model).provenance)}[/]\n"
+        f"  [dim]source of the share: {plain(_short(_input(model).provenance))}[/]\n"
         f"  Best at that price: {best}. Most other inputs of this model are assumptions: it shows how a count travels\n"
         "  into an answer, and decides nothing."
     )
+
+
+def _short(text: str) -> str:
+    """Digests cut to what a screen has room for; the facts keep them whole."""
+    return re.sub(r"(sha256:[0-9a-f]{8})[0-9a-f]+", r"\1…", text)
 
 
 def _draw(found: Evaluation, out: Path) -> None:

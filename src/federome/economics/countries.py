@@ -109,7 +109,7 @@ def adapt(model: Model, profile: Country) -> Model:
     factor = money().factor(model.currency, model.price_year, profile.currency, profile.price_year, where=place)
     local = model.countries.get(profile.code, {})
     changed = {
-        name: _converted(each, factor)
+        name: converted(each, factor)
         for name, each in model.parameters.items()
         if each.money and each.value is not None and name not in local
     }
@@ -126,7 +126,8 @@ def adapt(model: Model, profile: Country) -> Model:
     return moved.with_discounts(profile.discount_cost, profile.discount_effect)
 
 
-def _converted(parameter: Parameter, factor: float) -> Parameter:
+def converted(parameter: Parameter, factor: float) -> Parameter:
+    """A constant amount of money with its law and range, times a factor."""
     assert parameter.value is not None
     return dataclasses.replace(
         parameter,

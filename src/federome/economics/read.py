@@ -74,11 +74,11 @@ def read_model(text: str, file: str) -> Model:
     top = parse(text, file)
     if top.whole("format", low=1, high=99) != FORMAT:
         top.place("format").refuse(f"format {FORMAT} is expected.")
-    return _Reader(top).model()
+    return Reader(top).model()
 
 
 @dataclass
-class _Reader:
+class Reader:
     """Reads one file. ``kinds`` grows as names become known."""
 
     top: Section
@@ -88,14 +88,10 @@ class _Reader:
 
     def model(self) -> Model:
         top = self.top
-        sources = top.section("sources")
-        self.sources = {name: sources.text(name) for name in sources}
-        self.tables = dict(self._tables(top.section("tables", needed=False)))
-        parameters = {name: self._parameter(name, at) for name, at in top.section("parameters").sections()}
-        if len(parameters) > MAX_PARAMETERS:
-            top.place("parameters").refuse(f"a model has at most {MAX_PARAMETERS} parameters.")
+        parameters = self._parameters()
         strategies = tuple(self._strategies(top.section("strategies"), parameters))
-        self._parameter_kinds(parameters, strategies)
+        choices = {name for each in strategies for name in each.sets if name not in parameters}
+        self._parameter_kinds(parameters, {**_RESERVED_KINDS, **dict.fromkeys(choices, "number")})
         for each in strategies:
             _no_circles({**{n: p.formula for n, p in parameters.items()}, **each.sets})
             self._check_sets(each.sets, parameters)
@@ -134,6 +130,28 @@ class _Reader:
         return model
 
     # parameters
+
+    def constants(self) -> dict[str, Parameter]:
+        """Sources and parameters of a file without strategies, checked."""
+        found = self._parameters()
+        self._parameter_kinds(found, {name: each.kind for name, each in found.items()})
+        _no_circles({name: each.formula for name, each in found.items()})
+        return found
+
+    def formula(self, at: Section, name: str, wanted: Kind) -> Formula:
+        """An entry's formula over what is known by now."""
+        found = self._formula(at, name)
+        self._check(found, wanted, name)
+        return found
+
+    def _parameters(self) -> dict[str, Parameter]:
+        sources = self.top.section("sources")
+        self.sources = {name: sources.text(name) for name in sources}
+        self.tables = dict(self._tables(self.top.section("tables", needed=False)))
+        found = {name: self._parameter(name, at) for name, at in self.top.section("parameters").sections()}
+        if len(found) > MAX_PARAMETERS:
+            self.top.place("parameters").refuse(f"a model has at most {MAX_PARAMETERS} parameters.")
+        return found
 
     def _tables(self, section: Section) -> Iterator[tuple[str, Lookup]]:
         for name, at in section.sections():
@@ -239,10 +257,8 @@ class _Reader:
         if first is None:
             section.place().refuse("a model has at least one strategy.")
 
-    def _parameter_kinds(self, parameters: Mapping[str, Parameter], strategies: tuple[Strategy, ...]) -> None:
-        choices = {name for each in strategies for name in each.sets if name not in parameters}
-        self.kinds = {**_RESERVED_KINDS, **dict.fromkeys(choices, "number")}
-        self.kinds |= {name: each.kind for name, each in parameters.items()}
+    def _parameter_kinds(self, parameters: Mapping[str, Parameter], others: Mapping[str, Kind]) -> None:
+        self.kinds = {**others, **{name: each.kind for name, each in parameters.items()}}
         for each in parameters.values():
             if each.formula is not None:
                 self._check(each.formula, each.kind, each.name)
