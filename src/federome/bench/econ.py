@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +17,7 @@ from rich.console import Console
 
 from federome.bench.report import Row, against, at_most, timed
 from federome.economics.evaluate import totals
-from federome.economics.incremental import compare_table
+from federome.economics.incremental import compare, compare_table
 from federome.economics.model import Counting, Model
 from federome.economics.read import find_model
 from federome.economics.uncertainty import draw
@@ -47,11 +48,80 @@ SICK_SICKER: Final[Mapping[Counting, Mapping[str, tuple[float, float]]]] = {
         "AB": (381676.096, 23.988969),
     },
 }
+# Totals of the two models of Briggs, Sculpher and Claxton (2006), with the digits that were printed.
+BRIGGS: Final = (
+    ("hiv-briggs", "mono", "cost", 44663.4535637, 7),
+    ("hiv-briggs", "mono", "life_years", 7.9912066, 7),
+    ("hiv-briggs", "comb", "cost", 50601.6513312, 7),
+    ("hiv-briggs", "comb", "life_years", 8.9373889, 7),
+    ("hip-briggs", "standard", "cost", 512.434658, 6),
+    ("hip-briggs", "standard", "qaly", 14.6531896, 7),
+    ("hip-briggs", "np1", "cost", 610.311818, 6),
+    ("hip-briggs", "np1", "qaly", 14.69770986, 8),
+)
+# dampack's vignette on the C. difficile analysis: cost and effect of each strategy, as shipped (cdiff_icers.csv).
+CDIFF: Final = {
+    "s3": (57336.0059896538, 12.9399639202408),
+    "s27": (57541.2526373815, 13.0140640696275),
+    "s33": (57642.2587507842, 13.0389116321918),
+    "s31": (57934.0743411241, 13.0966257932217),
+    "s43": (58072.1137208494, 13.11285766912),
+    "s44": (58665.7823044647, 13.1283328397025),
+    "s39": (57814.6470919581, 13.0462790163185),
+    "s4": (57887.481549326, 12.9970657153765),
+    "s13": (58018.6252420203, 13.0650412387992),
+    "s37": (58081.7947984323, 13.1029711156978),
+    "s20": (58634.2026441398, 13.1100568867995),
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published table of costs and effects, the ratios along its frontier, and who is off it (strategy → status)."""
+
+    name: str
+    table: Mapping[str, tuple[float, float]]
+    icers: Mapping[str, float]
+    digits: int
+    off: Mapping[str, str]
+
+
+OUT, MIXED = "dominated", "extendedly dominated"
+# Examples of the R package dampack 1.0.2 (numbers only), as its vignettes print them.
+DAMPACK: Final = (
+    Published(
+        "HIV screening",
+        {
+            name: (cost, months / 12)
+            for name, cost, months in (
+                ("none", 26000.0, 277.25), ("once", 27000.0, 277.57), ("5 years", 28020.0, 277.78),
+                ("3 years", 28440.0, 277.83), ("annual", 29440.0, 277.76),
+            )
+        },
+        {"once": 37500.0, "5 years": 58285.71, "3 years": 100800.0},
+        2,
+        {"annual": OUT},
+    ),
+    Published(
+        "VA case",
+        {"E": (55000, 5), "D": (35000, 4), "C": (25000, 3), "B": (10000, 2), "A": (12000, 1.5), "UC": (5000, 1)},
+        {"B": 5000.0, "D": 12500.0, "E": 20000.0},
+        6,
+        {"C": MIXED, "A": OUT},
+    ),
+    Published(
+        "C. difficile",
+        CDIFF,
+        {"s27": 2769.85, "s33": 4065.03, "s31": 5056.22, "s43": 8504.22, "s44": 38362.65},
+        2,
+        {"s39": MIXED, "s4": OUT, "s13": OUT, "s37": OUT, "s20": OUT},
+    ),
+)  # fmt: skip
 
 
 def measure(console: Console, quick: bool) -> list[Row]:
     """Published totals beside ours (bar: half a unit of the last printed digit), then speed."""
-    rows = [*_sick_sicker(), *_ratios()]
+    rows = [*_sick_sicker(), *_briggs(), *_ratios(), *_dampack()]
     model = find_model("sick-sicker")
     draws = 1_000
     drawn = draw(model, draws, seed=1)
@@ -76,6 +146,31 @@ def _sick_sicker() -> list[Row]:
         for name, (cost, effect) in expected.items():
             rows.append(_beside(f"Sick-Sicker {name}, {counting}: cost", found[name]["cost"], cost, 3, "USD"))
             rows.append(_beside(f"Sick-Sicker {name}, {counting}: effect", found[name]["qaly"], effect, 6, "QALY"))
+    return rows
+
+
+def _briggs() -> list[Row]:
+    rows = []
+    for name, strategy, outcome, printed, digits in BRIGGS:
+        model = find_model(name)
+        unit = next(each.unit for each in model.outcomes if each.name == outcome)
+        ours = totals(model).table()[strategy][outcome]
+        rows.append(_beside(f"{name} {strategy}: {outcome}", ours, printed, digits, unit))
+    return rows
+
+
+def _dampack() -> list[Row]:
+    """Frontiers of published tables: each ratio, and how many strategies are off the frontier as published."""
+    rows = []
+    for told in DAMPACK:
+        costs, effects = zip(*told.table.values(), strict=True)
+        found = {each.strategy: each for each in compare(list(told.table), costs, effects)}
+        for name, printed in told.icers.items():
+            icer = found[name].icer
+            ours = float("nan") if icer is None else icer
+            rows.append(_beside(f"dampack {told.name} {name}: ICER", ours, printed, told.digits, "per unit of effect"))
+        same = sum(found[name].status == status for name, status in told.off.items())
+        rows.append(_beside(f"dampack {told.name}: strategies off the frontier", same, len(told.off), 0, ""))
     return rows
 
 
