@@ -83,6 +83,13 @@ class Invalid(FederomeError):
     exit_code = 65
 
 
+class Missing(Invalid):
+    """There is no such thing here, or it is somebody else's: which of the two is not told."""
+
+    title = "Not found"
+    status = 404
+
+
 class Damaged(Invalid):
     """Stored bytes do not match what was written (truncated, flipped, mislabelled): nothing is computed from them."""
 

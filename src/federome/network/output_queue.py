@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from federome.errors import Invalid, Refused
+from federome.errors import Invalid, Missing, Refused
 from federome.governance.output_review import Output
 from federome.governance.review_course import ENDED, Entry, Waiting, check_act, state_of
 from federome.model.permit import AlgorithmRef, Authorisation, HealthDataRequest
@@ -73,13 +73,15 @@ class OutputQueue:
 
     def run(self, run_id: str, caller: str) -> Run:
         """The run, for a checker or for whoever asked."""
-        missing = Invalid("no such review.", where=run_id[:80])
+        missing = Missing("no such review.", where=run_id[:80])
         try:
             run = self._coordinator.ledger.run(run_id)
         except Invalid:
             raise missing from None
-        if "review" not in run.detail or not self._may_see(run, caller):
+        if not self._may_see(run, caller):
             raise missing
+        if "review" not in run.detail:
+            raise Invalid("no result of this run waits for checkers.", where=run_id[:80])
         return run
 
     def check_reader(self, run: Run, caller: str) -> None:
@@ -101,11 +103,16 @@ class OutputQueue:
         entry = Entry(person.id, act, text(said, "files"), self._now(), text(said, "reasons"))  # type: ignore[arg-type]
         return self._act(text(said, "run"), entry, token)
 
-    def contest(self, run_id: str, caller: str, reasons: str) -> Body:
-        """Whoever asked does not accept a rejection: two others have to look."""
+    def asked(self, run_id: str, caller: str) -> Run:
+        """A run that this caller asked for. ``Refused`` for anybody else, checkers included."""
         run = self.run(run_id, caller)
         if run.person != caller:
             raise Refused("only who asked may contest.", codes=["not_your_role"])
+        return run
+
+    def contest(self, run_id: str, caller: str, reasons: str) -> Body:
+        """Whoever asked does not accept a rejection: two others have to look."""
+        run = self.asked(run_id, caller)
         asker = next(iter(sorted(_named(run, caller))), "")
         files = text(mapping(run.detail, "review"), "files_digest")
         return self._act(run_id, Entry(asker, "contest", files, self._now(), reasons), "")

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from federome.errors import Invalid
+from federome.errors import Invalid, Missing
 from federome.model.sheet import csv_pieces
 from federome.model.table import Table
 from federome.network.doors import open_to
@@ -22,7 +22,7 @@ from federome.network.ledger import Ledger
 from federome.network.output_queue import OutputQueue
 from federome.network.protocol import Body, text
 from federome.standards import wes_documents as documents
-from federome.standards.wes import PREFIX, Missing, ProblemRoute, who_asks
+from federome.standards.wes import PREFIX, ProblemRoute, who_asks
 from federome.trust.canonical import parse_object
 
 MAX_VOTE_BYTES: Final = 1 << 15
@@ -69,6 +69,7 @@ def router(queue: OutputQueue, ledger: Ledger, *, people: Callable[[Request], st
     @open_to("owner")
     async def contest(request: Request, run_id: str) -> JSONResponse:
         who = caller(request)
+        await run_in_threadpool(queue.asked, run_id, who)  # whose run it is comes before what they say
         body = await _read(request)
         return JSONResponse(await run_in_threadpool(queue.contest, run_id, who, text(body, "reasons")))
 

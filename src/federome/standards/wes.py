@@ -22,7 +22,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
-from federome.errors import FederomeError, Invalid, Refused, Unavailable
+from federome.errors import FederomeError, Invalid, Missing, Refused, Unavailable
 from federome.governance.orders import claimed_order
 from federome.model.order import RunOrder
 from federome.model.sheet import csv_pieces, json_pieces
@@ -61,13 +61,6 @@ _FIELDS: Final = frozenset(
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
 _WAITS: Final = (0.02, 0.25)
 PageSize = Annotated[int, Query(ge=1)]
-
-
-class Missing(Invalid):
-    """There is no such run, task or table, or it is somebody else's: which of the two is not told."""
-
-    title = "Not found"
-    status = 404
 
 
 class Unknown(Refused):

@@ -20,11 +20,11 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from federome.errors import FederomeError
+from federome.errors import FederomeError, Missing
 from federome.standards.beacon import documents
 from federome.standards.beacon.documents import DATASET, VARIANT, Document, EntryType, Identity
 from federome.standards.beacon.request import Asked
-from federome.standards.beacon.server import HEADERS, LOGO, Missing, read_asked
+from federome.standards.beacon.server import HEADERS, LOGO, read_asked
 from federome.trust.canonical import Json
 
 DEADLINE_S: Final = 5.0

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from federome.errors import FederomeError, Invalid
+from federome.errors import FederomeError, Invalid, Missing
 from federome.model.variant import Variant
 from federome.standards.beacon import documents
 from federome.standards.beacon.documents import DATASET, VARIANT, Document, EntryType, Identity
@@ -42,13 +42,6 @@ HEADERS: Final = {
 }
 Visitor = Callable[[Request], Awaitable[frozenset[str]]]
 """Which datasets beyond the public ones a caller may see answers from, by the proofs in the request."""
-
-
-class Missing(Invalid):
-    """There is no such record here."""
-
-    title = "Not found"
-    status = 404
 
 
 async def anybody(_request: Request) -> frozenset[str]:
@@ -332,4 +325,4 @@ def _json(body: bytes, status: int = 200) -> Response:
     return Response(body, status_code=status, media_type="application/json", headers=HEADERS)
 
 
-__all__ = ["Beacon", "EntryType", "Missing", "anybody", "application", "read_asked", "token"]
+__all__ = ["Beacon", "EntryType", "anybody", "application", "read_asked", "token"]
