@@ -49,6 +49,14 @@ PLACES: tuple[tuple[str, int], ...] = (
     ("MT", 100),
 )
 
+# The gene map of every node, around these places; one gene has two stretches.
+GENES: dict[str, tuple[Region, ...]] = {
+    "EARLY": (Region("1", 1_000_000, 8_000_000),),
+    "LATE": (Region("19", 44_000_000, 47_000_000),),
+    "BOTH": (Region("1", 1, 9_000_000), Region("19", 1, 50_000_000)),
+    "ON-X": (Region("X", 1, 156_000_000),),
+}
+
 
 @dataclass(frozen=True, eq=False)
 class MemoryView:
@@ -199,17 +207,23 @@ def _other_allele(copies: Genotypes) -> Genotypes:
     return np.where(copies < 0, copies, 2 - copies).astype(np.int8)
 
 
+def consequence(variant: Variant) -> str:
+    """What a variant does to the gene it lies in."""
+    return "missense_variant" if len(variant.ref) == len(variant.alt) else "frameshift_variant"
+
+
 def _carries(variants: Sequence[Variant], genotypes: Genotypes, wanted: Carrier) -> Mask:
-    """Carriers by variant or region, over all people of a site (genes and consequences are the store's business)."""
-    assert not wanted.gene, "genes and consequences are not part of this world"
-    assert not wanted.consequences, "genes and consequences are not part of this world"
+    """Carriers by variant, region or gene, over all people of a site."""
+    if wanted.gene and wanted.gene not in GENES:
+        raise Invalid("no gene is called that here.")
     found = np.zeros(genotypes.shape[1], bool)
-    region = Region.parse(wanted.region) if wanted.region else None
+    regions = (Region.parse(wanted.region),) if wanted.region else GENES.get(wanted.gene, ())
     asked = Variant.parse(wanted.variant) if wanted.variant else None
     for variant, copies in zip(variants, genotypes, strict=True):
         called = copies >= 0
-        rare = called.any() and copies[called].mean() / 2 < wanted.rare_below
-        if region is not None and rare and region.holds(variant.chromosome, variant.position):
+        rare = called.any() and copies[called].mean() / 2 <= wanted.rare_below
+        rare &= not wanted.consequences or consequence(variant) in wanted.consequences
+        if rare and any(region.holds(variant.chromosome, variant.position) for region in regions):
             found |= copies > 0
         if asked is not None and _place(variant) == _place(asked):
             found |= (copies > 0) if variant == asked else (copies >= 0) & (copies < 2)

@@ -65,6 +65,17 @@ def _gwas_logistic(site: MemorySite) -> Sequence[Parameters]:
     ]
 
 
+def _gene_background(site: MemorySite) -> Sequence[Parameters]:
+    # What is rare is decided at each node, and REF and ALT of single bases may be exchanged: so all insertions.
+    plain = {"genes": ["EARLY", "UNKNOWN", "ON-X", "BOTH"], "rare_below": 1}
+    return [plain, {**plain, "genes": ["LATE"], "cohort": {"sex": "male"}}]
+
+
+def _gene_burden(site: MemorySite) -> Sequence[Parameters]:
+    plain = {**_gene_background(site)[0], "phenotype": "case", "site_intercepts": False}
+    return [plain, {**plain, "covariates": [], "unrelated": False}, {**plain, "covariates": ["pc1", "age"]}]
+
+
 def _cox(site: MemorySite) -> Sequence[Parameters]:
     # The shift compares each node with itself and clusters lie within nodes: unit tests look at both.
     plain = {"time": "months", "event": "died", "covariates": ["age", "pc1"], "exits_min": 5, "tell_shift": False}
@@ -152,6 +163,8 @@ EXAMPLES: dict[str, Example] = {
     "allele-frequency": Example(_allele_frequency),
     "cohort-count": Example(_cohort_count),
     "cox": Example(_cox, people=(120, 150)),
+    "gene-background": Example(_gene_background),
+    "gene-burden": Example(_gene_burden, people=(60, 120)),
     "gwas-linear": Example(_gwas_linear, people=(40, 120)),
     "gwas-logistic": Example(_gwas_logistic, people=(60, 120)),
     "score-validation": Example(_score_validation, people=(80, 120)),

@@ -68,6 +68,13 @@ def test_background_from_a_file(world: Path) -> None:
     command = ["match", "query", "--corpus", corpus, "--term", "HP:0000003", "--gene", "RARE", "--json", "--background"]
     told = json.loads(RUN.invoke(app, [*command, str(world / "rates.tsv")]).stdout)
     assert told["matches"][0]["gene_evidence"] == pytest.approx(9.2103)
+    (world / "rates.csv").write_text("gene,assessed,carriers,rate\r\nTITIN,9000,,\r\nRARE,200000,20,0.0001\r\n")
+    released = json.loads(RUN.invoke(app, [*command, str(world / "rates.csv")]).stdout)
+    assert released["matches"] == told["matches"]
+    (world / "rates.csv").write_text("gene,assessed,carriers,rate\nTITIN,9000,,\n")
+    assert isinstance(RUN.invoke(app, [*command, str(world / "rates.csv")]).exception, Invalid)
+    (world / "rates.tsv").write_text("RARE\t0\n")
+    assert isinstance(RUN.invoke(app, [*command, str(world / "rates.tsv")]).exception, Invalid)
     (world / "rates.tsv").write_text("RARE\toften\n")
     assert isinstance(RUN.invoke(app, [*command, str(world / "rates.tsv")]).exception, Invalid)
 

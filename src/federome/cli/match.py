@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +28,7 @@ CorpusFiles = Annotated[list[Path], typer.Option("--corpus", help="Patients, one
 Top = Annotated[int, typer.Option("--top", min=1, max=100_000, help="How many candidates a query.")]
 Rates = Annotated[
     Path | None,
-    typer.Option("--background", help="Gene, tab, share of people with it on their list; estimated if omitted."),
+    typer.Option("--background", help="Rates by gene: gene, tab, rate, or CSV of gene-background; else estimated."),
 ]
 match_app.command("watch")(watch.watch)
 match_app.command("key")(exchange.key)
@@ -190,16 +192,32 @@ def _background(path: Path | None, corpus: Corpus) -> Background | None:
         source = f"estimated from the lists of {len(corpus.patients)} cases"
         return estimate_background(corpus.patients, source=source) if corpus.by_gene else None
     rates = {}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        gene, tab, rate = line.partition("\t")
+    for number, (gene, rate) in enumerate(_rates(path), start=1):
         try:
-            if gene and tab and not line.startswith("#"):
+            if gene and rate and not gene.startswith("#"):
                 rates[gene] = float(rate)
         except ValueError as error:
             raise Invalid("a rate is a number.", where=f"{path.name} line {number}") from error
     if not rates:
-        raise Invalid("the background has no gene.", where=path.name, remedy="Lines of gene, tab, rate.")
+        remedy = "Lines of gene, tab, rate; or the table `rates` of gene-background as CSV."
+        raise Invalid("the background has no gene.", where=path.name, remedy=remedy)
+    if not all(0 < rate <= 1 for rate in rates.values()):
+        raise Invalid("a rate lies above 0, up to 1.", where=path.name)
     return Background(rates, min(rates.values()), path.name)
+
+
+def _rates(path: Path) -> Iterator[tuple[str, str]]:
+    """Gene and rate of each line; the rate is empty where there is none, or where it was withheld."""
+    with path.open(newline="") as file:
+        head = next(csv.reader([file.readline()]), [])
+        if {"gene", "rate"} <= set(head):
+            yield "", ""
+            yield from ((row[head.index("gene")], row[head.index("rate")]) for row in csv.reader(file) if row)
+            return
+        file.seek(0)
+        for line in file:
+            gene, _, rate = line.rstrip("\r\n").partition("\t")
+            yield gene, rate
 
 
 def _silent(patients: tuple[Patient, ...], measure: Measure) -> int:

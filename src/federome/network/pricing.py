@@ -44,8 +44,8 @@ class Published(Document):
 
 
 def groups(algorithm: Algorithm, site: OpenSite) -> list[int]:
-    """People of the cohort and of each group that is told of by itself; nothing where no variants are read."""
-    if algorithm.reads.variants is None:
+    """People of the cohort and of each group that is told of by itself; nothing where no genotypes are told of."""
+    if algorithm.reads.variants is None and not algorithm.tells(0):
         return []
     return [site.view.people, *(int(mask.sum()) for mask in algorithm.told_of(site.view))]
 
@@ -67,8 +67,10 @@ def worth(algorithm: Algorithm, site: OpenSite, pooled: Sequence[int], policy: P
     """What the question would tell. ``pooled`` are the sizes of all contributors, group by group."""
     variants = algorithm.reads.variants
     smallest = max(min(pooled, default=1), policy.threshold, 1)
-    if policy.open_data or variants is None:
-        return risk.Question(smallest, open_data=policy.open_data)
+    if policy.open_data:
+        return risk.Question(smallest, open_data=True)
+    if variants is None:  # of genotypes at most what it says itself: carriers of genes
+        return risk.Question(smallest, sites=algorithm.tells(0), at_least=policy.threshold)
     sites = len(set(variants.named)) or site.sites(variants)
     told = algorithm.tells(sites)
     if told < sites:  # chosen by their strength, not by the asker
