@@ -19,6 +19,7 @@ from federome.model.table import Mask
 from federome.store.blocks import BlockCache, BlockFile
 from federome.store.callability import STORED
 from federome.store.catalogue import BatchRecord, DataRelease, Genes, Kinships, People, Store
+from federome.store.layout import Layout
 from federome.store.phenotypes import Closure, Phenotypes
 from federome.store.view import Part, StudyView
 
@@ -29,6 +30,7 @@ CACHED_BLOCKS = 64
 class _Facts:
     """What the catalogue says of some releases; batches and releases by their numbers."""
 
+    layout: Layout
     files: dict[tuple[int, str], tuple[BlockFile, ...]]
     intervals: dict[tuple[int, str], NDArray[np.int64]]
     people: dict[int, People]
@@ -42,6 +44,7 @@ class DetachedStore(Store):
 
     def __init__(self, facts: _Facts) -> None:
         self._facts = facts
+        self.layout = facts.layout
         self.blocks = BlockCache(CACHED_BLOCKS)
 
     def people(self, batch: BatchRecord) -> People:
@@ -89,6 +92,7 @@ def detached(view: StudyView) -> bytes:
     batches = [part.batch for part in view.parts]
     places = [(part, name) for part in view.parts for name in STORED]
     facts = _Facts(
+        layout=store.layout,
         files={(p.batch.number, name): p.store.files(p.batch, p.release, name) for p, name in places},
         intervals={(p.batch.number, name): p.store.intervals(p.batch, name) for p, name in places},
         people={part.batch.number: part.people for part in view.parts},
