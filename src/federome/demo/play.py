@@ -313,9 +313,9 @@ SCENES: Final[tuple[Callable[[Stage], None], ...]] = (
     association,
     killed,
     discovery,
-    statin,
-    # The four stories of the roadmap: one module each in this folder, one line each here.
+    # The stories of the roadmap: one module each in this folder, one line each here.
     common_disease,
+    statin,
     cancer_story,
     economics_story,
 )
