@@ -24,8 +24,9 @@ def _of_data(releases: list[DataRelease]) -> Iterator[tuple[str, str]]:
     real = sum(release.people for release in releases if not release.manifest.synthetic)
     made = sum(release.people for release in releases if release.manifest.synthetic)
     yield "people", f"{real:,} genomes of people and {made:,} synthetic ones in {len(releases)} datasets"
-    smallest = min(release.manifest.policy.k_min for release in releases)
-    yield "policy", f"no cell of fewer than {smallest} people leaves any dataset"
+    closed = [release.manifest.policy.threshold for release in releases if not release.manifest.policy.open_data]
+    if closed:  # open data has no threshold, so nothing is claimed of it
+        yield "policy", f"no cell of fewer than {min(closed)} people leaves {len(closed)} of {len(releases)} datasets"
     minimal = [release.dataset for release in releases if release.manifest.profile == "minimal-dataset"]
     if minimal:
         yield "profile", f"the minimal dataset is kept for {', '.join(minimal)}"
