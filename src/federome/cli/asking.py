@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from federome.errors import Invalid
+from federome.errors import Invalid, Refused
 
 if TYPE_CHECKING:
-    from federome.client import Connection
+    from federome.client import Connection, Price
     from federome.governance.scenarios import Result as ScenarioResult
 
 policy_app = typer.Typer(no_args_is_help=True, help="Check and explain access decisions.")
@@ -72,15 +72,22 @@ def run(
     deadline: Annotated[float, typer.Option(help="Seconds until the run must have ended.")] = 300.0,
     quorum: Annotated[int | None, typer.Option(help="How many nodes must take part.")] = None,
     allow_partial: Annotated[bool, typer.Option("--allow-partial", help="Go on without nodes that refuse.")] = False,
+    price: Annotated[bool, typer.Option("--price", help="Only say what it would cost; nothing is run.")] = False,
     save: Annotated[Path | None, typer.Option("--save", help="Folder for tables, provenance and receipts.")] = None,
     rows: Annotated[int, typer.Option(min=1, help="Rows of each table to print.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Ask the nodes: sign an order for each, wait, and print what was released."""
+    """Ask the nodes: sign an order for each, wait, and print what was released.
+
+    With --price only what it would cost, what would leave and who must agree; ends with 77 if no budget covers it.
+    """
     from federome.client.run import describe, read_datasets, read_parameters, render, summarise
 
     parameters = read_parameters(param or [])
-    with _connection(hub, key, person, permit, certificate, session, passport) as asking:
+    with _connection(hub, key, person, permit, certificate, passport=passport, session=session) as asking:
+        if price:
+            _show_price(asking.price(algorithm, datasets=read_datasets(datasets or []), **parameters), as_json=as_json)  # type: ignore[arg-type]
+            return
         result = asking.run(
             algorithm,
             datasets=read_datasets(datasets or []),
@@ -103,6 +110,17 @@ def run(
         err.print(f"[yellow]{node} took no part:[/] {told}")
 
 
+def _show_price(told: Price, *, as_json: bool) -> None:
+    from federome.client.price import lines
+
+    if as_json:
+        sys.stdout.write(json.dumps(told.to_document()) + "\n")
+    else:
+        sys.stdout.write("\n".join(lines(told)) + "\n")
+    if told.covered == "no":
+        raise typer.Exit(Refused.exit_code)
+
+
 def algorithms(
     hub: Hub,
     key: Key,
@@ -115,7 +133,7 @@ def algorithms(
     """What the hub offers to run. Offered is not permitted: the permit and each node decide that."""
     from federome.client.run import list_algorithms
 
-    with _connection(hub, key, person, permit, certificate, session) as asking:
+    with _connection(hub, key, person, permit, certificate, session=session) as asking:
         listed = list_algorithms(asking.algorithms())
     if as_json:
         sys.stdout.write(json.dumps({"algorithms": listed}) + "\n")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -19,6 +19,7 @@ from uuid import uuid4
 import httpx2 as httpx
 
 from federome.client.orders import Grant, Question, plain, read_passport, sign_orders
+from federome.client.price import Price
 from federome.client.result import Named, Result, named_tables
 from federome.client.session import Session
 from federome.client.wire import Wire, open_http, problem_of, read_document
@@ -178,6 +179,23 @@ class Connection:
         )
         run = self.submit(question, tags=tags)
         return self.resume(run, wait_s=deadline_s + GRACE_S, on_event=on_event)
+
+    def price(
+        self,
+        algorithm: str,
+        *,
+        datasets: Mapping[str, Sequence[str]] | Literal["all"] = "all",
+        deadline_s: float = 60.0,
+        pin: str = "",
+        **parameters: object,
+    ) -> Price:
+        """What ``run`` with the same arguments would cost, what would leave and who must agree. Nothing is run.
+
+        The nodes decide as for a run, and those that refuse are ``absent``. Raises as :meth:`run` does.
+        """
+        question = self.question(algorithm, datasets=datasets, deadline_s=deadline_s, pin=pin, parameters=parameters)
+        run = self.submit(replace(question, price_only=True))
+        return Price.of(self.resume(run, wait_s=deadline_s + GRACE_S))
 
     def question(
         self,

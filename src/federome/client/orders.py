@@ -72,6 +72,7 @@ class Question:
     """One algorithm with its parameters, for some datasets at some nodes, until a deadline.
 
     At least ``quorum`` nodes must take part: by default all, with ``allow_partial`` three (or all, if there are fewer).
+    With ``price_only`` nothing is run: the nodes say what it would cost.
     """
 
     algorithm: AlgorithmRef
@@ -80,6 +81,7 @@ class Question:
     deadline_s: float = 300.0
     quorum: int | None = None
     allow_partial: bool = False
+    price_only: bool = False
 
     def __post_init__(self) -> None:
         if not self.datasets:
@@ -133,6 +135,7 @@ def sign_orders(
                 deadline=deadline,
                 parameters=parameters,
                 allow_partial=question.allow_partial,
+                price_only=question.price_only,
             ),
             key,
         )

@@ -128,9 +128,10 @@ def explain(question: Question, *, spent: float, limit: float) -> list[str]:
         f"So far your answers would let such a test find {_hundred(power(spent))} of 100 patients; guessing alone "
         f"finds {_hundred(FALSE_ALARMS)}, and the data holders allow {_hundred(power(limit))}.",
     ]
+    if not cost:
+        return [*said, "This question uses none of your budget: no genotypes are told of one by one."]
     if spent + cost <= limit:
-        share = cost / limit
-        used = "less than 1 %" if share < 0.01 else f"{share:.0%}"
+        used = share_text(cost / limit)
         said.append(
             f"This question uses {used} of your budget; afterwards the test would find "
             f"{_hundred(power(spent + cost))} of 100."
@@ -149,6 +150,11 @@ def explain(question: Question, *, spent: float, limit: float) -> list[str]:
             "independent variants; a larger group of people allows more."
         )
     return said
+
+
+def share_text(share: float) -> str:
+    """A share of a budget, for people."""
+    return "less than 1 %" if 0 < share < 0.01 else f"{share:.0%}"
 
 
 def _hundred(share: float) -> str:

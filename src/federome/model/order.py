@@ -24,7 +24,8 @@ class RunOrder:
     """One order. ``node`` must be on ``roster``; ``expires`` bounds how long its single use is remembered.
 
     ``permit`` is the id of the permit, health data request or healthcare contract it runs under.
-    ``datasets`` are those this node shall read. All instants are UTC with whole seconds.
+    ``datasets`` are those this node shall read. With ``price_only`` nothing is run: the nodes say what it would cost.
+    All instants are UTC with whole seconds.
     """
 
     person: str
@@ -42,6 +43,7 @@ class RunOrder:
     deadline: datetime
     parameters: Mapping[str, object] = field(default_factory=dict)
     allow_partial: bool = False
+    price_only: bool = False
 
     def __post_init__(self) -> None:
         if self.node not in self.roster or len(set(self.roster)) != len(self.roster):
@@ -75,6 +77,7 @@ class RunOrder:
             quorum=self.quorum,
             deadline=_seconds(self.deadline),
             allow_partial=self.allow_partial,
+            price_only=self.price_only,
         )
         return claims.to_document()
 
@@ -98,6 +101,7 @@ class RunOrder:
             quorum=told.quorum,
             deadline=_moment(told.deadline, "deadline"),
             allow_partial=told.allow_partial,
+            price_only=told.price_only,
         )
 
 
@@ -120,6 +124,7 @@ class _Claims(Document):
     quorum: int
     deadline: int
     allow_partial: bool
+    price_only: bool = False
 
 
 def _seconds(at: datetime) -> int:

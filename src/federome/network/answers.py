@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from federome.errors import FederomeError, Invalid, Refused, Unavailable
-from federome.network.ledger import Answered
+from federome.network.ledger import Answered, Run
 from federome.network.protocol import Body, mapping, text
 from federome.trust.canonical import Json, digest
 
@@ -34,6 +34,21 @@ def told_object(answer: Answered, name: str) -> Body:
 def announced(answers: Sequence[Answered]) -> Body:
     """Round keys by party."""
     return {a.party: told_text(a, "announcement") for a in answers}
+
+
+def asks_price(run: Run) -> bool:
+    """Whether nothing is to be run: the nodes only say what it would cost."""
+    return run.detail.get("price_only") is True
+
+
+def prices(answers: Sequence[Answered]) -> Body:
+    """The result of a run that asked for a price."""
+    return {
+        "mode": "price",
+        "prices": {a.party: told_object(a, "price") for a in answers},
+        "statements": {a.party: told_text(a, "statement") for a in answers},
+        "tables": {},
+    }
 
 
 def nobody_refused(answers: Sequence[Answered]) -> None:

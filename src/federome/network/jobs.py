@@ -6,6 +6,7 @@ may be repeated, and everything it knows is in the ledger: kill it anywhere, sta
     deciding → rostering → (dealing → indexing →) (sharing →) leading ⇄ working → concluding → complete | held
                                                               (first sum: working → surviving → revealing → leading)
             ↘ alone (fewer than three contributors) ────────────────────────────↗        failed | cancelled
+            ↘ pricing → complete (nothing is run: the nodes say what it would cost)
 
     A result is held where its class does not leave by itself, until checkers have looked (``output_queue.py``).
 """
@@ -34,9 +35,11 @@ from federome.network.adding import add_vectors, by_bin
 from federome.network.answers import (
     accepts,
     announced,
+    asks_price,
     codes_of,
     late_problem,
     nobody_refused,
+    prices,
     problem_of,
     reason_of,
     review_needed,
@@ -126,6 +129,7 @@ class Coordinator:
             "asked": list(first.roster),
             "quorum": first.quorum,
             "allow_partial": first.allow_partial,
+            "price_only": first.price_only,
             "datasets": {node: list(order.datasets) for node, order in read.items()},
             "absent": {},
             "resumed": False,
@@ -260,7 +264,9 @@ class Coordinator:
         self._locks.pop(run_id, None)
 
     def _quorum_without(self, run: Run, answers: Sequence[Answered], now: float) -> bool:
-        said_yes = sum(1 for a in answers if a.done and "refused" not in a.reply)
+        said_yes = sum(map(accepts, answers))
+        if asks_price(run):
+            return said_yes > 0 and now >= float(str(run.detail.get("entered", run.created))) + self._decide_s
         return (
             run.state == "deciding"
             and run.detail["allow_partial"] is True
@@ -285,6 +291,8 @@ class Coordinator:
         accepted = [a for a in answers if accepts(a)]
         self._exchange.seen({a.party: a.reply.get("witnessed") for a in accepted}, now=self._clock())
         run = _with(run, absent=absent)
+        if asks_price(run):
+            return self._price(run, accepted)
         if absent and (run.detail["allow_partial"] is not True or len(accepted) < number(run.detail, "quorum")):
             refusals = [f"{node}: {reason_of(problem)}" for node, problem in absent.items()]
             codes = sorted({c for problem in absent.values() for c in codes_of(problem)}) or ["deadline_passed"]
@@ -310,6 +318,19 @@ class Coordinator:
         due = [Due("roster", party, body) for party in (*(a.party for a in accepted), releaser.name)]
         run = _with(run, roster=roster, statements=statements, partial=partial)
         return self._enter(run, "rostering", due, said=f"{len(accepted)} nodes agreed")
+
+    def _price(self, run: Run, accepted: Sequence[Answered]) -> Run:
+        """Nothing is run: whoever would take part says what it would cost, knowing how many people all bring."""
+        if not accepted:
+            return self._end(run, "complete", {"result": prices(())})
+        statements: Body = {a.party: told_text(a, "statement") for a in accepted}
+        due = [Due("price", a.party, {"statements": statements}) for a in accepted]
+        return self._enter(run, "pricing", due, said=f"{len(accepted)} nodes work out the price")
+
+    def _priced(self, run: Run, answers: Sequence[Answered]) -> Run:
+        absent: Body = {a.party: a.reply["refused"] if a.done else _LATE for a in answers if not accepts(a)}
+        result = prices([a for a in answers if accepts(a)])
+        return self._end(run, "complete", {"result": result, "absent": mapping(run.detail, "absent") | absent})
 
     def _rostered(self, run: Run, answers: Sequence[Answered]) -> Run:
         nobody_refused(answers)
@@ -573,6 +594,7 @@ class Coordinator:
 
 _STEPS: Final[Mapping[str, Callable[[Coordinator, Run, Sequence[Answered]], Run]]] = {
     "deciding": Coordinator._decided,
+    "pricing": Coordinator._priced,
     "rostering": Coordinator._rostered,
     "dealing": Coordinator._dealt,
     "indexing": Coordinator._indexed,

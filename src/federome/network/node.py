@@ -58,6 +58,7 @@ _COMMANDED = ("contribute", "veto", "names", "conclude")
 _WORK = {**steps.STEPS, **surviving.STEPS}
 CHAIN_KEPT = 8
 _RELEASING = ("conclude", "alone")
+_LAST = (*_RELEASING, "price")
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,8 @@ class Node:
         order = claimed_order(tokens[0])
         if order.run != task.run:
             raise Refused("the order is for another run.", codes=["token_invalid"])
+        if task.kind != "decide" and order.price_only != (task.kind == "price"):
+            raise Refused("the order is for a price and nothing else, or for none.", codes=["wrong_state"])
         command = None
         if task.kind in _COMMANDED:
             assert work is not None
@@ -203,19 +206,21 @@ class Node:
     def audit(self, question: Question, site: OpenSite) -> None:
         """Before anything about a cohort can leave: it must not be nearly one that was answered about before.
 
-        The cohort goes on record with each of its groups that is told of by itself and is large enough to be told.
+        The cohort goes on record with each of its groups that is told of by itself and is large enough to be told: if
+        only a price was asked, too, since sizes go into it. Traits are counted where statistics may follow.
         """
         policy = self.policy(question)
         if policy.open_data:
             return
         groups = (mask for mask in question.algorithm.told_of(site.view) if mask.sum() >= 2 * policy.k_min)
-        told = [Members.of(site.members(mask)) for mask in (None, *groups)]
+        cohorts = [Members.of(site.members(mask)) for mask in (None, *groups)]
+        told = list({cohort.digest: cohort for cohort in cohorts}.values())
         with self.cohorts.exclusive():
             # Against earlier questions only: between the groups of one question the gate's own audit decides.
             fresh = [cohort for cohort in told if not check(cohort, self.cohorts, secret=self.secret, policy=policy)]
             for cohort in fresh:
                 self.cohorts.add(cohort)
-        for values in question.algorithm.traits(site.view):
+        for values in () if question.order.price_only else question.algorithm.traits(site.view):
             trait = digest_bytes(np.ascontiguousarray(values).tobytes())
             self.phenotypes.admit(told[0].digest, trait, people=site.view.people, policy=policy)
 
@@ -305,8 +310,9 @@ class Node:
             chain = {at: told for at, told in links.items() if int(at) > turn - CHAIN_KEPT}
             chain[str(turn)] = link(text(question.task.body, "command"))
             self.notebook.update(run, steps.detail(self, run) | {"chain": chain})
-        if question.task.kind in _RELEASING:
-            self.budgets.commit(run)
+        if question.task.kind in _LAST:
+            if question.task.kind in _RELEASING:
+                self.budgets.commit(run)
             self.notebook.commit()
             ending = self.log.ending(run, known_sizes(question.task.body))
             reply = Reply({**reply.body, **ending}, reply.parts, reply.documents)

@@ -7,14 +7,16 @@ each node signed when it agreed. M counts the sites that are told one by one. Ne
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from federome.analysis.algorithm import Algorithm, Variants
 from federome.disclosure import risk
-from federome.disclosure.budgets import Budgets, Charge
+from federome.disclosure.budgets import Budgets, Charge, Phenotypes, overdrawn
+from federome.disclosure.differencing import Members
 from federome.errors import Refused
 from federome.model.index import named_blocks
 from federome.model.order import RunOrder
@@ -28,6 +30,7 @@ from federome.trust.canonical import Json
 PICKED: Final = 100_000
 """Regions of fewer bases in all can be picked for the variants in them: each counts as one that was named."""
 PUBLISHED_ALGORITHM: Final = "allele-frequency"
+ATTEMPTS: Final = 50
 
 
 @dataclass(frozen=True)
@@ -63,20 +66,50 @@ def pooled_sizes(told: Sequence[Sequence[int]]) -> list[int]:
     return [sum(sizes) for sizes in zip(*told, strict=True)]
 
 
-def worth(algorithm: Algorithm, site: OpenSite, pooled: Sequence[int], policy: Policy) -> risk.Question:
+@dataclass(frozen=True)
+class Worth:
+    """What a question would tell: at least and at most as far as the question says, and what it is charged for.
+
+    The three differ where variants are named: whether few people carry one is itself an answer, which a price that is
+    shown before must not give.
+    """
+
+    least: risk.Question
+    most: risk.Question
+    charged: risk.Question
+
+    @property
+    def told_by_price(self) -> bool:
+        """Whether what is charged says something of the data."""
+        return self.least != self.most
+
+
+def worth(
+    algorithm: Algorithm, site: OpenSite, pooled: Sequence[int], policy: Policy, *, published: bool = False
+) -> Worth:
     """What the question would tell. ``pooled`` are the sizes of all contributors, group by group."""
     variants = algorithm.reads.variants
     smallest = max(min(pooled, default=1), policy.threshold, 1)
-    if policy.open_data:
-        return risk.Question(smallest, open_data=True)
+    if policy.open_data or published:
+        free = risk.Question(smallest, open_data=policy.open_data, published=published)
+        return Worth(free, free, free)
     if variants is None:  # of genotypes at most what it says itself: carriers of genes
-        return risk.Question(smallest, sites=algorithm.tells(0), at_least=policy.threshold)
+        told = risk.Question(smallest, sites=algorithm.tells(0), at_least=policy.threshold)
+        return Worth(told, told, told)
     sites = len(set(variants.named)) or site.sites(variants)
-    told = algorithm.tells(sites)
-    if told < sites:  # chosen by their strength, not by the asker
-        return risk.Question(smallest, sites=told, at_least=policy.threshold)
-    unknown = sites if _picked(variants) else _rare(variants, site, smallest, policy) if variants.named else 0
-    return risk.Question(smallest, sites=float(sites - unknown), unknown=unknown, at_least=policy.threshold)
+    chosen = algorithm.tells(sites)
+    if chosen < sites:  # by their strength, not by the asker
+        told = risk.Question(smallest, sites=chosen, at_least=policy.threshold)
+        return Worth(told, told, told)
+    if not variants.named:
+        unknown = sites if _picked(variants) else 0
+        told = risk.Question(smallest, sites=float(sites - unknown), unknown=unknown, at_least=policy.threshold)
+        return Worth(told, told, told)
+    least, most, charged = (
+        risk.Question(smallest, sites=float(sites - few), unknown=few, at_least=policy.threshold)
+        for few in (0, sites, _rare(variants, site, smallest, policy))
+    )
+    return Worth(least, most, charged)
 
 
 def _picked(variants: Variants) -> bool:
@@ -131,23 +164,113 @@ def accounts(order: RunOrder, grant: object, policy: Policy) -> Iterator[tuple[s
         yield f"project:{grant.project}", limit
 
 
-def reserve(question: Question, asked: risk.Question, budgets: Budgets, policy: Policy) -> Body:
-    """Set the price aside on every account; what it was, for the person. ``Refused`` with the meter's own words."""
-    order, rho = question.order, risk.price(asked)
+def reserve(question: Question, asked: Worth, budgets: Budgets, policy: Policy) -> Body:
+    """Set the price aside on every account; what it was, for the person. ``Refused`` with the meter's own words.
+
+    Where the price says something of the data, it is spent at once and not given back, and a refusal costs what a yes
+    or no about these variants is worth, or what is left: asking and breaking off would be a free beacon otherwise.
+    """
+    order, rho = question.order, risk.price(asked.charged)
     drawn = list(accounts(order, question.evidence.grant, policy))
     before = {name: budgets.spent(name) for name, _ in drawn}
     charges = [Charge(name, rho, limit) for name, limit in drawn] if rho else []
     try:
         budgets.reserve(order.run, charges, until=order.expires.timestamp())
     except Refused as error:
+        if asked.told_by_price:
+            _observe(order.run, asked, drawn, budgets)
         name, limit = max(drawn, key=lambda each: before[each[0]] - each[1])
-        says = " ".join(risk.explain(asked, spent=min(before[name], limit), limit=limit)[2:])
-        raise Refused(says, codes=error.codes, remedy="`federome risk show` tells what is left.") from error
+        says = " ".join(risk.explain(asked.charged, spent=min(before[name], limit), limit=limit)[2:])
+        raise Refused(says, codes=error.codes, remedy="`federome run --price` tells what a question costs.") from error
+    if asked.told_by_price:
+        budgets.commit(order.run)
     name, limit = drawn[0]
     readings = {"before": before[name], "after": before[name] + rho, "allowed": limit}
-    return {reading: _hundredths(value) for reading, value in readings.items()}
+    return {reading: hundredths(value) for reading, value in readings.items()}
 
 
-def _hundredths(rho: float) -> float:
+def _observe(run: str, asked: Worth, drawn: Sequence[tuple[str, float]], budgets: Budgets) -> None:
+    """Charge a refusal that hangs on the data with what it says; nothing where the cheapest case is refused as well."""
+    least = risk.price(asked.least)
+    for _ in range(ATTEMPTS):
+        left = {name: max(limit - budgets.spent(name), 0.0) for name, limit in drawn}
+        if overdrawn(least, min(left.values())):
+            return
+        yes_or_no = risk.price(replace(asked.most, sites=0.0, counted=False))
+        charges = [Charge(name, min(yes_or_no, left[name]), limit) for name, limit in drawn]
+        with suppress(Refused):  # somebody else drew on it in between
+            budgets.reserve(run, charges)
+            budgets.commit(run)
+            return
+
+
+def quote(
+    question: Question, asked: Worth, budgets: Budgets, policy: Policy, *, held: Sequence[Json], traits: Json
+) -> Body:
+    """What a question would cost at this node and what would leave, for its person, before it is asked.
+
+    Costs follow from the question alone; where they hang on the data, both ends are told. Meters read whole percents.
+    """
+    cost = [risk.price(asked.least), risk.price(asked.most)]
+    told: list[Json] = []
+    for name, limit in accounts(question.order, question.evidence.grant, policy):
+        spent = budgets.spent(name)
+        meter: Body = {"before": hundredths(spent), "allowed": hundredths(limit)}
+        meter["after"] = [hundredths(min(spent + rho, limit)) for rho in cost]
+        covered: list[Json] = [not overdrawn(spent + rho, limit) for rho in cost]
+        told.append({"account": name, "cost": [_of_budget(rho, limit) for rho in cost], "covered": covered, **meter})
+    rows = question.algorithm.releases
+    name, limit = next(accounts(question.order, question.evidence.grant, policy))
+    spent = min(budgets.spent(name), limit)
+    return {
+        "people": asked.most.people if cost[1] else None,
+        "free": cost[1] == 0,
+        "accounts": told,
+        "says": list(explain(asked, spent=spent, limit=limit)),
+        "leaves": {
+            table: {"columns": list(declared.columns), "class": declared.release_class}
+            for table, declared in rows.items()
+        },
+        "threshold": policy.threshold,
+        "digits": policy.digits,
+        "tiers": {dataset: _tier(question, dataset) for dataset in question.order.datasets},
+        "held": list(held),
+        "traits": traits,
+    }
+
+
+def explain(asked: Worth, *, spent: float, limit: float) -> list[str]:
+    """The meter's sentences; where rarity decides, those of the dearest case, and that it may cost less."""
+    says = risk.explain(asked.most, spent=spent, limit=limit)
+    if asked.told_by_price:
+        least = _of_budget(risk.price(asked.least), limit)
+        says.append(
+            f"That is if few people carry these variants. If many do, it uses {risk.share_text(least)} of your "
+            "budget. Which of them are rare is an answer, so it is not said beforehand."
+        )
+    return says
+
+
+def _of_budget(rho: float, limit: float) -> float:
+    """A price as the share of a budget, 1 at most."""
+    return min(rho / limit, 1.0) if limit else float(rho > 0)
+
+
+def traits_left(question: Question, site: OpenSite, phenotypes: Phenotypes, policy: Policy) -> Json:
+    """How many traits of these people are on record, of how many; nothing where the question tells of none."""
+    if policy.open_data or next(iter(question.algorithm.traits(site.view)), None) is None:
+        return None
+    step = max(policy.threshold, 1)
+    people = site.view.people // step * step
+    cohort = Members.of(site.members()).digest
+    return {"on_record": phenotypes.count(cohort), "allowed": int(policy.phenotype_share * people)}
+
+
+def _tier(question: Question, dataset: str) -> str:
+    record = question.state.datasets.get(dataset)
+    return record.tier if record is not None else "controlled"
+
+
+def hundredths(rho: float) -> float:
     """The meter's reading as people are told it: whole percents, so that a price is no measurement."""
     return round(risk.power(rho), 2)

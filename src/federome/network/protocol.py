@@ -31,6 +31,7 @@ MAX_PART_BYTES = 1 << 30
 
 NodeTask = Literal[
     "decide",
+    "price",
     "roster",
     "deal",
     "index",

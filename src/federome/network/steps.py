@@ -10,7 +10,6 @@ import hashlib
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from federome.analysis.algorithm import DONE, Algorithm, State
 from federome.analysis.program import PEOPLE, Program, contribution
-from federome.disclosure.door import check_steering, gate, veto
+from federome.disclosure.door import FEWEST, check_steering, gate, veto
 from federome.errors import Refused
 from federome.model.index import BlockIndex, merge, named_blocks
 from federome.model.order import RunOrder
@@ -28,7 +27,17 @@ from federome.model.release import Count, Label, Policy, Rows
 from federome.model.table import Table
 from federome.network import sums
 from federome.network.notebook import Work
-from federome.network.pricing import groups, is_published, pooled_sizes, reserve, told_sizes, worth
+from federome.network.pricing import (
+    Worth,
+    groups,
+    is_published,
+    pooled_sizes,
+    quote,
+    reserve,
+    told_sizes,
+    traits_left,
+    worth,
+)
 from federome.network.protocol import Body, mapping, number, text, texts
 from federome.network.question import Answer, OpenSite, Outcome, Question, Said, Summands
 from federome.trust.canonical import Json, canonical, digest, digest_bytes, parse
@@ -85,7 +94,7 @@ def roster(node: Node, question: Question, site: OpenSite) -> Outcome:
     if mine.data_release != digest(mapping(question.work.detail, "releases")):
         raise Refused("the roster names another data release of this node.", codes=["token_invalid"])
     node.notebook.admit(proposed, party=node.name)
-    risk = price(node, question, site, pooled_sizes([_sizes(node, question, c.name) for c in proposed.contributors]))
+    risk = charge(node, question, site, pooled_sizes([_sizes(node, question, c.name) for c in proposed.contributors]))
     box = generate("ECDH-ES+A256KW")
     kept = question.work.detail.get("box")
     if isinstance(kept, dict):
@@ -103,15 +112,38 @@ def roster(node: Node, question: Question, site: OpenSite) -> Outcome:
     )
 
 
-def price(node: Node, question: Question, site: OpenSite, pooled: Sequence[int]) -> Body:
+def charge(node: Node, question: Question, site: OpenSite, pooled: Sequence[int]) -> Body:
     """Reserve what the answer will be worth to somebody who tests membership; what the meter then reads."""
     policy = node.policy(question)
+    return reserve(question, _worth(node, question, site, pooled), node.budgets, policy)
+
+
+def price(node: Node, question: Question, site: OpenSite) -> Outcome:
+    """What the question would cost here and what would leave, as far as it follows from the question. Nothing is run.
+
+    With fewer than three nodes each would answer for itself, and so it is priced.
+    """
+    parties = sorted(mapping(question.task.body, "statements"))
+    if not set(parties) <= set(question.order.roster):
+        raise Refused("sizes were shown of nodes that are not asked.", codes=["token_invalid"])
+    alone = len(parties) < FEWEST
+    sizes = groups(question.algorithm, site) if alone else pooled_sizes([_sizes(node, question, p) for p in parties])
+    told = quote(
+        question,
+        _worth(node, question, site, sizes),
+        node.budgets,
+        node.policy(question),
+        held=node.held(question),
+        traits=traits_left(question, site, node.phenotypes, node.policy(question)),
+    )
+    return Said({"price": told, **signed(node, question, {"price": told})})
+
+
+def _worth(node: Node, question: Question, site: OpenSite, pooled: Sequence[int]) -> Worth:
     assert question.work is not None
     releases = {name: str(release) for name, release in mapping(question.work.detail, "releases").items()}
-    asked = worth(question.algorithm, site, pooled, policy)
-    if is_published(question, releases, node.published()):
-        asked = replace(asked, published=True)
-    return reserve(question, asked, node.budgets, policy)
+    published = is_published(question, releases, node.published())
+    return worth(question.algorithm, site, pooled, node.policy(question), published=published)
 
 
 def _sizes(node: Node, question: Question, party: str) -> list[int]:
@@ -236,7 +268,7 @@ def alone(node: Node, question: Question, site: OpenSite) -> Outcome:
     """Fewer than three contributors: this node computes for itself and releases under its own rules."""
     algorithm = question.algorithm
     policy = node.policy(question)
-    price(node, question, site, groups(algorithm, site))
+    charge(node, question, site, groups(algorithm, site))
     key = secrets.token_bytes(32)
     site.use(key)
     blocks = list(_own_blocks(algorithm, site, key))
@@ -259,6 +291,7 @@ def alone(node: Node, question: Question, site: OpenSite) -> Outcome:
 
 STEPS: Final[Mapping[str, Callable[[Node, Question, OpenSite], Outcome]]] = {
     "decide": decide,
+    "price": price,
     "roster": roster,
     "deal": deal,
     "index": index,

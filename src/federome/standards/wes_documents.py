@@ -31,6 +31,7 @@ _SIGNATURES: Final = frozenset({"signed", "statements", "receipts", "held"})
 
 _STATES: Final[Mapping[str, str]] = {
     "deciding": "QUEUED",
+    "pricing": "RUNNING",
     "rostering": "INITIALIZING",
     "dealing": "INITIALIZING",
     "indexing": "INITIALIZING",

@@ -23,6 +23,7 @@ from federome.analysis.algorithm import content_digest
 from federome.analysis.cohort_count import CohortCount
 from federome.client import Connection, Event, Result, connect
 from federome.client.orders import Grant, Question, sign_orders
+from federome.client.price import lines
 from federome.client.result import RESULT_TYPE, STATEMENT_TYPE, to_frame
 from federome.client.run import list_algorithms, summarise
 from federome.client.wire import Wire
@@ -88,6 +89,24 @@ def test_a_question_and_its_answer(federation: Federation, answered: tuple[Resul
     told = summarise(result)
     assert told["contributors"] == sorted(federation.names)
     json.dumps(told)
+
+
+def test_a_price_before_the_question(federation: Federation, connection: Connection) -> None:
+    told = connection.price("allele-frequency", by="sex")
+    assert told.covered == "yes" and told.absent == {} and sorted(told.nodes) == sorted(federation.names)
+    ring = federation.members.ring()
+    told.verify(ring, now=federation.now())
+    changed = {**told.nodes, "FI": {**told.nodes["FI"], "threshold": 1}}
+    with pytest.raises(Refused):
+        replace(told, nodes=changed).verify(ring, now=federation.now())
+    said = "\n".join(lines(told))
+    for words in ("What would leave: frequencies", "Access is controlled", "released automatically", "Nothing was run"):
+        assert words in said
+    json.dumps(told.to_document())
+    few = connection.price("cohort-count", datasets={"FI": ["fi-1"], "ES": ["none"]})
+    assert list(few.absent) == ["ES"] and "ES would not take part" in "\n".join(lines(few))
+    nobody = connection.price("cohort-count", datasets={"ES": ["none"]})
+    assert nobody.covered == "no" and nobody.nodes == {}
 
 
 def test_what_is_withheld_is_missing_in_the_frame(connection: Connection) -> None:

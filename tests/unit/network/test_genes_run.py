@@ -42,5 +42,5 @@ def test_each_gene_is_paid_for() -> None:
     site, policy = make_world(seed=7, people=400).pooled(), Policy()
     question = GeneBackground(genes=GENES, rare_below=1.0)
     assert groups(question, site) == [400]  # type: ignore[arg-type]
-    told = worth(question, site, [400], policy)  # type: ignore[arg-type]
+    told = worth(question, site, [400], policy).charged  # type: ignore[arg-type]
     assert price(told) == pytest.approx(price(Question(400, sites=len(GENES)))) and price(told) > 0
