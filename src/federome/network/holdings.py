@@ -87,6 +87,25 @@ class StoreHoldings:
         frozen = _Frozen({r.dataset: r.digest for r in releases}, view.bitmap(), (use.operation, use.basis))
         return msgspec.msgpack.encode(frozen)
 
+    def everybody(self, dataset: str) -> tuple[DataRelease, StudyView]:
+        """The newest release and all its active people, whatever they agreed to: apply ``may`` at every question."""
+        release = self.store.release(dataset)
+        return release, StudyView.freeze(self.store, [release], ontology=self.ontology)
+
+    def names(self, view: StudyView) -> list[str]:
+        """The people's names at this node, in the order of the view: for open data only."""
+        found: dict[int, str] = {}
+        with read(self.store.database) as db:
+            numbers = view.numbers_at_node.tolist()
+            for start in range(0, len(numbers), CHUNK):
+                wanted = person.c.number.in_(numbers[start : start + CHUNK])
+                found |= {row.number: row.id for row in db.execute(sa.select(person).where(wanted))}
+        return [found[number] for number in numbers]
+
+    def genes(self, release: DataRelease) -> tuple[tuple[str, str, int, int], ...]:
+        """Where genes lie, by the release's own map."""
+        return self.store.genes(release)
+
     def may(self, view: StudyView, use: Use) -> Mask:
         """Rule R15: whose tier covers the use now, with no withdrawal or opt-out in force, shape (people,)."""
         ledger, now = self.consents(), datetime.fromtimestamp(self.clock(), UTC)
@@ -125,6 +144,29 @@ class StoreHoldings:
             if release.digest == digest:
                 return release
         raise Damaged("a data release that a run is frozen on is gone.", where=dataset, remedy="Order the run again.")
+
+
+class Watch:
+    """Tells, by a number that changes with every commit of others to a store's catalogue, when to read it again.
+
+    ``None`` where the database has no such number. One thread at a time.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._database = store.database
+        self._connection: sa.PoolProxiedConnection | None = None
+
+    def __call__(self) -> int | None:
+        """The number now."""
+        if self._database.dialect.name != "sqlite":
+            return None
+        if self._connection is None:
+            self._connection = self._database.raw_connection()
+        cursor = self._connection.cursor()
+        try:
+            return int(cursor.execute("PRAGMA data_version").fetchone()[0])
+        finally:
+            cursor.close()
 
 
 def open_holdings(folder: Path, consents: Callable[[], Ledger], clock: Callable[[], float]) -> StoreHoldings:

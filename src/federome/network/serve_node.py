@@ -20,7 +20,6 @@ from types import MappingProxyType
 from typing import Final, TypeVar
 
 import httpx2 as httpx
-from sqlalchemy import PoolProxiedConnection
 
 from federome.db import engine
 from federome.disclosure.cohorts import FileCohorts
@@ -33,7 +32,7 @@ from federome.network.approvals import load_modules
 from federome.network.bundled import Runner, installed, register
 from federome.network.consents import ConsentBook
 from federome.network.fetching import key_sets
-from federome.network.holdings import StoreHoldings
+from federome.network.holdings import StoreHoldings, Watch
 from federome.network.node import Node
 from federome.network.notebook import Notebook
 from federome.network.parallel import Workers
@@ -72,12 +71,13 @@ class NodeState:
     access: NodeAccess
     clock: Callable[[], float] = time.time
     _read: dict[str, tuple[int, tuple[object, ...]]] = field(default_factory=dict)
-    _watch: PoolProxiedConnection | None = None
     _catalogue: tuple[int | None, Mapping[str, Dataset]] = (None, MappingProxyType({}))
     _signed: SignedApprovals = field(init=False)
+    _watch: Watch = field(init=False)
 
     def __post_init__(self) -> None:
         self._signed = SignedApprovals(self.folder, self.clock)
+        self._watch = Watch(self.store)
 
     def __call__(self) -> State:
         """The state at this moment."""
@@ -104,22 +104,10 @@ class NodeState:
 
     def _datasets(self) -> Mapping[str, Dataset]:
         """Datasets as the catalogue has them now; read again only where somebody has written to it."""
-        version = self._catalogue_version()
+        version = self._watch()
         if version is None or version != self._catalogue[0]:
             self._catalogue = version, self._read_datasets()
         return self._catalogue[1]
-
-    def _catalogue_version(self) -> int | None:
-        """A number that changes with every commit of others to the catalogue, where the database has one."""
-        if self.store.database.dialect.name != "sqlite":
-            return None
-        if self._watch is None:
-            self._watch = self.store.database.raw_connection()
-        cursor = self._watch.cursor()
-        try:
-            return int(cursor.execute("PRAGMA data_version").fetchone()[0])
-        finally:
-            cursor.close()
 
     def _read_datasets(self) -> Mapping[str, Dataset]:
         out = {}

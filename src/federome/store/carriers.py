@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from federome.errors import Invalid
 from federome.model.cohort import Carrier
+from federome.model.span import Span
 from federome.model.table import Mask
-from federome.model.variant import Region, Variant, chromosome_class, oriented
+from federome.model.variant import Region, Variant, chromosome_class, chromosome_rank, oriented
 from federome.store import kernels
 from federome.store.blocks import Block
 from federome.store.callability import covers
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 Key = tuple[str, int, str, str]
 """Chromosome, position, REF, ALT."""
+REACH: Final = 10_000
+"""Bases before a stretch in which a variant is looked for that reaches into it. Longer deletions are found by their
+start."""
+MOST_ROWS: Final = 50_000
+"""Variants of one batch's block that one question may be compared with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +59,70 @@ def carriers(parts: Sequence[Part], criterion: Carrier) -> tuple[Mask, ...]:
     for found in _with_effects(_rare(parts, found_there, criterion.rare_below), criterion):
         out[found.part][:] |= kernels.any_carrier(found.block.pgen, found.rows)
     return out
+
+
+def carrying(parts: Sequence[Part], spans: Sequence[Span]) -> tuple[Mask, ...]:
+    """For each part, who carries any variant of these spans, shape (people of the batch,)."""
+    out = tuple(np.zeros(part.batch.people, np.bool_) for part in parts)
+    for number, mask in enumerate(out):
+        for block, rows, exchanged in _inside(parts[number], spans):
+            if len(rows):
+                mask |= kernels.any_carrier(block.pgen, rows)
+            for row in exchanged.tolist():
+                mask |= np.isin(kernels.decode(block.pgen, range(row, row + 1))[0], (0, 1))
+    return out
+
+
+def carriers_of_each(
+    parts: Sequence[Part], spans: Sequence[Span], among: Sequence[Mask], *, most: int
+) -> dict[Key, int]:
+    """The variants of these spans with how many of ``among`` (a mask a part) carry each, in genome order.
+
+    ``Invalid`` where there are more than ``most`` of them.
+    """
+    found: dict[Key, int] = {}
+    for part, some in zip(parts, among, strict=True):
+        masks = kernels.Masks.of(some)
+        for block, rows, exchanged in _inside(part, spans):
+            sites, on = block.sites, block.file.chromosome
+            for listed, swapped in ((rows, False), (exchanged, True)):
+                counts = kernels.counts_masked(block.pgen, listed, masks)[:, 0].astype(np.int64)
+                carried = counts[:, 1] + counts[:, 0 if swapped else 2]
+                for row, people in zip(listed.tolist(), carried.tolist(), strict=True):
+                    ref, alt = sites.refs[row], sites.alts[row]
+                    key = (on, int(sites.positions[row]), *((alt, ref) if swapped else (ref, alt)))
+                    found[key] = found.get(key, 0) + people
+            if len(found) > most:
+                raise Invalid(
+                    f"more than {most:,} variants lie there.", remedy="Ask for a smaller stretch, or for one allele."
+                )
+    return dict(sorted(found.items(), key=lambda item: (chromosome_rank(item[0][0]), *item[0][1:])))
+
+
+def _inside(part: Part, spans: Sequence[Span]) -> Iterator[tuple[Block, NDArray[np.int64], NDArray[np.int64]]]:
+    """Blocks with the rows that a span holds as they are written, and those that it holds with alleles exchanged.
+
+    Only one allele that is spelled out is looked for both ways round: anywhere else a row stands as it is written.
+    """
+    for chromosome in dict.fromkeys(span.chromosome for span in spans):
+        here = [span for span in spans if span.chromosome == chromosome]
+        first, last = min(span.first for span in here), max(span.last for span in here)
+        for block in _blocks(part, chromosome, max(first - REACH, 1), last):
+            sites = block.sites
+            rows: dict[int, bool] = {}
+            for span in here:
+                low, stop = np.searchsorted(sites.positions, [span.first - REACH, span.last + 1]).tolist()
+                if stop - low > MOST_ROWS:
+                    raise Invalid("too many variants lie there.", remedy="Ask for a smaller stretch, or for a gene.")
+                for row in range(low, stop):
+                    position, ref, alt = int(sites.positions[row]), sites.refs[row], sites.alts[row]
+                    if span.holds(position, ref, alt):
+                        rows[row] = False
+                    elif span.ref and span.alt and len(ref) == len(alt) == 1 and span.holds(position, alt, ref):
+                        rows.setdefault(row, True)
+            listed = np.array(sorted(rows), np.int64)
+            swapped = np.array([rows[row] for row in sorted(rows)], np.bool_)
+            yield block, listed[~swapped], listed[swapped]
 
 
 def _blocks(part: Part, chromosome: str, first: int, last: int) -> Iterator[Block]:

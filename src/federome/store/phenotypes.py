@@ -209,6 +209,18 @@ class Phenotypes:
         texts = self._column(f"""coalesce(CAST("{name}" AS VARCHAR), '')""")
         return np.asarray(texts).astype(np.str_)
 
+    def codes(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.str_], Mask]:
+        """A column of lists as pairs of row and entry, and who has a list, shape (people,); an empty list is one."""
+        kind = self.columns[name]
+        if not kind.endswith("[]"):
+            raise Invalid(f"column {name!r} holds {kind}, not lists.")
+        known = np.ma.filled(self._column(f'"{name}" IS NOT NULL'), False).astype(np.bool_)
+        found = self._ask(
+            f'SELECT person_row, unnest(CAST("{name}" AS VARCHAR[])) AS v FROM read_parquet(?)',  # noqa: S608 - known
+            [],
+        )
+        return np.asarray(found[ROW], np.int64), np.ma.filled(found["v"], "").astype(np.str_), known
+
     def meets(self, conditions: Sequence[Condition]) -> Mask:
         """Rows for which every condition is true (unknown is not), shape (people,)."""
         assert self.columns

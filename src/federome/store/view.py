@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from federome.errors import Invalid
 from federome.model.cohort import Cohort
+from federome.model.span import Span
 from federome.model.table import Mask
 from federome.model.variant import Assembly
 from federome.store import derived, phenotypes
-from federome.store.carriers import carriers
+from federome.store.carriers import Key, carriers, carriers_of_each, carrying
 from federome.store.catalogue import MALE, UNKNOWN, BatchRecord, DataRelease, People, Store
 from federome.store.phenotypes import Closure, Phenotypes
 
@@ -68,6 +69,12 @@ class Part:
             else:
                 self._labels[name] = np.zeros(self.batch.people, "<U1")
         return self._labels[name]
+
+    def codes(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.str_], Mask]:
+        """A column of lists: see ``Phenotypes.codes``; nothing is known where the batch does not have it."""
+        if name in self.phenotypes.columns:
+            return self.phenotypes.codes(name)
+        return np.zeros(0, np.int64), np.zeros(0, np.str_), np.zeros(self.batch.people, np.bool_)
 
     def _read_numbers(self, name: str) -> NDArray[np.float64]:
         if name == "male":
@@ -165,6 +172,35 @@ class StudyView:
         """A text column, shape (people,), empty where unknown; ``Invalid`` if no batch has it."""
         self._require(name, computed=("sex",))
         return np.concatenate([p.labels(name)[rows] for p, rows in zip(self.parts, self.members, strict=True)])
+
+    def codes(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.str_], Mask]:
+        """A column of lists as pairs of person (place in the view) and entry, and who has a list, shape (people,)."""
+        self._require(name)
+        people, entries, known = [], [], []
+        for part, rows, where in zip(self.parts, self.members, self.slices, strict=True):
+            at, texts, has = part.codes(name)
+            place = np.full(part.batch.people, -1, np.int64)
+            place[rows] = np.arange(where.start, where.stop)
+            people.append(place[at])
+            entries.append(texts)
+            known.append(has[rows])
+        places = np.concatenate(people)
+        return places[places >= 0], np.concatenate(entries)[places >= 0], np.concatenate(known)
+
+    def carrying(self, spans: Sequence[Span]) -> Mask:
+        """Who carries any variant of these spans, shape (people,)."""
+        masks = carrying(self.parts, spans)
+        return np.concatenate([mask[rows] for mask, rows in zip(masks, self.members, strict=True)])
+
+    def variants(self, spans: Sequence[Span], among: Mask, *, most: int) -> dict[Key, int]:
+        """The variants of these spans and how many of some people carry each, in genome order.
+
+        ``Invalid`` where there are more than ``most`` of them.
+        """
+        within = [np.zeros(part.batch.people, np.bool_) for part in self.parts]
+        for mask, rows, where in zip(within, self.members, self.slices, strict=True):
+            mask[rows] = among[where]
+        return carriers_of_each(self.parts, spans, within, most=most)
 
     def meets(self, cohort: Cohort) -> Mask:
         """Who meets further criteria, shape (people,); where something is unknown, they are not met."""

@@ -17,7 +17,8 @@ from starlette.testclient import TestClient
 from tests.beacons import IDENTITY, Seen, beacon_of, put
 
 from federome.errors import Damaged, Invalid
-from federome.standards.beacon.sequences import genomic_hgvs, read_hgvs, sequence, variant_type
+from federome.model.span import variant_type
+from federome.standards.beacon.sequences import genomic_hgvs, read_hgvs, sequence
 from federome.standards.beacon.server import Beacon, application
 from federome.standards.beacon.shelf import Book, Shelf, bind
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal, cast, get_args
 
 from federome.errors import Invalid
+from federome.model.span import TYPES, Span
 from federome.model.strict import bounded
 from federome.model.variant import LAST_POSITION, Assembly, assembly_name, trim
 from federome.standards.beacon.sequences import read_hgvs, sequence
-from federome.standards.beacon.shelf import TYPES, Shelf, Span, check_assembly
+from federome.standards.beacon.shelf import Shelf, check_assembly
 
 Granularity = Literal["boolean", "count", "record"]
 Include = Literal["HIT", "ALL", "MISS", "NONE"]

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from federome.errors import Invalid
+from federome.model.span import variant_type
 from federome.model.variant import Assembly, chromosome_name
 
 _NAMES: Final = (*(str(n) for n in range(1, 23)), "X", "Y")
@@ -58,15 +59,6 @@ def sequence(text: str) -> tuple[str, Assembly | None]:
 def accession(chromosome: str, assembly: Assembly) -> str:
     """The RefSeq accession of a chromosome."""
     return ACCESSIONS[assembly][chromosome]
-
-
-def variant_type(ref: str, alt: str) -> str:
-    """SNP, MNP, DEL, INS or DELINS, of trimmed alleles in VCF's form."""
-    if len(ref) == len(alt):
-        return "SNP" if len(ref) == 1 else "MNP"
-    if len(alt) == 1 and ref[0] == alt:
-        return "DEL"
-    return "INS" if len(ref) == 1 and alt[0] == ref else "DELINS"
 
 
 def genomic_hgvs(chromosome: str, position: int, ref: str, alt: str, assembly: Assembly) -> str:

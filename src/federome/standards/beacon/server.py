@@ -19,11 +19,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from federome.errors import FederomeError, Invalid, Missing
+from federome.model.span import Span
 from federome.model.variant import Variant
 from federome.standards.beacon import documents
 from federome.standards.beacon.documents import DATASET, VARIANT, Document, EntryType, Identity
 from federome.standards.beacon.request import Asked, Granularity, from_body, from_query, spans
-from federome.standards.beacon.shelf import Book, Rows, Shelf, Span, paged
+from federome.standards.beacon.shelf import Book, Rows, Shelf, paged
 from federome.trust.canonical import Json
 
 MAX_BODY: Final = 1 << 18

@@ -20,42 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federome.errors import Damaged, Invalid
+from federome.model.span import NO_LIMIT, TYPES, Span, variant_type
 from federome.model.table import Table
 from federome.model.variant import Assembly, chromosome_rank
 from federome.network.publication import Publication
 from federome.network.publication import newest as newest_publications
 from federome.network.publication import read as read_publication
-from federome.standards.beacon.sequences import accession, genomic_hgvs, variant_type
+from federome.standards.beacon.sequences import accession, genomic_hgvs
 from federome.trust.canonical import canonical, parse_object
 
-TYPES: Final = ("SNP", "MNP", "DEL", "INS", "DELINS")
 _SHIFT: Final = 32
 _BOOK, _RECORDS, _ABOUT = "book.npz", "records.json", "publication.json"
 _FORM: Final = "1"  # of a bound book; another one is bound anew
 _DIGITS: Final = 7
 Rows = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Span:
-    """Where variants are looked for: a chromosome, bases ``first`` to ``last`` (1-based, both included).
-
-    ``starts`` and ``ends`` narrow where a variant itself may start and end; ``ref`` and ``alt`` are alleles in VCF's
-    form that must be equal; ``types`` and lengths (of the longer allele) must fit.
-    """
-
-    chromosome: str
-    first: int = 1
-    last: int = 2**31 - 1
-    starts: tuple[int, int] | None = None
-    ends: tuple[int, int] | None = None
-    ref: str | None = None
-    alt: str | None = None
-    replaced: str | None = None
-    inserted: str | None = None
-    types: frozenset[str] = frozenset()
-    shortest: int = 0
-    longest: int = 2**31
 
 
 class Book:
@@ -105,12 +83,12 @@ class Book:
             keep &= (self.ends[low:high] >= span.ends[0]) & (self.ends[low:high] <= span.ends[1])
         if span.types:
             keep &= np.isin(self.kinds[low:high], [at for at, name in enumerate(TYPES) if name in span.types])
-        if span.shortest or span.longest < 2**31:
+        if span.shortest or span.longest < NO_LIMIT:
             keep &= (self.lengths[low:high] >= span.shortest) & (self.lengths[low:high] <= span.longest)
         rows = low + np.flatnonzero(keep)
-        if span.ref is None and span.alt is None and span.replaced is None and span.inserted is None:
+        if not span.spells:
             return rows
-        return np.array([row for row in rows.tolist() if _same(self.allele(row), span)], np.int64)
+        return np.array([row for row in rows.tolist() if span.spelled(*self.allele(row))], np.int64)
 
     def page(self, rows: Rows) -> Iterator[memoryview]:
         """The records of these rows as pieces of JSON, to be joined with commas: neighbours are one piece."""
@@ -121,26 +99,6 @@ class Book:
             rows[np.r_[0, breaks]].tolist(), rows[np.r_[breaks - 1, len(rows) - 1]].tolist(), strict=True
         ):
             yield self.records[int(self.offsets[first]) : int(self.offsets[last + 1]) - 1]
-
-
-def _same(allele: tuple[str, str], span: Span) -> bool:
-    """Whether alleles fit: ``N`` stands for any base; ``replaced``/``inserted`` leave out VCF's base in front."""
-    ref, alt = allele
-    if not _like(ref, span.ref) or not _like(alt, span.alt):
-        return False
-    if span.replaced is None and span.inserted is None:
-        return True
-    shared = ref[0] == alt[0] and len(ref) != len(alt)
-    plain_ref, plain_alt = (ref[1:], alt[1:]) if shared else (ref, alt)
-    return _like(plain_ref, span.replaced) and _like(plain_alt, span.inserted)
-
-
-def _like(bases: str, wanted: str | None) -> bool:
-    if wanted is None or wanted == "N" or bases == wanted:
-        return True
-    return (
-        "N" in wanted and len(wanted) == len(bases) and all(w in ("N", b) for w, b in zip(wanted, bases, strict=True))
-    )
 
 
 @dataclass(frozen=True)
