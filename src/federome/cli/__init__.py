@@ -213,6 +213,7 @@ def _faces(hub: Hub, clock: Callable[[], float] = time.time) -> list[APIRouter]:
     """What people reach at the hub."""
     from federome.network.offers import offers
     from federome.network.output_queue import CHECKERS, Checkers, OutputQueue
+    from federome.portal.hub import portal_routers
     from federome.standards import output_reviews, wes
     from federome.standards.service_info import Operator
 
@@ -232,6 +233,7 @@ def _faces(hub: Hub, clock: Callable[[], float] = time.time) -> list[APIRouter]:
             hub.coordinator.ledger,
             people=hub.people,
         ),
+        *portal_routers(hub),
     ]
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypeVar
 
+from federome.model.registry import Role
+
 Caller = Literal[
     "anyone",  # no token is needed
     "person",  # whoever proves to hold a person's key, or has logged in
@@ -17,6 +19,9 @@ Caller = Literal[
     "party",  # any member: nodes, the releaser
     "peer",  # a node of another network, with a key or token that this one gave it
     "asked",  # a node that the run asked, or the releaser
+    "session",  # whoever is logged in at the portal
+    "named",  # whoever is logged in and has to do with the thing asked for; to everybody else it does not exist
+    Role,  # whoever is logged in at the portal and has this role in the register
 ]
 ATTRIBUTE: Final = "__open_to__"
 Route = TypeVar("Route", bound=Callable[..., Any])

@@ -30,7 +30,7 @@ from federome.network.hub import Waiters, bounded, create_app
 from federome.network.jobs import Coordinator
 from federome.network.ledger import Ledger
 from federome.network.local import LocalPort
-from federome.network.login import People, build_logins
+from federome.network.login import Logins, People, build_logins
 from federome.network.login import router as login_router
 from federome.network.party import Party
 from federome.network.protocol import MAX_PART_BYTES, PREFIX
@@ -55,6 +55,8 @@ class Hub:
     waiters: Waiters
     stopping: threading.Event
     people: People
+    logins: Logins | None
+    clock: Callable[[], float]
 
 
 Faces = Callable[[Hub], Sequence[APIRouter]]
@@ -103,7 +105,8 @@ def build_hub(folder: Path, *, faces: Faces, clock: Callable[[], float] = time.t
         development=settings.network == "development",
         clock=clock,
     )
-    hub = Hub(folder, settings, coordinator, releaser, party, waiters, stopping, People(settings.name, clock, logins))
+    people = People(settings.name, clock, logins)
+    hub = Hub(folder, settings, coordinator, releaser, party, waiters, stopping, people, logins, clock)
     routers = [_joining(folder, members), *faces(hub), *([login_router(logins)] if logins is not None else [])]
     if settings.keep_exact:
         routers.append(_comparing(releaser))

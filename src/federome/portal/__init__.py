@@ -1,0 +1,1 @@
+"""Web pages for everybody, drawn on the server: complete without JavaScript, talking to the network layer only."""

@@ -1,0 +1,1 @@
+"""One module for a group of pages: each has ``pages(site, ...) -> Face``."""

@@ -1,0 +1,280 @@
+"""A hub with its portal on this machine, a clock that tests move, ready-made people, and a browser."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from socket import socket
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import httpx2 as httpx
+import pytest
+import uvicorn
+from axe_core_python import sync_playwright as axe_package
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+from starlette.routing import compile_path
+from tests.conftest import missing
+
+from federome.cli import _faces
+from federome.db import engine
+from federome.demo.dev_idp import PEOPLE, DevPerson, create_app, open_idp
+from federome.model.registry import Identity, Institution, Person
+from federome.network.access import Register, install_register
+from federome.network.serve_hub import Hub, build_hub
+from federome.network.setup import HubSettings, init_hub
+from federome.portal.sessions import Sessions
+from federome.portal.site import PREFIX, SESSION_COOKIE
+from federome.trust.canonical import canonical
+from federome.trust.keys import PrivateKey, generate
+
+MONDAY = datetime(2026, 6, 1, 9, tzinfo=UTC)
+AXE = Path(axe_package.__file__).parent / "axe.min.js"
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+WATCH = """
+window.federomeViolations = [];
+document.addEventListener("securitypolicyviolation",
+  e => window.federomeViolations.push(e.violatedDirective + " " + e.blockedURI));
+"""
+
+
+def person(name: str, institution: str, *roles: str, issuer: str = "") -> Person:
+    """A registered person whose account at the development provider has the same name."""
+    return Person(
+        name,
+        institution,
+        vetted=True,
+        assigned=True,
+        roles=roles,
+        identities=(Identity(name, issuer),),  # type: ignore[arg-type]
+    )
+
+
+CAST: Mapping[str, tuple[str, ...]] = {
+    "alice": ("uni-a", "researcher"),
+    "anton": ("uni-a", "researcher"),
+    "carla": ("hospital-c", "clinician"),
+    "sofia": ("uni-a", "signing-official"),
+    "heidi": ("dac", "dac-member"),
+    "hugo": ("dac", "dac-member"),
+    "nina": ("ncp-fi", "ncp"),
+    "pedro": ("ncp-es", "ncp"),
+    "grace": ("node-fi", "node-operator"),
+    "otto": ("office", "administrator"),
+    "olga": ("uni-b", "output-reviewer"),
+    "arne": ("uni-b", "algorithm-reviewer"),
+    "audra": ("office", "auditor"),
+}
+INSTITUTIONS = {
+    "uni-a": "DE", "uni-b": "EE", "hospital-c": "FR", "dac": "BE", "ncp-fi": "FI", "ncp-es": "ES", "node-fi": "FI",
+    "office": "BE",
+}  # fmt: skip
+
+
+@dataclass
+class Clock:
+    """The time at the hub and its provider, which a test moves."""
+
+    now: datetime = MONDAY
+
+    def __call__(self) -> float:
+        return self.now.timestamp()
+
+    def wait(self, **more: float) -> None:
+        self.now += timedelta(**more)
+
+
+@dataclass
+class Portal:
+    """A portal that is served: its address, its clock, and cookies of whoever a test wants to be."""
+
+    folder: Path
+    hub: Hub
+    app: FastAPI
+    url: str
+    issuer: str
+    authority: PrivateKey
+    clock: Clock
+    cookies: dict[str, str] = field(default_factory=dict)
+
+    def cookie(self, name: str) -> str:
+        """A session of somebody, as if they had logged in."""
+        if name not in self.cookies:
+            sessions = Sessions(engine(f"sqlite:///{self.folder / 'portal.db'}"), self.clock)
+            self.cookies[name] = sessions.begin(Identity(name, self.issuer), "")
+        return self.cookies[name]
+
+    def http(self, name: str = "") -> httpx.Client:
+        """A client that is logged in as somebody, or as nobody."""
+        cookies = {SESSION_COOKIE: self.cookie(name)} if name else {}
+        return httpx.Client(base_url=self.url, headers={"Cookie": "; ".join(f"{k}={v}" for k, v in cookies.items())})
+
+    def routes(self) -> list[str]:
+        """The template of every GET route of the portal, in the order in which they are tried."""
+        found = iter_route_contexts(self.app.routes)
+        return [str(r.path) for r in found if "GET" in (r.methods or ()) and str(r.path).startswith(PREFIX)]
+
+
+def free_port() -> int:
+    with socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return int(held.getsockname()[1])
+
+
+@contextmanager
+def served(app: FastAPI, port: int) -> Iterator[str]:
+    """An application on a port of this machine, in a thread."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+@contextmanager
+def portal(folder: Path, prepare: Callable[[Path], None] = lambda _folder: None) -> Iterator[Portal]:
+    """A hub with its portal and a provider, both served; ``prepare`` puts further files into the hub's folder."""
+    port, idp_port = free_port(), free_port()
+    url, issuer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{idp_port}"
+    authority = generate("ES256")
+    place = folder / "hub"
+    init_hub(place, HubSettings("hub.test", url, network="development", operator="Test operator"), authority.public)
+    people = tuple(person(name, *told, issuer=issuer) for name, told in CAST.items())
+    institutions = tuple(Institution(name, country, for_profit=False) for name, country in INSTITUTIONS.items())
+    install_register(place, canonical(Register(people, institutions).to_document()).decode())
+    idp_folder = folder / "idp"
+    idp_folder.mkdir()
+    cast = [DevPerson(name, f"{name.title()} of {told[0]}").to_document() for name, told in CAST.items()]
+    (idp_folder / PEOPLE).write_text(canonical([*cast, DevPerson("nobody", "Somebody new").to_document()]).decode())  # type: ignore[arg-type]
+    clock = Clock()
+    idp = open_idp(idp_folder, (place,), port=idp_port, clock=clock)
+    prepare(place)
+    hub, app = build_hub(place, faces=lambda hub: _faces(hub, clock=clock), clock=clock)
+    with served(create_app(idp), idp_port), served(app, port):
+        yield Portal(place, hub, app, url, issuer, authority, clock)
+
+
+# a browser
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """Debian's Chromium under Playwright; skips with the reason where it is absent."""
+    path = shutil.which("chromium")
+    if path is None:
+        missing("chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Window:
+    """A browser window of somebody, and everything in it that must not be."""
+
+    page: Any
+    url: str
+    faults: list[str] = field(default_factory=list)
+
+    def go(self, place: str) -> None:
+        self.page.goto(urljoin(self.url, place))
+
+    def check(self) -> list[str]:
+        """What is wrong with the page that is open: accessibility, content policy, foreign requests, width."""
+        found = [f"policy: {each}" for each in self.page.evaluate("window.federomeViolations || []")]
+        self.page.evaluate(AXE.read_text())
+        told = self.page.evaluate("tags => axe.run(document, {runOnly: tags})", TAGS)
+        for each in told["violations"]:
+            found += [f"axe {each['id']}: {node['target']} {node['html'][:120]}" for node in each["nodes"]]
+        return [f"{self.page.url}: {fault}" for fault in [*found, *self.faults]]
+
+    def width(self) -> int:
+        return int(self.page.evaluate("document.documentElement.scrollWidth"))
+
+    def shoot(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=path, full_page=True)
+
+
+@contextmanager
+def window(browser: Any, served: Portal, name: str = "", **options: Any) -> Iterator[Window]:
+    """A window in which somebody is logged in already (or nobody)."""
+    context = browser.new_context(viewport=options.pop("viewport", {"width": 1100, "height": 800}), **options)
+    context.set_default_timeout(60_000)
+    if name:
+        cookie = {"name": SESSION_COOKIE, "value": served.cookie(name), "domain": "127.0.0.1", "path": "/"}
+        context.add_cookies([{**cookie, "secure": True, "httpOnly": True, "sameSite": "Lax"}])
+    context.add_init_script(WATCH)
+    held = Window(context.new_page(), served.url)
+    own = {urlsplit(served.url).netloc, urlsplit(served.issuer).netloc}
+    held.page.on("request", lambda r: None if urlsplit(r.url).netloc in own else held.faults.append(f"foreign {r.url}"))
+    held.page.on("pageerror", lambda error: held.faults.append(f"script: {error}"))
+    held.page.on("console", lambda m: held.faults.append(f"console: {m.text}") if "Refused to" in m.text else None)
+    yield held
+    context.close()
+
+
+def crawl(served: Portal, name: str, seen: dict[str, tuple[str, str]], start: str = PREFIX) -> list[str]:
+    """Follow every link as somebody. Adds the first address of each route; gives what did not answer as it should."""
+    wrong: list[str] = []
+    waiting, done = [start], set()
+    instances: dict[str, int] = {}
+    with served.http(name) as http:
+        while waiting:
+            place = waiting.pop(0)
+            path = urlsplit(place).path
+            template = template_of(served, path)
+            if place in done or not path.startswith(PREFIX) or instances.get(template, 0) >= 3:
+                continue
+            done.add(place)
+            instances[template] = instances.get(template, 0) + 1
+            answer = http.get(place)
+            if answer.status_code not in (200, 303):
+                wrong.append(f"{name or 'nobody'}: {place} -> {answer.status_code}")
+            if answer.status_code == 200 and answer.headers["content-type"].startswith("text/html"):
+                seen.setdefault(template, (name, place))
+                waiting += [urljoin(place, link) for link in links(answer.text)]
+    return wrong
+
+
+def links(html: str) -> list[str]:
+    from html.parser import HTMLParser
+
+    found: list[str] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            told = dict(attrs)
+            if tag == "a" and "download" not in told and (told.get("href") or "").startswith("/"):
+                found.append(str(told["href"]).partition("#")[0])
+
+    Reader().feed(html)
+    return found
+
+
+def template_of(served: Portal, path: str) -> str:
+    """The route that answers a path."""
+    return next((each for each in served.routes() if compile_path(each)[0].match(path)), path)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    with chromium() as made:
+        yield made
