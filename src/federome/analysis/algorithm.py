@@ -198,6 +198,14 @@ class Algorithm(ABC):
         """Groups of the cohort that are told of by themselves, each (people,): the node audits them like cohorts."""
         return ()
 
+    def places(self, view: View) -> NDArray[np.int64]:  # noqa: ARG002
+        """The row in which each person is counted, shape (people,), where all that is told are counts by group.
+
+        Of several rows the first is the total of all. Algorithms that tell anything else leave this out: their results
+        cannot be perturbed.
+        """
+        raise Invalid(f"{self.name} tells more than counts by group.")
+
     def tells(self, sites: int) -> float:
         """At most how many of the ``sites`` that it covers are told of one by one: what its answer is priced by.
 

@@ -96,6 +96,13 @@ class CohortCount(Algorithm):
             cell, cells = self._placed(view)
             yield from (cell == at for at in range(-1, cells))
 
+    def places(self, view: View) -> NDArray[np.int64]:
+        """Cells follow the total, and those of none come last."""
+        if not self.by:
+            return np.zeros(view.people, np.int64)
+        cell, cells = self._placed(view)
+        return np.where(cell < 0, cells, cell) + 1
+
     def _placed(self, view: View) -> tuple[NDArray[np.int64], int]:
         """Each person's cell, -1 where a category is unknown, and the number of cells."""
         cell = np.zeros(view.people, np.int64)

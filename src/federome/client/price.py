@@ -110,7 +110,13 @@ def _leaving(told: Mapping[str, Json]) -> list[str]:
         digits = told.get("digits")
         said.append(f"Cells with fewer than {threshold} people are withheld; numbers have {digits} significant digits.")
     if told.get("noise"):
-        said.append(f"Counts are perturbed, the same each time: {told['noise']}.")
+        said.append(f"Each node adds noise of about {told['noise']} people to every count, the same each time.")
+    epsilon = told.get("epsilon")
+    if isinstance(epsilon, dict):
+        said.append(
+            f"Differential privacy: this question draws ε = {epsilon.get('cost')}; {epsilon.get('spent')} of "
+            f"{epsilon.get('allowed')} are spent. A question that was asked before is free."
+        )
     return said
 
 

@@ -67,6 +67,9 @@ class Budgets(Protocol):
     def spent(self, account: str) -> float:
         """ρ reserved and committed."""
 
+    def known(self, run: str) -> bool:
+        """Whether this run has been paid for."""
+
 
 @dataclass(slots=True)
 class _Reservation:
@@ -123,6 +126,11 @@ class MemoryBudgets:
         """See :class:`Budgets`."""
         with self._lock:
             return self._spent.get(account, 0.0)
+
+    def known(self, run: str) -> bool:
+        """See :class:`Budgets`."""
+        with self._lock:
+            return run in self._runs and self._runs[run].state == "committed"
 
     def _reservation(self, run: str, *, ended: str) -> _Reservation:
         reservation = self._runs.get(run)

@@ -59,6 +59,14 @@ def sticky_round(
     return below + step * (uniforms(secret, members, statistics) < (values - below) / step)
 
 
+def perturb(
+    counts: NDArray[np.int64], members: Sequence[str], scale: float, *, secret: bytes, statistic: str
+) -> NDArray[np.int64]:
+    """Counts of groups, each with noise keyed by its own members (their digests): never below zero."""
+    noise = [sticky_noise(scale, secret=secret, members=who, statistics=[statistic])[0] for who in members]
+    return np.maximum(counts + np.array(noise, np.int64), 0)
+
+
 def sticky_noise(scale: float, *, secret: bytes, members: str, statistics: Sequence[str]) -> NDArray[np.int64]:
     """Whole-number noise with P(x) ∝ exp(−|x| / scale), one for each statistic (Ghosh et al. 2009)."""
     if not scale > 0:

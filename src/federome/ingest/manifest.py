@@ -26,7 +26,7 @@ FORMAT = "federome-batch/1"
 _T = TypeVar("_T", bound=str)
 _HEAD = ("format", "profile", "assembly", "synthetic", "dataset", "policy", "data_use", "constants", "origin")
 _DATASET = ("id", "title", "holder", "country")
-_POLICY = ("access", "k_min", "k_public", "difference_min", "membership_power")
+_POLICY = ("access", "k_min", "k_public", "difference_min", "membership_power", "noise", "epsilon")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +127,19 @@ def _policy(reader: _Reader, values: Mapping[str, object]) -> Policy:
     power = given.get("membership_power", Policy().membership_power)
     if not isinstance(power, float) or not 0.05 < power <= 1:
         raise reader.wrong("membership_power", "policy", "a number above 0.05, which is guessing, up to 1.0")
+    noise, epsilon = given.get("noise", 0.0), given.get("epsilon", 0.0)
+    if not isinstance(noise, float) or not 0 <= noise <= 1000:
+        raise reader.wrong("noise", "policy", "a number from 0.0 to 1000.0")
+    if not isinstance(epsilon, float) or not 0 <= epsilon <= 1000 or (epsilon and not noise):
+        raise reader.wrong("epsilon", "policy", "a number from 0.0 to 1000.0, and only with noise")
     try:
-        return Policy(**numbers, open_data=access == "open", membership_power=power)
+        return Policy(
+            **numbers,
+            open_data=access == "open",
+            membership_power=power,
+            noise=noise,
+            epsilon=epsilon,
+        )
     except Invalid as error:
         raise Invalid(error.message, where=reader.at("policy"), remedy="Raise k_public or lower k_min.") from None
 

@@ -140,6 +140,8 @@ class Policy(Document):
     person of which statistics leave, ``membership_power`` how often, at 5 % false alarms, somebody who holds a genome
     may recognise it in all that one grant has been told; 1 sets no limit (for people who are not real).
     ``difference_min`` is the fewest people that two cohorts which are both told of may differ by.
+    ``noise`` perturbs counts of people, with P(x) ∝ exp(−|x| / noise) at each node; ``epsilon`` is what a grant may
+    draw of differential privacy from perturbed counts. Zero means neither.
     """
 
     k_min: int = 10
@@ -150,6 +152,8 @@ class Policy(Document):
     phenotype_share: float = 0.05
     membership_power: float = 0.10
     difference_min: int = 64
+    noise: float = 0.0
+    epsilon: float = 0.0
 
     def __post_init__(self) -> None:
         if self.k_min < 1 or self.k_public < self.k_min:
@@ -158,6 +162,10 @@ class Policy(Document):
             raise Invalid("a policy needs 1 to 15 digits, and shares above 0 and up to 1.", where="policy")
         if self.difference_min < 1:
             raise Invalid("difference_min is at least 1.", where="policy")
+        if not 0 <= self.noise <= 1000 or not 0 <= self.epsilon <= 1000:
+            raise Invalid("noise and epsilon are numbers from 0 to 1000.", where="policy")
+        if self.epsilon and not self.noise:
+            raise Invalid("a ledger of epsilon needs noise.", where="policy")
         if not 0.05 < self.membership_power <= 1:
             raise Invalid("membership_power lies above 0.05, which is guessing, up to 1.", where="policy")
 
@@ -184,4 +192,6 @@ def strictest(policies: list[Policy]) -> Policy:
         phenotype_share=min(p.phenotype_share for p in policies),
         membership_power=min(p.membership_power for p in policies),
         difference_min=max(p.difference_min for p in policies),
+        noise=max(p.noise for p in policies),
+        epsilon=min((p.epsilon for p in policies if p.epsilon), default=0.0),
     )

@@ -29,12 +29,13 @@ from federome.governance.evidence import Anchors, gather
 from federome.governance.orders import claimed_order, consume
 from federome.model.release import Policy, strictest
 from federome.model.strict import is_identifier
-from federome.network import sealing, steps, sums, surviving
+from federome.network import quoting, sealing, steps, sums, surviving
 from federome.network.commands import Command, link, read_command
 from federome.network.members import MemberSource
 from federome.network.notebook import Beginning, Notebook, Work
 from federome.network.parallel import Workers
 from federome.network.people import presented
+from federome.network.perturbing import is_perturbable
 from federome.network.pricing import Published
 from federome.network.protocol import (
     INLINE_BYTES,
@@ -55,7 +56,7 @@ from federome.trust.receipts import statement_digest
 
 _SHOWN = ("order", "permit", "passport", "command")
 _COMMANDED = ("contribute", "veto", "names", "conclude")
-_WORK = {**steps.STEPS, **surviving.STEPS}
+_WORK = {**steps.STEPS, **quoting.STEPS, **surviving.STEPS}
 CHAIN_KEPT = 8
 _RELEASING = ("conclude", "alone")
 _LAST = (*_RELEASING, "price")
@@ -176,7 +177,10 @@ class Node:
         return decision
 
     def held(self, question: Question) -> list[Json]:
-        """Output classes that wait for checkers: the approval does not list them as leaving by themselves (R19)."""
+        """Output classes that wait for checkers: the approval does not list them as leaving by themselves (R19).
+
+        All of them, where a data holder wants counts perturbed and this algorithm's cannot be.
+        """
         ordered = question.order.algorithm
         listed = {
             name
@@ -185,6 +189,8 @@ class Node:
             for name in approval.automatic
         }
         needed = {rows.release_class for rows in question.algorithm.releases.values()}
+        if self.policy(question).noise and not is_perturbable(question.algorithm):
+            return [*sorted(needed)]
         return [*sorted(needed - listed)]
 
     def freeze(self, question: Question) -> OpenSite:

@@ -87,6 +87,11 @@ class SqlBudgets:
         with read(self._engine) as db:
             return self._spent(db, account)
 
+    def known(self, run: str) -> bool:
+        """See :class:`Budgets`."""
+        with read(self._engine) as db:
+            return db.execute(sa.select(RUN.c.state).where(RUN.c.run == run)).scalar() == "committed"
+
     def accounts(self) -> dict[str, float]:
         """ρ spent, by account."""
         with read(self._engine) as db:

@@ -10,6 +10,7 @@ import hashlib
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,23 +20,23 @@ from numpy.typing import NDArray
 
 from federome.analysis.algorithm import DONE, Algorithm, State
 from federome.analysis.program import PEOPLE, Program, contribution
-from federome.disclosure.door import FEWEST, check_steering, gate, veto
-from federome.errors import Refused
+from federome.disclosure.door import check_steering, gate, veto
+from federome.errors import Invalid, Refused
 from federome.model.index import BlockIndex, merge, named_blocks
 from federome.model.order import RunOrder
 from federome.model.release import Count, Label, Policy, Rows
 from federome.model.table import Table
 from federome.network import sums
 from federome.network.notebook import Work
+from federome.network.perturbing import pay, perturbed
 from federome.network.pricing import (
     Worth,
+    accounts,
     groups,
     is_published,
     pooled_sizes,
-    quote,
     reserve,
     told_sizes,
-    traits_left,
     worth,
 )
 from federome.network.protocol import Body, mapping, number, text, texts
@@ -94,7 +95,7 @@ def roster(node: Node, question: Question, site: OpenSite) -> Outcome:
     if mine.data_release != digest(mapping(question.work.detail, "releases")):
         raise Refused("the roster names another data release of this node.", codes=["token_invalid"])
     node.notebook.admit(proposed, party=node.name)
-    risk = charge(node, question, site, pooled_sizes([_sizes(node, question, c.name) for c in proposed.contributors]))
+    risk = charge(node, question, site, pooled_sizes([sizes_of(node, question, c.name) for c in proposed.contributors]))
     box = generate("ECDH-ES+A256KW")
     kept = question.work.detail.get("box")
     if isinstance(kept, dict):
@@ -115,38 +116,32 @@ def roster(node: Node, question: Question, site: OpenSite) -> Outcome:
 def charge(node: Node, question: Question, site: OpenSite, pooled: Sequence[int]) -> Body:
     """Reserve what the answer will be worth to somebody who tests membership; what the meter then reads."""
     policy = node.policy(question)
-    return reserve(question, _worth(node, question, site, pooled), node.budgets, policy)
+    read = reserve(question, worth_here(node, question, site, pooled), node.budgets, policy)
+    try:
+        pay(question, node.budgets, policy, releases_of(question), accounts_of(question, policy))
+    except Refused:
+        with suppress(Invalid):  # spent for good, if the price told something
+            node.budgets.refund(question.order.run)
+        raise
+    return read
 
 
-def price(node: Node, question: Question, site: OpenSite) -> Outcome:
-    """What the question would cost here and what would leave, as far as it follows from the question. Nothing is run.
-
-    With fewer than three nodes each would answer for itself, and so it is priced.
-    """
-    parties = sorted(mapping(question.task.body, "statements"))
-    if not set(parties) <= set(question.order.roster):
-        raise Refused("sizes were shown of nodes that are not asked.", codes=["token_invalid"])
-    alone = len(parties) < FEWEST
-    sizes = groups(question.algorithm, site) if alone else pooled_sizes([_sizes(node, question, p) for p in parties])
-    told = quote(
-        question,
-        _worth(node, question, site, sizes),
-        node.budgets,
-        node.policy(question),
-        held=node.held(question),
-        traits=traits_left(question, site, node.phenotypes, node.policy(question)),
-    )
-    return Said({"price": told, **signed(node, question, {"price": told})})
-
-
-def _worth(node: Node, question: Question, site: OpenSite, pooled: Sequence[int]) -> Worth:
+def releases_of(question: Question) -> Body:
     assert question.work is not None
-    releases = {name: str(release) for name, release in mapping(question.work.detail, "releases").items()}
+    return mapping(question.work.detail, "releases")
+
+
+def accounts_of(question: Question, policy: Policy) -> list[str]:
+    return [name for name, _ in accounts(question.order, question.evidence.grant, policy)]
+
+
+def worth_here(node: Node, question: Question, site: OpenSite, pooled: Sequence[int]) -> Worth:
+    releases = {name: str(release) for name, release in releases_of(question).items()}
     published = is_published(question, releases, node.published())
     return worth(question.algorithm, site, pooled, node.policy(question), published=published)
 
 
-def _sizes(node: Node, question: Question, party: str) -> list[int]:
+def sizes_of(node: Node, question: Question, party: str) -> list[int]:
     """The sizes that a contributor signed when it agreed."""
     said = statement(node, text(mapping(question.task.body, "statements"), party), party=party, run=question.order.run)
     sizes = said.get("people")
@@ -201,7 +196,8 @@ def contribute(node: Node, question: Question, site: OpenSite) -> Outcome:
 
     def parts() -> Iterator[tuple[int, Table]]:
         computed = node.workers.map(partial(_computed, algorithm, site), asked())
-        for part, table in zip(command.parts, computed, strict=True):
+        for part, exact in zip(command.parts, computed, strict=True):
+            table = perturbed(algorithm, site, exact, declared, policy, node.secret)
             if declared.gated:
                 _keep(node, question, f"own-{part}", _people(table, declared.totals))
             yield part, table
@@ -278,7 +274,8 @@ def alone(node: Node, question: Question, site: OpenSite) -> Outcome:
         waiting = program.waiting
         asked = [(by_number.get(part), program.state(part)) for part in waiting]
         computed = node.workers.map(lambda each: contribution(algorithm, site, *each), asked)
-        for part, table in zip(waiting, computed, strict=True):
+        for part, exact in zip(waiting, computed, strict=True):
+            table = perturbed(algorithm, site, exact, program.due, policy, node.secret)
             program.accept(part, gate(program.numbered(part, table), program.due, policy, contributors=1))
 
     def named(part: int, rows: Table) -> Table:
@@ -291,7 +288,6 @@ def alone(node: Node, question: Question, site: OpenSite) -> Outcome:
 
 STEPS: Final[Mapping[str, Callable[[Node, Question, OpenSite], Outcome]]] = {
     "decide": decide,
-    "price": price,
     "roster": roster,
     "deal": deal,
     "index": index,

@@ -32,9 +32,11 @@ def test_reference_genotypes(tmp_path: Path) -> None:
 def test_minimal_dataset_with_data_use(tmp_path: Path) -> None:
     text = MINIMAL.replace(
         'permission = "GRU"', 'permission = "DS"\ndiseases = ["MONDO:0005010"]\nmodifiers = [{ code = "NPU" }]'
-    ).replace('access = "open"', 'access = "controlled"\nk_min = 12\nmembership_power = 0.2')
+    ).replace(
+        'access = "open"', 'access = "controlled"\nk_min = 12\nmembership_power = 0.2\nnoise = 3.0\nepsilon = 2.0'
+    )
     manifest = read_manifest(write(tmp_path, text))
-    assert manifest.policy == Policy(k_min=12, membership_power=0.2)
+    assert manifest.policy == Policy(k_min=12, membership_power=0.2, noise=3.0, epsilon=2.0)
     assert manifest.data_use == DataUse("DS", ("MONDO:0005010",), (Modifier("NPU"),))
     dataset = manifest.dataset(populations=(), callable_at="intervals")
     assert dataset.data_use == {"permission": "DS", "diseases": ["MONDO:0005010"], "modifiers": [{"code": "NPU"}]}
@@ -63,6 +65,7 @@ def test_minimal_dataset_with_data_use(tmp_path: Path) -> None:
             14,
             "'policy.membership_power' is missing or wrong",
         ),
+        ('access = "open"', 'access = "open"\nepsilon = 1.0', 14, "'policy.epsilon' is missing or wrong"),
         ("[policy]", "[data_use]\npermission = 'GRU'\n[policy]", 12, "states no data use"),
     ],
 )
