@@ -84,7 +84,10 @@ node_app.add_typer(approvals.consent_app, name="consent")
 node_app.command("access")(identity.node_access)
 node_app.command("register")(identity.node_register)
 node_app.command("certificate")(identity.node_certificate)
+node_app.command("rotate")(identity.node_rotate)
 hub_app.command("certificate")(identity.hub_certificate)
+hub_app.command("rotate")(identity.hub_rotate)
+hub_app.command("admit")(identity.hub_admit)
 authority_app.command("pin")(identity.pin)
 node_app.command("publish")(beacon.node_publish)
 approvals.algorithm_app.command("try")(sandbox.algorithm_try)
@@ -183,21 +186,6 @@ def hub_invite(node: str, folder: HubFolder, as_json: AsJson = False) -> None:
 
     line = invite(folder, node).encoded()
     sys.stdout.write((json.dumps({"node": node, "invitation": line}) if as_json else line) + "\n")  # never wrapped
-
-
-@hub_app.command("admit")
-def hub_admit(folder: HubFolder, key: KeyFile, as_json: AsJson = False) -> None:
-    """Sign a member list with every node that has enrolled (done by the authority)."""
-    from federome.network.setup import admit, hub_settings
-    from federome.trust.keys import load_private_key
-
-    members = admit(folder, hub_settings(folder).authority, load_private_key(key), now=time.time())
-    names = [member.name for member in members.members]
-    _tell(
-        {"version": members.version, "members": names},
-        f"Member list {members.version}: {', '.join(names)}.",
-        as_json=as_json,
-    )
 
 
 @hub_app.command("serve")

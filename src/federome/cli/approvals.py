@@ -257,7 +257,7 @@ def verify_receipts(
     now = _now().timestamp()
     listed = _members(members, authority, now)
     if party:
-        found = {party: _one_receipt(path, party, listed.find(party).key.public)}
+        found = {party: _one_receipt(path, party, listed.find(party).keys(now))}
     else:
         result = read_saved(path)
         if path.is_dir():
@@ -427,13 +427,12 @@ def _members(path: Path, authority: Path, now: float) -> Members:
     return verify_members(_bytes(path).decode("ascii", "replace").strip(), ring, now=now)
 
 
-def _one_receipt(path: Path, party: str, key: PublicKey) -> Checkpoint:
+def _one_receipt(path: Path, party: str, keys: Sequence[PublicKey]) -> Checkpoint:
     from federome.trust.canonical import parse_object
-    from federome.trust.log import Receipt, verify_receipt
-    from federome.trust.receipts import origin_of
+    from federome.trust.log import Receipt
+    from federome.trust.receipts import verify_by_any
 
-    receipt = Receipt.from_document(parse_object(_bytes(path)))
-    return verify_receipt(receipt, origin=origin_of(party), key=key)
+    return verify_by_any(Receipt.from_document(parse_object(_bytes(path))), party=party, keys=keys)
 
 
 def _pinned(word: str) -> Reviewer:

@@ -45,6 +45,7 @@ def _connection(
     person: str,
     permit: Path,
     certificate: Path | None,
+    *,
     passport: Path | None = None,
     session: Path | None = None,
 ) -> Iterator[Connection]:

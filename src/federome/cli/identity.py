@@ -11,12 +11,15 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from federome.cli.asking import Certificate, Hub, Key
 from federome.errors import Invalid
+
+if TYPE_CHECKING:
+    from federome.network.rotation import Rotation
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 NodeFolder = Annotated[Path, typer.Option("--dir", help="The node's folder.")]
@@ -170,3 +173,80 @@ def pin(
         raise Invalid("this is not a public key file.", where=str(authority))
     pin_authority(folder, name, PublicKey.from_jwk(jwk), until=instant(until) if until else None)
     _tell({"authority": name, "until": until}, f"A key of {name!r} is pinned in {folder}.", as_json=as_json)
+
+
+Overlap = Annotated[
+    int, typer.Option("--overlap-days", min=0, max=90, help="How long the present key counts beside the new one.")
+]
+
+
+def node_rotate(folder: NodeFolder, overlap_days: Overlap = 14, as_json: AsJson = False) -> None:
+    """Make this node's next keys and announce them. The running node takes them up once the authority lists them."""
+    import time
+
+    from federome.network.setup import rotate_node
+
+    _tell_rotation(rotate_node(folder, overlap_days=overlap_days, now=time.time()), as_json=as_json)
+
+
+def hub_rotate(
+    folder: Annotated[Path, typer.Option("--dir", help="The hub's folder.")],
+    releaser: Annotated[bool, typer.Option("--releaser", help="The releaser's key, not the hub's.")] = False,
+    overlap_days: Overlap = 14,
+    as_json: AsJson = False,
+) -> None:
+    """Make the hub's (or its releaser's) next key and announce it. It is taken up once the authority lists it."""
+    import time
+
+    from federome.network.setup import rotate_hub
+
+    _tell_rotation(
+        rotate_hub(folder, "releaser" if releaser else "hub", overlap_days=overlap_days, now=time.time()),
+        as_json=as_json,
+    )
+
+
+def _tell_rotation(rotation: Rotation, *, as_json: bool) -> None:
+    kid, days = rotation.key.public.kid, rotation.overlap_days
+    facts = {"party": rotation.party, "kid": kid, "overlap_days": days}
+    text = (
+        f"Announced for {rotation.party}: key {kid}. Read it to the authority, which lists it with: federome hub admit"
+    )
+    _tell(facts, text, as_json=as_json)
+
+
+def hub_admit(
+    folder: Annotated[Path, typer.Option("--dir", help="The hub's folder.")],
+    key: Annotated[Path, typer.Option("--key", help="The authority's private key file.")],
+    replace: Annotated[
+        list[str] | None, typer.Option("--replace", help="A node that lost its key and enrolled anew; again for each.")
+    ] = None,
+    end: Annotated[
+        list[str] | None, typer.Option("--end", help="A member whose earlier keys end now; again for each.")
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option("--drop", help="A member whose announced key is not followed; again for each.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sign a member list with every node that has enrolled, and with keys that were announced (by the authority)."""
+    import time
+
+    from federome.network.setup import admit, hub_settings, read_members
+    from federome.trust.keys import load_private_key
+
+    own, now = load_private_key(key), time.time()
+    before = {one.name: one.key for one in read_members(folder, now=now).members} if listed(folder) else {}
+    members = admit(
+        folder, hub_settings(folder).authority, own, now=now, replace=replace or (), end=end or (), drop=drop or ()
+    )
+    new = {one.name: one.key.public.kid for one in members.members if before.get(one.name) != one.key}
+    facts = {"version": members.version, "members": [one.name for one in members.members], "new_keys": new}
+    lines = [f"Member list {members.version}: {', '.join(one.name for one in members.members)}."]
+    lines += [f"  new key of {name}: {kid}" for name, kid in new.items()]
+    _tell(facts, "\n".join(lines), as_json=as_json)
+
+
+def listed(folder: Path) -> bool:
+    """Whether a member list was signed here before."""
+    return (folder / "members.jwt").is_file()

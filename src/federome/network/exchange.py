@@ -16,7 +16,7 @@ from federome.errors import FederomeError
 from federome.network.protocol import Body
 from federome.network.record import MAX_KNOWN, MAX_PEERS, Record
 from federome.trust.canonical import Json
-from federome.trust.keys import PrivateKey
+from federome.trust.keys import Signer
 from federome.trust.notes import MAX_SIGNATURES, read_note
 from federome.trust.receipts import log_entry, origin_of
 
@@ -45,7 +45,7 @@ MAX_PROOF: Final = 8192
 class Exchange:
     """Checkpoints as they come and go with the tasks of runs. ``party`` is the hub's own name in the member list."""
 
-    def __init__(self, engine: sa.Engine, *, party: str, key: PrivateKey) -> None:
+    def __init__(self, engine: sa.Engine, *, party: str, key: Signer) -> None:
         migrate(engine, SCHEMA)
         self._engine, self._party = engine, party
         self.record = Record(engine, party=party, key=key)

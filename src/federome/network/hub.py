@@ -34,7 +34,7 @@ from federome.network.protocol import (
     encode_tasks,
 )
 from federome.network.transport import PARTY_TYPE
-from federome.trust.signing import OWN_ALGORITHMS, check_claims, verify
+from federome.trust.signing import OWN_ALGORITHMS, Verified, check_claims, verify
 
 MSGPACK: Final = "application/msgpack"
 TICK_S: Final = 0.5
@@ -95,20 +95,29 @@ class Callers:
         if kind.lower() != "bearer":
             raise Refused("this call needs a party's token.", codes=["token_invalid"])
         now = self._clock()
-        party, until = self._known.get(token, ("", 0.0))
+        kid, until = self._known.get(token, ("", 0.0))
         if now >= until:
-            verified = verify(
-                token, self._coordinator.members.ring(), typ=PARTY_TYPE, algorithms=OWN_ALGORITHMS, now=now
-            )
+            verified = self._verified(token, now)
             check_claims(verified.payload, now=now, audience=self._hub, require=("iss", "aud", "iat", "exp"))
             if verified.payload["iss"] != verified.owner:
                 raise Refused("the token names another party.", codes=["token_invalid"])
-            party, until = verified.owner, float(str(verified.payload["exp"]))
+            kid, until = verified.kid, float(str(verified.payload["exp"]))
             if len(self._known) >= TOKENS_REMEMBERED:
                 self._known = {t: held for t, held in self._known.items() if held[1] > now}
-            self._known[token] = (party, until)
-        self._coordinator.members.find(party)
-        return party
+            self._known[token] = (kid, until)
+        # A key that has ended, or whose owner has left, ends the tokens that it signed before.
+        return self._coordinator.members.ring().find(kid, now=now).owner
+
+    def _verified(self, token: str, now: float) -> Verified:
+        members = self._coordinator.members
+        held = members.ring()
+        try:
+            return verify(token, held, typ=PARTY_TYPE, algorithms=OWN_ALGORITHMS, now=now)
+        except Refused:
+            members.refresh()  # a party may sign with its next key before this list names it
+            if members.ring() is held:
+                raise
+            return verify(token, members.ring(), typ=PARTY_TYPE, algorithms=OWN_ALGORITHMS, now=now)
 
 
 def create_app(

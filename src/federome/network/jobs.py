@@ -139,7 +139,9 @@ class Coordinator:
         run = Run(first.run, person, "deciding", 1, now, None, first.deadline.timestamp(), detail)
         run = _said(run, "orders sent to the nodes", now)
         shown = self._exchange.shown_to(first.roster)
-        papers: Body = {"permit": permit} | ({} if passport is None else {"passport": passport})
+        papers: Body = {"permit": permit, "members": self.members.version}
+        if passport is not None:
+            papers["passport"] = passport
         due = [
             Due("decide", node, {**papers, "order": orders[node], "checkpoints": shown[node]}) for node in first.roster
         ]
@@ -315,6 +317,8 @@ class Coordinator:
         statements: Body = {a.party: told_text(a, "statement") for a in accepted}
         partial = may_lose(run, len(accepted))
         body: Body = {"roster": roster, "statements": statements, "partial": partial}
+        body["members"] = self.members.version
+        body["members"] = self.members.version
         due = [Due("roster", party, body) for party in (*(a.party for a in accepted), releaser.name)]
         run = _with(run, roster=roster, statements=statements, partial=partial)
         return self._enter(run, "rostering", due, said=f"{len(accepted)} nodes agreed")

@@ -30,7 +30,7 @@ from federome.network.doors import open_to
 from federome.network.hub import bounded
 from federome.network.provider import LoggedIn, Provider, login_settings
 from federome.trust.dpop import NonceNeeded, check_proof
-from federome.trust.keys import KeyRing, PinnedKey, PrivateKey, generate, load_private_key, save_private_key
+from federome.trust.keys import KeyRing, PinnedKey, Signer, generate, load_private_key, save_private_key
 from federome.trust.oauth import (
     ASSERTION_TYPE,
     TOKEN_LIFE_S,
@@ -162,7 +162,7 @@ class Logins:
 
     hub: str
     url: str
-    key: PrivateKey
+    key: Signer
     book: LoginBook
     clock: Callable[[], float]
     provider: Provider | None = None
@@ -172,7 +172,6 @@ class Logins:
 
     def __post_init__(self) -> None:
         self.secret = self.secret or secrets.token_bytes(32)
-        self._ring = KeyRing((PinnedKey(self.hub, self.key.public),))
 
     @property
     def callback(self) -> str:
@@ -225,14 +224,15 @@ class Logins:
             case _:
                 raise Invalid("this kind of grant is not given here.", where="grant_type")
         bearer = Bearer(who, issuer, thumbprint, now + TOKEN_LIFE_S)
-        token = issue_token(bearer, self.key, hub=self.hub, now=now, jti=secrets.token_urlsafe(16))
+        token = issue_token(bearer, self.key.current, hub=self.hub, now=now, jti=secrets.token_urlsafe(16))
         told: dict[str, object] = {"access_token": token, "token_type": "DPoP", "expires_in": int(TOKEN_LIFE_S)}
         return told | ({"passport": passport} if passport else {})
 
     def bearer(self, token: str, proof: str, method: str, path: str) -> Bearer:
         """Who uses a token that this hub issued, for one request; ``Refused`` if they do not hold its key."""
         now = self.clock()
-        bearer = check_token(token, self._ring, hub=self.hub, now=now)
+        ring = KeyRing(tuple(PinnedKey(self.hub, key.public) for key in self.key.valid))
+        bearer = check_token(token, ring, hub=self.hub, now=now)
         url = f"{self.url.rstrip('/')}{path}"
         held = check_proof(proof, method=method, url=url, now=now, once=self.book, token=token)
         if held != bearer.thumbprint:
@@ -330,7 +330,7 @@ def _digest(text: str) -> str:
 
 
 def build_logins(
-    folder: Path, *, hub: str, url: str, key: PrivateKey, development: bool, clock: Callable[[], float]
+    folder: Path, *, hub: str, url: str, key: Signer, development: bool, clock: Callable[[], float]
 ) -> Logins | None:
     """Logging in as ``login.toml`` in a hub's folder says; ``None`` where there is no such file."""
     settings = login_settings(folder, development=development)

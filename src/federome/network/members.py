@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Final, Literal, Protocol
 
@@ -20,14 +21,14 @@ from federome.trust.signing import check_claims, sign, verify
 MEMBERS_TYPE: Final = "federome-members+jwt"
 ALGORITHMS: Final[tuple[SigningAlgorithm, ...]] = ("ES256",)
 Role = Literal["node", "releaser", "hub"]
-_Point = Annotated[str, Form(re.compile(r"[A-Za-z0-9_-]{43}"), "43 base64url characters (32 bytes)")]
+Point = Annotated[str, Form(re.compile(r"[A-Za-z0-9_-]{43}"), "43 base64url characters (32 bytes)")]
 
 
 @dataclass(frozen=True)
 class MemberKey(Document):
     """An Ed25519 identity key: the public members of an OKP JWK (RFC 8037)."""
 
-    x: _Point
+    x: Point
     kty: Literal["OKP"] = "OKP"
     crv: Literal["Ed25519"] = "Ed25519"
 
@@ -44,12 +45,37 @@ class MemberKey(Document):
 
 
 @dataclass(frozen=True)
+class EarlierKey(Document):
+    """A key that its party has replaced: what it signs still counts before ``until``, and no longer."""
+
+    key: MemberKey
+    until: datetime
+
+
+@dataclass(frozen=True)
 class Member(Document):
-    """One party: its name in orders and results, what it is, and its identity key."""
+    """One party: its name in orders and results, what it is, and its identity key.
+
+    ``sealing`` is the X25519 point to which others seal what only this party may read. ``earlier`` are the keys that
+    ``key`` has replaced (``rotation.py``): for a while both count.
+    """
 
     name: Identifier
     role: Role
     key: MemberKey
+    sealing: Point | None = None
+    earlier: tuple[EarlierKey, ...] = ()
+
+    def keys(self, now: float) -> tuple[PublicKey, ...]:
+        """All its keys that count now, the newest first."""
+        return (self.key.public, *(one.key.public for one in self.earlier if now < one.until.timestamp()))
+
+    @property
+    def box(self) -> PublicKey | None:
+        """The key that others seal to; ``None`` for a party that has none."""
+        if self.sealing is None:
+            return None
+        return PublicKey.from_jwk({"kty": "OKP", "crv": "X25519", "x": self.sealing})
 
 
 @dataclass(frozen=True)
@@ -61,7 +87,7 @@ class Members(Document):
 
     def __post_init__(self) -> None:
         names = [m.name for m in self.members]
-        keys = [m.key.x for m in self.members]
+        keys = [key.x for m in self.members for key in (m.key, *(one.key for one in m.earlier))]
         if len(set(names)) != len(names) or len(set(keys)) != len(keys):
             raise Invalid("the member list names a party or a key twice.", where="members")
 
@@ -79,9 +105,17 @@ class Members(Document):
     def ring(self, *roles: Role) -> KeyRing:
         """The identity keys of members with these roles (all, if none is given)."""
         if roles not in self._rings:
-            mine = (m for m in self.members if not roles or m.role in roles)
-            self._rings[roles] = KeyRing(tuple(PinnedKey(m.name, m.key.public) for m in mine))
+            mine = [m for m in self.members if not roles or m.role in roles]
+            now = tuple(PinnedKey(m.name, m.key.public) for m in mine)
+            earlier = (PinnedKey(m.name, e.key.public, 0.0, e.until.timestamp()) for m in mine for e in m.earlier)
+            self._rings[roles] = KeyRing((*now, *earlier))
         return self._rings[roles]
+
+    def at_least(self, version: int) -> None:
+        """See :class:`MemberSource`: this list is what it is."""
+
+    def refresh(self) -> None:
+        """See :class:`MemberSource`: this list is what it is."""
 
     @cached_property
     def _rings(self) -> dict[tuple[Role, ...], KeyRing]:
@@ -98,7 +132,17 @@ class MemberSource(Protocol):
         """All members of one role."""
 
     def ring(self, *roles: Role) -> KeyRing:
-        """The identity keys of members with these roles."""
+        """The identity keys of members with these roles: those that count, and until when."""
+
+    def at_least(self, version: int) -> None:
+        """There is said to be a list of this version: look for it, if the one held is older."""
+
+    def refresh(self) -> None:
+        """Look for a newer list."""
+
+    @property
+    def version(self) -> int:
+        """Of the list that is held."""
 
 
 def sign_members(members: Members, key: PrivateKey, *, authority: str, now: float) -> str:

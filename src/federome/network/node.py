@@ -51,7 +51,7 @@ from federome.network.protocol import (
 from federome.network.question import Answer, Holdings, OpenSite, Outcome, Question, Said, Summands, Use
 from federome.network.record import Record, Witness, known_sizes
 from federome.trust.canonical import Json, canonical, digest, digest_bytes
-from federome.trust.keys import KeyRing, PrivateKey
+from federome.trust.keys import KeyRing, Signer
 from federome.trust.receipts import statement_digest
 
 _SHOWN = ("order", "permit", "passport", "command")
@@ -75,7 +75,7 @@ class Node:
     """
 
     name: str
-    key: PrivateKey
+    key: Signer
     secret: bytes
     members: MemberSource
     anchors: Callable[[], Anchors]
@@ -134,6 +134,8 @@ class Node:
             tokens = work.order, work.permit
         shown = (task.body if work is None else work.detail).get("passport")
         now, state = self.clock(), self.state()
+        if type(version := task.body.get("members")) is int:
+            self.members.at_least(version)
         request, evidence = gather(
             presented(*tokens, shown),
             stage="release" if task.kind in _RELEASING else "start",

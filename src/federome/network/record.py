@@ -23,10 +23,10 @@ from federome.network.notebook import RECORD
 from federome.network.protocol import Body
 from federome.trust import merkle
 from federome.trust.canonical import Json
-from federome.trust.keys import PrivateKey
+from federome.trust.keys import Signer
 from federome.trust.log import MAX_ENTRY_BYTES, Receipt, append, witness
 from federome.trust.merkle import HASH_BYTES, TILE_WIDTH, Coordinate, Frontier, Node
-from federome.trust.notes import Checkpoint, open_checkpoint, sign_checkpoint
+from federome.trust.notes import Checkpoint, open_by_any, sign_checkpoint
 from federome.trust.receipts import log_entry, origin_of
 
 METADATA = sa.MetaData()
@@ -137,7 +137,7 @@ class SqlLog:
 class Record:
     """A party's log with the name and key that sign its checkpoints."""
 
-    def __init__(self, engine: sa.Engine, *, party: str, key: PrivateKey) -> None:
+    def __init__(self, engine: sa.Engine, *, party: str, key: Signer) -> None:
         self.log = SqlLog(engine)
         self._engine, self._party, self._key = engine, party, key
 
@@ -164,7 +164,7 @@ class Record:
     def checkpoint(self, frontier: Frontier | None = None) -> str:
         """The signed note that commits to the log as it is (or was, at ``frontier``)."""
         held = frontier or self.log.frontier()
-        return sign_checkpoint(Checkpoint(origin_of(self._party), held.size, held.root()), self._key)
+        return sign_checkpoint(Checkpoint(origin_of(self._party), held.size, held.root()), self._key.current)
 
     def receipt(self, run: str, frontier: Frontier) -> Receipt:
         """The receipt for the last entry of a run, under the log as it was at ``frontier``."""
@@ -210,7 +210,7 @@ class Record:
 class Witness:
     """What a party remembers of the others' logs, and cosigns."""
 
-    def __init__(self, engine: sa.Engine, *, party: str, key: PrivateKey, members: MemberSource) -> None:
+    def __init__(self, engine: sa.Engine, *, party: str, key: Signer, members: MemberSource) -> None:
         migrate(engine, SCHEMA)
         self._engine, self._party, self._key, self._members = engine, party, key, members
 
@@ -238,8 +238,8 @@ class Witness:
             return [(row.party, row.seen, row.shown) for row in db.execute(sa.select(BROKEN).order_by(BROKEN.c.id))]
 
     def _one(self, party: str, entry: Mapping[str, Json], now: float) -> Body:
-        note, key, origin = str(entry.get("note")), self._members.find(party).key.public, origin_of(party)
-        current = open_checkpoint(note, origin=origin, key=key)
+        note, origin = str(entry.get("note")), origin_of(party)
+        current, key = open_by_any(note, origin=origin, keys=self._members.find(party).keys(now))
         with write(self._engine) as db:
             row = db.execute(sa.select(SEEN).where(SEEN.c.party == party)).one_or_none()
             held = Checkpoint(origin, row.size, row.root) if row else None
@@ -258,7 +258,7 @@ class Witness:
                     previous=held,
                     proof=proof,
                     name=origin_of(self._party),
-                    witness_key=self._key,
+                    witness_key=self._key.current,
                     now=int(now),
                 )
             except Damaged:

@@ -45,7 +45,7 @@ from federome.network.protocol import (
     texts,
 )
 from federome.trust.canonical import Json, digest, digest_bytes
-from federome.trust.keys import PrivateKey, generate, private_key_from_jwk
+from federome.trust.keys import PrivateKey, Signer, generate, private_key_from_jwk
 from federome.trust.signing import OWN_ALGORITHMS, peek, sign, verify
 
 RESULT_TYPE: Final = "federome-result+jws"
@@ -108,7 +108,7 @@ class Releaser:
         self,
         name: str,
         *,
-        key: PrivateKey,
+        key: Signer,
         members: MemberSource,
         port: HubPort,
         folder: Path,
@@ -166,12 +166,18 @@ class Releaser:
 
     def _acknowledge(self, task: Task) -> Reply:
         roster = sums.Roster.from_document(mapping(task.body, "roster"))
+        if type(version := task.body.get("members")) is int:
+            self._members.at_least(version)
         sums.check_roster(roster, ring=self._members.ring(), releasers=[self.name], now=self._clock())
-        said: Body = {"acknowledged": sums.acknowledge(roster, self._key)}
+        said: Body = {"acknowledged": sums.acknowledge(roster, self._hand(roster))}
         if task.body.get("partial") is True:
             word: Body = {"run": task.run, "box": dict(self._box(task.run).public.jwk())}
-            said["box"] = sign(word, self._key, typ=steps.STATEMENT_TYPE)
+            said["box"] = sign(word, self._hand(roster), typ=steps.STATEMENT_TYPE)
         return Reply(said)
+
+    def _hand(self, roster: sums.Roster) -> PrivateKey:
+        """The key under which this releaser joined a run."""
+        return self._key.named(roster.releaser.kid)
 
     def _box(self, run: str) -> PrivateKey:
         """The one-run key to which nodes seal their shares: made once, gone when the run has ended."""
@@ -324,7 +330,7 @@ class Releaser:
             if said.get("result") != name or said.get("run") != session.run:
                 raise Refused("a node did not agree to this result.", codes=["incomplete"], where=member.name)
             held |= set(texts(said, "held"))
-        signed = sign({"result": name, "run": session.run}, self._key, typ=RESULT_TYPE)
+        signed = sign({"result": name, "run": session.run}, self._hand(session.roster), typ=RESULT_TYPE)
         receipts = mapping(task.body, "receipts")
         told: Body = {
             **result,
@@ -421,10 +427,10 @@ class Releaser:
             round=session.program.round.name if session.program.round else "",
             parts=parts,
             documents=digests,
-            announcement=self._round_key(session, session.turn).announce(self._key),
+            announcement=self._round_key(session, session.turn).announce(self._hand(session.roster)),
             previous=session.previous,
         )
-        token = session.command.signed(self._key)
+        token = session.command.signed(self._hand(session.roster))
         session.previous, session.token = link(token), token
         body: Body = {"do": doing, "command": token, "parts": list(parts), "documents": documents, "said": said}
         return Reply(body, documents=inline)

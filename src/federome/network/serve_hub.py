@@ -35,8 +35,9 @@ from federome.network.login import router as login_router
 from federome.network.party import Party
 from federome.network.protocol import MAX_PART_BYTES, PREFIX
 from federome.network.releaser import Releaser
+from federome.network.rotation import MAX_ROTATION_BYTES, Announced, OwnKeys
 from federome.network.setup import HUB, RELEASER, HubSettings, MemberList, enrolment, hub_settings
-from federome.trust.keys import load_private_key, read_secret
+from federome.trust.keys import read_secret
 
 GRACE_S: Final = 2
 MAX_ENROLMENT_BYTES: Final = 1 << 14
@@ -71,7 +72,9 @@ def build_hub(folder: Path, *, faces: Faces, clock: Callable[[], float] = time.t
     members = MemberList(folder, clock)
     waiters = Waiters()
     ledger = Ledger(engine(f"sqlite:///{folder / 'hub.db'}"), folder / "runs")
-    key = load_private_key(folder / "keys" / f"{HUB}.jwk")
+    key, releasing = (OwnKeys(folder / "keys", role, party=role, clock=clock) for role in (HUB, RELEASER))
+    key.follow(members)
+    releasing.follow(members)
     exchange = Exchange(engine(f"sqlite:///{folder / 'record.db'}", durable=True), party=HUB, key=key)
     coordinator = Coordinator(
         ledger,
@@ -87,7 +90,7 @@ def build_hub(folder: Path, *, faces: Faces, clock: Callable[[], float] = time.t
     waiters.local(RELEASER, port.ready)
     releaser = Releaser(
         RELEASER,
-        key=load_private_key(folder / "keys" / f"{RELEASER}.jwk"),
+        key=releasing,
         members=members,
         port=port,
         folder=folder / "releaser",
@@ -107,7 +110,9 @@ def build_hub(folder: Path, *, faces: Faces, clock: Callable[[], float] = time.t
     )
     people = People(settings.name, clock, logins)
     hub = Hub(folder, settings, coordinator, releaser, party, waiters, stopping, people, logins, clock)
-    routers = [_joining(folder, members), *faces(hub), *([login_router(logins)] if logins is not None else [])]
+    routers = [_joining(folder, settings.name, members, clock), *faces(hub)]
+    if logins is not None:
+        routers.append(login_router(logins))
     if settings.keep_exact:
         routers.append(_comparing(releaser))
     app = create_app(coordinator, hub=settings.name, waiters=waiters, clock=clock, routers=routers, stopping=stopping)
@@ -169,8 +174,16 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)  # type: ignore[arg-type]
 
 
-def _joining(folder: Path, members: MemberList) -> APIRouter:
+def _joining(folder: Path, hub: str, members: MemberList, clock: Callable[[], float]) -> APIRouter:
     router = APIRouter(prefix=PREFIX)
+    announced = Announced(folder, hub)
+
+    @router.post("/rotate")
+    @open_to("anyone")  # the announcement says itself whose it is
+    async def rotate(request: Request) -> Response:
+        members.refresh()
+        announced.take(await bounded(request, MAX_ROTATION_BYTES), members, now=clock())
+        return Response(status_code=204)
 
     @router.post("/enrol")
     @open_to("anyone")

@@ -40,6 +40,7 @@ from federome.network.party import Party
 from federome.network.pricing import Published
 from federome.network.record import Record, Witness
 from federome.network.reviews import SignedApprovals
+from federome.network.rotation import OwnKeys
 from federome.network.sandbox_selftest import open_tested
 from federome.network.setup import MemberList, node_settings
 from federome.network.spending import SqlBudgets, SqlPhenotypes
@@ -47,7 +48,7 @@ from federome.network.tes import Profile, open_service
 from federome.network.transport import HttpPort
 from federome.store.catalogue import Store
 from federome.trust.canonical import Json
-from federome.trust.keys import load_private_key, read_secret
+from federome.trust.keys import read_secret
 
 GRACE_S: Final = 2
 TES_TIMEOUT_S: Final = 60
@@ -140,7 +141,7 @@ def build_node(
     """A node from its folder, ready to run."""
     settings = node_settings(folder)
     load_modules(settings.modules)
-    key = load_private_key(folder / "keys" / "node.jwk")
+    key = OwnKeys(folder / "keys", "node", party=settings.name, clock=clock)
     port = HttpPort(
         settings.hub_url,
         party=settings.name,
@@ -152,6 +153,7 @@ def build_node(
     )
     store = Store.open(folder / "data")
     members = MemberList(folder, clock, port.members)
+    key.follow(members)
     # What is sealed must survive a loss of power; the steps in between are done again after one.
     programs = open_programs(folder, report)
     log = engine(f"sqlite:///{folder / 'node.db'}", durable=True)

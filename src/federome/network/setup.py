@@ -7,6 +7,7 @@ the node makes its keys and enrols with it; an authority signs a member list tha
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import ipaddress
 import json
@@ -14,7 +15,7 @@ import os
 import secrets
 import ssl
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import inf
@@ -30,6 +31,17 @@ from cryptography.x509.oid import NameOID
 from federome.errors import Invalid, Refused, Unavailable
 from federome.network.members import Member, MemberKey, Members, Role, sign_members, verify_members
 from federome.network.protocol import PREFIX, Body, text
+from federome.network.rotation import (
+    Announced,
+    Rotation,
+    announce,
+    followed,
+    key_files,
+    next_keys,
+    unended,
+    vouch,
+    vouched,
+)
 from federome.network.transport import raise_for, tls_context
 from federome.trust.canonical import canonical, parse_object
 from federome.trust.keys import KeyRing, PinnedKey, PrivateKey, PublicKey, generate, load_private_key, save_private_key
@@ -37,6 +49,7 @@ from federome.trust.keys import KeyRing, PinnedKey, PrivateKey, PublicKey, gener
 Network = Literal["production", "development"]
 RELEASER: Final = "releaser"
 HUB: Final = "hub"
+SEALING: Final = "sealing"
 CERTIFICATE_DAYS: Final = 397
 Settings = TypeVar("Settings")
 
@@ -169,8 +182,8 @@ class Enrolments:
         Member(node, "node", MemberKey("A" * 43))  # checks the name
         _replace(self._path(node), {"node": node, "code": hashlib.sha256(code.encode()).hexdigest()})
 
-    def enrol(self, node: str, code: str, key: PublicKey) -> None:
-        """Pin a node's key. ``Refused`` for a wrong or used code; the same key again is fine."""
+    def enrol(self, node: str, code: str, key: PublicKey, sealing: str = "") -> None:
+        """Pin a node's key, with its word where to seal to. ``Refused`` for a wrong or used code; again is fine."""
         path = self._path(node)
         held = json.loads(path.read_text()) if path.is_file() else {}
         given = hashlib.sha256(code.encode()).hexdigest()
@@ -179,30 +192,85 @@ class Enrolments:
         jwk = key.jwk()
         if held.get("jwk") not in (None, jwk):
             raise Refused("this invitation was used before.", codes=["replayed"], remedy="Ask for a new one.")
-        _replace(path, {**held, "jwk": jwk})
+        _replace(path, {**held, "jwk": jwk, **({"sealing": sealing} if sealing else {})})
 
-    def members(self) -> list[Member]:
+    def follow(self, node: str, key: PublicKey) -> None:
+        """This is the node's key from now on (``rotation.py``)."""
+        held = json.loads(self._path(node).read_text())
+        if held["jwk"] != key.jwk():
+            _replace(self._path(node), {**held, "jwk": key.jwk(), "sealing": ""})
+
+    def members(self, *, now: float) -> list[Member]:
         """All nodes that have enrolled, by name."""
+        hub = hub_settings(self._folder.parent).name
         found = []
         for path in sorted(self._folder.glob("*.json")):
             held = json.loads(path.read_text())
             if "jwk" in held:
-                found.append(Member(held["node"], "node", MemberKey.of(PublicKey.from_jwk(held["jwk"]))))
+                member = Member(held["node"], "node", MemberKey.of(PublicKey.from_jwk(held["jwk"])))
+                said = held.get("sealing")
+                found.append(vouched(said, member, hub=hub, now=now) if said else member)
         return sorted(found, key=lambda member: member.name)
 
     def _path(self, node: str) -> Path:
         return self._folder / f"{hashlib.sha256(node.encode()).hexdigest()[:24]}.json"
 
 
-def admit(folder: Path, authority: str, key: PrivateKey, *, now: float) -> Members:
-    """Sign a member list with everybody who has enrolled, the hub and its releaser. For the authority's hand."""
+def admit(
+    folder: Path,
+    authority: str,
+    key: PrivateKey,
+    *,
+    now: float,
+    replace: Collection[str] = (),
+    end: Collection[str] = (),
+    drop: Collection[str] = (),
+) -> Members:
+    """Sign a member list with everybody who has enrolled, the hub and its releaser. For the authority's hand.
+
+    A key that a member announced takes the place of its present one, which counts on until the overlap is over. Any
+    other change of a listed key is ``Refused``, but for nodes in ``replace``, which lost theirs and enrolled anew.
+    ``end`` names members whose earlier keys end now, ``drop`` those whose announcement is not to be followed.
+    """
     earlier = read_members(folder, now=now) if (folder / "members.jwt").is_file() else Members(0, ())
     roles: tuple[Role, ...] = (HUB, RELEASER)
-    keys = {role: load_private_key(folder / "keys" / f"{role}.jwk").public for role in roles}
-    own = [Member(role, role, MemberKey.of(public)) for role, public in keys.items()]
-    members = Members(earlier.version + 1, (*own, *Enrolments(folder).members()))
+    own = [Member(role, role, MemberKey.of(load_private_key(_first(folder, role)).public)) for role in roles]
+    enrolments, announced = Enrolments(folder), Announced(folder, hub_settings(folder).name)
+    for name in drop:
+        announced.drop(name)
+    found = [
+        member if member.name in replace else _known(member, earlier, announced, now=now, end=member.name in end)
+        for member in (*own, *enrolments.members(now=now))
+    ]
+    members = Members(earlier.version + 1, tuple(found))
+    for member in members.named("node"):
+        enrolments.follow(member.name, member.key.public)
     _replace_text(folder / "members.jwt", sign_members(members, key, authority=authority, now=now))
+    for member in members.members:
+        if announced.of(member, now=now) is None:
+            announced.drop(member.name)
     return members
+
+
+def _first(folder: Path, stem: str) -> Path:
+    return key_files(folder / "keys", stem)[0]
+
+
+def _known(found: Member, earlier: Members, announced: Announced, *, now: float, end: bool) -> Member:
+    """A member as the earlier list names it, with the key that it announced since."""
+    if found.name not in {member.name for member in earlier.members}:
+        return found
+    listed = earlier.find(found.name)
+    rotation = announced.of(listed, now=now)
+    member = unended(listed, now=now) if rotation is None else followed(listed, rotation, now=now)
+    if found.role == "node" and found.key not in (listed.key, member.key, *(one.key for one in listed.earlier)):
+        raise Refused(
+            "a node has enrolled with another key than the list names.",
+            codes=["issuer_untrusted"],
+            where=found.name,
+            remedy=f"If its operator says that the key was lost: --replace {found.name}",
+        )
+    return dataclasses.replace(member, earlier=()) if end else member
 
 
 # node
@@ -223,8 +291,11 @@ def enrol(
     certificate = _fetch_certificate(invitation)
     _replace_text(keys / "hub.pem", certificate)
     pin_authority(folder, invitation.authority, PublicKey.from_jwk(invitation.authority_jwk))
-    public = load_private_key(keys / "node.jwk").public
-    body = canonical({"node": settings.name, "code": invitation.code, "jwk": public.jwk()})
+    if not (keys / f"{SEALING}.jwk").is_file():
+        save_private_key(generate("ECDH-ES+A256KW"), keys / f"{SEALING}.jwk")
+    own, box = load_private_key(keys / "node.jwk"), load_private_key(keys / f"{SEALING}.jwk").public
+    sealing = vouch(settings.name, str(box.jwk()["x"]), own, hub=settings.hub)
+    body = canonical({"node": settings.name, "code": invitation.code, "jwk": own.public.jwk(), "sealing": sealing})
     try:
         with httpx.Client(verify=tls_context(keys / "hub.pem"), timeout=20) as client:
             raise_for(client.post(f"{invitation.url.rstrip('/')}{PREFIX}/enrol", content=body))
@@ -237,6 +308,36 @@ def enrol(
 def node_settings(folder: Path) -> NodeSettings:
     """Read ``node.toml``; ``Invalid`` names what is wrong."""
     return _read_toml(folder / "node.toml", NodeSettings, "federome node enrol")
+
+
+def rotate_node(folder: Path, *, overlap_days: int, now: float) -> Rotation:
+    """Make a node's next keys and announce them at its hub. May be done again until the authority has listed them."""
+    settings, keys = node_settings(folder), folder / "keys"
+    member = read_members(folder, now=now).find(settings.name)
+    rotation, token = _next(keys, "node", member, settings.hub, overlap_days, now=now, sealing=SEALING)
+    try:
+        with httpx.Client(verify=tls_context(keys / "hub.pem"), timeout=20) as client:
+            raise_for(client.post(f"{settings.hub_url.rstrip('/')}{PREFIX}/rotate", content=token.encode()))
+    except httpx.TransportError as error:
+        raise Unavailable("the hub is out of reach.", where=settings.hub_url, remedy="Is it being served?") from error
+    return rotation
+
+
+def rotate_hub(folder: Path, role: Role, *, overlap_days: int, now: float) -> Rotation:
+    """The same for the hub, or for its releaser."""
+    members, hub = read_members(folder, now=now), hub_settings(folder).name
+    rotation, token = _next(folder / "keys", role, members.find(role), hub, overlap_days, now=now)
+    Announced(folder, hub).take(token.encode(), members, now=now)
+    return rotation
+
+
+def _next(
+    keys: Path, stem: str, member: Member, hub: str, overlap_days: int, *, now: float, sealing: str = ""
+) -> tuple[Rotation, str]:
+    made = next_keys(keys, stem, member, sealing=sealing)
+    point = str(made.sealing.public.jwk()["x"]) if made.sealing is not None else None
+    rotation = Rotation(member.name, MemberKey.of(made.key.public), point, overlap_days)
+    return rotation, announce(rotation, made.present, made.key, hub=hub, now=now)
 
 
 # both
@@ -295,6 +396,16 @@ class MemberList:
     def ring(self, *roles: Role) -> KeyRing:
         """See :meth:`Members.ring`."""
         return self._members.ring(*roles)
+
+    @property
+    def version(self) -> int:
+        """Of the list that is held."""
+        return self._members.version
+
+    def at_least(self, version: int) -> None:
+        """See :class:`~federome.network.members.MemberSource`."""
+        if version > self._members.version:
+            self.refresh()
 
 
 def read_members(folder: Path, *, now: float) -> Members:
@@ -462,4 +573,5 @@ def enrolment(folder: Path, body: bytes) -> None:
     jwk = told.get("jwk")
     if not isinstance(jwk, dict):
         raise Invalid("an enrolment holds the node's public key.")
-    Enrolments(folder).enrol(text(told, "node"), text(told, "code"), PublicKey.from_jwk(jwk))
+    sealing = text(told, "sealing") if "sealing" in told else ""
+    Enrolments(folder).enrol(text(told, "node"), text(told, "code"), PublicKey.from_jwk(jwk), sealing)

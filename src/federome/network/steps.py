@@ -42,7 +42,7 @@ from federome.network.pricing import (
 from federome.network.protocol import Body, mapping, number, text, texts
 from federome.network.question import Answer, OpenSite, Outcome, Question, Said, Summands
 from federome.trust.canonical import Json, canonical, digest, digest_bytes, parse
-from federome.trust.keys import PublicKey, generate, private_key_from_jwk
+from federome.trust.keys import PrivateKey, PublicKey, generate, private_key_from_jwk
 from federome.trust.signing import OWN_ALGORITHMS, decrypt, encrypt, sign, verify
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def decide(node: Node, question: Question, site: OpenSite) -> Outcome:
         "policy": policy_document(policy),
         "sandbox": dict(node.programs),
         "people": told_sizes(groups(question.algorithm, site), policy),
-        "kid": node.key.kid,
+        "kid": node.key.current.kid,
     }
     shown = question.task.body.get("checkpoints")
     witnessed = node.witness.look(shown, now=node.clock()) if isinstance(shown, dict) else {}
@@ -105,7 +105,7 @@ def roster(node: Node, question: Question, site: OpenSite) -> Outcome:
     word: Body = {"box": dict(box.public.jwk())}
     return Said(
         {
-            "acknowledged": sums.acknowledge(proposed, node.key),
+            "acknowledged": sums.acknowledge(proposed, hand(node, proposed)),
             "announcement": announcement(node, proposed, 1),
             "box": signed(node, question, word)["statement"],
             "risk": risk,
@@ -163,7 +163,7 @@ def deal(node: Node, question: Question, _site: OpenSite) -> Outcome:
         said = statement(node, text(boxes, member.name), party=member.name, run=question.order.run)
         inner = sign(
             {"run": question.order.run, "roster": circle.digest, "aud": member.name, "key": key},
-            node.key,
+            hand(node, circle),
             typ=RUN_KEY_TYPE,
         )
         keys[member.name] = encrypt(inner.encode(), PublicKey.from_jwk(mapping(said, "box")), typ=RUN_KEY_TYPE)
@@ -305,7 +305,14 @@ STEPS: Final[Mapping[str, Callable[[Node, Question, OpenSite], Outcome]]] = {
 def signed(node: Node, question: Question, word: Mapping[str, Json]) -> Body:
     """This node's signed statement about a run."""
     document = {"run": question.order.run, "node": node.name, "task": question.task.kind, **word}
-    return {"statement": sign(document, node.key, typ=STATEMENT_TYPE)}
+    circle = question.work.roster if question.work is not None else None
+    key = node.key.current if circle is None else hand(node, circle)
+    return {"statement": sign(document, key, typ=STATEMENT_TYPE)}
+
+
+def hand(node: Node, circle: sums.Roster) -> PrivateKey:
+    """The key under which this node joined a run: it signs until the run ends, though another may follow it."""
+    return node.key.named(circle.member(node.name).kid)
 
 
 def plain(value: object) -> Json:
@@ -356,7 +363,7 @@ def announcement(node: Node, circle: sums.Roster, turn: int) -> str:
     if kept is not None:
         return kept[1]
     key = sums.RoundKey.generate(circle, turn, party=node.name)
-    token = key.announce(node.key)
+    token = key.announce(hand(node, circle))
     node.notebook.keep_key(circle.run, turn, key.to_bytes(), token)
     return token
 

@@ -35,7 +35,7 @@ def share(node: Node, question: Question, _site: OpenSite) -> Outcome:
         for member in circle.contributors
     }
     own_mask = shares.SelfMask.generate()
-    dealing = shares.deal(circle, _first_key(node, run), own_mask, boxes=boxes, identity=node.key)
+    dealing = shares.deal(circle, _first_key(node, run), own_mask, boxes=boxes, identity=steps.hand(node, circle))
     told: Body = {"commitment": dealing.commitment, "sealed": dict(dealing.sealed)}
     dealt.parent.mkdir(parents=True, exist_ok=True)
     dealt.write_text(json.dumps(told))
@@ -54,7 +54,7 @@ def survive(node: Node, question: Question, _site: OpenSite) -> Outcome:
         raise Refused("the order asks for more nodes than survived.", codes=["incomplete"])
     signed_before = now.get("survivors_record")
     token, record = shares.sign_survivors(
-        circle, FIRST, names, identity=node.key, earlier=str(signed_before) if signed_before else None
+        circle, FIRST, names, identity=steps.hand(node, circle), earlier=str(signed_before) if signed_before else None
     )
     if not everybody:
         node.notebook.narrow(circle, shares.constellation(circle, names), party=node.name)
@@ -82,7 +82,7 @@ def reveal(node: Node, question: Question, _site: OpenSite) -> Outcome:
         agreed,
         signed=text(now, "survivors_record"),
         box=_box(node, question, text(body, "box"), circle.releaser.name),
-        identity=node.key,
+        identity=steps.hand(node, circle),
     )
     return Said({"revealed": told})
 

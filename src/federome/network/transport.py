@@ -19,7 +19,7 @@ import msgspec
 
 from federome.errors import Unavailable, from_problem
 from federome.network.protocol import INLINE_BYTES, PREFIX, Reply, Task, decode_tasks, encode_reply
-from federome.trust.keys import PrivateKey
+from federome.trust.keys import PrivateKey, Signer
 from federome.trust.signing import sign
 
 PARTY_TYPE: Final = "federome-party+jwt"
@@ -59,7 +59,7 @@ class HttpPort:
         *,
         party: str,
         hub: str,
-        key: PrivateKey,
+        key: Signer,
         instance: str,
         certificate: Path | None,
         clock: Callable[[], float] = time.time,
@@ -144,10 +144,11 @@ class HttpPort:
         return response
 
     def _headers(self) -> dict[str, str]:
+        now = self._clock()
+        key = self._key.current if now > self._token_until - TOKEN_LIFE_S / 2 else None
         with self._lock:
-            now = self._clock()
-            if now > self._token_until - TOKEN_LIFE_S / 2:
-                self._token = party_token(self._party, self._hub, self._key, now=now)
+            if key is not None:
+                self._token = party_token(self._party, self._hub, key, now=now)
                 self._token_until = now + TOKEN_LIFE_S
             return {"Authorization": f"Bearer {self._token}"}
 

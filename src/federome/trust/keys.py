@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import inf, isnan
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from joserfc.errors import JoseError
@@ -93,6 +93,39 @@ class PrivateKey:
         """The private JWK. Secret: for key files only."""
         return {**{k: str(v) for k, v in self.material.as_dict(private=True).items()}, "kid": self.kid}
 
+    # An identity that never changes its key: see Signer.
+
+    @property
+    def current(self) -> PrivateKey:
+        """See :class:`Signer`."""
+        return self
+
+    @property
+    def valid(self) -> tuple[PrivateKey, ...]:
+        """See :class:`Signer`."""
+        return (self,)
+
+    def named(self, kid: str) -> PrivateKey:
+        """See :class:`Signer`."""
+        if kid != self.kid:
+            raise Refused("this party does not hold that key.", codes=["issuer_untrusted"])
+        return self
+
+
+class Signer(Protocol):
+    """The keys that a party signs with: a single :class:`PrivateKey`, or several that follow one another."""
+
+    @property
+    def current(self) -> PrivateKey:
+        """The one that signs what begins now."""
+
+    @property
+    def valid(self) -> tuple[PrivateKey, ...]:
+        """All whose word counts now, the newest first."""
+
+    def named(self, kid: str) -> PrivateKey:
+        """The one of this id, for what began under it; ``Refused`` if it is not ours."""
+
 
 def generate(algorithm: OwnAlgorithm) -> PrivateKey:
     """A fresh key pair from the operating system's entropy."""
@@ -121,16 +154,19 @@ def save_private_key(key: PrivateKey, path: Path) -> None:
 
     ``Invalid`` when the file exists: a key is never overwritten, it is replaced by a newer one beside it.
     """
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")  # whoever is killed while writing leaves no half a key
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(canonical(key.secret_jwk()) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        os.link(fresh, path)
     except FileExistsError as error:
         raise Invalid(
             "a key file is already there", where=str(path), remedy="Choose another name; keys are never replaced."
         ) from error
-    with os.fdopen(handle, "wb") as file:
-        file.write(canonical(key.secret_jwk()) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    finally:
+        fresh.unlink()
 
 
 def load_private_key(path: Path) -> PrivateKey:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -89,6 +89,16 @@ def open_checkpoint(note: str, *, origin: str, key: PublicKey) -> Checkpoint:
     if len(root) != HASH_BYTES:
         _invalid("the checkpoint names no root hash")
     return Checkpoint(origin, int(lines[1]), root)
+
+
+def open_by_any(note: str, *, origin: str, keys: Sequence[PublicKey]) -> tuple[Checkpoint, PublicKey]:
+    """The same for a log whose keys follow one another: the checkpoint, and the key of these that signed it."""
+    for key in keys[:-1]:
+        try:
+            return open_checkpoint(note, origin=origin, key=key), key
+        except Refused:
+            continue  # signed before or after a key was exchanged
+    return open_checkpoint(note, origin=origin, key=keys[-1]), keys[-1]
 
 
 def cosign(note: str, *, name: str, key: PrivateKey, now: int) -> str:

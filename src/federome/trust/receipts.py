@@ -6,15 +6,15 @@ the receipt shows that this entry is in the log that its checkpoint commits to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
 
 from federome.errors import Invalid, Refused
 from federome.trust.canonical import Json, JsonValue, canonical, digest_bytes, parse_object
-from federome.trust.keys import KeyRing
+from federome.trust.keys import KeyRing, PublicKey
 from federome.trust.log import Receipt, verify_receipt
-from federome.trust.notes import Checkpoint
+from federome.trust.notes import Checkpoint, open_by_any
 
 ENDINGS: Final = ("conclude", "alone")
 
@@ -48,12 +48,14 @@ def check_receipt(
     keys = ring.owned_by(party, now=now)
     if not keys:
         raise Refused("no key of this party is known.", codes=["issuer_untrusted"], where=party)
-    for key in keys[:-1]:
-        try:
-            return verify_receipt(receipt, origin=origin_of(party), key=key)
-        except Refused:
-            continue  # signed before or after a key was exchanged
-    return verify_receipt(receipt, origin=origin_of(party), key=keys[-1])
+    return verify_by_any(receipt, party=party, keys=keys)
+
+
+def verify_by_any(receipt: Receipt, *, party: str, keys: Sequence[PublicKey]) -> Checkpoint:
+    """The checkpoint on which a receipt of a party rests, whose keys follow one another; refusals as above."""
+    origin = origin_of(party)
+    _, key = open_by_any(receipt.checkpoint, origin=origin, keys=keys)
+    return verify_receipt(receipt, origin=origin, key=key)
 
 
 def statement_digest(body: Mapping[str, Json]) -> dict[str, Json]:
