@@ -12,8 +12,10 @@ import numpy as np
 from federome.model.table import Table
 from federome.model.variant import Assembly
 from federome.network import publication
+from federome.network.discovery import Desk
 from federome.network.publication import Publication
 from federome.standards.beacon.documents import Identity
+from federome.standards.beacon.people import People
 from federome.standards.beacon.server import Beacon
 from federome.standards.beacon.shelf import Shelf
 from federome.standards.service_info import Operator
@@ -111,7 +113,7 @@ def put(
     publication.write(folder, about, table)
 
 
-def beacon_of(folder: Path) -> Beacon:
-    """A Beacon over a folder of publications."""
+def beacon_of(folder: Path, desk: Desk | None = None) -> Beacon:
+    """A Beacon over a folder of publications and, with a desk, over people."""
     shelf = Shelf.open(folder)
-    return Beacon(IDENTITY, lambda: shelf)
+    return Beacon(IDENTITY, lambda: shelf, people=People(IDENTITY, desk) if desk else None)

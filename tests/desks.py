@@ -54,7 +54,7 @@ HPO = ("HP:0001250", "HP:0002197", "HP:0000478", "HP:0000707")
 ATC = ("C10AA05", "C10AA01", "A10BA02")
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(repr=False)
 class World:
     """A dataset in a store with everybody's values as plain dictionaries; what is unknown is ``None``."""
 

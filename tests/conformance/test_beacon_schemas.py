@@ -17,7 +17,9 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7, DRAFT202012
 from starlette.testclient import TestClient
 from tests.beacons import Seen, beacon_of, put
+from tests.desks import make_desk, make_people
 
+from federome.model.release import Policy
 from federome.standards.beacon.server import application
 
 ROOT = "https://raw.githubusercontent.com/ga4gh-beacon/beacon-v2/main/"
@@ -54,7 +56,17 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     ]
     put(folder, "fi-cohort", variants, genes=[("BRCA1", "17", "43044295", "43125364")])
     put(folder, "fi-small", [Seen("17", 43_045_700, "A", "G", ((25, 400), None, None))])
-    with TestClient(application(beacon_of(folder))) as client:
+    desk = make_desk(make_people(folder / "open", seed=3, size=40))
+    with TestClient(application(beacon_of(folder, desk))) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """People of whom only numbers are told."""
+    folder = tmp_path_factory.mktemp("closed")
+    desk = make_desk(make_people(folder / "store", seed=3, size=100, policy=Policy()))
+    with TestClient(application(beacon_of(folder, desk))) as client:
         yield client
 
 
@@ -67,6 +79,9 @@ INFORMATIONAL = {
     "/api/filtering_terms": "beaconFilteringTermsResponse.json",
     "/api/service-info": "ga4gh-service-info-1-0-0-schema.json",
     "/api/datasets/fi-cohort/filtering_terms": "beaconFilteringTermsResponse.json",
+    "/api/datasets/fi/filtering_terms": "beaconFilteringTermsResponse.json",
+    "/api/cohorts/fi/filtering_terms": "beaconFilteringTermsResponse.json",
+    "/api/individuals/filtering_terms": "beaconFilteringTermsResponse.json",
 }
 VARIANTS = {
     "boolean": "beaconBooleanResponse.json",
@@ -108,17 +123,90 @@ def test_answers_about_variants(
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("path", ["/api/datasets", "/api/datasets/fi-cohort"])
-def test_datasets(path: str, http: TestClient, validator: Any) -> None:
-    told = http.get(path).json()
+@pytest.mark.parametrize("path", ["/datasets", "/datasets/fi-cohort", "/datasets/fi", "/cohorts", "/cohorts/fi"])
+def test_collections(path: str, http: TestClient, validator: Any) -> None:
+    told = http.get("/api" + path).json()
     assert errors(validator(RESPONSES + "beaconCollectionsResponse.json"), told) == []
+    assert told["response"]["collections"]
     for record in told["response"]["collections"]:
-        assert errors(validator(MODELS + "datasets/defaultSchema.json"), record) == []
+        assert errors(validator(f"{MODELS}{path.split('/')[1]}/defaultSchema.json"), record) == []
+
+
+KINDS = {
+    "individuals": "individuals",
+    "biosamples": "biosamples",
+    "runs": "runs",
+    "analyses": "analyses",
+    "g_variants": "genomicVariations",
+}
+PEOPLE = (
+    "/individuals", "/biosamples", "/runs", "/analyses",
+    "/individuals/fi-3", "/biosamples/fi-3:sample", "/runs/fi-3:run", "/analyses/fi-3:analysis",
+    "/individuals/fi-3/biosamples", "/individuals/fi-3/g_variants",
+    "/biosamples/fi-3:sample/analyses", "/biosamples/fi-3:sample/runs", "/biosamples/fi-3:sample/g_variants",
+    "/runs/fi-3:run/analyses", "/runs/fi-3:run/g_variants", "/analyses/fi-3:analysis/g_variants",
+    "/datasets/fi/individuals", "/datasets/fi/biosamples", "/datasets/fi/g_variants", "/cohorts/fi/individuals",
+    "/g_variants/GRCh38:1:900:A:C/individuals", "/g_variants/GRCh38:1:900:A:C/biosamples",
+)  # fmt: skip
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("granularity", VARIANTS)
+@pytest.mark.parametrize("path", PEOPLE)
+def test_people_of_open_data(path: str, granularity: str, http: TestClient, validator: Any) -> None:
+    answer = http.get(f"/api{path}?requestedGranularity={granularity}")
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    assert errors(validator(RESPONSES + VARIANTS[granularity]), told) == []
+    assert told["meta"]["returnedGranularity"] == granularity
+    found = [record for each in told.get("response", {}).get("resultSets", []) for record in each["results"]]
+    assert bool(found) == (granularity == "record")
+    kind = next(word for word in reversed(path.split("/")) if word in KINDS)
+    for record in found:
+        assert errors(validator(f"{MODELS}{KINDS[kind]}/defaultSchema.json"), record) == []
+    posted = http.post(f"/api{path}", json={"query": {"requestedGranularity": granularity}})
+    assert posted.json() == told
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("granularity", VARIANTS)
+@pytest.mark.parametrize("question", ["", "filters=sex=male", "filters=bmi>39", "referenceName=1&start=899&end=26000"])
+@pytest.mark.parametrize("kind", ["individuals", "biosamples", "runs", "analyses"])
+def test_people_of_closed_data(kind: str, question: str, granularity: str, closed: TestClient, validator: Any) -> None:
+    told = closed.get(f"/api/{kind}?{question}&requestedGranularity={granularity}".replace("?&", "?")).json()
+    lowered = "count" if granularity == "record" else granularity
+    assert told["meta"]["returnedGranularity"] == lowered
+    assert errors(validator(RESPONSES + VARIANTS[lowered]), told) == []
+    if granularity == "record" and not told.get("info"):
+        assert errors(validator(RESPONSES + VARIANTS["record"]), told) == []
+    for each in told.get("response", {}).get("resultSets", []):
+        assert each["results"] == [] and each["countPrecision"] != "exact"
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("kind", ["individuals", "biosamples", "runs", "analyses"])
+def test_the_schemas_of_people_refuse_what_is_altered(kind: str, http: TestClient, validator: Any) -> None:
+    told = http.get(f"/api/{kind}?requestedGranularity=record").json()
+    record = told["response"]["resultSets"][0]["results"][0]
+    check = validator(f"{MODELS}{kind}/defaultSchema.json")
+    for name in REQUIRED[kind]:
+        altered = copy.deepcopy(record)
+        del altered[name]
+        assert errors(check, altered)
+    assert errors(check, record | {"id": 7})
+
+
+REQUIRED = {
+    "individuals": ("id", "sex"),
+    "biosamples": ("id", "biosampleStatus", "sampleOriginType"),
+    "runs": ("id", "biosampleId", "runDate"),
+    "analyses": ("id", "analysisDate", "pipelineName"),
+}
 
 
 @pytest.mark.shared
 @pytest.mark.parametrize(
-    "address", ["/api/nowhere", "/api/g_variants?start=1", "/api/g_variants?filters=HP:0000001", "/api/datasets/none"]
+    "address", ["/api/nowhere", "/api/g_variants?start=1", "/api/g_variants?filters=XX:0000001", "/api/datasets/none"]
 )
 def test_errors(address: str, http: TestClient, validator: Any) -> None:
     answer = http.get(address)

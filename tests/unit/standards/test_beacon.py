@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from tests.beacons import IDENTITY, Seen, beacon_of, put
 
 from federome.errors import Damaged, Invalid
+from federome.model.discovery import Guest
 from federome.model.span import variant_type
 from federome.standards.beacon.sequences import genomic_hgvs, read_hgvs, sequence
 from federome.standards.beacon.server import Beacon, application
@@ -307,7 +308,7 @@ def test_what_cannot_be_answered_is_said(address: str, says: str, http: TestClie
         b'{"query": []}',
         b'{"query": {"colour": 1}}',
         b'{"query": {"filters": {"id": "x"}}}',
-        b'{"query": {"filtersLogic": "OR"}}',
+        b'{"query": {"filtersLogic": "XOR"}}',
         b'{"query": {"requestParameters": {"start": 5, "g_variant": {"start": 6}}}}',
         b'{"query": {"pagination": {"limit": -1}}}',
         b'{"a":' * 3000,
@@ -360,8 +361,8 @@ def test_a_dataset_that_is_not_public_answers_only_who_may(tmp_path: Path) -> No
     put(tmp_path, "open", DATA["one"])
     put(tmp_path, "closed", DATA["two"], tier="controlled")
 
-    async def member(request: Any) -> frozenset[str]:
-        return frozenset({"closed"}) if request.headers.get("authorization") == "yes" else frozenset()
+    async def member(request: Any) -> Guest:
+        return Guest(datasets=frozenset({"closed"} if request.headers.get("authorization") == "yes" else ()))
 
     beacon = beacon_of(tmp_path)
     with TestClient(application(Beacon(IDENTITY, beacon.shelf, member))) as http:

@@ -12,6 +12,7 @@ from typing import Final, cast
 from federome import __version__
 from federome.errors import FederomeError
 from federome.network.publication import Publication
+from federome.standards.beacon.filters import ids
 from federome.standards.beacon.request import Asked, Granularity
 from federome.standards.service_info import Operator, service_info
 from federome.trust.canonical import Json
@@ -58,17 +59,47 @@ VARIANT: Final = EntryType(
     ("ENSGLOSSARY:0000092", "Variant"),
     "beacon-variant-v2.1.0",
 )
+INDIVIDUAL: Final = EntryType(
+    "individual", "Individual", "individuals", "individuals", ("NCIT:C25190", "Person"), "beacon-individual-v2.0.0"
+)
+BIOSAMPLE: Final = EntryType(
+    "biosample", "Biosample", "biosamples", "biosamples", ("NCIT:C70699", "Biospecimen"), "beacon-biosample-v2.0.0"
+)
+RUN: Final = EntryType("run", "Sequencing run", "runs", "runs", ("NCIT:C148088", "Sequencing run"), "beacon-run-v2.0.0")
+ANALYSIS: Final = EntryType(
+    "analysis", "Analysis", "analyses", "analyses", ("edam:operation_2945", "Analysis"), "beacon-analysis-v2.0.0"
+)
+COHORT: Final = EntryType(
+    "cohort", "Cohort", "cohorts", "cohorts", ("NCIT:C61512", "Cohort"), "beacon-cohort-v2.0.0", collection=True
+)
 ENTRY_TYPES: Final = (DATASET, VARIANT)
+PEOPLE_TYPES: Final = (INDIVIDUAL, BIOSAMPLE, RUN, ANALYSIS)
+"""Kinds of records of people. Each has the variants of one of them below it."""
+ALL_TYPES: Final = (*ENTRY_TYPES, *PEOPLE_TYPES, COHORT)
+RELATED: Final[Mapping[EntryType, tuple[EntryType, ...]]] = {
+    DATASET: (VARIANT, INDIVIDUAL, BIOSAMPLE),
+    COHORT: (INDIVIDUAL,),
+    INDIVIDUAL: (BIOSAMPLE, VARIANT),
+    BIOSAMPLE: (ANALYSIS, VARIANT, RUN),
+    RUN: (ANALYSIS, VARIANT),
+    ANALYSIS: (VARIANT,),
+    VARIANT: (INDIVIDUAL, BIOSAMPLE),
+}
+"""Paths below one record: ``/individuals/{id}/biosamples``."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a Beacon is. ``url`` is where it is reached, no slash at the end; ``apply`` where access is asked for."""
+    """Who a Beacon is. ``url`` is where it is reached, no slash at the end; ``apply`` where access is asked for,
+    ``run`` where permitted people send algorithms (WES), ``htsget`` where they get tickets.
+    """
 
     operator: Operator
     url: str
     description: str = "Allele frequencies of published data releases."
     apply: str = ""
+    run: str = ""
+    htsget: str = ""
 
     @property
     def id(self) -> str:
@@ -96,7 +127,7 @@ def meta(identity: Identity, asked: Asked, entry: EntryType, granularity: Granul
         "testMode": asked.test_mode,
     }
     if asked.filters:
-        summary["filters"] = [str(each["id"]) for each in asked.filters]
+        summary["filters"] = list[Json](ids(asked.filters))
     if asked.parameters:  # the schema wants an object a key
         summary["requestParameters"] = {"g_variant": cast(Json, dict(asked.parameters))}
     return {
@@ -156,21 +187,23 @@ def service(identity: Identity) -> Document:
     )
 
 
-def configuration(published: Sequence[Publication]) -> Document:
+def configuration(
+    tiers: Iterable[str], types: Iterable[EntryType] = ENTRY_TYPES, *, synthetic: bool = False
+) -> Document:
     """``/configuration``: what can be asked for, and at which levels."""
-    levels = {about.tier.upper() for about in published} or {"PUBLIC"}
-    environment = "TEST" if all(about.synthetic for about in published) else "PROD"
+    levels = {tier.upper() for tier in tiers} or {"PUBLIC"}
+    environment = "TEST" if synthetic else "PROD"
     return {
         "$schema": _DRAFT,
         "maturityAttributes": {"productionStatus": environment},
         "securityAttributes": {"defaultGranularity": "boolean", "securityLevels": list[Json](sorted(levels))},
-        "entryTypes": {each.id: _entry(each) for each in ENTRY_TYPES},
+        "entryTypes": {each.id: _entry(each) for each in types},
     }
 
 
-def entry_types() -> Document:
+def entry_types(types: Iterable[EntryType] = ENTRY_TYPES) -> Document:
     """``/entry_types``."""
-    return {"entryTypes": {each.id: _entry(each) for each in ENTRY_TYPES}}
+    return {"entryTypes": {each.id: _entry(each) for each in types}}
 
 
 def _entry(each: EntryType) -> Document:
@@ -188,23 +221,27 @@ def _entry(each: EntryType) -> Document:
         "nonFilteredQueriesAllowed": True,
     }
     if each.collection:
-        entry["aCollectionOf"] = [{"id": VARIANT.id, "name": VARIANT.name}]
+        held = INDIVIDUAL if each is COHORT else VARIANT
+        entry["aCollectionOf"] = [{"id": held.id, "name": held.name}]
     return entry
 
 
-def beacon_map(identity: Identity) -> Document:
+def beacon_map(identity: Identity, types: Sequence[EntryType] = ENTRY_TYPES) -> Document:
     """``/map``: where everything is found."""
     root = identity.url
     sets: dict[str, Document] = {}
-    for each in ENTRY_TYPES:
+    for each in types:
+        below: Document = {
+            other.id: {"url": f"{root}/{each.path}/{{id}}/{other.path}", "returnedEntryType": other.id}
+            for other in RELATED[each]
+            if other in types
+        }
         sets[each.id] = {
             "entryType": each.id,
             "rootUrl": f"{root}/{each.path}",
             "singleEntryUrl": f"{root}/{each.path}/{{id}}",
             "openAPIEndpointsDefinition": each.reference.replace("defaultSchema", "endpoints"),
-        }
-    variants: Document = {"url": f"{root}/datasets/{{id}}/g_variants", "returnedEntryType": VARIANT.id}
-    sets[DATASET.id] |= {"endpoints": {VARIANT.id: variants}}
+        } | ({"endpoints": below} if below else {})
     return {"$schema": _DRAFT, "endpointSets": cast(Json, sets)}
 
 
@@ -215,14 +252,14 @@ def filtering_terms() -> Document:
 
 def dataset(about: Publication) -> Document:
     """One dataset as a record: metadata is open whatever its tier."""
-    document: Document = {
-        "id": about.dataset,
-        "name": about.title,
-        "description": f"{about.people:,} people of {about.holder}; {about.sites:,} variants on {about.assembly}."
-        + (" Synthetic: no real person is in it." if about.synthetic else ""),
-        "version": about.released_on.isoformat(),
-        "updateDateTime": f"{about.released_on.isoformat()}T00:00:00Z",
-        "info": {
+    return dataset_of(
+        about.dataset,
+        about.title,
+        f"{about.people:,} people of {about.holder}; {about.sites:,} variants on {about.assembly}.",
+        about.released_on.isoformat(),
+        str((about.data_use or {}).get("permission", "")),
+        synthetic=about.synthetic,
+        info={
             "node": about.node,
             "assembly": about.assembly,
             "people": about.people,
@@ -233,8 +270,21 @@ def dataset(about: Publication) -> Document:
             "release": about.release,
             "synthetic": about.synthetic,
         },
+    )
+
+
+def dataset_of(
+    name: str, title: str, description: str, day: str, permission: str, *, synthetic: bool, info: Document
+) -> Document:
+    """One dataset as a record."""
+    document: Document = {
+        "id": name,
+        "name": title,
+        "description": description + (" Synthetic: no real person is in it." if synthetic else ""),
+        "version": day,
+        "updateDateTime": f"{day}T00:00:00Z",
+        "info": info,
     }
-    permission = str((about.data_use or {}).get("permission", ""))
     if permission in _DUO:
         code, label = _DUO[permission]
         document["dataUseConditions"] = {"duoDataUse": [{"id": code, "label": label, "version": _DUO_RELEASE}]}
@@ -242,14 +292,25 @@ def dataset(about: Publication) -> Document:
 
 
 def handovers(identity: Identity, datasets: Sequence[str]) -> list[Json]:
-    """What to do next: apply for access to the datasets, or read the way there."""
-    if not identity.apply:
-        return []
-    separator = "&" if "?" in identity.apply else "?"
-    return [
-        {
-            "handoverType": {"id": "CUSTOM:apply-for-access", "label": "Apply for access"},
-            "note": "Permitted people can send an approved algorithm to these data.",
-            "url": f"{identity.apply}{separator}datasets={','.join(datasets)}" if datasets else identity.apply,
-        }
-    ]
+    """What to do next with these datasets: apply for access, run an approved algorithm, get a ticket for files."""
+    told: list[Json] = []
+    for address, kind, label, note in (
+        (identity.apply, "apply-for-access", "Apply for access", "Permitted people can use these data where they lie."),
+        (
+            identity.run,
+            "run-algorithm",
+            "Run an approved algorithm",
+            "With a permit: GA4GH WES, results over all countries.",
+        ),
+        (
+            identity.htsget,
+            "htsget",
+            "Get a ticket for a region",
+            "With a permit, into the node's workspace only.",
+        ),
+    ):
+        if address:
+            separator = "&" if "?" in address else "?"
+            url = f"{address}{separator}datasets={','.join(datasets)}" if datasets and kind != "htsget" else address
+            told.append({"handoverType": {"id": f"CUSTOM:{kind}", "label": label}, "note": note, "url": url})
+    return told

@@ -22,8 +22,8 @@ from starlette.routing import Route
 
 from federome.errors import FederomeError, Missing
 from federome.standards.beacon import documents
-from federome.standards.beacon.documents import DATASET, VARIANT, Document, EntryType, Identity
-from federome.standards.beacon.request import Asked
+from federome.standards.beacon.documents import ALL_TYPES, Document, EntryType, Identity
+from federome.standards.beacon.request import Asked, Granularity
 from federome.standards.beacon.server import HEADERS, LOGO, read_asked
 from federome.trust.canonical import Json
 
@@ -152,9 +152,12 @@ class Network:
         answers = [each for each in heard if each.outcome == "answered"]
         summaries = [_summary(each) for each in answers]
         summary: Document = {"exists": any(bool(each.get("exists")) for each in summaries)}
+        lowered = {cast(Document, each.answer["meta"]).get("returnedGranularity") for each in answers}
+        lower = asked.granularity == "record" and lowered == {"count"}
+        granularity: Granularity = "count" if lower else asked.granularity
         page: Document = {"skip": asked.skip, "limit": asked.limit}
         document: Document = {
-            "meta": documents.meta(self.identity, asked, entry, asked.granularity, page),
+            "meta": documents.meta(self.identity, asked, entry, granularity, page),
             "responseSummary": summary,
             "info": {
                 "nodes": [each.told for each in heard],
@@ -170,6 +173,9 @@ class Network:
         # With the sets at hand, data that two members serve is counted once; else the members' sums are all there is.
         numbers = counted if sets and not entry.collection else totals
         summary["numTotalResults"] = len(sets) if entry.collection else sum(n for n in numbers if isinstance(n, int))
+        said = {str(each["countPrecision"]) for each in summaries if "countPrecision" in each}
+        if rough := [word for word in ("imprecise", "rounded") if word in said]:
+            summary["countPrecision"] = rough[0]
         if asked.granularity == "record" and (asked.include != "NONE" or entry.collection):
             document["response"] = {key: list[Json](sets)}
         return document
@@ -182,6 +188,7 @@ def body_of(asked: Asked) -> Document:
         "query": {
             "requestParameters": cast(Json, dict(asked.parameters)),
             "filters": [cast(Json, dict(each)) for each in asked.filters],
+            "filtersLogic": asked.logic,
             "requestedGranularity": asked.granularity,
             "includeResultsetResponses": asked.include,
             "pagination": {"skip": asked.skip, "limit": asked.limit},
@@ -232,9 +239,9 @@ def application(network: Network, *, prefix: str = "/api") -> Starlette:
         "/": lambda: documents.informational(identity, documents.info(identity)),
         "/info": lambda: documents.informational(identity, documents.info(identity)),
         "/service-info": lambda: documents.service(identity),
-        "/configuration": lambda: documents.informational(identity, documents.configuration(())),
-        "/map": lambda: documents.informational(identity, documents.beacon_map(identity)),
-        "/entry_types": lambda: documents.informational(identity, documents.entry_types()),
+        "/configuration": lambda: documents.informational(identity, documents.configuration((), ALL_TYPES)),
+        "/map": lambda: documents.informational(identity, documents.beacon_map(identity, ALL_TYPES)),
+        "/entry_types": lambda: documents.informational(identity, documents.entry_types(ALL_TYPES)),
         "/filtering_terms": lambda: documents.informational(identity, documents.filtering_terms()),
         "/health": lambda: {"status": "ok", "suspected": list[Json](sorted(network.suspected))},
     }
@@ -268,7 +275,7 @@ def application(network: Network, *, prefix: str = "/api") -> Starlette:
 
     both = ["GET", "POST"]
     routes = [Route(f"{prefix}{path}", saying(make), methods=["GET"]) for path, make in say.items()]
-    routes += [Route(f"{prefix}/{entry.path}", asking(entry), methods=both) for entry in (DATASET, VARIANT)]
+    routes += [Route(f"{prefix}/{entry.path}", asking(entry), methods=both) for entry in ALL_TYPES]
     routes += [Route(f"{prefix}/logo.svg", logo, methods=["GET"]), Route("/{rest:path}", lost, methods=both)]
     return Starlette(routes=routes)
 

@@ -10,17 +10,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, cast, get_args
+from typing import Final, Literal, Protocol, cast, get_args
+
+import msgspec
 
 from federome.errors import Invalid
 from federome.model.span import TYPES, Span
 from federome.model.strict import bounded
 from federome.model.variant import LAST_POSITION, Assembly, assembly_name, trim
+from federome.standards.beacon.filters import check_shape, read_compact
 from federome.standards.beacon.sequences import read_hgvs, sequence
-from federome.standards.beacon.shelf import Shelf, check_assembly
 
 Granularity = Literal["boolean", "count", "record"]
 Include = Literal["HIT", "ALL", "MISS", "NONE"]
+Logic = Literal["AND", "OR"]
 PAGE: Final = 10
 MAX_PAGE: Final = 1000
 MAX_BASES: Final = 1000
@@ -54,6 +57,7 @@ _QUERY: Final = frozenset(
         "filtersLogic",
     }
 )
+_PLACELESS: Final = frozenset({"datasetIds", "assemblyId"})
 _GET_QUERY: Final = frozenset({"skip", "limit", "currentPage", "nextPage", "previousPage", "requestedSchema"})
 _META: Final = frozenset({"$schema", "apiVersion", "requestedSchemas"})
 _TOKEN: Final = re.compile(r"p([0-9]{1,7})\.[0-9a-f]{16}")
@@ -82,6 +86,7 @@ class Asked:
 
     parameters: Mapping[str, object] = field(default_factory=dict)
     filters: tuple[Mapping[str, object], ...] = ()
+    logic: Logic = "AND"
     granularity: Granularity = "boolean"
     include: Include = "HIT"
     skip: int = 0
@@ -95,6 +100,28 @@ class Asked:
     def first(self) -> int:
         """Records before the page: ``skip`` counts pages (Beacon v2, Skip)."""
         return self.skip * self.limit
+
+    @property
+    def of_variants(self) -> bool:
+        """Whether it says anything about variants."""
+        return bool(self.parameters.keys() - _PLACELESS)
+
+
+class Places(Protocol):
+    """Where questions can be about: the assemblies that datasets are on, and genes by upper-case symbol."""
+
+    @property
+    def assemblies(self) -> frozenset[Assembly]: ...
+
+    @property
+    def genes(self) -> Mapping[tuple[str, Assembly], tuple[tuple[str, int, int], ...]]: ...
+
+
+def check_assembly(places: Places, assembly: Assembly) -> None:
+    """``Invalid`` if no dataset here is of this assembly: an empty answer would read as "not seen"."""
+    if assembly not in places.assemblies:
+        known = ", ".join(sorted(places.assemblies)) or "none"
+        raise Invalid(f"no dataset here is on {assembly}.", where="assemblyId", remedy=f"Here: {known}.")
 
 
 def from_query(items: Iterable[tuple[str, str]]) -> Asked:
@@ -110,15 +137,18 @@ def from_query(items: Iterable[tuple[str, str]]) -> Asked:
     parameters: dict[str, object] = {}
     for name in VARIANT_PARAMETERS & set(given):
         value = given[name]
-        parameters[name] = value.split(",") if name in ("start", "end", "datasetIds") else value
+        if name in ("start", "end"):  # as a POST would hold them, so that the echo is the same
+            parameters[name] = [int(each) if re.fullmatch("[0-9]{1,10}", each) else each for each in value.split(",")]
+        else:
+            parameters[name] = value.split(",") if name == "datasetIds" else value
     query: dict[str, object] = {"requestParameters": parameters} if parameters else {}
-    for name in ("includeResultsetResponses", "requestedGranularity"):
+    for name in ("includeResultsetResponses", "requestedGranularity", "filtersLogic"):
         if name in given:
             query[name] = given[name]
     if "testMode" in given:
         query["testMode"] = _truth(given["testMode"], "testMode")
     if given.get("filters"):
-        query["filters"] = [{"id": name.strip()} for name in given["filters"].split(",")]
+        query["filters"] = _filters_of(given["filters"].strip())
     query["pagination"] = {
         name: given[name] for name in ("skip", "limit", "currentPage", "nextPage", "previousPage") if name in given
     }
@@ -135,11 +165,10 @@ def from_body(body: object) -> Asked:
     meta, query = _object(request, "meta"), _object(request, "query")
     _only(meta, _META, "meta")
     _only(query, _QUERY, "query")
-    if query.get("filtersLogic") not in (None, "AND"):
-        raise Invalid("only AND is known here.", where="filtersLogic")
     asked = Asked(
         parameters=_parameters(_object(query, "requestParameters")),
-        filters=tuple(_filter(each) for each in _array(query, "filters")),
+        filters=tuple(check_shape(each) for each in _array(query, "filters")),
+        logic=cast(Logic, _choice(query, "filtersLogic", get_args(Logic), "AND")),
         granularity=cast(Granularity, _choice(query, "requestedGranularity", get_args(Granularity), "boolean")),
         include=cast(Include, _choice(query, "includeResultsetResponses", get_args(Include), "HIT")),
         test_mode=_truth(query.get("testMode") or False, "testMode"),
@@ -175,17 +204,14 @@ def _parameters(given: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in flat.items() if value not in (None, "", [])}
 
 
-def _filter(given: object) -> Mapping[str, object]:
-    if isinstance(given, str):
-        given = {"id": given}
-    if not isinstance(given, Mapping) or not isinstance(given.get("id"), str) or not given["id"].strip():
-        raise Invalid("a filter is an object with an id.", where="filters")
-    _only(
-        given,
-        {"id", "operator", "value", "scope", "includeDescendantTerms", "similarity"},
-        f"filter {given['id'][:60]}",
-    )
-    return given
+def _filters_of(text: str) -> object:
+    """Filters of an address: in short, or as the JSON that a POST would hold."""
+    if not text.startswith("["):
+        return read_compact(text)
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise Invalid("these filters are not JSON.", where="filters") from error
 
 
 def _schema(given: object) -> Mapping[str, object]:
@@ -199,7 +225,7 @@ def _schema(given: object) -> Mapping[str, object]:
 # variant parameters
 
 
-def spans(asked: Asked, shelf: Shelf) -> Sequence[tuple[Assembly, Span]]:
+def spans(asked: Asked, places: Places) -> Sequence[tuple[Assembly, Span]]:
     """Where the asked variants lie: one place, or several for a gene; every assembly that is not excluded.
 
     ``Invalid`` for parameters that contradict each other, that are not enough, or that these tables cannot answer.
@@ -217,10 +243,10 @@ def spans(asked: Asked, shelf: Shelf) -> Sequence[tuple[Assembly, Span]]:
         limits["longest"] = _integer(given["variantMaxLength"], "variantMaxLength", 1, 2**31 - 1)
     narrowed = [
         (one, replace(span, types=kinds, **limits))  # type: ignore[arg-type]
-        for one, span in _places(given, assembly, shelf)
+        for one, span in _places(given, assembly, places)
     ]
     if assembly is not None:
-        check_assembly(shelf, assembly)
+        check_assembly(places, assembly)
     return narrowed
 
 
@@ -230,17 +256,17 @@ _UNANSWERABLE: Final[Mapping[str, str]] = {
 }
 
 
-def _places(given: Mapping[str, object], assembly: Assembly | None, shelf: Shelf) -> list[tuple[Assembly, Span]]:
+def _places(given: Mapping[str, object], assembly: Assembly | None, places: Places) -> list[tuple[Assembly, Span]]:
     ways = [name for name in ("genomicAlleleShortForm", "geneId", "start", "end") if name in given]
     if "genomicAlleleShortForm" in given:
         if len(ways) > 1 or "referenceName" in given:
             raise Invalid("an HGVS name says where; give no place beside it.", where="genomicAlleleShortForm")
-        return _of_hgvs(str(given["genomicAlleleShortForm"]), assembly, shelf)
+        return _of_hgvs(str(given["genomicAlleleShortForm"]), assembly, places)
     ref, alt = _bases(given, "referenceBases"), _bases(given, "alternateBases")
     if "geneId" in given:
         if len(ways) > 1:
             raise Invalid("a gene says where; give no start or end beside it.", where="geneId")
-        found = _of_gene(str(given["geneId"]), assembly, shelf)
+        found = _of_gene(str(given["geneId"]), assembly, places)
         return [(one, replace(span, ref=ref, alt=alt)) for one, span in found]
     chromosome, named = sequence(str(given["referenceName"])) if "referenceName" in given else (None, None)
     if named and assembly and named != assembly:
@@ -251,7 +277,7 @@ def _places(given: Mapping[str, object], assembly: Assembly | None, shelf: Shelf
         if starts or ends or ref or alt:
             raise Invalid("a place needs its chromosome.", where="referenceName", remedy="Add referenceName.")
         return []
-    return [(one, _span(chromosome, starts, ends, ref, alt)) for one in _assemblies(assembly, shelf)]
+    return [(one, _span(chromosome, starts, ends, ref, alt)) for one in _assemblies(assembly, places)]
 
 
 def _span(chromosome: str, starts: list[int], ends: list[int], ref: str | None, alt: str | None) -> Span:
@@ -292,7 +318,7 @@ def _exact(chromosome: str, position: int, ref: str | None, alt: str) -> Span:
     return Span(chromosome, position, position, starts=(position, position), ref=ref, alt=alt)
 
 
-def _of_hgvs(text: str, assembly: Assembly | None, shelf: Shelf) -> list[tuple[Assembly, Span]]:
+def _of_hgvs(text: str, assembly: Assembly | None, places: Places) -> list[tuple[Assembly, Span]]:
     chromosome, named, first, last, replaced, inserted = read_hgvs(text[:MAX_BASES])
     if named and assembly and named != assembly:
         raise Invalid("the HGVS name is of another assembly.", where="assemblyId")
@@ -305,26 +331,26 @@ def _of_hgvs(text: str, assembly: Assembly | None, shelf: Shelf) -> list[tuple[A
     else:
         starts = (first - 1, first)
         span = Span(chromosome, first - 1, last, starts=starts, ends=(last, last), inserted=inserted)
-    return [(one, span) for one in _assemblies(assembly or named, shelf)]
+    return [(one, span) for one in _assemblies(assembly or named, places)]
 
 
-def _of_gene(symbol: str, assembly: Assembly | None, shelf: Shelf) -> list[tuple[Assembly, Span]]:
+def _of_gene(symbol: str, assembly: Assembly | None, places: Places) -> list[tuple[Assembly, Span]]:
     name = symbol.strip().upper().removeprefix("HGNC:")
     found = [
         (one, Span(chromosome, first, last))
-        for one in _assemblies(assembly, shelf)
-        for chromosome, first, last in shelf.genes.get((name, one), ())
+        for one in _assemblies(assembly, places)
+        for chromosome, first, last in places.genes.get((name, one), ())
     ]
     if not found:
         raise Invalid("no dataset here knows where this gene lies.", where="geneId", remedy="Use its HGNC symbol.")
     return found
 
 
-def _assemblies(assembly: Assembly | None, shelf: Shelf) -> list[Assembly]:
+def _assemblies(assembly: Assembly | None, places: Places) -> list[Assembly]:
     if assembly is not None:
-        check_assembly(shelf, assembly)
+        check_assembly(places, assembly)
         return [assembly]
-    return sorted(shelf.assemblies)
+    return sorted(places.assemblies)
 
 
 def _kinds(given: Mapping[str, object]) -> frozenset[str]:

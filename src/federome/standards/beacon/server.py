@@ -1,6 +1,7 @@
 """Beacon v2 behind HTTP: a small ASGI application over a shelf of published tables.
 
-The process that serves it holds published tables and nothing else: no genotype, no person, no key of the node. A page
+The process that serves it holds published tables and nothing else: no genotype, no person, no key of the node. Where
+people can be counted it asks the node's desk. A page
 is put together from slices that were encoded when the table was published.
 """
 
@@ -13,16 +14,31 @@ from typing import Final
 
 import msgspec
 import numpy as np
+from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from federome.errors import FederomeError, Invalid, Missing
+from federome.model.discovery import Guest, Room
 from federome.model.span import Span
-from federome.model.variant import Variant
+from federome.model.variant import Assembly, Variant
 from federome.standards.beacon import documents
-from federome.standards.beacon.documents import DATASET, VARIANT, Document, EntryType, Identity
+from federome.standards.beacon.documents import (
+    ALL_TYPES,
+    DATASET,
+    ENTRY_TYPES,
+    PEOPLE_TYPES,
+    RELATED,
+    VARIANT,
+    Document,
+    EntryType,
+    Identity,
+)
+from federome.standards.beacon.filters import ids
+from federome.standards.beacon.people import People
+from federome.standards.beacon.people import dataset as room_as_dataset
 from federome.standards.beacon.request import Asked, Granularity, from_body, from_query, spans
 from federome.standards.beacon.shelf import Book, Rows, Shelf, paged
 from federome.trust.canonical import Json
@@ -41,13 +57,22 @@ HEADERS: Final = {
     "x-content-type-options": "nosniff",
     "cache-control": "no-store",
 }
-Visitor = Callable[[Request], Awaitable[frozenset[str]]]
-"""Which datasets beyond the public ones a caller may see answers from, by the proofs in the request."""
+Visitor = Callable[[Request], Awaitable[Guest]]
+"""Who asks, by the proofs in the request."""
+NOBODY: Final = Guest()
 
 
-async def anybody(_request: Request) -> frozenset[str]:
+async def anybody(_request: Request) -> Guest:
     """Nobody is known: public datasets only."""
-    return frozenset()
+    return NOBODY
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """Where questions can be about: what the shelf and the rooms of the desk know together."""
+
+    assemblies: frozenset[Assembly]
+    genes: Mapping[tuple[str, Assembly], tuple[tuple[str, int, int], ...]]
 
 
 @dataclass(frozen=True)
@@ -57,14 +82,35 @@ class Beacon:
     identity: Identity
     shelf: Callable[[], Shelf]
     visitor: Visitor = anybody
+    people: People | None = None
 
-    def variants(self, asked: Asked, granted: frozenset[str]) -> bytes:
+    @property
+    def types(self) -> tuple[EntryType, ...]:
+        """The kinds of records that can be asked for here."""
+        return ALL_TYPES if self.people else ENTRY_TYPES
+
+    @property
+    def rooms(self) -> tuple[Room, ...]:
+        """The datasets whose people can be counted."""
+        return self.people.desk.rooms() if self.people else ()
+
+    def atlas(self) -> Atlas:
+        """Where questions about people can be about."""
+        shelf = self.shelf()
+        genes = dict(shelf.genes)
+        for room in self.rooms:
+            for symbol, chromosome, first, last in room.genes:
+                name = (symbol.upper(), room.assembly)
+                genes[name] = tuple(sorted({*genes.get(name, ()), (chromosome, first, last)}))
+        return Atlas(shelf.assemblies | {room.assembly for room in self.rooms}, genes)
+
+    def variants(self, asked: Asked, guest: Guest) -> bytes:
         """The answer to a question about variants, encoded."""
         shelf = self.shelf()
         if asked.filters:
             raise Invalid(
                 "frequency tables hold no people, so nothing can be filtered here.",
-                where=f"filter {str(asked.filters[0]['id'])[:60]}",
+                where=f"filter {next(ids(asked.filters), '')[:60]}",
                 remedy="See /filtering_terms; ask about variants without filters.",
             )
         wanted = spans(asked, shelf)
@@ -76,7 +122,7 @@ class Beacon:
         for book in shelf.books:
             if asked.datasets is not None and book.about.dataset not in asked.datasets:
                 continue
-            if book.about.tier != "public" and book.about.dataset not in granted:
+            if not guest.may(book.about.tier, book.about.dataset):
                 closed.append(book.about.dataset)
                 continue
             found.append((book, _rows(book, wanted, everywhere=everywhere)))
@@ -109,7 +155,7 @@ class Beacon:
         ]
         return b"".join([start, *sets[:-1], b"]}}"]) if sets else start + b"]}}"
 
-    def variant(self, name: str, granted: frozenset[str], granularity: Granularity) -> bytes:
+    def variant(self, name: str, guest: Guest, granularity: Granularity) -> bytes:
         """One variant by its id, ``ASSEMBLY:CHROMOSOME:POSITION:REF:ALT``."""
         try:
             at = Variant.parse(name[:4000])
@@ -118,7 +164,7 @@ class Beacon:
         asked = Asked({"assemblyId": at.assembly}, granularity=granularity, limit=100)
         shelf = self.shelf()
         span = Span(at.chromosome, at.position, at.position, starts=(at.position, at.position), ref=at.ref, alt=at.alt)
-        open_here = [b for b in shelf.books if b.about.tier == "public" or b.about.dataset in granted]
+        open_here = [b for b in shelf.books if guest.may(b.about.tier, b.about.dataset)]
         found = [(b, b.find(span)) for b in open_here if b.about.assembly == at.assembly]
         if not any(len(rows) for _, rows in found):
             raise Missing("no variant has this id here.", where="id")
@@ -127,14 +173,13 @@ class Beacon:
     def datasets(self, asked: Asked, only: str | None = None) -> Document:
         """The datasets as a collection: what is here is no secret."""
         if asked.filters or asked.parameters.keys() - {"datasetIds"}:
-            named = str(asked.filters[0]["id"])[:60] if asked.filters else min(asked.parameters)
+            named = next(ids(asked.filters), "")[:60] or min(asked.parameters)
             raise Invalid("datasets are not filtered here.", where=named)
-        books = self.shelf().by_dataset
-        if only is not None and only not in books:
+        here = {name: documents.dataset(book.about) for name, book in self.shelf().by_dataset.items()}
+        here = {room.dataset: room_as_dataset(room) for room in self.rooms} | here
+        if only is not None and only not in here:
             raise Missing("no dataset has this id here.", where="id")
-        wanted = (
-            [only] if only is not None else sorted(books if asked.datasets is None else asked.datasets & set(books))
-        )
+        wanted = [only] if only is not None else sorted(here if asked.datasets is None else asked.datasets & set(here))
         shown = wanted[asked.first : asked.first + asked.limit]
         page: Document = {"skip": asked.skip, "limit": asked.limit}
         body: Document = {
@@ -144,7 +189,7 @@ class Beacon:
         if asked.granularity != "boolean":
             body["responseSummary"] = {"exists": bool(wanted), "numTotalResults": len(wanted)}
         if asked.granularity == "record":
-            body["response"] = {"collections": [documents.dataset(books[name].about) for name in shown]}
+            body["response"] = {"collections": [here[name] for name in shown]}
         return body
 
 
@@ -189,7 +234,14 @@ def _page(asked: Asked, total: int, shelf: Shelf) -> Document:
 def token(asked: Asked, shelf: Shelf, number: int) -> str:
     """The name of a page: its number, and a digest of the question and the releases it is asked of."""
     releases = [book.about.release for book in shelf.books]
-    question = [dict(asked.parameters), asked.limit, sorted(asked.datasets or ()), releases]
+    question = [
+        dict(asked.parameters),
+        [dict(each) for each in asked.filters],
+        asked.logic,
+        asked.limit,
+        sorted(asked.datasets or ()),
+        releases,
+    ]
     return f"p{number}.{hashlib.blake2b(_ENCODE(question), digest_size=8).hexdigest()}"
 
 
@@ -202,12 +254,10 @@ def application(beacon: Beacon, *, prefix: str = "/api", beside: Sequence[Route]
         "": lambda: documents.informational(beacon.identity, documents.info(beacon.identity)),
         "/info": lambda: documents.informational(beacon.identity, documents.info(beacon.identity)),
         "/service-info": lambda: documents.service(beacon.identity),
-        "/configuration": lambda: documents.informational(
-            beacon.identity, documents.configuration([book.about for book in beacon.shelf().books])
-        ),
-        "/map": lambda: documents.informational(beacon.identity, documents.beacon_map(beacon.identity)),
-        "/entry_types": lambda: documents.informational(beacon.identity, documents.entry_types()),
-        "/filtering_terms": lambda: documents.informational(beacon.identity, documents.filtering_terms()),
+        "/configuration": lambda: documents.informational(beacon.identity, _configuration(beacon)),
+        "/map": lambda: documents.informational(beacon.identity, documents.beacon_map(beacon.identity, beacon.types)),
+        "/entry_types": lambda: documents.informational(beacon.identity, documents.entry_types(beacon.types)),
+        "/filtering_terms": lambda: _terms(beacon, None),
         "/health": lambda: {"status": "ok"},
     }
 
@@ -221,13 +271,60 @@ def application(beacon: Beacon, *, prefix: str = "/api", beside: Sequence[Route]
         asked = await _asked(request, beacon)
         if only is not None:
             asked = replace(asked, datasets=frozenset({only}))
+        if beacon.people and (asked.filters or (only is not None and only not in beacon.shelf().by_dataset)):
+            return await about_people(request, VARIANT, asked)
         return _json(beacon.variants(asked, await beacon.visitor(request)))
 
     async def of_dataset(request: Request) -> Response:
         name = request.path_params["id"]
-        if name not in beacon.shelf().by_dataset:
+        if name not in beacon.shelf().by_dataset and name not in {room.dataset for room in beacon.rooms}:
             raise Missing("no dataset has this id here.", where="id")
         return await variants(request, name)
+
+    async def about_people(
+        request: Request, entry: EntryType, asked: Asked, of: tuple[EntryType, str] | None = None
+    ) -> Response:
+        assert beacon.people is not None
+        guest = await beacon.visitor(request)
+        told = await to_thread.run_sync(
+            lambda: beacon.people.answer(entry, asked, guest, beacon.atlas(), of=of)  # type: ignore[union-attr]
+        )
+        return _json(_ENCODE(told))
+
+    def below(entry: EntryType, parent: EntryType) -> Callable[[Request], Awaitable[Response]]:
+        """Records of one kind that belong to a record of another, by its id."""
+
+        async def of_parent(request: Request) -> Response:
+            asked, name = await _asked(request, beacon), request.path_params["id"]
+            if not parent.collection:
+                return await about_people(request, entry, asked, (parent, name))
+            if name not in {room.dataset for room in beacon.rooms}:
+                raise Missing(f"no {parent.id} has this id here.", where="id")
+            return await about_people(request, entry, replace(asked, datasets=frozenset({name})))
+
+        return of_parent
+
+    def of_kind(entry: EntryType) -> Callable[[Request], Awaitable[Response]]:
+        async def all_of(request: Request) -> Response:
+            return await about_people(request, entry, await _asked(request, beacon))
+
+        return all_of
+
+    def single(entry: EntryType) -> Callable[[Request], Awaitable[Response]]:
+        async def one(request: Request) -> Response:
+            asked = await _asked(request, beacon)
+            if "requestedGranularity" not in request.query_params and request.method == "GET":
+                asked = replace(asked, granularity="record")
+            return await about_people(request, entry, asked, (entry, request.path_params["id"]))
+
+        return one
+
+    async def cohorts(request: Request) -> Response:
+        assert beacon.people is not None
+        asked = await _asked(request, beacon)
+        if request.method == "GET" and "requestedGranularity" not in request.query_params:
+            asked = replace(asked, granularity="record")
+        return _json(_ENCODE(beacon.people.cohorts(asked, request.path_params.get("id"))))
 
     async def variant(request: Request) -> Response:
         asked = await _asked(request, beacon)
@@ -241,9 +338,7 @@ def application(beacon: Beacon, *, prefix: str = "/api", beside: Sequence[Route]
         return _json(_ENCODE(beacon.datasets(asked, request.path_params.get("id"))))
 
     async def terms(request: Request) -> Response:
-        if request.path_params["id"] not in beacon.shelf().by_dataset:
-            raise Missing("no dataset has this id here.", where="id")
-        return _json(_ENCODE(documents.informational(beacon.identity, documents.filtering_terms())))
+        return _json(_ENCODE(_terms(beacon, request.path_params.get("id"))))
 
     async def logo(_request: Request) -> Response:
         return Response(LOGO, media_type="image/svg+xml", headers=HEADERS)
@@ -268,10 +363,38 @@ def application(beacon: Beacon, *, prefix: str = "/api", beside: Sequence[Route]
         Route(f"{prefix}/datasets/{{id}}", told(datasets), methods=both),
         Route(f"{prefix}/datasets/{{id}}/g_variants", told(of_dataset), methods=both),
         Route(f"{prefix}/datasets/{{id}}/filtering_terms", told(terms), methods=both),
-        *beside,
-        Route("/{rest:path}", told(_lost(prefix)), methods=both),
     ]
-    return Starlette(routes=routes)
+    if beacon.people is not None:
+        routes.append(Route(f"{prefix}/individuals/filtering_terms", told(terms), methods=["GET"]))
+        routes.append(Route(f"{prefix}/cohorts/{{id}}/filtering_terms", told(terms), methods=["GET"]))
+        for path in ("", "/{id}"):
+            routes.append(Route(f"{prefix}/cohorts{path}", told(cohorts), methods=both))
+        for entry in PEOPLE_TYPES:
+            routes.append(Route(f"{prefix}/{entry.path}", told(of_kind(entry)), methods=both))
+            routes.append(Route(f"{prefix}/{entry.path}/{{id}}", told(single(entry)), methods=both))
+        routes += [
+            Route(f"{prefix}/{parent.path}/{{id}}/{entry.path}", told(below(entry, parent)), methods=both)
+            for parent, entries in RELATED.items()
+            for entry in entries
+            if (parent, entry) != (DATASET, VARIANT)
+        ]
+    return Starlette(routes=[*routes, *beside, Route("/{rest:path}", told(_lost(prefix)), methods=both)])
+
+
+def _configuration(beacon: Beacon) -> Document:
+    books, rooms = [book.about for book in beacon.shelf().books], beacon.rooms
+    tiers = {*(each.tier for each in books), *(each.tier for each in rooms)}
+    synthetic = all(each.synthetic for each in books) and all(each.synthetic for each in rooms)
+    return documents.configuration(tiers, beacon.types, synthetic=synthetic)
+
+
+def _terms(beacon: Beacon, only: str | None) -> Document:
+    """What can be filtered by: nothing of frequency tables, which hold no people."""
+    if beacon.people is None or (only is not None and only not in {room.dataset for room in beacon.rooms}):
+        if only is not None and only not in beacon.shelf().by_dataset:
+            raise Missing("no dataset has this id here.", where="id")
+        return documents.informational(beacon.identity, documents.filtering_terms())
+    return documents.informational(beacon.identity, beacon.people.terms(only))
 
 
 def _lost(prefix: str) -> Callable[[Request], Awaitable[Response]]:

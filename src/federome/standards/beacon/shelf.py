@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from federome.errors import Damaged, Invalid
+from federome.errors import Damaged
 from federome.model.span import NO_LIMIT, TYPES, Span, variant_type
 from federome.model.table import Table
 from federome.model.variant import Assembly, chromosome_rank
@@ -228,14 +228,14 @@ def _records(about: Publication, table: Table) -> list[bytes]:
             }
             told |= {name: cells[name][row][at] for name in columns if not hidden[name][row][at]}
             frequencies.append(told)
-        record = _variation(chromosome, position, ref, alt, about.assembly)
+        record = variation(chromosome, position, ref, alt, about.assembly)
         if frequencies:
             record["frequencyInPopulations"] = [source | {"frequencies": frequencies}]
         out.append(msgspec.json.encode(record) + b",")
     return out
 
 
-def _variation(chromosome: str, position: int, ref: str, alt: str, assembly: Assembly) -> dict[str, object]:
+def variation(chromosome: str, position: int, ref: str, alt: str, assembly: Assembly) -> dict[str, object]:
     """The variant itself, as Beacon's legacy variation with a VRS 1.3 location (0-based, half-open)."""
     return {
         "variantInternalId": f"{assembly}:{chromosome}:{position}:{ref}:{alt}",
@@ -255,10 +255,3 @@ def _variation(chromosome: str, position: int, ref: str, alt: str, assembly: Ass
         },
         "identifiers": {"genomicHGVSId": genomic_hgvs(chromosome, position, ref, alt, assembly)},
     }
-
-
-def check_assembly(shelf: Shelf, assembly: Assembly) -> None:
-    """``Invalid`` if no dataset here is of this assembly: an empty answer would read as "not seen"."""
-    if assembly not in shelf.assemblies:
-        known = ", ".join(sorted(shelf.assemblies)) or "none"
-        raise Invalid(f"no dataset here is on {assembly}.", where="assemblyId", remedy=f"Here: {known}.")
