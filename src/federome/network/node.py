@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -33,6 +34,7 @@ from federome.network import quoting, sealing, steps, sums, surviving
 from federome.network.commands import Command, link, read_command
 from federome.network.members import MemberSource
 from federome.network.notebook import Beginning, Notebook, Work
+from federome.network.pace import Pace
 from federome.network.parallel import Workers
 from federome.network.people import presented
 from federome.network.perturbing import is_perturbable
@@ -71,6 +73,7 @@ class Node:
     ``cohorts`` every cohort that was answered about, ``budgets`` and ``phenotypes`` what was told of them;
     ``published`` lists tables that are free, since they were priced at publication. ``log`` seals what the notebook
     noted, ``witness`` remembers the logs of others. ``workers`` compute the blocks of a round.
+    ``pace`` holds refusals and answers that depend on data equally long.
     ``programs`` is what the sandbox's self-test found, empty where no program of others is installed.
     """
 
@@ -93,6 +96,7 @@ class Node:
     published: Callable[[], Sequence[Published]] = tuple
     programs: Mapping[str, Json] = field(default_factory=dict)
     workers: Workers = field(default_factory=Workers)
+    pace: Pace = field(default_factory=lambda: Pace(frozenset()))
     sites: dict[str, OpenSite] = field(default_factory=dict)
     heard: dict[str, tuple[sums.Roster, KeyRing, list[str]]] = field(default_factory=dict)
 
@@ -100,14 +104,19 @@ class Node:
         """The main path. Raises ``Refused``, ``Invalid`` or ``Unavailable``; the caller tells the hub."""
         if (done := self.answered(task)) is not None:
             return done
+        with self.pace.even(task.kind), self.refusing(task), self.notebook.together():
+            question = self.authenticate(task)
+            decision = self.decide(question)
+            site = self.freeze(question)
+            outcome = self.run(question, site)
+            reply = self.release(question, outcome)
+            return self.record(question, decision, reply)
+
+    @contextmanager
+    def refusing(self, task: Task) -> Iterator[None]:
+        """A refusal is on record before it is raised."""
         try:
-            with self.notebook.together():
-                question = self.authenticate(task)
-                decision = self.decide(question)
-                site = self.freeze(question)
-                outcome = self.run(question, site)
-                reply = self.release(question, outcome)
-                return self.record(question, decision, reply)
+            yield
         except (Refused, Invalid) as refusal:
             self.refuse(task, refusal)
             raise

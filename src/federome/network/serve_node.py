@@ -35,6 +35,7 @@ from federome.network.fetching import key_sets
 from federome.network.holdings import StoreHoldings, Watch
 from federome.network.node import Node
 from federome.network.notebook import Notebook
+from federome.network.pace import Pace
 from federome.network.parallel import Workers
 from federome.network.party import Party
 from federome.network.pricing import Published
@@ -179,6 +180,7 @@ def build_node(
         folder=folder / "runs",
         clock=clock,
         programs=programs,
+        pace=Pace(),
         workers=Workers.cluster(settings.cluster) if settings.cluster else Workers.threads(settings.threads),
     )
     return Party(port, node, report=report)

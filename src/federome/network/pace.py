@@ -1,0 +1,54 @@
+"""Answers and refusals that depend on data leave a node after the same time, so that a clock tells nothing more.
+
+Whatever comes of a task, its reply is held until the pace: as long as most such tasks took lately, answered or refused.
+Refusals that follow from the question alone are held as well, which costs nobody anything.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+KEPT: Final = 64
+SHARE: Final = 0.95
+LONGEST_S: Final = 1.0
+STEP_S: Final = 0.005
+"""The pace moves in steps, so that it is no measurement of the last task either."""
+
+
+@dataclass
+class Pace:
+    """How long replies to the ``kinds`` of tasks are held, from what the last 64 of each kind took to work out."""
+
+    kinds: frozenset[str] = frozenset({"decide", "price", "roster"})
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    taken: dict[str, deque[float]] = field(default_factory=dict)
+
+    @contextmanager
+    def even(self, kind: str) -> Iterator[None]:
+        """Work on a task of this kind; leaves, also with an error, not before the pace."""
+        began = self.clock()
+        try:
+            yield
+        finally:
+            if kind in self.kinds:
+                taken = self.taken.setdefault(kind, deque(maxlen=KEPT))
+                held = self._pace(taken)
+                taken.append(self.clock() - began)
+                left = began + held - self.clock()
+                if left > 0:
+                    self.sleep(left)
+
+    @staticmethod
+    def _pace(taken: deque[float]) -> float:
+        """From the tasks before this one: what it took itself does not move it."""
+        if not taken:
+            return 0.0
+        usual = sorted(taken)[min(int(SHARE * len(taken)), len(taken) - 1)]
+        return min(math.ceil(1.25 * usual / STEP_S) * STEP_S, LONGEST_S)

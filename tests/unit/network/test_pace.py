@@ -1,0 +1,102 @@
+"""Replies that depend on data leave at one pace: without it a clock tells answers and refusals apart."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.unit.network.test_spending import federation_of, node_of
+
+from federome.analysis.cohort_count import CohortCount
+from federome.bench.attack_methods import auc
+from federome.errors import Refused
+from federome.model.cohort import AgeBand, Cohort
+from federome.model.release import Policy
+from federome.network.pace import LONGEST_S, Pace
+
+
+class Clock:
+    """A clock that moves when somebody works or sleeps, and does neither quite on time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.rng = np.random.default_rng(4)
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds + self.rng.exponential(1e-4)
+
+
+def told_apart(pace: Pace, clock: Clock, *, slower: float) -> float:
+    """AUC of the time of refusals, which take ``slower`` times as long to work out, against answers."""
+    times: dict[bool, list[float]] = {True: [], False: []}
+    for number in range(600):
+        refused = number % 2 == 0
+        began = clock.now
+        with suppress(Refused), pace.even("decide"):
+            clock.now += 0.010 * (slower if refused else 1.0) * clock.rng.lognormal(0, 0.1)
+            if refused:
+                raise Refused("nearly the same people.", codes=["differencing"])
+        times[refused].append(clock.now - began)
+    return auc(np.array(times[True]), np.array(times[False]))
+
+
+@pytest.mark.parametrize("slower", [0.3, 0.8, 1.2])
+def test_a_clock_tells_refusals_from_answers_only_without_a_pace(slower: float) -> None:
+    clock = Clock()
+    off = told_apart(Pace(frozenset(), clock, clock.sleep), clock, slower=slower)
+    on = told_apart(Pace(clock=clock, sleep=clock.sleep), clock, slower=slower)
+    assert abs(off - 0.5) > 0.35
+    assert abs(on - 0.5) < 0.05
+
+
+def test_one_task_that_takes_long_does_not_hold_the_next_ones_for_long() -> None:
+    clock = Clock()
+    pace = Pace(clock=clock, sleep=clock.sleep)
+    for seconds in (*[0.01] * 30, 60.0, *[0.01] * 30):
+        with pace.even("decide"):
+            clock.now += seconds
+    began = clock.now
+    with pace.even("decide"):
+        clock.now += 0.01
+    assert clock.now - began < 0.05
+    for _ in range(64):
+        with pace.even("decide"):
+            clock.now += 60.0
+    began = clock.now
+    with pace.even("decide"):
+        pass
+    assert clock.now - began < LONGEST_S + 0.1
+    began = clock.now
+    with pace.even("contribute"):  # rounds depend on the question and on sizes, and are not held
+        pass
+    assert clock.now == began
+
+
+def test_a_node_holds_what_it_decides_whatever_comes_of_it(tmp_path: Path) -> None:
+    policy = Policy(k_min=5, difference_min=5, membership_power=1)
+    federation = federation_of(tmp_path / "paced", nodes=3, policy=policy)
+    node, slept = node_of(federation), list[float]()
+    ticks = (task + after for task in count() for after in (0.0, 0.010, 0.010))  # began, worked out, about to leave
+    node.pace.kinds, node.pace.clock, node.pace.sleep = frozenset({"decide"}), lambda: next(ticks), slept.append
+    outcomes = []
+    for low in (18, 18, 20, 18):  # three people of FI are 18 or 19
+        run = federation.ask(CohortCount(cohort=Cohort(age=AgeBand(low=low))))
+        (task,) = federation.coordinator.poll("FI", run.id)
+        outcomes.append(_outcome(node.answer, task))
+        federation.coordinator.cancel(run.id)
+    assert outcomes == ["answered", "answered", "differencing", "answered"]
+    assert len(slept) == 3 and len(set(np.round(slept, 6))) == 1  # all but the first, which nothing was known of
+
+
+def _outcome(answer: object, task: object) -> str:
+    try:
+        answer(task)  # type: ignore[operator]
+    except Refused as refusal:
+        return refusal.codes[0]
+    return "answered"
