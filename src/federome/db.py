@@ -7,6 +7,7 @@ the write lock at once, so that what it has read is still true when it commits.
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,6 +107,31 @@ def write(database: Engine) -> Iterator[Connection]:
         connection = connection.execution_options(federome_write=True)
         with connection.begin():
             yield connection
+
+
+class Watch:
+    """Tells when anybody has written to a database, so that what was read from it need not be read again."""
+
+    def __init__(self, database: Engine) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._connection: sa.PoolProxiedConnection | None = None
+
+    def version(self) -> int | None:
+        """Another number after every commit of any other connection; ``None`` where the database has none.
+
+        SQLite has one for files; in memory, all share the asker's connection.
+        """
+        if self._database.dialect.name != "sqlite" or self._database.url.database in (None, "", ":memory:"):
+            return None
+        with self._lock:  # one connection for all askers: the number means something within a connection only
+            if self._connection is None:
+                self._connection = self._database.raw_connection()
+            cursor = self._connection.cursor()
+            try:
+                return int(cursor.execute("PRAGMA data_version").fetchone()[0])
+            finally:
+                cursor.close()
 
 
 def migrate(database: Engine, schema: Schema) -> None:

@@ -175,3 +175,19 @@ def test_foreign_keys_hold(tmp_path: Path) -> None:
     db.migrate(database, db.Schema("t", metadata))
     with pytest.raises(sa.exc.IntegrityError), db.write(database) as connection:
         connection.execute(sa.text("INSERT INTO key (node) VALUES (7)"))
+
+
+def test_a_watch_sees_commits_of_others_and_nothing_else(tmp_path: Path) -> None:
+    database, others = db.engine(url(tmp_path)), db.engine(url(tmp_path))
+    db.migrate(database, db.Schema("t", first()))
+    watch = db.Watch(database)
+    seen = watch.version()
+    with db.read(others):
+        pass
+    assert seen is not None and watch.version() == seen
+    for writer in (others, database):  # this process's own connections are others too
+        with db.write(writer) as connection:
+            connection.execute(sa.text("INSERT INTO node (name) VALUES (:n)"), {"n": str(writer is others)})
+        assert watch.version() != seen
+        seen = watch.version()
+    assert db.Watch(db.engine("sqlite://")).version() is None

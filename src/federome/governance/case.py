@@ -175,6 +175,17 @@ class State:
             known = self._digests[(kind, name)] = digest(record.to_document())
         return InputRef(kind, name, known)
 
+    @cached_property
+    def switches(self) -> str:
+        """Digest of the parts that are no records: what is suspended or refused, and how fresh lists are."""
+        parts: JsonValue = {
+            "suspended": sorted(self.suspended),
+            "refusals": [refusal.to_document() for refusal in self.refusals],
+            "revocations_at": instant_text(self.revocations_at) if self.revocations_at else None,
+            "holidays": self.calendar.to_document(),
+        }
+        return digest(parts)
+
 
 @dataclass(frozen=True)
 class VisaNeed:
@@ -323,19 +334,9 @@ class Case:
         if process is not None:
             refs.append(self.state.ref("process", process.permit, process))
         refs.append(InputRef("ontology", self.ontology.release if self.ontology else "", ""))
-        refs.append(InputRef("state", self.state.node, digest(self._switches())))
+        refs.append(InputRef("state", self.state.node, self.state.switches))
         refs.append(InputRef("request", self.request.operation, digest(self.request.to_document())))
         return tuple(sorted(set(refs)))
-
-    def _switches(self) -> JsonValue:
-        """The parts of the state that are no records: what is suspended or refused, and how fresh lists are."""
-        state = self.state
-        return {
-            "suspended": sorted(state.suspended),
-            "refusals": [refusal.to_document() for refusal in state.refusals],
-            "revocations_at": instant_text(state.revocations_at) if state.revocations_at else None,
-            "holidays": state.calendar.to_document(),
-        }
 
 
 def _need(about: str, found: Found) -> VisaNeed:

@@ -44,7 +44,7 @@ from federome.model.strict import Document
 from federome.model.table import Mask
 from federome.network.census import Ancestry, Census
 from federome.network.consents import ConsentBook
-from federome.network.holdings import StoreHoldings, Watch, open_holdings
+from federome.network.holdings import StoreHoldings, open_holdings
 from federome.network.question import Use
 from federome.network.setup import node_settings
 from federome.network.spending import SqlBudgets
@@ -127,7 +127,7 @@ class NodeDesk:
         self._holdings, self._node, self._opened, self._secret = holdings, node, opened, secret
         self._cohorts, self._budgets, self._ontology = lru_cache(None)(cohorts), budgets, ontology
         self._lock = threading.RLock()
-        self._watch = Watch(holdings.store)
+        self._written = holdings.store.written
         self._halls: dict[str, _Hall] = {}
         self._told: OrderedDict[tuple[str, Sought], Counted] = OrderedDict()
 
@@ -260,7 +260,7 @@ class NodeDesk:
 
     def _stands(self, hall: _Hall, tier: Tier) -> bool:
         """Whether nothing has changed about a dataset's people: who is in it, who agrees, who may ask."""
-        version = self._watch()
+        version = self._written.version()
         if version is None or version != hall.version:
             hall.version = version
             release = self._holdings.store.release(hall.room.dataset)
@@ -274,7 +274,7 @@ class NodeDesk:
         return hall.room.tier == tier
 
     def _open(self, dataset: str, tier: Tier) -> _Hall:
-        ledger, now, version = self._holdings.consents(), self._holdings.clock(), self._watch()
+        ledger, now, version = self._holdings.consents(), self._holdings.clock(), self._written.version()
         release, view = self._holdings.everybody(dataset)
         manifest = release.manifest
         policy = manifest.policy.public()

@@ -7,7 +7,7 @@ restarted node opens the same people again, or says that somebody has left.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -73,11 +73,22 @@ class StoreHoldings:
     consents: Callable[[], Ledger]
     clock: Callable[[], float]
     ontology: Closure | None = None
+    _terms: dict[tuple[str, ...], tuple[int, Terms]] = field(default_factory=dict, init=False, repr=False)
 
     def terms(self, datasets: Sequence[str]) -> Terms:
-        """The newest release of each dataset and its holder's policy."""
+        """The newest release of each dataset and its holder's policy, as the catalogue has them at this moment.
+
+        Every task of every run asks; the catalogue is read again only where somebody has written to it.
+        """
+        version, key = self.store.written.version(), tuple(datasets)
+        held = self._terms.get(key)
+        if held is not None and held[0] == version:
+            return held[1]
         releases = self._newest(datasets)
-        return Terms({r.dataset: r.digest for r in releases}, tuple(r.manifest.policy for r in releases))
+        terms = Terms({r.dataset: r.digest for r in releases}, tuple(r.manifest.policy for r in releases))
+        if version is not None:
+            self._terms[key] = version, terms
+        return terms
 
     def freeze(self, datasets: Sequence[str], cohort: Cohort, use: Use) -> bytes:
         """The active people of the newest releases whose consent covers the use and who meet the criteria."""
@@ -144,29 +155,6 @@ class StoreHoldings:
             if release.digest == digest:
                 return release
         raise Damaged("a data release that a run is frozen on is gone.", where=dataset, remedy="Order the run again.")
-
-
-class Watch:
-    """Tells, by a number that changes with every commit of others to a store's catalogue, when to read it again.
-
-    ``None`` where the database has no such number. One thread at a time.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self._database = store.database
-        self._connection: sa.PoolProxiedConnection | None = None
-
-    def __call__(self) -> int | None:
-        """The number now."""
-        if self._database.dialect.name != "sqlite":
-            return None
-        if self._connection is None:
-            self._connection = self._database.raw_connection()
-        cursor = self._connection.cursor()
-        try:
-            return int(cursor.execute("PRAGMA data_version").fetchone()[0])
-        finally:
-            cursor.close()
 
 
 def open_holdings(folder: Path, consents: Callable[[], Ledger], clock: Callable[[], float]) -> StoreHoldings:

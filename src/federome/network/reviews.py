@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +37,7 @@ class Standing:
     revocations: Revocations | None
     ignored: tuple[tuple[str, str], ...]
 
-    @property
+    @cached_property
     def approvals(self) -> tuple[AlgorithmApproval, ...]:
         """What governance decides by (rule R17)."""
         return tuple(one.approval for one in self.tallies if one.approval is not None)

@@ -32,7 +32,7 @@ from federome.network.approvals import load_modules
 from federome.network.bundled import Runner, installed, register
 from federome.network.consents import ConsentBook
 from federome.network.fetching import key_sets
-from federome.network.holdings import StoreHoldings, Watch
+from federome.network.holdings import StoreHoldings
 from federome.network.node import Node
 from federome.network.notebook import Notebook
 from federome.network.pace import Pace
@@ -55,6 +55,7 @@ GRACE_S: Final = 2
 TES_TIMEOUT_S: Final = 60
 LOG: Final = logging.getLogger("federome")
 T = TypeVar("T")
+_READ: Final = ("policy", "datasets", "persons", "institutions", "approvals", "revocations_at", "refusals")
 
 
 @dataclass
@@ -73,20 +74,20 @@ class NodeState:
     access: NodeAccess
     clock: Callable[[], float] = time.time
     _read: dict[str, tuple[int, tuple[object, ...]]] = field(default_factory=dict)
+    _ontology: Icd10 = field(default_factory=Icd10)
+    _last: State | None = None
     _catalogue: tuple[int | None, Mapping[str, Dataset]] = (None, MappingProxyType({}))
     _signed: SignedApprovals = field(init=False)
-    _watch: Watch = field(init=False)
 
     def __post_init__(self) -> None:
         self._signed = SignedApprovals(self.folder, self.clock)
-        self._watch = Watch(self.store)
 
     def __call__(self) -> State:
         """The state at this moment."""
         signed = self._signed
-        return State(
+        now = State(
             node=self.name,
-            ontology=Icd10(),
+            ontology=self._ontology,
             policy=self.access.policy(),
             datasets=self._datasets(),
             persons=self.access.persons(),
@@ -96,6 +97,10 @@ class NodeState:
             refusals=self._listed("refusals.json", LocalRefusal.from_document),
             suspended=frozenset(self._listed("suspended.json", str)),
         )
+        # Made of the very same parts it is the same state, whose records have their digests already.
+        if self._last is None or not _same(now, self._last):
+            self._last = now
+        return self._last
 
     def published(self) -> tuple[Published, ...]:
         """Frequency tables that were priced when they were published (``federome risk publish``)."""
@@ -106,7 +111,7 @@ class NodeState:
 
     def _datasets(self) -> Mapping[str, Dataset]:
         """Datasets as the catalogue has them now; read again only where somebody has written to it."""
-        version = self._watch()
+        version = self.store.written.version()
         if version is None or version != self._catalogue[0]:
             self._catalogue = version, self._read_datasets()
         return self._catalogue[1]
@@ -134,6 +139,11 @@ class NodeState:
                 raise Invalid("this file holds a list.", where=str(path))
             held = self._read[name] = (stamp, tuple(read(entry) for entry in document))
         return held[1]  # type: ignore[return-value]
+
+
+def _same(one: State, other: State) -> bool:
+    """Whether two states have the same parts, without looking into them: what was not read again is the same."""
+    return one.suspended == other.suspended and all(getattr(one, part) is getattr(other, part) for part in _READ)
 
 
 def build_node(

@@ -1,4 +1,4 @@
-"""The HTTPS side of a party: a hub port over one kept-alive connection, TLS checked against the pinned certificate.
+"""The HTTPS side of a party: a hub port over kept-alive connections, TLS checked against the pinned certificate.
 
 Every request carries a short-lived token signed with the party's identity key. Nothing is retried here: calls are
 idempotent and ``party.py`` decides when to try again.
@@ -10,6 +10,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -17,14 +18,17 @@ from urllib.parse import quote
 import httpx2 as httpx
 import msgspec
 
-from federome.errors import Unavailable, from_problem
+from federome.errors import FederomeError, Unavailable, from_problem
 from federome.network.protocol import INLINE_BYTES, PREFIX, Reply, Task, decode_tasks, encode_reply
+from federome.network.wire import Answered, Wire
 from federome.trust.keys import PrivateKey, Signer
 from federome.trust.signing import sign
 
 PARTY_TYPE: Final = "federome-party+jwt"
 TOKEN_LIFE_S: Final = 120
-CLIENT_TIMEOUT: Final = httpx.Timeout(10.0, read=60.0, write=60.0)
+PATIENCE_S: Final = 60.0
+BEYOND_WAIT_S: Final = 20.0
+"""How long beyond the time that the hub was asked to wait its answer may take."""
 
 
 def tls_context(certificate: Path | None) -> ssl.SSLContext:
@@ -41,13 +45,16 @@ def party_token(party: str, hub: str, key: PrivateKey, *, now: float) -> str:
 
 def raise_for(response: httpx.Response) -> None:
     """Turn a problem document into the error it describes."""
-    if response.is_success:
-        return
+    if not response.is_success:
+        raise _error(response.status_code, response.content, str(response.url.path))
+
+
+def _error(status: int, content: bytes, where: str) -> FederomeError:
     try:
-        problem = msgspec.json.decode(response.content, type=dict[str, str | int | list[str]])
+        problem = msgspec.json.decode(content, type=dict[str, str | int | list[str]])
     except msgspec.DecodeError:
-        raise Unavailable(f"the hub answered {response.status_code}.", where=str(response.url.path)) from None
-    raise from_problem(problem)
+        return Unavailable(f"the hub answered {status}.", where=where)
+    return from_problem(problem)
 
 
 class HttpPort:
@@ -67,16 +74,12 @@ class HttpPort:
         self._party, self._hub, self._key, self._clock = party, hub, key, clock
         self._token, self._token_until = "", 0.0
         self._lock = threading.Lock()
-        self._client = httpx.Client(
-            base_url=f"{url.rstrip('/')}{PREFIX}",
-            verify=tls_context(certificate),
-            timeout=CLIENT_TIMEOUT,
-            headers={"Federome-Instance": instance},
-        )
+        headers = {"Federome-Instance": instance}
+        self._wire = Wire(f"{url.rstrip('/')}{PREFIX}", tls_context(certificate), headers)
 
     def poll(self, wait_s: float) -> Sequence[Task]:
         """See :class:`federome.network.protocol.HubPort`."""
-        response = self._call("GET", "/work", params={"wait": f"{wait_s:g}"}, timeout=_patience(wait_s))
+        response = self._call("GET", "/work", params={"wait": f"{wait_s:g}"}, patience_s=wait_s + BEYOND_WAIT_S)
         return decode_tasks(response.content)
 
     def heartbeat(self, tasks: Sequence[str]) -> None:
@@ -93,37 +96,34 @@ class HttpPort:
                 self.upload(run, name if name.startswith("document/") else f"document/{name}", data)
             reply = Reply(reply.body)
         params = {"task": task, "wait": f"{wait_s:g}"}
-        response = self._call("POST", "/reply", params=params, content=encode_reply(reply), timeout=_patience(wait_s))
+        response = self._call(
+            "POST", "/reply", params=params, content=encode_reply(reply), patience_s=wait_s + BEYOND_WAIT_S
+        )
         return decode_tasks(response.content)
 
     def upload(self, run: str, name: str, data: bytes) -> None:
         """See :class:`federome.network.protocol.HubPort`."""
-        self._call("PUT", f"/runs/{quote(run, safe='')}/blobs", params={"name": name}, content=data)
+        self._call("PUT", _blobs(run), params={"name": name}, content=data)
 
     def download(self, run: str, name: str) -> bytes:
         """See :class:`federome.network.protocol.HubPort`."""
-        return self._call("GET", f"/runs/{quote(run, safe='')}/blobs", params={"name": name}).content
+        return self._call("GET", _blobs(run), params={"name": name}).content
 
     def stream(self, run: str, name: str) -> Iterator[bytes]:
         """See :class:`federome.network.protocol.HubPort`."""
-        try:
-            with self._client.stream(
-                "GET", f"/runs/{quote(run, safe='')}/blobs", params={"name": name}, headers=self._headers()
-            ) as response:
-                if not response.is_success:
-                    response.read()
-                raise_for(response)
-                yield from response.iter_bytes()
-        except httpx.TransportError as error:
-            raise Unavailable(f"the hub is out of reach ({type(error).__name__}).") from error
+        headers, params = self._headers(), {"name": name}
+        with self._wire.stream(_blobs(run), headers=headers, patience_s=PATIENCE_S, params=params) as (status, pieces):
+            if not _is_success(status):
+                raise _error(status, b"".join(pieces), _blobs(run))
+            yield from pieces
 
     def members(self) -> str:
         """The hub's current member list, as signed."""
-        return self._call("GET", "/members").text
+        return self._call("GET", "/members").content.decode()
 
     def close(self) -> None:
-        """Let the connection go."""
-        self._client.close()
+        """Let the connections go."""
+        self._wire.close()
 
     def _call(
         self,
@@ -132,16 +132,13 @@ class HttpPort:
         *,
         params: dict[str, str] | None = None,
         content: bytes | None = None,
-        timeout: httpx.Timeout = CLIENT_TIMEOUT,
-    ) -> httpx.Response:
-        try:
-            response = self._client.request(
-                method, path, params=params, content=content, headers=self._headers(), timeout=timeout
-            )
-        except httpx.TransportError as error:
-            raise Unavailable(f"the hub is out of reach ({type(error).__name__}).") from error
-        raise_for(response)
-        return response
+        patience_s: float = PATIENCE_S,
+    ) -> Answered:
+        headers = self._headers()
+        told = self._wire.call(method, path, headers=headers, patience_s=patience_s, params=params, content=content)
+        if not _is_success(told.status):
+            raise _error(told.status, told.content, path)
+        return told
 
     def _headers(self) -> dict[str, str]:
         now = self._clock()
@@ -153,6 +150,9 @@ class HttpPort:
             return {"Authorization": f"Bearer {self._token}"}
 
 
-def _patience(wait_s: float) -> httpx.Timeout:
-    """For a call that the hub answers after so many seconds if nothing happens."""
-    return httpx.Timeout(10.0, read=wait_s + 20, write=60.0)
+def _is_success(status: int) -> bool:
+    return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
+
+
+def _blobs(run: str) -> str:
+    return f"/runs/{quote(run, safe='')}/blobs"

@@ -94,6 +94,7 @@ class Store:
         self.layout = layout
         self.database = database
         self.blocks = BlockCache(cached_blocks)
+        self.written = db.Watch(database)
         self._people: dict[int, People] = {}
         self._files: dict[tuple[int, str], tuple[BlockFile, ...]] = {}
 

@@ -1,0 +1,34 @@
+"""What a node reads of its store at every task: the newest releases and their holders' policies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.unit.store.small_stores import draw_batch, manifest, put
+
+from federome.governance.consent import Ledger
+from federome.model.release import Policy
+from federome.network.holdings import StoreHoldings
+from federome.store.catalogue import Store
+
+
+def test_terms_are_read_again_when_somebody_writes_and_not_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, rng = Store.open(tmp_path), np.random.default_rng(1)
+    old = put(store, draw_batch(rng, "a", 12), on=date(2026, 1, 1), about=manifest(k=10))
+    holdings = StoreHoldings(store, Ledger, datetime(2026, 6, 1, tzinfo=UTC).timestamp)
+    asked: list[str] = []
+    release = Store.release
+    monkeypatch.setattr(Store, "release", lambda self, dataset: (asked.append(dataset), release(self, dataset))[1])
+    for _ in range(3):
+        assert holdings.terms(["fi"]).releases == {"fi": old.digest}
+    assert asked == ["fi"]
+    stricter = replace(manifest(k=10), policy=Policy(k_min=11))
+    new = put(Store.open(tmp_path), draw_batch(rng, "b", 12), on=date(2026, 2, 1), about=stricter)
+    terms = holdings.terms(["fi"])
+    assert terms.releases == {"fi": new.digest} and terms.policies[0].k_min == 11
