@@ -128,6 +128,11 @@ def check_command(words: list[str]) -> str:
     command = CLI
     for word in words:
         below = getattr(command, "commands", None)  # groups have commands
+        default = getattr(command, "default", None)  # a group may have one that needs no name
+        if below is not None and default and word not in below:
+            command = below[default]
+            path.append(default)
+            break
         if below is None or word.startswith("-") or word.isupper():
             break
         assert word in below, f"there is no command federome {' '.join([*path, word])}"

@@ -30,6 +30,7 @@ from federome.cli import (
     econ,
     identity,
     match,
+    onboard,
     ontology,
     patient,
     pgx,
@@ -78,6 +79,7 @@ for name, group in (
     ("review", review.review_app),
     ("match", match.match_app),
     ("ontology", ontology.ontology_app),
+    ("onboard", onboard.onboard_app),
 ):
     app.add_typer(group, name=name)
 node_app.add_typer(approvals.consent_app, name="consent")
@@ -449,8 +451,17 @@ def demo(
     cache: Annotated[Path | None, typer.Option(help="Where made cohorts are kept.")] = None,
     to: Annotated[Path, typer.Option("--out", help="Where figures go.")] = Path("demo-out"),
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the facts to this file.")] = None,
+    export_hospital: Annotated[
+        Path | None, typer.Option("--export-hospital", help="Only write a small hospital's folder there, to onboard.")
+    ] = None,
 ) -> None:
     """A whole federation on this machine: five nations, real and synthetic people, answers and refusals."""
+    if export_hospital is not None:
+        from federome.demo import hospital
+
+        hospital.export_hospital(export_hospital, seed=seed)
+        out.print(f"{export_hospital}: next, federome onboard {export_hospital} --dir NODE --accept-mapping --fix")
+        return
     from federome.demo.play import play
 
     play(

@@ -9,16 +9,18 @@ the next attempt on the same folder writes only the chromosomes that are not fin
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from federome.errors import Invalid
+from federome.ingest import chosen
 from federome.ingest.chunk import Chunk
 from federome.ingest.contigs import check_assemblies, check_lengths
 from federome.ingest.fasta import Fasta
@@ -39,6 +41,7 @@ from federome.store.writer import BatchWriter, DeclaredSex, Relatives, VariantIn
 Stage = Literal["checking", "genotypes", "kinship", "committing"]
 _VCF = (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")
 _SLUG = re.compile(r"[^a-z0-9._-]+")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,76 @@ def ingest_folder(
     against what the store knows, and indels are flagged. ``processes`` read that many VCF files at once, 0 as many as
     it pays for; the release is the same. Raises ``Invalid`` with file, line and remedy; then the store is as it was.
     """
+    with _written(store, folder, released_on, fasta, batch, processes, on_progress) as (writer, told):
+        on_progress(Progress("committing", variants=told.variants, total=told.variants))
+        release = writer.commit(released_on)
+    return told.report(release)
+
+
+def stage_folder(
+    store: Store,
+    folder: Path,
+    look: Callable[[BatchWriter], _T],
+    *,
+    released_on: date,
+    fasta: Path | None = None,
+    batch: str = "",
+    processes: int = 0,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> _T:
+    """Do all of an ingest but the commit, and look at what was written before anybody else can see it.
+
+    The finished chromosomes stay, and the next ``ingest_folder`` of the same people and genotypes takes them as they
+    are, also if the manifest or the phenotypes have changed by then.
+    """
+    with _written(store, folder, released_on, fasta, batch, processes, on_progress) as (writer, _):
+        return look(writer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What is known of a batch once all of it is written."""
+
+    people: int
+    variants: int
+    tally: Tally
+    kin: Kin
+    references: Mapping[str, str]
+    null_rates: Mapping[str, float]
+
+    def report(self, release: DataRelease) -> Report:
+        tally = self.tally
+        return Report(
+            release=release,
+            people=self.people,
+            variants=self.variants,
+            skipped_alleles=tally.symbolic,
+            skipped_contigs=tally.other_contigs,
+            split_lines=tally.split,
+            swapped=tally.swapped,
+            not_left_aligned=tally.not_left_aligned,
+            duplicates=tally.duplicates,
+            half_calls=tally.half_calls,
+            ploidy_calls=tally.ploidy_calls,
+            related_pairs=len(self.kin.pairs),
+            kinship_sites=self.kin.sites,
+            kinship_limit=self.kin.limit,
+            references=self.references,
+            null_rates=self.null_rates,
+        )
+
+
+@contextmanager
+def _written(
+    store: Store,
+    folder: Path,
+    released_on: date,
+    fasta: Path | None,
+    batch: str,
+    processes: int,
+    on_progress: Callable[[Progress], None],
+) -> Iterator[tuple[BatchWriter, _Written]]:
+    """A batch that is checked and written whole, and not committed."""
     on_progress(Progress("checking"))
     manifest = read_manifest(folder / "manifest.toml")
     reference = Fasta.open(fasta) if fasta else None
@@ -103,6 +176,9 @@ def ingest_folder(
         check_lengths(reference.lengths, manifest.assembly, where=str(reference.path))
     known = StoredSites(store, manifest)
     source = find_source(folder, known)
+    files = source
+    if (folder / chosen.NAME).is_file():
+        source = chosen.Chosen(files, chosen.read_samples(folder / chosen.NAME))
     check_lengths(source.lengths, manifest.assembly, where=source.where(0))
     check_assemblies(source.assemblies, manifest.assembly, where=source.where(0))
     phenotypes = read_phenotypes(_phenotype_path(folder), manifest, today=released_on)
@@ -114,11 +190,11 @@ def ingest_folder(
     )
     sexes: list[DeclaredSex] = ["male" if man else "female" for man in men]
     with BatchWriter.begin(
-        store, dataset, batch or _batch_name(folder), source.people, sexes, source=source.fingerprint
+        store, dataset, batch or batch_name(folder), source.people, sexes, source=source.fingerprint
     ) as writer:
         tally = Tally()
-        if isinstance(source, VcfSource):
-            source.side_by_side(writer.scratch, processes=processes)
+        if isinstance(files, VcfSource):
+            files.side_by_side(writer.scratch, processes=processes)
         stream = Stream(source, manifest.assembly, men, tally, reference, known)
         kinship = KinshipSites(men.size)
         variants, chromosomes = _write_genotypes(writer, stream, kinship, on_progress)
@@ -130,26 +206,8 @@ def ingest_folder(
             writer.set_callable(intervals)
         for genes in _gene_paths(folder):
             writer.set_genes(read_genes(genes, manifest.assembly))
-        on_progress(Progress("committing", variants=variants, total=source.variants))
-        release = writer.commit(released_on)
-    return Report(
-        release=release,
-        people=men.size,
-        variants=variants,
-        skipped_alleles=tally.symbolic,
-        skipped_contigs=tally.other_contigs,
-        split_lines=tally.split,
-        swapped=tally.swapped,
-        not_left_aligned=tally.not_left_aligned,
-        duplicates=tally.duplicates,
-        half_calls=tally.half_calls,
-        ploidy_calls=tally.ploidy_calls,
-        related_pairs=len(kin.pairs),
-        kinship_sites=kin.sites,
-        kinship_limit=kin.limit,
-        references={name: reference.refget(name) for name in chromosomes} if reference else {},
-        null_rates=phenotypes.null_rates,
-    )
+        references = {name: reference.refget(name) for name in chromosomes} if reference else {}
+        yield writer, _Written(men.size, variants, tally, kin, references, phenotypes.null_rates)
 
 
 def find_source(folder: Path, known: KnownSites) -> Source:
@@ -262,7 +320,8 @@ def _named(kin: Kin, people: Sequence[str]) -> list[Relatives]:
     return [Relatives(people[first], people[second], kinship) for first, second, kinship in pairs]
 
 
-def _batch_name(folder: Path) -> str:
+def batch_name(folder: Path) -> str:
+    """What a batch is called where nobody named it: after its folder."""
     name = _SLUG.sub("-", folder.resolve().name.lower()).strip("._-")
     if not name:
         raise Invalid("the folder's name gives no name for the batch.", where=str(folder), remedy="Name the batch.")

@@ -27,6 +27,14 @@ class KnownSites(Protocol):
         """Those with positions from ``first`` to ``last``, sorted, each once."""
 
 
+class NoSites:
+    """Nothing is known: enough to look at the people of a source."""
+
+    def between(self, chromosome: str, first: int, last: int) -> Sequence[Site]:  # noqa: ARG002 - the protocol's
+        """See ``KnownSites``."""
+        return ()
+
+
 @dataclass
 class StoredSites:
     """All datasets of a store that are on the manifest's genome: same assembly, and both real or both synthetic.

@@ -34,6 +34,7 @@ CONSENT = sa.Table(
     sa.Column("told", sa.Float, nullable=False),
 )
 SCHEMA = Schema("consent", METADATA)
+CHUNK: Final = 500
 COVERED: Final[Consent] = "secondary-use"
 """Where people stand of whom nothing was told: their dataset was brought in under their consent to its use."""
 
@@ -58,12 +59,12 @@ class ConsentBook:
     def tell(self, events: Sequence[ConsentEvent], *, now: datetime) -> int:
         """Add changes, all or none; how many were new. Telling one twice changes nothing."""
         with write(self._engine) as db:
-            return sum(self._add(db, "event", event, now) for event in events)
+            return self._add(db, "event", events, now)
 
     def override(self, law: NationalOverride, *, now: datetime) -> bool:
         """Add a national law under which opt-outs do not hold; whether it was new."""
         with write(self._engine) as db:
-            return self._add(db, "override", law, now)
+            return bool(self._add(db, "override", [law], now))
 
     def set_default(self, tier: Consent, *, now: datetime) -> bool:
         """Where people stand of whom nothing was told; whether that is a change."""
@@ -73,7 +74,7 @@ class ConsentBook:
             held = _rows(db, "default")
             if (DefaultTier.from_document(held[-1]).tier if held else COVERED) == tier:
                 return False
-            return self._add(db, "default", DefaultTier(tier, len(held)), now)
+            return bool(self._add(db, "default", [DefaultTier(tier, len(held))], now))
 
     def ledger(self) -> Ledger:
         """The ledger as it is now: what was told since the last time is added to it."""
@@ -93,15 +94,24 @@ class ConsentBook:
             self._held = rows[-1].id, ledger
         return self._held[1]
 
-    def _add(self, db: Connection, kind: str, told: Document, now: datetime) -> bool:
-        document = canonical(told.to_document()).decode()
-        if db.execute(sa.select(CONSENT.c.id).where(CONSENT.c.document == document)).first():
-            return False
-        db.execute(CONSENT.insert().values(kind=kind, document=document, told=now.timestamp()))
-        keyed = hmac.new(self._secret, document.encode(), hashlib.sha256).hexdigest()
-        detail = json.dumps({"change": keyed})
-        db.execute(notebook.RECORD.insert().values(at=now.timestamp(), run="", what=f"consent-{kind}", detail=detail))
-        return True
+    def _add(self, db: Connection, kind: str, told: Sequence[Document], now: datetime) -> int:
+        """Put on the ledger and on record what is not there yet; how many that were."""
+        documents = list(dict.fromkeys(canonical(each.to_document()).decode() for each in told))
+        held: set[str] = set()
+        for start in range(0, len(documents), CHUNK):
+            query = sa.select(CONSENT.c.document).where(CONSENT.c.document.in_(documents[start : start + CHUNK]))
+            held.update(db.execute(query).scalars())
+        new = [document for document in documents if document not in held]
+        if new:
+            at = now.timestamp()
+            details = [json.dumps({"change": self._keyed(document)}) for document in new]
+            db.execute(CONSENT.insert(), [{"kind": kind, "document": document, "told": at} for document in new])
+            rows = [{"at": at, "run": "", "what": f"consent-{kind}", "detail": detail} for detail in details]
+            db.execute(notebook.RECORD.insert(), rows)
+        return len(new)
+
+    def _keyed(self, document: str) -> str:
+        return hmac.new(self._secret, document.encode(), hashlib.sha256).hexdigest()
 
 
 def _rows(db: Connection, kind: str) -> list[object]:

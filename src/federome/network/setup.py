@@ -281,13 +281,8 @@ def enrol(
 ) -> NodeSettings:
     """Make a node's keys and join with an invitation. Keys never leave the folder; only the public half is sent."""
     settings = NodeSettings(invitation.node, invitation.hub, invitation.url, modules, network=network)
+    make_keys(folder)
     keys = folder / "keys"
-    if not (keys / "node.jwk").is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        keys.mkdir(mode=0o700, exist_ok=True)
-        save_private_key(generate("Ed25519"), keys / "node.jwk")
-        (keys / "secret").touch(mode=0o600)
-        (keys / "secret").write_bytes(secrets.token_bytes(32))
     certificate = _fetch_certificate(invitation)
     _replace_text(keys / "hub.pem", certificate)
     pin_authority(folder, invitation.authority, PublicKey.from_jwk(invitation.authority_jwk))
@@ -303,6 +298,18 @@ def enrol(
         raise Unavailable("the hub is out of reach.", where=invitation.url, remedy="Is it being served?") from error
     _write_toml(folder / "node.toml", vars(settings))
     return settings
+
+
+def make_keys(folder: Path) -> Path:
+    """A node's own key and secret, unless it has them; the folder may take in data before it joins a network."""
+    keys = folder / "keys"
+    if not (keys / "node.jwk").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        keys.mkdir(mode=0o700, exist_ok=True)
+        (keys / "secret").touch(mode=0o600)
+        (keys / "secret").write_bytes(secrets.token_bytes(32))
+        save_private_key(generate("Ed25519"), keys / "node.jwk")
+    return keys
 
 
 def node_settings(folder: Path) -> NodeSettings:

@@ -109,7 +109,7 @@ class BatchWriter:
         source: str = "",
         block_variants: int = MAX_BLOCK_VARIANTS,
     ) -> BatchWriter:
-        """Start a batch, or resume it where ``people``, ``sexes``, ``manifest`` and ``source`` are as before.
+        """Start a batch, or resume it where ``people``, ``sexes``, ``source`` and the assembly are as before.
 
         ``batch`` is a name like ``2026-06`` (small letters, digits, ``._-``). ``source`` is a digest or any other
         text that changes when the input changes: chromosomes staged from another source are discarded.
@@ -130,6 +130,16 @@ class BatchWriter:
             held.release()
             raise
         return writer
+
+    @property
+    def dataset(self) -> str:
+        """Which dataset the batch is of."""
+        return self._manifest.id
+
+    @property
+    def people(self) -> int:
+        """How many people the batch has."""
+        return len(self._names)
 
     @property
     def scratch(self) -> Path:
@@ -246,7 +256,8 @@ class BatchWriter:
         description = canonical(
             {
                 "people": people_digest(self._names, self._sexes),
-                "manifest": self._manifest.to_document(),
+                "dataset": self._manifest.id,
+                "assembly": self._manifest.assembly,
                 "source": source,
                 "block_variants": self._block_variants,
             }

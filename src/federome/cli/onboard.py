@@ -1,0 +1,168 @@
+"""``federome onboard``: a provider's folder becomes a released, catalogued dataset of a node, in one command."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from federome.errors import Invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from federome.onboard.findings import Finding
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+DEFAULT = "folder"
+
+
+class DefaultGroup(TyperGroup):
+    """A group that takes anything but its own commands for the argument of ``folder``."""
+
+    default = DEFAULT
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See ``click.Group``."""
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = [DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+
+onboard_app = typer.Typer(
+    cls=DefaultGroup, no_args_is_help=True, help="Bring a provider's folder to a released, catalogued dataset."
+)
+Folder = Annotated[Path, typer.Argument(help="The provider's folder: tables, genotypes, consents, provider.toml.")]
+NodeFolder = Annotated[Path, typer.Option("--dir", help="The node's folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+_COLOURS = {"error": "red", "warning": "yellow", "repaired": "green"}
+
+
+@onboard_app.command(DEFAULT)
+def folder(
+    provider: Folder,
+    node: NodeFolder,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended without loss, and say so.")] = False,
+    accept_mapping: Annotated[
+        bool, typer.Option("--accept-mapping", help="Take the suggested mapping where there is none.")
+    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Stop after validation: release nothing.")] = False,
+    fasta: Annotated[Path | None, typer.Option(help="Reference sequence with .fai, to check REF and align.")] = None,
+    batch: Annotated[str, typer.Option(help="What the batch is called; after the folder if omitted.")] = "",
+    released_on: Annotated[str, typer.Option(help="Date of the data release, YYYY-MM-DD; today if omitted.")] = "",
+    processes: Annotated[int, typer.Option(min=0, help="VCF files read at once; 0 decides by cores and size.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Inspect, map, validate, harmonise, judge, release, catalogue. Run it again after a fault or an interruption."""
+    from federome.db import engine
+    from federome.network.consents import ConsentBook
+    from federome.network.setup import make_keys
+    from federome.onboard.course import Course, Options
+    from federome.trust.keys import read_secret
+
+    now = datetime.now(UTC)
+    secret = read_secret(make_keys(node) / "secret")
+    course = Course(
+        provider,
+        node,
+        ConsentBook(engine(f"sqlite:///{node / 'node.db'}", durable=True), secret=secret),
+        Options(
+            today=_day(released_on) if released_on else now.date(),
+            fix=fix,
+            accept_mapping=accept_mapping,
+            fasta=fasta,
+            batch=batch,
+            processes=processes,
+        ),
+        now,
+        tell=(lambda _step, _said: None) if as_json else _Teller(),
+    )
+    started = time.perf_counter()
+    try:
+        record = course.run(until="validate" if check else "catalogue")
+    finally:
+        if not as_json:
+            _show(course.findings)
+    facts = {
+        "folder": str(provider),
+        "seconds": round(time.perf_counter() - started, 2),
+        "findings": [each.to_json() for each in course.findings],
+        "record": None if record is None else record.to_document(),
+    }
+    if as_json:
+        sys.stdout.write(json.dumps(facts, default=str) + "\n")
+    elif record is not None:
+        out.print(
+            f"\n[bold]{record.identifier}[/] {record.title}: about {record.people:,} people, quality "
+            f"{record.quality}, released on {record.released_on}."
+        )
+
+
+@onboard_app.command("suggest")
+def suggest_mapping(provider: Folder, as_json: AsJson = False) -> None:
+    """Write mapping.toml from the headers and values of the folder's tables, for a person to read and edit."""
+    from tempfile import TemporaryDirectory
+
+    from federome.ingest.columns import COLUMNS
+    from federome.onboard import consents, mapping
+    from federome.onboard import provider as words
+    from federome.onboard.suggest import suggest
+    from federome.onboard.tables import TABLES
+
+    path = provider / mapping.NAME
+    if path.exists():
+        raise Invalid("there is a mapping already.", where=str(path), remedy="Edit it, or remove it first.")
+    told = words.read_provider(provider / words.NAME, today=datetime.now(UTC).date())
+    names = (consents.NAME, mapping.NAME, words.NAME)
+    tables = sorted(p for p in provider.iterdir() if p.suffix in TABLES and p.name not in names)
+    with TemporaryDirectory() as scratch:
+        found = suggest(
+            tables,
+            constants=told.constants,
+            scratch=Path(scratch),
+            mandatory=[column.name for column in COLUMNS.values() if column.minimal == "mandatory"],
+        )
+    path.write_text(mapping.to_toml(found.plan, found.remarks), encoding="utf-8")
+    fields = len(found.plan.fields())
+    if as_json:
+        facts = {"mapping": str(path), "fields": fields, "check": dict(found.remarks), "missing": list(found.missing)}
+        sys.stdout.write(json.dumps(facts) + "\n")
+        return
+    out.print(f"{path}: {fields} fields. Read it before you go on.", soft_wrap=True)
+    for name, remark in found.remarks.items():
+        out.print(f"  {name}: {remark}", soft_wrap=True)
+
+
+class _Teller:
+    """One line a step, as it ends."""
+
+    def __call__(self, step: str, said: str) -> None:
+        if said:
+            out.print(f"[cyan]{step:<10}[/] {said}", soft_wrap=True)
+
+
+def _show(findings: Sequence[Finding]) -> None:
+    """The summary: each kind once, with how often and where first."""
+    order = ("error", "warning", "repaired")
+    for each in sorted(findings, key=lambda finding: (order.index(finding.level), -finding.count)):
+        kind = f" ({each.value})" if each.value else ""
+        err.print(
+            f"[{_COLOURS[each.level]}]{each.level:<8}[/] {each.rule:<4} {each.count:>7,} x {each.where()}: "
+            f"{each.message}{kind} {each.remedy}",
+            soft_wrap=True,
+        )
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise Invalid("this is not a date.", where=text[:20], remedy="Write YYYY-MM-DD.") from error

@@ -1,0 +1,276 @@
+"""The provider's tables, through the mapping, into one typed table ``people`` with a row a person.
+
+Works by whole columns inside DuckDB, in a database file with a memory limit: neither the text of a table nor its typed
+form needs to fit into memory. Every cell that does not read as its field becomes a finding with its line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import duckdb
+
+from federome.errors import Invalid
+from federome.ingest.columns import COLUMNS, Column
+from federome.onboard.canon import SQL_TYPES, cell, trimmed, value_class
+from federome.onboard.findings import FIRST, Finding
+from federome.onboard.mapping import FieldMapping, Plan, TableMapping, check_complete
+from federome.onboard.tables import Source, broken_lines, literal, open_table, quoted
+
+MEMORY: Final = "1GB"
+LIST_SEPARATORS: Final = r"[;|]"
+
+
+@dataclass
+class People:
+    """The table ``people`` of ``connection``; ``lines`` says where a row of it (from 0) stands in ``main``."""
+
+    connection: duckdb.DuckDBPyConnection
+    main: Source
+    fields: tuple[str, ...]
+    count: int
+    findings: list[Finding] = field(default_factory=list)
+
+    def line(self, row: int) -> int:
+        """The line of a person's row in the main table."""
+        return self.main.line(row)
+
+
+def open_workbench(path: Path, *, threads: int = 2) -> duckdb.DuckDBPyConnection:
+    """A fresh database for one conversion, bounded in memory, beside which it spills."""
+    for old in (path, path.with_suffix(".wal"), Path(f"{path}.wal")):
+        old.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = duckdb.connect(str(path))
+    connection.execute(f"SET memory_limit = '{MEMORY}'; SET threads = {threads}; SET preserve_insertion_order = true")
+    connection.execute("SET temp_directory = " + literal(str(path.parent / "spill")))
+    return connection
+
+
+def convert(connection: duckdb.DuckDBPyConnection, plan: Plan, folder: Path, *, scratch: Path, mend: bool) -> People:
+    """Read all mapped tables. With ``mend``, cells that can be mended without loss are, and each kind is reported."""
+    findings: list[Finding] = []
+    main: Source | None = None
+    parts: list[tuple[str, tuple[str, ...]]] = []
+    for number, table in enumerate(plan.table):
+        source = open_table(folder / table.file, table.dialect, scratch)
+        check_complete(table, source.columns)
+        findings += _typed(connection, f"t{number}", source, table, mend=mend)
+        main = main or source
+        parts.append((f"t{number}", tuple(table.fields)))
+    assert main is not None
+    findings += _once_each(connection, main, plan.table[0])
+    for number, table in enumerate(plan.table[1:], 1):
+        findings += _known_people(connection, f"t{number}", table)
+    fields = _join(connection, parts)
+    (count,) = connection.execute("SELECT count(*) FROM people").fetchall()[0]
+    if not count:
+        raise Invalid("the table has no people.", where=main.file, remedy="Give one row a person.")
+    return People(connection, main, fields, int(count), findings)
+
+
+def _typed(
+    connection: duckdb.DuckDBPyConnection, name: str, source: Source, table: TableMapping, *, mend: bool
+) -> Iterator[Finding]:
+    """Make the table ``name`` of typed fields with two masks: which fields are wrong, which were mended."""
+    columns = {field: COLUMNS[field] for field in table.fields}
+    inner = [f"{trimmed(table.person, table.missing)} AS _person"]
+    outer, wrong, mended = ["_person"], ["0::HUGEINT"], ["0::HUGEINT"]
+    for at, (field_name, how) in enumerate(table.fields.items()):
+        raw, strict = f"r{at}", f"s{at}"
+        column = columns[field_name]
+        text = _kept(how, table)
+        inner.append(f"{text} AS {raw}")
+        if column.listed:
+            value, is_wrong, is_mended = _listed(column, how, table, raw, mend=mend)
+            inner.append(f"{value} AS {strict}")
+            outer.append(f"list_filter({strict}.v, lambda x: x IS NOT NULL)::{SQL_TYPES[column.kind]} AS {field_name}")
+            wrong.append(f"CASE WHEN {is_wrong.format(strict)} THEN 1::HUGEINT << {at} ELSE 0 END")
+            mended.append(f"CASE WHEN {is_mended.format(strict)} THEN 1::HUGEINT << {at} ELSE 0 END")
+            continue
+        how_read = cell(column, how, table.dialect, raw)
+        kind = SQL_TYPES[column.kind]
+        inner.append(f"({how_read.strict})::{kind} AS {strict}")
+        better = f"({how_read.mended})::{kind}"
+        outer.append(f"coalesce({strict}, {better}) AS {field_name}" if mend else f"{strict} AS {field_name}")
+        failed = f"{raw} IS NOT NULL AND {strict} IS NULL"
+        wrong.append(f"CASE WHEN {failed}{f' AND {better} IS NULL' if mend else ''} THEN 1::HUGEINT << {at} ELSE 0 END")
+        mended.append(f"CASE WHEN {failed} AND {better} IS NOT NULL THEN 1::HUGEINT << {at} ELSE 0 END")
+    lateral = _laterally(inner)
+    connection.execute(
+        f"CREATE OR REPLACE TABLE {name} AS SELECT {', '.join(outer)}, {' + '.join(wrong)} AS _wrong, "  # noqa: S608
+        f"{' + '.join(mended)} AS _mended FROM (SELECT {lateral} FROM {source.sql})"
+    )
+    broken = list(broken_lines(connection, source))
+    yield from broken
+    if not broken:
+        yield from _cells(connection, name, source, table, columns, mend=mend)
+
+
+def _laterally(inner: Sequence[str]) -> str:
+    """Expressions that may use the names of those before them (DuckDB's reusable aliases)."""
+    return ", ".join(inner)
+
+
+def _kept(how: FieldMapping, table: TableMapping) -> str:
+    text = trimmed(how.column, table.missing)
+    if not how.where:
+        return text
+    held = " AND ".join(f"trim({quoted(name)}) = {literal(value)}" for name, value in how.where.items())
+    return f"CASE WHEN {held} THEN {text} END"
+
+
+def _listed(column: Column, how: FieldMapping, table: TableMapping, raw: str, *, mend: bool) -> tuple[str, str, str]:
+    """SQL of a struct (values, whether anything was mended) of a list; and tests for wrong and mended."""
+    separator = literal(f"[{how.separator}]" if how.separator else LIST_SEPARATORS)
+    items = f"list_filter(list_transform(string_split_regex({raw}, {separator}), lambda x: trim(x)), lambda x: x <> '')"
+    how_read = cell(column, how, table.dialect, "x")
+    kind = SQL_TYPES[column.kind].removesuffix("[]")
+    strict = f"list_transform({items}, lambda x: ({how_read.strict})::{kind})"
+    both = f"list_transform({items}, lambda x: coalesce(({how_read.strict})::{kind}, ({how_read.mended})::{kind}))"
+    value = (
+        f"CASE WHEN {raw} IS NULL THEN {{'v': [], 'b': [], 's': []}} "
+        f"ELSE {{'v': {both if mend else strict}, 'b': {both}, 's': {strict}}} END"
+    )
+    holes = "len({0}.%s) <> len(list_filter({0}.%s, lambda x: x IS NOT NULL))"
+    return value, holes % ("v", "v"), f"({holes % ('s', 's')}) AND NOT ({holes % ('b', 'b')})"
+
+
+def _cells(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    source: Source,
+    table: TableMapping,
+    columns: Mapping[str, Column],
+    *,
+    mend: bool,
+) -> Iterator[Finding]:
+    parts = [
+        f"count(*) FILTER ((_{what} & (1::HUGEINT << {at})) <> 0)"
+        for at in range(len(columns))
+        for what in ("wrong", "mended")
+    ]
+    if not parts:
+        return
+    counts = connection.execute(f"SELECT {', '.join(parts)} FROM {name}").fetchall()[0]  # noqa: S608 - names are ours
+    for at, (field_name, column) in enumerate(columns.items()):
+        bad, better = counts[2 * at], counts[2 * at + 1]
+        how = table.fields[field_name]
+        if bad:
+            yield _cell_finding(connection, name, source, table, how, at, bad, what="wrong", column=column, mend=mend)
+        if better and mend:
+            yield _cell_finding(
+                connection, name, source, table, how, at, better, what="mended", column=column, mend=mend
+            )
+
+
+def _cell_finding(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    source: Source,
+    table: TableMapping,
+    how: FieldMapping,
+    at: int,
+    count: int,
+    *,
+    what: str,
+    column: Column,
+    mend: bool,
+) -> Finding:
+    test = f"(_{what} & (1::HUGEINT << {at})) <> 0"
+    lines = partial(_lines, connection, name, test, source)
+    first = list(lines(FIRST))
+    kinds = _kinds(connection, source, table, how, first[0] - source.first_line)
+    rule = "V8" if how.unit or column.unit else "V4" if column.kind == "date" else "V2"
+    if what == "mended":
+        return Finding(
+            rule, "repaired", source.file, how.column, f"{column.name} was written in another form and was rewritten.",
+            "Nothing to do.", count, first, kinds, lines,
+        )  # fmt: skip
+    message = f"{column.name} is not {column.expected}."
+    remedy = "Add the word to the mapping's values, or correct it." if how.values else "Correct it."
+    if not mend:
+        fixable = connection.execute(
+            f"SELECT count(*) FROM {name} WHERE {test} AND (_mended & (1::HUGEINT << {at})) <> 0"  # noqa: S608
+        ).fetchall()[0][0]
+        if fixable:
+            remedy = f"--fix mends {fixable:,} of them without loss."
+    return Finding(rule, "error", source.file, how.column, message, remedy, count, first, kinds, lines)
+
+
+def _lines(
+    connection: duckdb.DuckDBPyConnection, name: str, test: str, source: Source, limit: int | None = None
+) -> Iterator[int]:
+    bound = f" LIMIT {limit}" if limit else ""
+    found = connection.cursor().execute(f"SELECT rowid FROM {name} WHERE {test} ORDER BY rowid{bound}")  # noqa: S608
+    while rows := found.fetchmany(10_000):
+        for (row,) in rows:
+            yield source.line(int(row))
+
+
+def _kinds(
+    connection: duckdb.DuckDBPyConnection, source: Source, table: TableMapping, how: FieldMapping, row: int
+) -> str:
+    """What kind of thing stands in the first bad cell: the file is read again up to there."""
+    text = trimmed(how.column, table.missing)
+    sql = f"SELECT {value_class('t')} FROM (SELECT {text} AS t FROM {source.sql} LIMIT 1 OFFSET {row})"  # noqa: S608
+    found = connection.execute(sql).fetchall()
+    connection.execute("DROP TABLE IF EXISTS reject_errors; DROP TABLE IF EXISTS reject_scans")
+    return str(found[0][0]) if found else ""
+
+
+def _once_each(connection: duckdb.DuckDBPyConnection, main: Source, table: TableMapping) -> Iterator[Finding]:
+    empty = "_person IS NULL"
+    again = (
+        "rowid IN (SELECT unnest(rows[2:]) FROM (SELECT list(rowid ORDER BY rowid) AS rows FROM t0 "
+        "WHERE _person IS NOT NULL GROUP BY _person HAVING count(*) > 1))"
+    )
+    for test, message, remedy in (
+        (empty, "the row names no person.", "Give every row its person."),
+        (again, "the person stands in an earlier row.", "Keep one row a person in the first table of the mapping."),
+    ):
+        (count,) = connection.execute(f"SELECT count(*) FROM t0 WHERE {test}").fetchall()[0]  # noqa: S608
+        if count:
+            lines = partial(_lines, connection, "t0", test, main)
+            yield Finding(
+                "V1", "error", main.file, table.person, message, remedy, count, list(lines(FIRST)), "identifier", lines
+            )
+
+
+def _known_people(connection: duckdb.DuckDBPyConnection, name: str, table: TableMapping) -> Iterator[Finding]:
+    test = "_person IS NULL OR _person NOT IN (SELECT _person FROM t0 WHERE _person IS NOT NULL)"
+    (count,) = connection.execute(f"SELECT count(*) FROM {name} WHERE {test}").fetchall()[0]  # noqa: S608
+    if count:
+        source = Source(table.file, "", (), None)
+        lines = partial(_lines, connection, name, test, source)
+        yield Finding(
+            "V1", "error", table.file, table.person, "the row is about a person whom the first table does not have.",
+            "Remove the row, or add the person.", count, list(lines(FIRST)), "identifier", lines,
+        )  # fmt: skip
+
+
+def _join(connection: duckdb.DuckDBPyConnection, parts: Sequence[tuple[str, tuple[str, ...]]]) -> tuple[str, ...]:
+    """The table ``people`` in the main table's order; of several rows a person, lists are joined, the last counts."""
+    main, own = parts[0]
+    selected = [f"m.{name}" for name in own if name != "person_id"]
+    joins, fields = [], [name for name in own if name != "person_id"]
+    for table, names in parts[1:]:
+        gathered = [
+            f"flatten(list({name} ORDER BY rowid)) AS {name}"
+            if COLUMNS[name].listed
+            else f"last({name} ORDER BY rowid) FILTER ({name} IS NOT NULL) AS {name}"
+            for name in names
+        ]
+        rows = f"SELECT _person, {', '.join(gathered)} FROM {table} GROUP BY _person"  # noqa: S608 - names are ours
+        joins.append(f"LEFT JOIN ({rows}) {table} USING (_person)")
+        selected += [f"coalesce({table}.{n}, []) AS {n}" if COLUMNS[n].listed else f"{table}.{n}" for n in names]
+        fields += names
+    listing = "".join(f", {each}" for each in selected)
+    order = " ORDER BY m.rowid" if joins else ""
+    sql = f"SELECT _person AS person_id{listing} FROM {main} m {' '.join(joins)}{order}"  # noqa: S608 - names are ours
+    connection.execute(f"CREATE OR REPLACE TABLE people AS {sql}")
+    return ("person_id", *fields)

@@ -1,0 +1,177 @@
+"""The rules V1 to V14 of the minimal dataset that concern whole people, over the typed table, a scan for all of them.
+
+V2 (codes against their ontology) and the forms of single cells are judged where cells are read; V10 where variants
+are; V12 by quality control; V15 with the crosswalks. Each rule is one SQL condition that holds where it is broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+
+import duckdb
+
+from federome.ingest.columns import COLUMNS, MAX_NULL_RATE, UNKNOWN_FLAVORS, Column
+from federome.model.dataset import Profile
+from federome.onboard.convert import People
+from federome.onboard.findings import FIRST, Finding, Level
+from federome.onboard.tables import literal, literals
+
+
+def _direct(item: str) -> str:
+    """SQL: an identifier that gives somebody away: an address, two words, a national number, a birth date."""
+    signs = (
+        r"[^@\s]+@[^@\s]+\.[^@\s]+",
+        r"\p{L}{2,}[ ,]+\p{L}{2,}",
+        r"(^|[^0-9])[0-9]{6}[-+A ]?[0-9]{3,5}[0-9A-Z]?($|[^0-9])",
+        r"(^|[^0-9])[0-9]{10,13}($|[^0-9])",
+    )
+    return " OR ".join(f"regexp_matches({item}, {literal(sign)})" for sign in signs)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``fields`` must be there for the rule to be asked; ``broken`` is SQL; the first field is the place."""
+
+    number: str
+    fields: tuple[str, ...]
+    broken: str
+    message: str
+    remedy: str = "Correct one of them."
+    level: Level = "error"
+
+
+def rules(constants: Mapping[str, object], today: date) -> tuple[Rule, ...]:
+    """All rules over several fields. ``constants`` may name the diagnosis that ``case_status`` speaks of."""
+    index = str(constants.get("index_diagnosis_icd10", "")).replace(".", "")
+    day = f"DATE '{today.isoformat()}'"
+    has_index = (
+        f"len(list_filter(diagnosis_icd10, lambda code: starts_with(replace(code, '.', ''), {literal(index)}))) > 0"
+    )
+    found = [
+        Rule("V4", ("birth_year",), f"birth_year > {today.year}", "a person is born in the future."),
+        Rule("V4", ("sample_date",), f"sample_date > {day}", "a sample was taken in the future."),
+        Rule("V4", ("diagnosis_year", "birth_year"), "list_min(diagnosis_year) < birth_year",
+             "a diagnosis is older than the person."),
+        Rule("V4", ("diagnosis_year",), f"list_max(diagnosis_year) > {today.year}", "a diagnosis lies in the future."),
+        Rule("V4", ("sample_date", "birth_year"), "year(sample_date) < birth_year",
+             "a sample is older than the person."),
+        Rule("V4", ("sample_date", "diagnosis_year"), "list_max(diagnosis_year) > year(sample_date)",
+             "a diagnosis is younger than the sample."),
+        Rule("V5", ("case_status", "diagnosis_icd10"), "case_status <> 'control' AND len(diagnosis_icd10) = 0",
+             "a case has no diagnosis.", "Give a diagnosis or a provisional one, or call the person a control."),
+        Rule("V5", ("diagnosis_year", "diagnosis_icd10"),
+             "len(diagnosis_year) > 0 AND len(diagnosis_year) <> len(diagnosis_icd10)",
+             "there are not as many years of diagnosis as diagnoses.", "Give one year for each, or none at all."),
+        Rule("V8", ("dbp_mmhg", "sbp_mmhg"), "dbp_mmhg >= sbp_mmhg", "the diastolic pressure is not the lower one."),
+        Rule("V14", ("person_id",), _direct("person_id"), "the identifier looks like a name, a national number or "
+             "an address.", "Give pseudonyms that say nothing."),
+        Rule("V14", ("sample_id",), _direct("sample_id"), "the sample's name looks like a name, a national number "
+             "or an address.", "Give pseudonyms that say nothing."),
+    ]  # fmt: skip
+    if index:
+        found.append(
+            Rule("V8", ("case_status", "diagnosis_icd10"), f"(case_status <> 'control') <> ({has_index})",
+                 "the case status contradicts the diagnoses and index_diagnosis_icd10.")
+        )  # fmt: skip
+    return tuple(found)
+
+
+def check(people: People, constants: Mapping[str, object], profile: Profile, *, today: date) -> list[Finding]:
+    """Everything that these rules find."""
+    asked = [rule for rule in rules(constants, today) if set(rule.fields) <= set(people.fields)]
+    return [
+        *_asked(people, asked),
+        *_missing(people, constants, profile),
+        *_repeated(people, "sample_id"),
+    ]
+
+
+def _asked(people: People, asked: Sequence[Rule]) -> Iterator[Finding]:
+    if not asked:
+        return
+    counts = people.connection.execute(
+        "SELECT " + ", ".join(f"count(*) FILTER ({rule.broken})" for rule in asked) + " FROM people"  # noqa: S608
+    ).fetchall()[0]
+    for rule, count in zip(asked, counts, strict=True):
+        if count:
+            yield _finding(people, rule, count)
+
+
+def _finding(people: People, rule: Rule, count: int) -> Finding:
+    lines = partial(_lines, people, rule.broken)
+    return Finding(
+        rule.number, rule.level, people.main.file, rule.fields[0], rule.message, rule.remedy, count,
+        list(lines(FIRST)), " and ".join(rule.fields), lines,
+    )  # fmt: skip
+
+
+def _lines(people: People, test: str, limit: int | None = None) -> Iterator[int]:
+    bound = f" LIMIT {limit}" if limit else ""
+    found = people.connection.cursor().execute(
+        f"SELECT rowid FROM people WHERE {test} ORDER BY rowid{bound}"  # noqa: S608 - conditions are ours
+    )
+    while rows := found.fetchmany(10_000):
+        for (row,) in rows:
+            yield people.line(int(row))
+
+
+def _missing(people: People, constants: Mapping[str, object], profile: Profile) -> Iterator[Finding]:
+    """V1: mandatory fields are there and filled, and not unknown for too many."""
+    wanted = [column for column in COLUMNS.values() if column.presence(profile) == "mandatory"]
+    for column in wanted:
+        if column.name not in people.fields and column.name not in constants:
+            place = "constants or a column" if column.place == "either" else "a column"
+            yield Finding(
+                "V1", "error", people.main.file, "", f"the mandatory field {column.name} is not there.",
+                f"Map it: {place} ({column.expected}).", people.count, (), "absent",
+            )  # fmt: skip
+    present = [column for column in wanted if column.name in people.fields and not column.listed]
+    rates = null_rates(people, present)
+    for column in present:
+        empty, unknown = rates[column.name]
+        if empty and not column.gaps:
+            rule = Rule("V1", (column.name,), f"{column.name} IS NULL", f"{column.name} is empty.",
+                        "Give it" + (", or a NullFlavor (UNK, ASKU, …)." if column.coded else "."))  # fmt: skip
+            yield _finding(people, rule, empty)
+        if (empty + unknown) / people.count > MAX_NULL_RATE:
+            yield Finding(
+                "V1", "error", people.main.file, column.name,
+                f"{column.name} is unknown for {(empty + unknown) / people.count:.0%} of the people.",
+                f"At most {MAX_NULL_RATE:.0%} may be unknown.", empty + unknown, (), "empty",
+            )  # fmt: skip
+
+
+def null_rates(people: People, columns: Collection[Column]) -> dict[str, tuple[int, int]]:
+    """For each field, how many people have nothing there, and how many a NullFlavor that says nothing is known."""
+    if not columns:
+        return {}
+    parts = [
+        f"count(*) FILTER ({c.name} IS NULL{f' OR len({c.name}) = 0' if c.listed else ''}), "
+        + (f"count(*) FILTER ({c.name} IN {literals(UNKNOWN_FLAVORS)})" if c.coded else "0")
+        for c in columns
+    ]
+    found = people.connection.execute(f"SELECT {', '.join(parts)} FROM people").fetchall()[0]  # noqa: S608
+    return {
+        c.name: (int(empty), int(unknown)) for c, empty, unknown in zip(columns, found[::2], found[1::2], strict=True)
+    }
+
+
+def _repeated(people: People, name: str) -> Iterator[Finding]:
+    if name not in people.fields:
+        return
+    test = (
+        f"rowid IN (SELECT unnest(rows[2:]) FROM (SELECT list(rowid ORDER BY rowid) AS rows FROM people "  # noqa: S608
+        f"WHERE {name} IS NOT NULL GROUP BY {name} HAVING count(*) > 1))"
+    )
+    (count,) = people.connection.execute(f"SELECT count(*) FROM people WHERE {test}").fetchall()[0]  # noqa: S608
+    if count:
+        yield _finding(people, Rule("V1", (name,), test, f"{name} stands in an earlier row.", "Keep one."), count)
+
+
+def unknown_terms(connection: duckdb.DuckDBPyConnection, name: str) -> list[str]:
+    """The distinct terms of a list field, for whoever knows the ontology."""
+    found = connection.execute(f"SELECT DISTINCT unnest({name}) AS term FROM people ORDER BY term").fetchall()  # noqa: S608
+    return [str(term) for (term,) in found]

@@ -1,0 +1,212 @@
+"""A hospital's folder to a catalogued dataset, stopped at every step, spoilt in every usual way."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from federome.db import engine
+from federome.demo.hospital import export_hospital
+from federome.demo.synthetic import truth_path
+from federome.errors import Invalid
+from federome.model.cohort import Cohort
+from federome.model.verdict import Finding, SampleVerdict, Verdict
+from federome.network.consents import ConsentBook
+from federome.network.holdings import StoreHoldings
+from federome.network.question import Use
+from federome.onboard.course import STEPS, Course, Options
+from federome.onboard.record import DatasetRecord, read_records
+from federome.store.catalogue import Store
+
+TODAY = date(2026, 11, 26)
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = export_hospital(tmp_path_factory.mktemp("made") / "hospital", people=120, variants=4_000, seed=3)
+    lines = (folder / "genotypes.vcf").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if line.startswith(("#", "21\t", "22\t"))]
+    (folder / "genotypes.vcf").write_text("".join(kept))
+    (folder / "callable.bed").unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> DatasetRecord | None:
+    """What comes of the folder if nothing happens on the way."""
+    return course(exported, tmp_path_factory.mktemp("whole") / "node").run()
+
+
+@pytest.fixture
+def hospital(exported: Path, tmp_path: Path) -> Path:
+    shutil.copytree(exported, tmp_path / "hospital")
+    return tmp_path / "hospital"
+
+
+def accepting(writer: object, _folder: Path) -> Verdict:
+    return Verdict("hospital-fi", "accept", people=120, by="test")
+
+
+def course(folder: Path, node: Path, **options: object) -> Course:
+    judge = options.pop("judge", accepting)
+    given = {"fix": True, "accept_mapping": True, **options}
+    node.mkdir(exist_ok=True)
+    book = ConsentBook(engine(f"sqlite:///{node / 'node.db'}", durable=True), secret=b"s" * 32)
+    return Course(folder, node, book, Options(today=TODAY, **given), NOW, judge=judge)  # type: ignore[arg-type]
+
+
+def seen(node: Path, use: Use) -> int:
+    """How many people a question of this use would be about."""
+    book = ConsentBook(engine(f"sqlite:///{node / 'node.db'}", durable=True), secret=b"s" * 32)
+    holdings = StoreHoldings(Store.open(node / "data"), book.ledger, NOW.timestamp)
+    return holdings.open(holdings.freeze(["hospital-fi"], Cohort(), use)).view.people
+
+
+def test_a_folder_becomes_a_catalogued_dataset(hospital: Path, tmp_path: Path) -> None:
+    made = course(hospital, tmp_path / "node")
+    record = made.run()
+    assert record is not None
+    assert (record.identifier, record.quality, record.people) == ("GDI-FI-HOSP-001", "accept", 120)
+    assert read_records(tmp_path / "node" / "records") == [record]
+    release = Store.open(tmp_path / "node" / "data").release("hospital-fi")
+    assert release.digest == record.release
+    assert release.manifest.constants["qc_report_digest"] == record.quality_report
+    assert record.completeness["bmi_kg_m2"] == 100 > record.completeness["ldl_c_mmol_l"] > 80
+
+
+def test_values_are_those_of_the_cohort_that_was_written(hospital: Path, tmp_path: Path) -> None:
+    """The export rounds to what a laboratory prints; back in the profile's units they are near the truth."""
+    import duckdb
+
+    from federome.demo import synthetic
+
+    synthetic.write_hospital(tmp_path / "truth", "FI", people=120, variants=4_000, seed=3)
+    made = course(hospital, tmp_path / "node")
+    made.run("harmonise")
+    with duckdb.connect() as db:
+        rows = db.execute(
+            "SELECT t.ldl_c_mmol_l, m.ldl_c_mmol_l, t.hba1c_mmol_mol, m.hba1c_mmol_mol, t.creatinine_umol_l, "
+            "m.creatinine_umol_l, t.diagnosis_icd10 = m.diagnosis_icd10 AND t.diagnosis_year = m.diagnosis_year "
+            "AND t.hpo_terms = m.hpo_terms AND t.medication_atc = m.medication_atc AND t.sample_date = m.sample_date "
+            "AND t.birth_year = m.birth_year AND t.smoking = m.smoking AND t.sex = m.sex "
+            "AND (t.case_status = m.case_status) "
+            f"FROM read_parquet('{tmp_path / 'truth' / 'phenotypes.parquet'}') t "
+            f"JOIN read_parquet('{made.made / 'phenotypes.parquet'}') m USING (person_id)"
+        ).fetchall()
+    assert len(rows) == 120
+    assert all(row[6] for row in rows)
+    values = np.array([[np.nan if v is None else v for v in row[:6]] for row in rows], float)
+    for column, step in ((0, 0.0013), (2, 0.55), (4, 0.45)):  # half of the last digit printed
+        ours, theirs = values[:, column + 1], values[:, column]
+        assert (np.isnan(ours) == np.isnan(theirs)).all()
+        assert np.nanmax(np.abs(ours - theirs)) <= step * 1.01
+    assert truth_path(tmp_path / "truth").is_file()
+
+
+def test_nobody_without_a_valid_record_is_ever_visible(hospital: Path, tmp_path: Path) -> None:
+    lines = (hospital / "consent.csv").read_text().splitlines()
+    rows = [line.split(",") for line in lines[1:]]
+    run = sum(r[3] == "secondary-use" and r[6] > "2026" and not r[7] for r in rows)
+    match = sum(r[3] in ("secondary-use", "subject-query") and r[6] > "2026" and not r[7] for r in rows)
+    course(hospital, tmp_path / "node").run()
+    assert seen(tmp_path / "node", Use("run", "research")) == run < match
+    assert seen(tmp_path / "node", Use("match", "research")) == match < 120
+
+
+def test_without_any_consent_nobody_is(hospital: Path, tmp_path: Path) -> None:
+    (hospital / "consent.csv").unlink()
+    made = course(hospital, tmp_path / "node")
+    made.run()
+    assert [f.count for f in made.findings if f.message.startswith("people have no consent")] == [120]
+    assert seen(tmp_path / "node", Use("frequency", "statistics")) == 0
+
+
+def test_it_stops_without_a_mapping_and_takes_the_one_that_is_there(hospital: Path, tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match=r"no mapping\.toml"):
+        course(hospital, tmp_path / "node", accept_mapping=False).run()
+    first = course(hospital, tmp_path / "node")
+    first.run("map")
+    suggested = (first.work / "mapping.toml").read_text()
+    (hospital / "mapping.toml").write_text(suggested)
+    again = course(hospital, tmp_path / "node", accept_mapping=False)
+    again.run("map")
+    assert again.plan == first.plan
+
+
+def test_a_column_that_is_neither_mapped_nor_left_out_stops_it(hospital: Path, tmp_path: Path) -> None:
+    first = course(hospital, tmp_path / "node")
+    first.run("map")
+    text = (first.work / "mapping.toml").read_text().replace('Ward = "no field', '# Ward = "no field')
+    assert "Ward" in text
+    (hospital / "mapping.toml").write_text(text.replace('"Ward" = ', '# "Ward" = '))
+    with pytest.raises(Invalid, match="neither mapped nor left out: Ward"):
+        course(hospital, tmp_path / "node").run()
+
+
+class Died(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("step", ["harmonise", "quality", "release", "catalogue"])
+def test_killed_before_a_step_the_next_attempt_ends_the_same(
+    step: str, exported: Path, whole: DatasetRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(_self: Course) -> None:
+        raise Died
+
+    assert step in STEPS
+    with monkeypatch.context() as patch:
+        patch.setattr(Course, f"_{step}", die)
+        with pytest.raises(Died):
+            course(exported, tmp_path / "node").run()
+    released = "hospital-fi" in Store.open(tmp_path / "node" / "data").datasets()
+    assert released == (step == "catalogue")
+    assert course(exported, tmp_path / "node").run() == whole
+    assert len(Store.open(tmp_path / "node" / "data").releases("hospital-fi")) == 1
+
+
+def test_run_again_it_changes_nothing_and_other_files_need_another_batch(hospital: Path, tmp_path: Path) -> None:
+    judged = []
+
+    def judge(_writer: object, folder: Path) -> Verdict:
+        judged.append(folder)
+        return accepting(None, folder)
+
+    first = course(hospital, tmp_path / "node", judge=judge).run()
+    assert course(hospital, tmp_path / "node", judge=judge).run() == first
+    assert len(judged) == 1
+    text = (hospital / "consent.csv").read_text()
+    (hospital / "consent.csv").write_text(text + "\n")
+    with pytest.raises(Invalid, match="released before"):
+        course(hospital, tmp_path / "node", judge=judge).run()
+
+
+def refusing(*samples: str) -> Callable[[object, Path], Verdict]:
+    reason = Finding("contamination", "refuse", "reads of somebody else.")
+
+    def judge(_writer: object, _folder: Path) -> Verdict:
+        each = tuple(SampleVerdict(sample, "refuse", (reason,)) for sample in samples)
+        return Verdict("hospital-fi", "refer" if samples else "refuse", 120, "test", (reason,) * (not samples), each)
+
+    return judge
+
+
+def test_a_refused_batch_is_not_released(hospital: Path, tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="refuses the batch: reads of somebody else"):
+        course(hospital, tmp_path / "node", judge=refusing(), leave_out_refused=True).run()
+    assert not Store.open(tmp_path / "node" / "data").datasets()
+
+
+def test_refused_samples_stay_out_if_that_is_wanted(hospital: Path, tmp_path: Path) -> None:
+    judge = refusing("FI-0000002", "FI-0000005")
+    with pytest.raises(Invalid, match="refuses 2 samples"):
+        course(hospital, tmp_path / "node", judge=judge).run()
+    course(hospital, tmp_path / "node", judge=judge, leave_out_refused=True).run()
+    store = Store.open(tmp_path / "node" / "data")
+    assert store.release("hospital-fi").people == 118
