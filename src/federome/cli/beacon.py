@@ -60,6 +60,54 @@ def node_publish(
     )
 
 
+def node_discover(
+    dataset: Annotated[str, typer.Argument(help="The dataset whose people may be counted.")],
+    folder: NodeFolder,
+    tier: Annotated[str, typer.Option(help="By whom: public, registered or controlled.")] = "registered",
+    off: Annotated[bool, typer.Option("--off", help="Not any longer.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let the people of a dataset be counted through a Beacon: numbers only, floors, audit and budget on."""
+    from federome.errors import Invalid
+    from federome.network.discovery import set_opened
+    from federome.store.catalogue import Store
+
+    if tier not in ("public", "registered", "controlled"):
+        raise Invalid("a tier is public, registered or controlled.", where="--tier")
+    if not off:
+        Store.open(folder / "data").release(dataset)
+    opened = set_opened(folder, dataset, None if off else tier)  # type: ignore[arg-type]  # checked above
+    if as_json:
+        sys.stdout.write(json.dumps({each.dataset: each.tier for each in opened}) + "\n")
+        return
+    for each in opened:
+        out.print(f"{each.dataset}: counted for {each.tier} questions", soft_wrap=True)
+    if not opened:
+        out.print("Nobody's people are counted.")
+
+
+def node_desk(
+    folder: NodeFolder,
+    ontology: Annotated[Path | None, typer.Option(help="An installed ontology, for terms below a term.")] = None,
+) -> None:
+    """Answer the Beacon's questions about people, at a socket in the node's folder, until told to stop."""
+    import signal
+    import threading
+
+    from federome.ingest.ontologies import load
+    from federome.network.discovery import open_desk
+    from federome.network.discovery_wire import SOCKET, DeskServer
+
+    terms = load(ontology).ontology if ontology else None
+    server = DeskServer(folder / SOCKET, open_desk(folder, clock=time.time, ontology=terms))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
+    out.print(f"The desk answers at {folder / SOCKET}.", soft_wrap=True)
+    with server:
+        server.serve_forever(poll_interval=0.2)
+    (folder / SOCKET).unlink(missing_ok=True)
+
+
 @beacon_app.command("serve")
 def beacon_serve(
     folder: NodeFolder,
@@ -71,9 +119,16 @@ def beacon_serve(
     organization: Annotated[str, typer.Option(help="Who runs it.")] = "",
     apply: Annotated[str, typer.Option(help="Where people apply for access.")] = "",
     catalogue: Annotated[Path | None, typer.Option(help="Settings (TOML) of the catalogue at /fdp.")] = None,
+    people: Annotated[bool, typer.Option("--people", help="Also count people, at the node's desk.")] = False,
+    run: Annotated[str, typer.Option(help="Where permitted people send algorithms (the hub's WES).")] = "",
+    htsget: Annotated[str, typer.Option(help="Where workspaces of this node get tickets for files.")] = "",
     production: Annotated[bool, typer.Option("--production", help="Say that real people are in it.")] = False,
 ) -> None:
     """Serve the node's published tables as a Beacon v2 at /api, until told to stop."""
+    from federome.network.access import NodeAccess
+    from federome.network.discovery_wire import SOCKET, RemoteDesk
+    from federome.network.fetching import key_sets
+    from federome.network.guests import Guests
     from federome.network.publication import FOLDER
     from federome.network.setup import node_settings
     from federome.standards.beacon.documents import Identity
@@ -81,16 +136,29 @@ def beacon_serve(
     from federome.standards.catalogue import Catalogue
     from federome.standards.service_info import Operator
 
-    name = node_settings(folder).name
+    settings = node_settings(folder)
+    name = settings.name
     scheme = "https" if certificate else "http"
     base = (url or f"{scheme}://{host}:{port}").rstrip("/")
     environment = "prod" if production else "test"
     operator = Operator(
         f"org.federome.{name.lower()}", f"Beacon of {name}", organization or name, base, "", environment
     )
-    identity = Identity(operator, f"{base}/api", apply=apply)
+    identity = Identity(operator, f"{base}/api", apply=apply, run=run, htsget=htsget)
+    access = NodeAccess(folder, key_sets(), development=settings.network == "development")
+    desk = RemoteDesk(folder / SOCKET) if people else None
     about = Catalogue.read(catalogue) if catalogue else None
-    serve(folder / FOLDER, identity, host=host, port=port, certificate=certificate, key=key, about=about)
+    serve(
+        folder / FOLDER,
+        identity,
+        host=host,
+        port=port,
+        certificate=certificate,
+        key=key,
+        about=about,
+        desk=desk,
+        guests=Guests(access, name, identity.url, time.time),
+    )
 
 
 @beacon_app.command("network")

@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
+from anyio import to_thread
 from starlette.applications import Starlette
+from starlette.requests import Request
 
 from federome.standards.beacon.documents import Identity
-from federome.standards.beacon.server import Beacon, application
+from federome.standards.beacon.people import People
+from federome.standards.beacon.server import NOBODY, Beacon, Visitor, anybody, application
 from federome.standards.beacon.shelf import Shelf
 
 if TYPE_CHECKING:
+    from federome.model.discovery import Guest
+    from federome.network.discovery import Desk
     from federome.standards.beacon.network import Member
     from federome.standards.catalogue import Catalogue
 
@@ -58,8 +63,13 @@ def serve(
     certificate: Path | None = None,
     key: Path | None = None,
     about: Catalogue | None = None,
+    desk: Desk | None = None,
+    guests: Callable[[str], Guest] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; with ``about`` also the catalogue of what is published."""
+    """Serve until SIGTERM or SIGINT; with ``about`` also the catalogue of what is published, with ``desk`` people.
+
+    ``guests`` tells from an Authorization header who asks.
+    """
     shelf = Watched(folder)
     beside = []
     if about is not None:
@@ -67,7 +77,19 @@ def serve(
 
         base = identity.url.removesuffix("/api")
         beside = catalogue.routes(about, lambda: [book.about for book in shelf().books], base=base)
-    _run(application(Beacon(identity, shelf), beside=beside), host, port, certificate, key)
+    people = People(identity, desk) if desk is not None else None
+    beacon = Beacon(identity, shelf, known(guests) if guests else anybody, people)
+    _run(application(beacon, beside=beside), host, port, certificate, key)
+
+
+def known(guests: Callable[[str], Guest]) -> Visitor:
+    """Who asks, by the Authorization header. Keys may have to be fetched, so it does not hold up other questions."""
+
+    async def visitor(request: Request) -> Guest:
+        authorization = request.headers.get("authorization", "")
+        return await to_thread.run_sync(guests, authorization) if authorization else NOBODY
+
+    return visitor
 
 
 def serve_network(

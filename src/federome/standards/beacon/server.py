@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
@@ -83,6 +83,7 @@ class Beacon:
     shelf: Callable[[], Shelf]
     visitor: Visitor = anybody
     people: People | None = None
+    _atlases: dict[tuple[object, ...], Atlas] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def types(self) -> tuple[EntryType, ...]:
@@ -96,13 +97,21 @@ class Beacon:
 
     def atlas(self) -> Atlas:
         """Where questions about people can be about."""
-        shelf = self.shelf()
-        genes = dict(shelf.genes)
-        for room in self.rooms:
-            for symbol, chromosome, first, last in room.genes:
-                name = (symbol.upper(), room.assembly)
-                genes[name] = tuple(sorted({*genes.get(name, ()), (chromosome, first, last)}))
-        return Atlas(shelf.assemblies | {room.assembly for room in self.rooms}, genes)
+        shelf, rooms = self.shelf(), self.rooms
+        key = (shelf, *((room.dataset, room.release) for room in rooms))
+        if key not in self._atlases:
+            genes: dict[tuple[str, Assembly], set[tuple[str, int, int]]] = {}
+            for name, places in shelf.genes.items():
+                genes.setdefault(name, set()).update(places)
+            for room in rooms:
+                for symbol, chromosome, first, last in room.genes:
+                    genes.setdefault((symbol.upper(), room.assembly), set()).add((chromosome, first, last))
+            self._atlases.clear()
+            self._atlases[key] = Atlas(
+                shelf.assemblies | {room.assembly for room in rooms},
+                {name: tuple(sorted(places)) for name, places in genes.items()},
+            )
+        return self._atlases[key]
 
     def variants(self, asked: Asked, guest: Guest) -> bytes:
         """The answer to a question about variants, encoded."""
