@@ -160,7 +160,7 @@ class _Matching:
             return Found("unplaced", f"the file gives no position on {self.target.assembly}")
         effect, other = rows.effect[row], rows.other[row] or rows.inferred[row]
         others = [each for each in other.split("/") if each] if "/" in other or not other else [other]
-        if len(effect) > 1 or any(len(other) > 1 for other in others):
+        if len(effect) > 1 or len(other) > 1:
             position, effect, others = _trimmed(position, effect, others)
         sites = self.target.sites.get(chromosome)
         near = sites.at(position) if sites else range(0)
@@ -170,7 +170,7 @@ class _Matching:
 
     def _present(self, sites: Sites, near: range, effect: str, others: Sequence[str], *, additive: bool) -> Found:
         """The row against what is listed at its place."""
-        if any("," in sites.alts[at] for at in near):
+        if "," in sites.alts[near[0]] or any("," in sites.alts[at] for at in near[1:]):
             return Found("multiallelic_unsplit", "the target lists several ALT alleles in one record; split them")
         same, turned = _agreeing(sites, near, effect, others), []
         if not same:
@@ -249,7 +249,7 @@ class _Matching:
                 effect = told
             if isnan(effect) and not isnan(told):
                 effect, source = told, "scoring file"
-            out[row] = found._replace(fill=effect, source="" if isnan(effect) else source)
+            out[row] = Found(*found[:5], effect, "" if isnan(effect) else source)
         return out
 
     def _panel(self, found: Found) -> float:

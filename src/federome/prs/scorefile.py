@@ -428,20 +428,21 @@ class _Maker:
 
     def _places(self, chromosome: str, position: str, *, strict: bool) -> tuple[list[str], NDArray[np.int64]]:
         """Chromosomes by our names and positions; on contigs that are not stored a row has no place."""
-        names, texts = self._column(chromosome), self._column(position)
+        if chromosome not in self.table or position not in self.table:
+            return [""] * len(self.lines), np.zeros(len(self.lines), np.int64)
+        names, texts = self.table[chromosome], self.table[position]
         known = {name: self._chromosome(name, names.index(name), strict=strict) for name in dict.fromkeys(names)}
-        out: list[int] = []
-        placed: list[str] = []
-        for row, (name, text) in enumerate(zip(names, texts, strict=True)):
-            digits = text[:-2] if text.endswith(".0") else text
-            out.append(int(digits) if digits.isdigit() and known[name] else 0)
-            if not digits.isdigit() and digits not in _BLANK:
+        digits = [text if text.isdigit() else text.removesuffix(".0") for text in texts]
+        for row, text in enumerate(digits):
+            if not text.isdigit() and text not in _BLANK:
                 raise Invalid(
-                    f"{position} is {text[:20]!r}, which is not a position.",
+                    f"{position} is {texts[row][:20]!r}, which is not a position.",
                     where=self._where(row),
                     remedy="Positions are whole numbers: are two columns swapped?",
                 )
-            placed.append(known[name] if out[row] else "")
+        placed = [known[name] if text.isdigit() else "" for name, text in zip(names, digits, strict=True)]
+        out = [int(text) if held else 0 for held, text in zip(placed, digits, strict=True)]
+        placed = [held if at else "" for held, at in zip(placed, out, strict=True)]
         return placed, np.array(out, np.int64)
 
     def _chromosome(self, name: str, row: int, *, strict: bool) -> str:

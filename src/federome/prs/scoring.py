@@ -20,6 +20,9 @@ from federome.prs.targets import Target
 from federome.store import kernels
 
 Ints = NDArray[np.int64]
+VARIANT_BITS = 40
+"""A variant is one number: its file's, then its own in that many bits."""
+
 STRIPE = 1024
 """Variants that one thread sums at a time; sums of stripes are added in their order, so cores change no bit."""
 
@@ -36,43 +39,40 @@ class Scores:
 def score_people(target: Target, matched: Sequence[Matched], *, threads: int | None = None) -> Scores:
     """Everybody's scores. What was left out (no genotype, no frequency) adds nothing; verdicts say how much that is."""
     plans = {id(each.rows): _Plan.of(each.rows) for each in matched}
-    spots = np.unique(np.concatenate([plan.spots for plan in plans.values()]), axis=0)
-    table = np.zeros((len(spots), 3, len(matched)))
+    codes = np.unique(np.concatenate([plan.codes for plan in plans.values()]))
+    table = np.zeros((len(codes), 3, len(matched)))
     constant = np.zeros(len(matched))
     for column, each in enumerate(matched):
         plan = plans[id(each.rows)]
-        places = np.searchsorted(_codes(spots), _codes(plan.spots))
+        places = np.searchsorted(codes, plan.codes)
         base, values = plan.weights(each.score.rows.weights)
         constant[column] = base
-        np.add.at(table[:, :, column], places, values)
+        for category in range(3):
+            table[:, category, column] = np.bincount(places, values[:, category], len(codes))
+    variants = codes & (1 << VARIANT_BITS) - 1
     out = np.tile(constant, (len(target.people), 1))
     for number, file in enumerate(target.files):
-        mine = np.flatnonzero(spots[:, 0] == number)
+        mine = np.flatnonzero(codes >> VARIANT_BITS == number)
         stripes = [mine[first : first + STRIPE] for first in range(0, len(mine), STRIPE)]
         if len(stripes) == 1:
-            out += kernels.category_sums(file, spots[mine, 1], table[mine])
+            out += kernels.category_sums(file, variants[mine], table[mine])
             continue
         with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-            jobs = [pool.submit(kernels.category_sums, file, spots[part, 1], table[part]) for part in stripes]
+            jobs = [pool.submit(kernels.category_sums, file, variants[part], table[part]) for part in stripes]
             for job in jobs:
                 out += job.result()
     return Scores(target.people, matched, out)
 
 
-def _codes(spots: Ints) -> Ints:
-    """One number a variant (file, number), in their order."""
-    return np.asarray(spots[:, 0] << 40 | spots[:, 1])
-
-
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """The rows of a match as arrays. ``row`` (terms,) is the row of each variant in ``spots`` (terms, 2).
+    """The rows of a match as arrays. ``row`` (terms,) is the row of each variant in ``codes`` (terms,): file, number.
 
     ``turned``: the effect allele is REF. ``more``: a further ALT allele beside REF, of a row that has begun already.
     ``given``: rows without variants that count copies all the same, and how frequent the effect allele then is.
     """
 
-    spots: Ints
+    codes: Ints
     row: Ints
     turned: NDArray[np.bool_]
     more: NDArray[np.bool_]
@@ -91,7 +91,7 @@ class _Plan:
         file, number, row, turned, more, several, fill = zip(*terms, strict=True) if terms else [()] * 7
         given = [row for row, found in enumerate(rows) if not found.terms and found.verdict in ("reference", "imputed")]
         return cls(
-            spots=np.array([file, number], np.int64).T.reshape(-1, 2),
+            codes=np.array(file, np.int64) << VARIANT_BITS | np.array(number, np.int64),
             row=np.array(row, np.int64),
             turned=np.array(turned, np.bool_),
             more=np.array(more, np.bool_),

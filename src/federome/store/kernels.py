@@ -185,10 +185,11 @@ def category_sums(file: PgenFile, variants: Variants, values: NDArray[np.float64
     if not np.isfinite(values).all():
         raise Invalid("Weights must be finite numbers")
     values = plain(values.astype(np.float64, copy=False))
-    out = np.zeros((file.people, values.shape[2]), np.float64)
-    scratch = *records.scratch(file.people), *sums.score_scratch(file.people, len(values), values.shape[2])
+    scores = values.shape[2]
+    out = sums.aligned(file.people * sums.score_lanes(scores))
+    scratch = *records.scratch(file.people), *sums.score_scratch(file.people, len(values), scores)
     _check(file, sums.score(*file.kernel, *scratch, numbers, values, out))
-    return out
+    return out.reshape(file.people, -1)[:, :scores]
 
 
 def decode(file: PgenFile, variants: Variants) -> NDArray[np.int8]:

@@ -24,6 +24,8 @@ INNER_PLANES = 256
 SCORE_PLANES = 64
 """Planes that are added to the people at once in `score`; a multiple of 8."""
 
+BYTE = np.uint64(255)
+
 STRETCH = 64
 """Words (4,096 people) summed before the sum joins the total: keeps float64 rounding small."""
 
@@ -47,12 +49,18 @@ def inner_scratch(people: int, variants: int, width: int) -> tuple[NDArray[Any],
     return tile, np.empty(slots, np.int64), aligned(16 * 16 * LANES), aligned(slots * LANES), np.empty(3 * width)
 
 
+def score_lanes(scores: int) -> int:
+    """Columns that `score` works with: one alone, else whole rows."""
+    return 1 if scores == 1 else -(-scores // LANES) * LANES
+
+
 def score_scratch(people: int, variants: int, scores: int) -> tuple[NDArray[Any], ...]:
-    """What `score` works in: tile, held, tables, turned, sums. Untouched parts of it take no memory."""
+    """What `score` works in: tile, held, tables, turned, sums, listed. Untouched parts of it take no memory."""
     groups = min(SCORE_PLANES // 8, -(-3 * variants // 8))
     tile = np.zeros((-(-people // 512), 8 * groups, 8), np.uint64)
-    held, tables = np.empty((8 * groups, scores)), np.empty((scores, groups, 256))
-    return tile, held, tables, np.empty((groups, 8), np.uint64), np.empty(64)
+    lanes = score_lanes(scores)
+    held, tables = np.empty((8 * groups, scores)), aligned(groups * 256 * lanes)
+    return tile, held, tables, np.empty((groups, 8), np.uint64), aligned(64 * lanes), aligned(4 * lanes)
 
 
 @inlined
@@ -65,13 +73,14 @@ def _split(lo, hi, het, double, missing):
 
 
 @inlined
-def _read_parts(data, types, offsets, bases, people, v, planes, ids, categories):
+def _read_parts(data, types, offsets, bases, people, v, most, planes, ids, categories):
     """A record as a list of people with their categories, and planes of its larger categories.
 
     Returns (entries of the list, or -1 if inconsistent; bit c set if ``planes[1 + c]`` holds category c). Hom-ref
-    is nowhere, every other person either in the list or in a plane. How a record is split depends on it alone.
+    is nowhere, every other person either in the list or in a plane. ``most``: how long the list of a sparse or 1-bit
+    record may be. How a record is split depends on it alone.
     """
-    if is_listed(data, types, offsets, people, v, people // SPARSE_PLANE):
+    if is_listed(data, types, offsets, people, v, most):
         entries, high = read_listed(data, types, offsets, people, v, planes, ids, categories)
         return entries, (1 << high) & ~1
     if not read_planes(data, types, offsets, bases, people, v, planes[0], planes[1], ids, categories):
@@ -165,7 +174,9 @@ def inner(
         v, at = variants[row], row * width
         if v < 0:
             continue
-        entries, dense = _read_parts(data, types, offsets, bases, people, v, planes, ids, categories)
+        entries, dense = _read_parts(
+            data, types, offsets, bases, people, v, people // SPARSE_PLANE, planes, ids, categories
+        )
         if entries < 0:
             return v
         _gather_all(ids, categories, entries, rows, width, part, out, at, step)
@@ -199,32 +210,56 @@ def _transpose(x):
 
 
 @inlined
-def _score_tables(weights, used, tables):
-    """For each score and eight planes: the sum of weights of every subset, float64 [scores, groups, 256]."""
-    for score in range(weights.shape[1]):
-        for group in range((used + 7) >> 3):
-            table = tables[score, group]
-            table[0] = 0.0
+def _score_tables(weights, used, lanes, tables):
+    """For eight planes at a time: the sum of weights of every subset, flat float64 [groups, 256, lanes]."""
+    for group in range((used + 7) >> 3):
+        base = (group << 8) * lanes
+        for score in range(weights.shape[1]):
+            tables[base + score] = 0.0
             for bit in range(8):
                 slot = 8 * group + bit
                 weight = weights[slot, score] if slot < used else 0.0
                 for subset in range(1 << bit):
-                    table[(1 << bit) + subset] = table[subset] + weight
+                    tables[base + ((1 << bit) + subset) * lanes + score] = (
+                        tables[base + subset * lanes + score] + weight
+                    )
 
 
 @inlined
-def _add_word(turned, tables, sums):
-    """``sums[bit]`` = Σ over groups of the table entry of that bit's byte."""
+def _look_up(turned, tables, sums):
+    """``sums[8j + k]`` = Σ over groups of the number for byte j of word k; eight sums at a time in registers."""
+    for k in range(8):
+        s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
+        for group in range(turned.shape[0]):
+            word, base = turned[group, k], np.uint64(group << 8)
+            s0 += tables[base + (word & BYTE)]
+            s1 += tables[base + ((word >> np.uint64(8)) & BYTE)]
+            s2 += tables[base + ((word >> np.uint64(16)) & BYTE)]
+            s3 += tables[base + ((word >> np.uint64(24)) & BYTE)]
+            s4 += tables[base + ((word >> np.uint64(32)) & BYTE)]
+            s5 += tables[base + ((word >> np.uint64(40)) & BYTE)]
+            s6 += tables[base + ((word >> np.uint64(48)) & BYTE)]
+            s7 += tables[base + (word >> np.uint64(56))]
+        sums[k], sums[8 + k], sums[16 + k], sums[24 + k] = s0, s1, s2, s3
+        sums[32 + k], sums[40 + k], sums[48 + k], sums[56 + k] = s4, s5, s6, s7
+
+
+@inlined
+def _look_up_rows(turned, tables, lanes, sums):
+    """The same for rows of ``lanes`` scores."""
     sums[:] = 0.0
-    for group in range(turned.shape[0]):
-        for k in range(8):
-            word = turned[group, k]
-            for j in range(8):
-                sums[8 * j + k] += tables[group, (word >> np.uint64(8 * j)) & np.uint64(255)]
+    for column in range(0, lanes, LANES):
+        for group in range(turned.shape[0]):
+            for k in range(8):
+                word = turned[group, k]
+                for j in range(8):
+                    entry = (group << 8) + np.int64(word & BYTE)
+                    word >>= np.uint64(8)
+                    add_row(sums, (8 * j + k) * lanes + column, tables, entry * lanes + column)
 
 
 @inlined
-def _add_tile(tile, used, people, tables, turned, sums, out):
+def _add_tile(tile, used, people, tables, lanes, turned, sums, out):
     """Add the weights of ``used`` planes to their people: one table look-up for eight planes."""
     groups = (used + 7) >> 3
     for w in range((people + 63) >> 6):
@@ -232,49 +267,63 @@ def _add_tile(tile, used, people, tables, turned, sums, out):
             for k in range(8):
                 turned[group, k] = tile[w >> 3, 8 * group + k, w & 7]
             _transpose(turned[group])
-        for score in range(out.shape[1]):
-            _add_word(turned[:groups], tables[score], sums)
-            for bit in range(64):
-                person = (w << 6) + (bit >> 1) + 32 * (bit & 1)
-                if person < people:
-                    out[person, score] += sums[bit]
+        if lanes == 1:
+            _look_up(turned[:groups], tables, sums)
+        else:
+            _look_up_rows(turned[:groups], tables, lanes, sums)
+        for person in range(w << 6, min((w << 6) + 64, people)):
+            bit = ((person & 31) << 1) + ((person >> 5) & 1)
+            if lanes == 1:
+                out[person] += sums[bit]
+            else:
+                for column in range(0, lanes, LANES):
+                    add_row(out, person * lanes + column, sums, bit * lanes + column)
 
 
 @inlined
-def _scatter(ids, categories, entries, values, out):
-    """Add the values of their categories (1 to 3) [3, scores] to the listed people."""
+def _scatter(ids, categories, entries, values, lanes, out):
+    """Add the values of their categories, flat [4 categories, lanes], to the listed people, flat [people, lanes]."""
+    if lanes == 1:
+        for k in range(entries):
+            out[np.int64(ids[k])] += values[np.int64(categories[k])]
+        return
     for k in range(entries):
-        category = np.int64(categories[k])
-        if category:
-            for score in range(values.shape[1]):
-                out[ids[k], score] += values[category - 1, score]
+        target, source = np.int64(ids[k]) * lanes, np.int64(categories[k]) * lanes
+        for column in range(0, lanes, LANES):
+            add_row(out, target + column, values, source + column)
 
 
 @compiled
 def score(
-    data, types, offsets, bases, people, planes, ids, categories, tile, held, tables, turned, sums,
+    data, types, offsets, bases, people, planes, ids, categories, tile, held, tables, turned, sums, listed,
     variants, values, out,
 ):  # fmt: skip
-    """Sums over variants of ``values`` [variants, 3, scores] (het, hom-alt, missing) into float64 [people, scores]."""
-    used = np.int64(0)
+    """Sums over variants of ``values`` [variants, 3, scores] (het, hom-alt, missing).
+
+    Into zeroed flat float64 [people, lanes], where lanes are the scores, or a multiple of 8 if there are several.
+    """
+    used, scores, lanes = np.int64(0), values.shape[2], sums.size >> 6
     for row in range(variants.size):
         v = variants[row]
         if v < 0:
             continue
-        entries, dense = _read_parts(data, types, offsets, bases, people, v, planes, ids, categories)
+        entries, dense = _read_parts(data, types, offsets, bases, people, v, people, planes, ids, categories)
         if entries < 0:
             return v
-        _scatter(ids, categories, entries, values[row], out)
+        for category in range(3):
+            for score in range(scores):
+                listed[(category + 1) * lanes + score] = values[row, category, score]
+        _scatter(ids, categories, entries, listed, lanes, out)
         for category in range(1, 4):
             if dense >> category & 1:
                 _keep(planes[1 + category], tile, used)
-                for score in range(values.shape[2]):
+                for score in range(scores):
                     held[used, score] = values[row, category - 1, score]
                 used += 1
                 if used == held.shape[0]:
-                    _score_tables(held, used, tables)
-                    _add_tile(tile, used, people, tables, turned, sums, out)
+                    _score_tables(held, used, lanes, tables)
+                    _add_tile(tile, used, people, tables, lanes, turned, sums, out)
                     used = np.int64(0)
-    _score_tables(held, used, tables)
-    _add_tile(tile, used, people, tables, turned, sums, out)
+    _score_tables(held, used, lanes, tables)
+    _add_tile(tile, used, people, tables, lanes, turned, sums, out)
     return -1
