@@ -24,7 +24,7 @@ from federome.errors import Invalid
 from federome.governance.case import NodePolicy, State
 from federome.governance.consent import cohort_mask
 from federome.governance.evidence import Anchors
-from federome.governance.orders import sign_order
+from federome.governance.orders import claimed_order, sign_order
 from federome.governance.passports import Keys
 from federome.governance.permits import sign_permit
 from federome.model.cohort import Cohort
@@ -41,7 +41,6 @@ from federome.network.exchange import Exchange
 from federome.network.jobs import ENDED, Coordinator
 from federome.network.ledger import Ledger, Run
 from federome.network.local import LocalPort
-from federome.network.members import Member, MemberKey, Members
 from federome.network.node import Node
 from federome.network.notebook import Notebook
 from federome.network.party import Party
@@ -51,7 +50,10 @@ from federome.network.question import Terms, Use
 from federome.network.record import Record, Witness
 from federome.network.releaser import Releaser
 from federome.network.spending import SqlBudgets, SqlPhenotypes
+from federome.trust.canonical import Json
 from federome.trust.keys import KeyRing, PinnedKey, PrivateKey, generate
+from federome.trust.members import Member, MemberKey, Members
+from federome.trust.people import seal_passport
 
 NOW = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
 AUTHORITY = "permits.test"
@@ -174,6 +176,7 @@ class Federation:
     institutions: Mapping[str, Institution] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
     releaser_within: bool = True
+    boxes: Mapping[str, PrivateKey] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.approvals = self.approvals or approvals()
@@ -218,6 +221,7 @@ class Federation:
             budgets=SqlBudgets(log, self.now),
             phenotypes=SqlPhenotypes(log),
             published=lambda: self.published,
+            boxes=lambda: (self.boxes[name],),
             log=Record(log, party=name, key=self.keys[name]),
             witness=Witness(log, party=name, key=self.keys[name], members=self.members),
             port=port,
@@ -290,7 +294,13 @@ class Federation:
     def ask(self, algorithm: Algorithm, *, passport: Body | None = None, **changes: object) -> Run:
         """Submit a question; nothing works on it yet."""
         orders = self.orders(algorithm, **changes)
-        return self.coordinator.submit(self.permit(), orders, person="alice", passport=passport)
+        sealed = None if passport is None else self.sealed(passport, orders)
+        return self.coordinator.submit(self.permit(), orders, person="alice", passport=sealed)
+
+    def sealed(self, passport: Json, orders: Mapping[str, str]) -> dict[str, str]:
+        """A passport for these orders as a client seals it."""
+        run = claimed_order(next(iter(orders.values()))).run
+        return {n: seal_passport(passport, self.boxes[n].public, run=run, node=n) for n in orders}
 
     def settle(self, run: Run, *, limit: int = 400) -> Run:
         """Let everybody work until the run has ended or nobody has anything to do."""
@@ -330,10 +340,16 @@ def build_federation(
     """A federation with one node per site: FI, ES, IT, … and datasets fi-1, es-1, …"""
     names = ("FI", "ES", "IT", "GB", "EE", "DE", "FR")[: len(sites)]
     keys = {name: generate("Ed25519") for name in (*names, "releaser", "hub")}
+    boxes = {name: generate("ECDH-ES+A256KW") for name in names}
     members = Members(
         1,
         tuple(
-            Member(name, name if name in ("releaser", "hub") else "node", MemberKey.of(key.public))
+            Member(
+                name,
+                name if name in ("releaser", "hub") else "node",
+                MemberKey.of(key.public),
+                str(boxes[name].public.jwk()["x"]) if name in boxes else None,
+            )
             for name, key in keys.items()
         ),
     )
@@ -350,4 +366,5 @@ def build_federation(
         },
         clock=[NOW.timestamp()],
         keep_exact=keep_exact,
+        boxes=boxes,
     )

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from federome.governance.consent import ConsentEvent
     from federome.model.registry import ParameterBounds
     from federome.network.consents import ConsentBook
-    from federome.network.members import Members
     from federome.trust.approval import Reviewer, Tally
     from federome.trust.keys import PrivateKey, PublicKey
+    from federome.trust.members import Members
     from federome.trust.notes import Checkpoint
 
 algorithm_app = typer.Typer(no_args_is_help=True, help="Pack, submit, review, approve and revoke algorithms.")
@@ -415,9 +415,9 @@ def _lines(path: Path) -> list[str]:
 
 
 def _members(path: Path, authority: Path, now: float) -> Members:
-    from federome.network.members import verify_members
     from federome.trust.canonical import parse_object
     from federome.trust.keys import KeyRing, PinnedKey, PublicKey
+    from federome.trust.members import verify_members
 
     told = parse_object(_bytes(authority))
     jwk, name = told.get("jwk"), told.get("name")

@@ -37,6 +37,11 @@ Certificate = Annotated[
     Path | None, typer.Option("--certificate", envvar="FEDEROME_CERTIFICATE", help="The hub's certificate, to pin it.")
 ]
 
+Authority = Annotated[
+    Path | None,
+    typer.Option("--authority", envvar="FEDEROME_AUTHORITY", help="The authority's public key, to seal a passport."),
+]
+
 
 @contextmanager
 def _connection(
@@ -48,11 +53,19 @@ def _connection(
     *,
     passport: Path | None = None,
     session: Path | None = None,
+    authority: Path | None = None,
 ) -> Iterator[Connection]:
     from federome.client import connect
 
     with connect(
-        hub, key=key, person=person, permit=permit, passport=passport, session=session, certificate=certificate
+        hub,
+        key=key,
+        person=person,
+        permit=permit,
+        passport=passport,
+        session=session,
+        certificate=certificate,
+        authority=authority,
     ) as connection:
         yield connection
 
@@ -65,6 +78,7 @@ def run(
     permit: Permit,
     certificate: Certificate = None,
     passport: Passport = None,
+    authority: Authority = None,
     session: Session = None,
     param: Annotated[list[str] | None, typer.Option("--param", help="NAME=VALUE; lists as JSON.")] = None,
     datasets: Annotated[
@@ -85,7 +99,9 @@ def run(
     from federome.client.run import describe, read_datasets, read_parameters, render, summarise
 
     parameters = read_parameters(param or [])
-    with _connection(hub, key, person, permit, certificate, passport=passport, session=session) as asking:
+    with _connection(
+        hub, key, person, permit, certificate, passport=passport, session=session, authority=authority
+    ) as asking:
         if price:
             _show_price(asking.price(algorithm, datasets=read_datasets(datasets or []), **parameters), as_json=as_json)  # type: ignore[arg-type]
             return

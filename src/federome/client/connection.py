@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import httpx2 as httpx
 
-from federome.client.orders import Grant, Question, plain, read_passport, sign_orders
+from federome.client.orders import Grant, Question, plain, read_authority, read_passport, seal_for, sign_orders
 from federome.client.price import Price
 from federome.client.result import Named, Result, named_tables
 from federome.client.session import Session
@@ -27,7 +27,8 @@ from federome.errors import Damaged, FederomeError, Invalid, Refused, Unavailabl
 from federome.model.permit import AlgorithmRef
 from federome.model.table import Table
 from federome.trust.canonical import Json, digest_bytes
-from federome.trust.keys import PrivateKey, load_private_key
+from federome.trust.keys import KeyRing, PrivateKey, load_private_key
+from federome.trust.members import verify_members
 
 ENDED: Final = frozenset({"COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED", "PAUSED"})
 WAIT_S: Final = 25.0
@@ -64,6 +65,7 @@ def connect(
     passport: Path | str | Sequence[str] | None = None,
     session: Path | Session | None = None,
     certificate: Path | None = None,
+    authority: Path | KeyRing | None = None,
     hub: str = "",
     patience_s: float = 10.0,
     clock: Callable[[], float] = time.time,
@@ -72,11 +74,12 @@ def connect(
     """A connection to the hub at ``url`` (https), for a person with their ES256 key and a permit.
 
     ``permit`` is a file or the signed text. ``passport``, where nodes demand one, is a broker's token, as a file or as
-    text, or a list of visas; it goes to the nodes with every question, and the hub sees it. ``session`` is a login
-    (``federome login``), where the hub asks for one; a passport in it is used as well. ``certificate`` pins the
-    hub's own certificate. ``hub`` is the hub's name; where it is given, a hub that calls itself otherwise is refused.
-    ``patience_s`` is how long single calls are tried again while the hub is away. ``http`` replaces the HTTPS client
-    and stays open.
+    text, or a list of visas. It goes to the nodes with every question, sealed to each of them, so that the hub cannot
+    read it; for that the member list is needed, which ``authority`` signed: a public key file that you trust.
+    ``session`` is a login (``federome login``), where the hub asks for one; a passport in it is used as well.
+    ``certificate`` pins the hub's own certificate. ``hub`` is the hub's name; where it is given, a hub that calls
+    itself otherwise is refused. ``patience_s`` is how long single calls are tried again while the hub is away. ``http``
+    replaces the HTTPS client and stays open.
     Raises ``Invalid``, ``Refused`` or ``Unavailable``.
     """
     own = key if isinstance(key, PrivateKey) else load_private_key(key)
@@ -88,8 +91,15 @@ def connect(
     if passport is None and logged_in is not None:
         passport = logged_in.passport or None
     shown = None if passport is None else read_passport(passport)
+    ring = read_authority(authority) if isinstance(authority, Path) else authority
+    if shown is not None and ring is None:
+        raise Invalid(
+            "a passport is sealed to the nodes, and nobody says whose list of nodes counts.",
+            where="authority",
+            remedy="Name the authority's public key file (--authority).",
+        )
     connection = Connection(
-        wire, key=own, person=person, grant=grant, passport=shown, patience_s=patience_s, clock=clock
+        wire, key=own, person=person, grant=grant, passport=shown, ring=ring, patience_s=patience_s, clock=clock
     )
     try:
         named = connection.hub_name()
@@ -113,11 +123,12 @@ class Connection:
         person: str,
         grant: Grant,
         passport: Mapping[str, Json] | None = None,
+        ring: KeyRing | None = None,
         patience_s: float,
         clock: Callable[[], float],
     ) -> None:
         self._wire, self._key, self._person, self._grant = wire, key, person, grant
-        self._passport, self._patience_s, self._clock = passport, patience_s, clock
+        self._passport, self._ring, self._patience_s, self._clock = passport, ring, patience_s, clock
 
     def __enter__(self) -> Self:
         return self
@@ -250,8 +261,7 @@ class Connection:
             "workflow_url": f"federome:{question.algorithm.name}@{question.algorithm.version}",
             "workflow_params": json.dumps(question.parameters),
             "workflow_engine_parameters": json.dumps(
-                {"permit": self._grant.token, "orders": orders}
-                | ({} if self._passport is None else {"passport": self._passport})
+                {"permit": self._grant.token, "orders": orders} | self._shown(run, orders)
             ),
             "tags": json.dumps(dict(tags or {})),
         }
@@ -259,6 +269,13 @@ class Connection:
         if told.get("run_id") != run:
             raise Damaged("the hub confirmed another run than the one handed in.", where=run)
         return run
+
+    def _shown(self, run: str, orders: Mapping[str, str]) -> dict[str, Json]:
+        """The passport for a run, if there is one: sealed anew for each."""
+        if self._passport is None or self._ring is None:
+            return {}
+        members = verify_members(self._wire.members().strip(), self._ring, now=self._clock())
+        return {"passport": seal_for(sorted(orders), dict(self._passport), members, run=run)}
 
     def resume(self, run: str, *, wait_s: float = 300.0, on_event: Callable[[Event], None] | None = None) -> Result:
         """Follow a run that was submitted before until it ends, and fetch its result; as :meth:`run` does."""

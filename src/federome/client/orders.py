@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,9 +13,10 @@ import msgspec
 from federome.errors import Invalid, Refused, Unavailable
 from federome.model.order import RunOrder
 from federome.model.permit import AlgorithmRef, Authorisation, HealthDataRequest
-from federome.trust.canonical import Json, canonical
-from federome.trust.keys import PrivateKey
-from federome.trust.people import sign_order
+from federome.trust.canonical import Json, canonical, parse_object
+from federome.trust.keys import KeyRing, PinnedKey, PrivateKey, PublicKey
+from federome.trust.members import Members
+from federome.trust.people import seal_passport, sign_order
 from federome.trust.signing import peek
 
 SEALED: int = 3
@@ -65,6 +66,33 @@ def read_passport(passport: str | Path | Sequence[str]) -> dict[str, Json]:
     except Refused as error:
         raise Invalid("this is no passport.", remedy="Give the token that the broker sent.") from error
     return {"token": passport.strip()}
+
+
+def read_authority(path: Path) -> KeyRing:
+    """The key of an authority that somebody trusts, from its public key file (``*.public.json``)."""
+    try:
+        told = parse_object(path.read_bytes())
+    except OSError as error:
+        raise Unavailable("the authority's key cannot be read.", where=str(path)) from error
+    jwk, name = told.get("jwk"), told.get("name")
+    if not isinstance(jwk, dict) or not isinstance(name, str):
+        raise Invalid("this is not a public key file.", where=str(path))
+    return KeyRing((PinnedKey(name, PublicKey.from_jwk(jwk)),))
+
+
+def seal_for(nodes: Iterable[str], passport: Json, members: Members, *, run: str) -> dict[str, Json]:
+    """A passport for one run, sealed to each node: what is handed in at a hub that shall not read it."""
+    sealed: dict[str, Json] = {}
+    for node in nodes:
+        box = members.find(node).box
+        if box is None:
+            raise Invalid(
+                "this node has no key to seal a passport to.",
+                where=node,
+                remedy="Its operator makes one with federome node rotate; the authority then admits it.",
+            )
+        sealed[node] = seal_passport(passport, box, run=run, node=node)
+    return {"sealed": sealed}
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from federome.trust.keys import PrivateKey
 from federome.trust.people import LIFE_S, person_token
 
 PREFIX: Final = "/ga4gh/wes/v1"
+FEDERATION: Final = "/federation/v1"
 TIMEOUT: Final = httpx.Timeout(10.0, read=60.0, write=60.0)
 MAX_DOCUMENT_BYTES: Final = 64 << 20
 MAX_PAUSE_S: Final = 5.0
@@ -90,6 +91,16 @@ class Wire:
     ) -> dict[str, Json]:
         """The same for an answer that is a JSON object."""
         return read_document(self.call(method, path, patience_s=patience_s, params=params))
+
+    def members(self) -> str:
+        """The federation's member list as the hub has it, signed: not to be believed before that is checked."""
+        try:
+            response = self._http.request("GET", f"{FEDERATION}/members")
+        except httpx.RequestError as error:
+            raise _away(error) from error
+        if not response.is_success:
+            raise told_by(response)
+        return response.text
 
     def close(self) -> None:
         """Let the connection go."""

@@ -37,7 +37,7 @@ from federome.network.approvals import refuse
 from federome.network.consents import ConsentBook
 from federome.network.setup import read_members
 from federome.store.catalogue import Store
-from federome.trust.keys import generate, read_secret
+from federome.trust.keys import KeyRing, PinnedKey, generate, read_secret
 
 HEART: Final = "heart-register"
 GROUPS: Final = ("token", "visa", "accreditation", "permit", "data use", "consent", "algorithm", "output", "process")
@@ -69,6 +69,7 @@ class _Place:
             permit=permit or federation.permit({self.node: [self.dataset]}),
             passport=passport,
             certificate=federation.certificate,
+            authority=KeyRing((PinnedKey(AUTHORITY, federation.authority.public),)),
         )
 
     def permit(self, **changes: object) -> str:

@@ -51,7 +51,6 @@ from federome.network.exchange import Exchange
 from federome.network.leases import Leases
 from federome.network.ledger import NOTHING, Answered, Due, Ledger, Run
 from federome.network.losing import LOST, dealt, first_sum, may_lose, revealing, same_shapes
-from federome.network.members import MemberSource
 from federome.network.protocol import (
     INLINE_BYTES,
     LEASE_S,
@@ -68,6 +67,7 @@ from federome.network.protocol import (
 from federome.network.shares import threshold
 from federome.network.sums import Member, Roster
 from federome.trust.canonical import Json, digest
+from federome.trust.members import MemberSource
 
 ENDED: Final = ("complete", "held", "failed", "cancelled")
 MINIMUM_SEALED: Final = 3
@@ -107,12 +107,14 @@ class Coordinator:
 
     # people
 
-    def submit(self, permit: str, orders: Mapping[str, str], *, person: str, passport: Body | None = None) -> Run:
+    def submit(
+        self, permit: str, orders: Mapping[str, str], *, person: str, passport: Mapping[str, str] | None = None
+    ) -> Run:
         """A new run from one signed order per node. The hub's checks are advice: each node decides for itself.
 
-        ``person`` is the thumbprint of the key that asked, ``passport`` what the nodes are shown of them and the hub
-        forgets once they have answered (``people.read_passport``). Raises ``Invalid`` when the orders do not belong
-        together.
+        ``person`` is the thumbprint of the key that asked, ``passport`` what each node is shown of them, sealed to it:
+        the hub cannot read it, and forgets it once they have answered. Raises ``Invalid`` when the orders do not
+        belong together.
         """
         read = {node: claimed_order(token) for node, token in orders.items()}
         first = _agreed(read)
@@ -140,10 +142,14 @@ class Coordinator:
         run = _said(run, "orders sent to the nodes", now)
         shown = self._exchange.shown_to(first.roster)
         papers: Body = {"permit": permit, "members": self.members.version}
-        if passport is not None:
-            papers["passport"] = passport
+        sealed = {} if passport is None else {node: {"passport": passport[node]} for node in first.roster}
         due = [
-            Due("decide", node, {**papers, "order": orders[node], "checkpoints": shown[node]}) for node in first.roster
+            Due(
+                "decide",
+                node,
+                {**papers, **sealed.get(node, {}), "order": orders[node], "checkpoints": shown[node]},
+            )
+            for node in first.roster
         ]
         self.ledger.add(run, due)
         self._wake_all(due)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
 import sqlalchemy as sa
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.concurrency import run_in_threadpool
@@ -50,6 +52,8 @@ CODE_S: Final = 60.0
 NONCE_S: Final = 300.0
 MAX_PENDING: Final = 10_000
 MAX_FORM_BYTES: Final = 1 << 15
+_ONE_USE: Final = bytes(12)
+"""A code is drawn for one login and closes one passport, so its key needs no nonce."""
 LOGIN_KEY: Final = "login.jwk"
 METADATA = sa.MetaData()
 PENDING = sa.Table(
@@ -130,7 +134,7 @@ class LoginBook:
                     subject=logged_in.identity.sub,
                     issuer=logged_in.identity.iss,
                     challenge=challenge,
-                    passport=logged_in.passport,
+                    passport=_closed(logged_in.passport, code),
                     until=now + CODE_S,
                 )
             )
@@ -144,7 +148,7 @@ class LoginBook:
             raise Refused("the code was used before, or is too old.", codes=["replayed"], remedy="Log in again.")
         if not hmac.compare_digest(row.challenge, challenge_of(verifier)):
             raise Refused("the code belongs to another program.", codes=["token_invalid"])
-        return LoggedIn(Identity(row.subject, row.issuer), row.passport)
+        return LoggedIn(Identity(row.subject, row.issuer), _opened(row.passport, code))
 
     def remember(self, jti: str, until: float) -> bool:
         """See ``trust.dpop.Once``."""
@@ -154,6 +158,19 @@ class LoginBook:
                 return False
             db.execute(ONCE.insert().values(id=_digest(jti), until=until))
             return True
+
+
+def _closed(passport: str, code: str) -> str:
+    """A passport as it is kept for a minute: only with the code, of which a digest is kept, can it be read."""
+    return b64encode(_box(code).encrypt(_ONE_USE, passport.encode(), None)).decode() if passport else ""
+
+
+def _opened(closed: str, code: str) -> str:
+    return _box(code).decrypt(_ONE_USE, b64decode(closed), None).decode() if closed else ""
+
+
+def _box(code: str) -> AESGCM:
+    return AESGCM(hashlib.sha256(b"passport" + code.encode()).digest())
 
 
 @dataclass

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,6 @@ from federome.model.release import Policy, strictest
 from federome.model.strict import is_identifier
 from federome.network import quoting, sealing, steps, sums, surviving
 from federome.network.commands import Command, link, read_command
-from federome.network.members import MemberSource
 from federome.network.notebook import Beginning, Notebook, Work
 from federome.network.pace import Pace
 from federome.network.parallel import Workers
@@ -53,7 +52,9 @@ from federome.network.protocol import (
 from federome.network.question import Answer, Holdings, OpenSite, Outcome, Question, Said, Summands, Use
 from federome.network.record import Record, Witness, known_sizes
 from federome.trust.canonical import Json, canonical, digest, digest_bytes
-from federome.trust.keys import KeyRing, Signer
+from federome.trust.keys import KeyRing, PrivateKey, Signer
+from federome.trust.members import MemberSource
+from federome.trust.people import unseal_passport
 from federome.trust.receipts import statement_digest
 
 _SHOWN = ("order", "permit", "passport", "command")
@@ -70,11 +71,11 @@ class Node:
 
     ``state`` gives what governance knows at this node now, ``anchors`` whose keys it has pinned by its own hand,
     ``secret`` keys this node's digests, ``folder`` holds what a run needs between tasks,
-    ``cohorts`` every cohort that was answered about, ``budgets`` and ``phenotypes`` what was told of them;
-    ``published`` lists tables that are free, since they were priced at publication. ``log`` seals what the notebook
-    noted, ``witness`` remembers the logs of others. ``workers`` compute the blocks of a round.
-    ``pace`` holds refusals and answers that depend on data equally long.
-    ``programs`` is what the sandbox's self-test found, empty where no program of others is installed.
+    ``cohorts`` every cohort that was answered about, ``budgets`` and ``phenotypes`` what was told of them; ``boxes``
+    are the keys that others seal to; ``published`` lists tables that are free, since they were priced at publication.
+    ``log`` seals what the notebook noted, ``witness`` remembers the logs of others. ``workers`` compute the blocks of a
+    round. ``pace`` holds refusals and answers that depend on data equally long. ``programs`` is what the sandbox's
+    self-test found, empty where no program of others is installed.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Node:
     folder: Path
     clock: Callable[[], float]
     published: Callable[[], Sequence[Published]] = tuple
+    boxes: Callable[[], Sequence[PrivateKey]] = tuple
     programs: Mapping[str, Json] = field(default_factory=dict)
     workers: Workers = field(default_factory=Workers)
     pace: Pace = field(default_factory=lambda: Pace(frozenset()))
@@ -146,7 +148,7 @@ class Node:
         if type(version := task.body.get("members")) is int:
             self.members.at_least(version)
         request, evidence = gather(
-            presented(*tokens, shown),
+            presented(*tokens, shown, partial(self._unsealed, task.run)),
             stage="release" if task.kind in _RELEASING else "start",
             state=state,
             anchors=self.anchors(),
@@ -164,6 +166,9 @@ class Node:
             command = self._command(task, work, now)
         algorithm = build(order.algorithm.name, order.parameters)
         return Question(task, tokens, order, request, evidence, algorithm, work, command, state)
+
+    def _unsealed(self, run: str, sealed: str) -> Json:
+        return unseal_passport(sealed, self.boxes(), run=run, node=self.name)
 
     def _command(self, task: Task, work: Work, now: float) -> Command:
         command = read_command(

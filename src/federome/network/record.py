@@ -18,13 +18,13 @@ from sqlalchemy.engine import Connection
 
 from federome.db import Schema, migrate, read, write
 from federome.errors import Damaged, Invalid, Refused, Unavailable
-from federome.network.members import MemberSource
 from federome.network.notebook import RECORD
 from federome.network.protocol import Body
 from federome.trust import merkle
 from federome.trust.canonical import Json
 from federome.trust.keys import Signer
 from federome.trust.log import MAX_ENTRY_BYTES, Receipt, append, witness
+from federome.trust.members import MemberSource
 from federome.trust.merkle import HASH_BYTES, TILE_WIDTH, Coordinate, Frontier, Node
 from federome.trust.notes import Checkpoint, open_by_any, sign_checkpoint
 from federome.trust.receipts import log_entry, origin_of

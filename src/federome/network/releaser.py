@@ -29,7 +29,6 @@ from federome.model.table import Table
 from federome.network import sealing, shares, steps, sums
 from federome.network.commands import Command, Doing, link, read_command
 from federome.network.kept import BlockStates, Saved, read_saved, read_table, replace_file, write_saved, write_table
-from federome.network.members import MemberSource
 from federome.network.naming import agree_on_names, named_rows
 from federome.network.protocol import (
     INLINE_BYTES,
@@ -46,6 +45,7 @@ from federome.network.protocol import (
 )
 from federome.trust.canonical import Json, digest, digest_bytes
 from federome.trust.keys import PrivateKey, Signer, generate, private_key_from_jwk
+from federome.trust.members import MemberSource
 from federome.trust.signing import OWN_ALGORITHMS, peek, sign, verify
 
 RESULT_TYPE: Final = "federome-result+jws"

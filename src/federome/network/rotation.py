@@ -21,7 +21,6 @@ from typing import Final
 
 from federome.errors import FederomeError, Invalid, Refused
 from federome.model.strict import Document, Identifier
-from federome.network.members import EarlierKey, Member, MemberKey, Members, MemberSource, Point
 from federome.trust.canonical import JsonValue
 from federome.trust.keys import (
     KeyRing,
@@ -32,6 +31,7 @@ from federome.trust.keys import (
     load_private_key,
     save_private_key,
 )
+from federome.trust.members import EarlierKey, Member, MemberKey, Members, MemberSource, Point
 from federome.trust.signing import OWN_ALGORITHMS, check_claims, sign, sign_embedded, verify, verify_embedded
 
 ROTATION_TYPE: Final = "federome-rotation+jwt"
@@ -198,6 +198,10 @@ class OwnKeys:
         """See ``Signer``."""
         held = {key.kid: key for key in self._read()}
         return tuple(held[kid] for kid in self._listed() if kid in held) or (self.current,)
+
+    def all(self) -> tuple[PrivateKey, ...]:
+        """Every key that is here, the newest first; none where there are no files."""
+        return self._read()[::-1] if any(_matches(self._folder, self._stem)) else ()
 
     def named(self, kid: str) -> PrivateKey:
         """See ``Signer``."""

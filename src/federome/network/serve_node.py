@@ -43,7 +43,7 @@ from federome.network.record import Record, Witness
 from federome.network.reviews import SignedApprovals
 from federome.network.rotation import OwnKeys
 from federome.network.sandbox_selftest import open_tested
-from federome.network.setup import MemberList, node_settings
+from federome.network.setup import SEALING, MemberList, node_settings
 from federome.network.spending import SqlBudgets, SqlPhenotypes
 from federome.network.tes import Profile, open_service
 from federome.network.transport import HttpPort
@@ -184,6 +184,7 @@ def build_node(
         budgets=SqlBudgets(log, clock),
         phenotypes=SqlPhenotypes(log),
         published=state.published,
+        boxes=OwnKeys(folder / "keys", SEALING, party=settings.name, clock=clock).all,
         log=Record(log, party=settings.name, key=key),
         witness=Witness(log, party=settings.name, key=key, members=members),
         port=port,

@@ -29,7 +29,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from federome.errors import Invalid, Refused, Unavailable
-from federome.network.members import Member, MemberKey, Members, Role, sign_members, verify_members
 from federome.network.protocol import PREFIX, Body, text
 from federome.network.rotation import (
     Announced,
@@ -45,6 +44,7 @@ from federome.network.rotation import (
 from federome.network.transport import raise_for, tls_context
 from federome.trust.canonical import canonical, parse_object
 from federome.trust.keys import KeyRing, PinnedKey, PrivateKey, PublicKey, generate, load_private_key, save_private_key
+from federome.trust.members import Member, MemberKey, Members, Role, sign_members, verify_members
 
 Network = Literal["production", "development"]
 RELEASER: Final = "releaser"
@@ -410,7 +410,7 @@ class MemberList:
         return self._members.version
 
     def at_least(self, version: int) -> None:
-        """See :class:`~federome.network.members.MemberSource`."""
+        """See :class:`~federome.trust.members.MemberSource`."""
         if version > self._members.version:
             self.refresh()
 

@@ -32,7 +32,7 @@ from federome.network.jobs import ENDED, Coordinator
 from federome.network.ledger import Answered, Run
 from federome.network.login import People
 from federome.network.offers import Offer
-from federome.network.people import read_passport
+from federome.network.people import read_sealed
 from federome.network.protocol import Body, mapping, text
 from federome.standards import wes_documents as documents
 from federome.standards.form import read_form
@@ -78,7 +78,7 @@ class Submission:
     orders: Mapping[str, str]
     order: RunOrder
     tags: Mapping[str, str]
-    passport: Body | None = None
+    passport: Mapping[str, str] | None = None
 
 
 class ProblemRoute(APIRoute):
@@ -354,7 +354,7 @@ def read_submission(form: Mapping[str, str], person: str) -> Submission:
         raise Invalid("workflow_url is not the ordered algorithm.", remedy="Write federome:ALGORITHM@VERSION.")
     if "workflow_params" in form and _object(form, "workflow_params") != order.parameters:
         raise Invalid("workflow_params are not the ordered parameters.", remedy="Send what the orders say.")
-    passport = read_passport(_document(engine["passport"])) if "passport" in engine else None
+    passport = read_sealed(_document(engine["passport"]), orders) if "passport" in engine else None
     return Submission(text(engine, "permit"), orders, order, _tags(form), passport)
 
 

@@ -229,6 +229,11 @@ def encrypt(payload: bytes, to: PublicKey, *, typ: str) -> str:
         raise Invalid("the receiver's key cannot be used", where=to.kid) from error
 
 
+def peek_sealed(token: str | bytes) -> dict[str, Json]:
+    """The header of a document that ``encrypt`` sealed, to find out for which of our keys it is."""
+    return _header(_split(token, 5, _MAX_JWE_BYTES)[0])
+
+
 def decrypt(token: str | bytes, key: PrivateKey, *, typ: str) -> bytes:
     """The bytes that ``encrypt`` sealed for us; ``Refused`` (``token_invalid``, ``alg_not_allowed``) otherwise."""
     parts = _split(token, 5, _MAX_JWE_BYTES)

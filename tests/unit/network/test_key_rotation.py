@@ -18,13 +18,13 @@ from federome.errors import FederomeError, Refused
 from federome.network import rotation, setup
 from federome.network.hub import Callers
 from federome.network.ledger import Run
-from federome.network.members import Member, MemberKey, Members, sign_members
 from federome.network.protocol import mapping
 from federome.network.record import Record, Witness
 from federome.network.rotation import OVERLAP_DAYS, Announced, OwnKeys, Rotation, announce, next_keys
 from federome.network.setup import Enrolments, HubSettings, MemberList, admit, init_hub, rotate_hub
 from federome.network.transport import party_token
 from federome.trust.keys import PrivateKey, PublicKey, generate, load_private_key, save_private_key
+from federome.trust.members import Member, MemberKey, Members, sign_members
 
 HUB = "hub.test"
 DAY = 86_400.0

@@ -13,16 +13,17 @@ from tests.worlds import make_world, random_assignment
 
 from federome.analysis.cohort_count import CohortCount
 from federome.demo.issuing import Issuer, VisaOf
-from federome.errors import Invalid, Unavailable
+from federome.errors import Invalid, Refused, Unavailable
 from federome.governance.case import NodePolicy
 from federome.governance.jwks import KeyCache
 from federome.governance.passports import Clearinghouse
 from federome.model.registry import Identity, Institution, Person
 from federome.network.ledger import Run
-from federome.network.people import read_passport
+from federome.network.people import read_passport, read_sealed
 from federome.network.protocol import Body, mapping
 from federome.trust.canonical import Json, JsonValue
 from federome.trust.keys import generate
+from federome.trust.people import seal_passport, unseal_passport
 
 BROKER = Issuer("https://broker.test", generate("ES256"))
 EVIL = Issuer("https://evil.test", generate("ES256"))
@@ -145,7 +146,8 @@ def test_the_permit_decides_beside_the_visa(tmp_path: Path) -> None:
     federation = build(tmp_path)
     orders, shown = federation.orders(QUESTION), passport(federation)
     permit = federation.permit(datasets=())
-    ended = federation.settle(federation.coordinator.submit(permit, orders, person="alice", passport=shown))
+    sealed = federation.sealed(shown, orders)
+    ended = federation.settle(federation.coordinator.submit(permit, orders, person="alice", passport=sealed))
     assert "dataset_not_in_permit" in codes(ended)
     assert "missing_grant" not in codes(ended)
 
@@ -170,6 +172,69 @@ def test_nobody_keeps_the_passport_once_the_run_has_ended(tmp_path: Path) -> Non
         with_wal = [file, file.with_name(f"{file.name}-wal")]
         _checkpoint(file)
         assert not any(token in path.read_bytes() for path in with_wal if path.is_file()), file
+
+
+def test_the_hub_carries_what_it_cannot_read(tmp_path: Path) -> None:
+    """What a curious hub finds in all it stores, while the run is on its way: its own log, orders, and noise."""
+    federation = build(tmp_path)
+    visas = granted(federation)
+    shown = passport(federation, visas=visas)
+    orders = federation.orders(QUESTION)
+    told = federation.sealed(shown, orders)
+    secrets = [part.encode() for token in (str(shown["token"]), *visas) for part in token.split(".")[1:]]
+    for undefended in (True, False):
+        carried = dict.fromkeys(orders, str(shown["token"])) if undefended else told
+        run = federation.coordinator.submit(federation.permit(), orders, person="alice", passport=carried)
+        federation.coordinator.ledger.settle()
+        found = hub_bytes(tmp_path)
+        assert orders["FI"].encode() in found  # the search can find
+        assert any(secret in found for secret in secrets) == undefended
+        federation.coordinator.cancel(run.id)
+        orders = federation.orders(QUESTION)
+        told = federation.sealed(shown, orders)
+        for file in tmp_path.glob("*.db"):
+            _checkpoint(file)
+
+
+def hub_bytes(root: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in root.glob("*.db*")) + b"".join(
+        path.read_bytes() for path in (root / "hub").rglob("*") if path.is_file()
+    )
+
+
+def test_a_passport_serves_its_run_at_its_node_only(tmp_path: Path) -> None:
+    """The hub moves what it carries: to another run of somebody else, to another node, or changes it."""
+    federation = build(tmp_path)
+    orders, other = federation.orders(QUESTION), federation.orders(QUESTION)
+    good = federation.sealed(passport(federation), orders)
+    swapped = {"FI": good["ES"], "ES": good["FI"], "IT": good["IT"]}
+    bent = {node: f"{sealed[:-6]}AAAAAA" for node, sealed in good.items()}
+    for moved, code in ((good, "replayed"), (swapped, "token_invalid"), (bent, "token_invalid")):
+        mine = other if moved is good else federation.orders(QUESTION)
+        run = federation.coordinator.submit(federation.permit(), mine, person="alice", passport=moved)
+        assert code in codes(federation.settle(run))
+    run = federation.coordinator.submit(federation.permit(), orders, person="alice", passport=good)
+    assert federation.settle(run).state == "complete"
+
+
+def test_a_passport_is_opened_with_a_key_that_was_exchanged(tmp_path: Path) -> None:
+    """A client sealed to the key it found in the list; the node has its next one by now, and keeps both."""
+    old, new = generate("ECDH-ES+A256KW"), generate("ECDH-ES+A256KW")
+    sealed = seal_passport({"token": "x"}, old.public, run="r", node="FI")
+    assert unseal_passport(sealed, (new, old), run="r", node="FI") == {"token": "x"}
+    for keys, run, node in (((new,), "r", "FI"), ((old,), "s", "FI"), ((old,), "r", "ES")):
+        with pytest.raises(Refused):
+            unseal_passport(sealed, keys, run=run, node=node)
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [None, [], {}, {"sealed": {}}, {"sealed": {"FI": "x"}}, {"sealed": {"FI": "x", "ES": 1}}, {"token": "a.b.c"},
+     {"sealed": {"FI": "x", "ES": "y"}, "token": "z"}, {"sealed": {"FI": "x" * (1 << 22), "ES": "y"}}],
+)  # fmt: skip
+def test_a_hub_takes_sealed_passports_only(shown: Json) -> None:
+    with pytest.raises(Invalid):
+        read_sealed(shown, {"FI": "", "ES": ""})
 
 
 def _checkpoint(file: Path) -> None:

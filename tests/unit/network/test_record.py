@@ -26,7 +26,6 @@ from federome.errors import Damaged, Invalid, Refused, Unavailable
 from federome.network import record as module
 from federome.network.exchange import Exchange
 from federome.network.ledger import Run
-from federome.network.members import Member, MemberKey, Members, sign_members
 from federome.network.node import Node
 from federome.network.notebook import Notebook
 from federome.network.protocol import Body, Task, mapping
@@ -36,6 +35,7 @@ from federome.trust import merkle
 from federome.trust.canonical import Json, parse_object
 from federome.trust.keys import KeyRing, generate
 from federome.trust.log import MemoryStore, Receipt, append, verify_receipt
+from federome.trust.members import Member, MemberKey, Members, sign_members
 from federome.trust.notes import cosigners, open_checkpoint
 from federome.trust.receipts import check_receipt, origin_of
 
