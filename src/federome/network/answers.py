@@ -64,6 +64,18 @@ def reason_of(problem: Json) -> str:
     return str(problem.get("detail", "refused")) if isinstance(problem, dict) else "refused"
 
 
+def reasons_of(refused: Body) -> str:
+    """Who refused and why, each reason once; where all say the same, only that."""
+    by_reason: dict[str, list[str]] = {}
+    for party, problem in refused.items():
+        by_reason.setdefault(reason_of(problem).rstrip("."), []).append(party)
+    if len(by_reason) == 1:
+        ((reason, parties),) = by_reason.items()
+        return f"{reason} ({', '.join(parties)})."
+    told = "; ".join(f"{', '.join(parties)}: {reason}" for reason, parties in by_reason.items())
+    return f"not every node agreed: {told}."
+
+
 def codes_of(problem: Json) -> list[str]:
     """The reason codes of a problem document."""
     listed = problem.get("codes") if isinstance(problem, dict) else None

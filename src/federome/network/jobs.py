@@ -41,7 +41,7 @@ from federome.network.answers import (
     nobody_refused,
     prices,
     problem_of,
-    reason_of,
+    reasons_of,
     review_needed,
     risk_says,
     told_object,
@@ -302,9 +302,8 @@ class Coordinator:
         if asks_price(run):
             return self._price(run, accepted)
         if absent and (run.detail["allow_partial"] is not True or len(accepted) < number(run.detail, "quorum")):
-            refusals = [f"{node}: {reason_of(problem)}" for node, problem in absent.items()]
             codes = sorted({c for problem in absent.values() for c in codes_of(problem)}) or ["deadline_passed"]
-            raise Refused(f"not every node agreed ({'; '.join(refusals)}).", codes=codes)
+            raise Refused(reasons_of(absent), codes=codes)
         if len(accepted) < MINIMUM_SEALED:
             known = self._exchange.known_of([a.party for a in accepted])
             due = [Due("alone", a.party, {"known": known[a.party]}) for a in accepted]

@@ -26,6 +26,7 @@ from federome.model.index import BlockIndex, merge, named_blocks
 from federome.model.order import RunOrder
 from federome.model.release import Count, Label, Policy, Rows
 from federome.model.table import Table
+from federome.model.variant import Bin, Region, Variant, token
 from federome.network import sums
 from federome.network.notebook import Work
 from federome.network.perturbing import pay, perturbed
@@ -176,7 +177,10 @@ def index(node: Node, question: Question, site: OpenSite) -> Outcome:
     key = _token_key(node, question)
     variants = question.algorithm.reads.variants
     assert variants is not None
-    pieces = tuple((f"tokens/{n}", table.to_bytes()) for n, table in enumerate(_pieces(site.tokens(variants, key))))
+    tokens = site.tokens(variants, key)
+    if variants.regions and not node.policy(question).open_data:
+        tokens = _never_none(tokens, variants.regions[0], key)
+    pieces = tuple((f"tokens/{n}", table.to_bytes()) for n, table in enumerate(_pieces(tokens)))
     return Said({"pieces": len(pieces), **signed(node, question, {"pieces": len(pieces)})}, pieces)
 
 
@@ -561,6 +565,22 @@ def _same(one: Table, other: Table) -> bool:
 def _people(table: Table, rows: Rows) -> Table:
     """The people columns of a part: what a veto compares with the total."""
     return table.only(*(n for n, rule in rows.columns.items() if isinstance(rule, Count) and rule.people))
+
+
+def _never_none(
+    tokens: Iterator[tuple[int, NDArray[np.uint64]]], region: Region, key: bytes
+) -> Iterator[tuple[int, NDArray[np.uint64]]]:
+    """The tokens or, where there are none, one that stands for nothing and falls at the gate.
+
+    A run over a region must not end otherwise where nobody has a variant than where a few have.
+    """
+    first = next(tokens, None)
+    if first is None:
+        nothing = Variant("GRCh38", region.chromosome, region.start, "N", "N")
+        yield Bin.of(nothing).code, np.array([token(key, nothing.chromosome, nothing.position, "N", "N")], np.uint64)
+    else:
+        yield first
+        yield from tokens
 
 
 def _pieces(bins: Iterator[tuple[int, NDArray[np.uint64]]]) -> Iterator[Table]:

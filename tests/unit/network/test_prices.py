@@ -18,9 +18,9 @@ from federome.disclosure.risk import Question, power, price, rho_at
 from federome.errors import Refused
 from federome.model.cohort import Cohort
 from federome.model.release import Policy
-from federome.model.variant import Variant
+from federome.model.variant import Region, Variant
 from federome.network.ledger import Run
-from federome.network.pricing import _rare
+from federome.network.pricing import _in_regions, _merged, _rare
 from federome.network.protocol import mapping
 from federome.network.steps import STATEMENT_TYPE
 from federome.trust.signing import OWN_ALGORITHMS, verify
@@ -100,6 +100,40 @@ def test_whether_a_named_variant_is_rare_is_not_told_by_its_price(federation: Fe
     least, most = told[0]["accounts"][0]["cost"]
     assert least < most
     assert "not said beforehand" in " ".join(told[0]["says"])
+
+
+def test_a_region_is_no_beacon(federation: Federation) -> None:
+    """One base where somebody carries an allele, and one where nobody does: same price, same course, no rows."""
+    variant = next(
+        v for v in federation.holdings["FI"].site.variants if name_of(v) == variant_in(federation, rare=True)
+    )
+    there, nowhere = (
+        AlleleFrequency(regions=(f"{variant.chromosome}:{position}-{position}",))
+        for position in (variant.position, variant.position + 1)
+    )
+    told = [priced(federation, question)[1]["FI"]["accounts"][0]["cost"] for question in (there, nowhere)]
+    assert told[0] == told[1] and told[0][0] > 0.3
+    lenient = federation_of(federation.root.parent / "lenient", policy=Policy(difference_min=10, membership_power=0.9))
+    courses = []
+    for question in (there, nowhere):
+        run = lenient.settle(lenient.ask(question))
+        assert run.state == "complete", run.detail.get("problem")
+        assert lenient.tables(run)["frequencies"].rows == 0
+        courses.append([event["said"] for event in run.detail["events"] if "price" not in event["said"]])
+    assert courses[0] == courses[1]
+
+
+PLACES = ((1, 10), (5, 20), (21, 30), (100, 50_099), (1_000_000, 2_000_000))
+
+
+def test_regions_are_priced_by_how_they_could_be_laid() -> None:
+    regions = [Region("1", start, end) for start, end in PLACES]
+    assert _merged([*regions[::-1], Region("2", 1, 1)]) == [30, 50_000, 1_000_001, 1]
+    asked = _in_regions(regions[:1], 0, 1_000, TIGHT), _in_regions(regions[:1], 9, 1_000, TIGHT)
+    assert asked[0] == asked[1] and asked[0].unknown == 1
+    wide = _in_regions(regions[-1:], 1_234, 1_000, TIGHT)
+    assert (wide.unknown, wide.sites) == (3, 1_300.0)
+    assert price(_in_regions(regions[3:4], 0, 1_000, TIGHT)) > price(asked[0])
 
 
 def test_a_refusal_that_tells_of_a_rare_variant_is_paid_for(tmp_path: Path) -> None:
