@@ -273,8 +273,13 @@ def content_digest(cls: type[Algorithm]) -> str:
     """
     if cls.bundle_digest:  # a program of others: its bundle is all of it
         return cls.bundle_digest
-    digest = hashlib.sha256(f"{cls.name}\x00{cls.version}\x00{__version__}".encode())
-    for module in (cls.__module__, *cls.modules, __name__):
+    return source_digest(cls.name, cls.version, (cls.__module__, *cls.modules, __name__))
+
+
+def source_digest(name: str, version: str, modules: Iterable[str]) -> str:
+    """The same for anything that is approved by its content: a name, a version, and modules in this order."""
+    digest = hashlib.sha256(f"{name}\x00{version}\x00{__version__}".encode())
+    for module in modules:
         __import__(module)
         source = inspect.getsourcefile(sys.modules[module])
         assert source is not None

@@ -180,6 +180,12 @@ def ranking(phenotype: float, genes: float) -> float:
     return PHENOTYPE_WEIGHT * phenotype + genes
 
 
+def best_score(query: Profile, background: Background) -> float:
+    """What the best candidate of all could be ranked by: scores are told as shares of it, the same at every node."""
+    genes = background.shared(query.patient.genes, query.patient.genes)
+    return ranking(1.0 if query.rows else 0.0, genes) or 1.0
+
+
 def estimate_background(patients: Iterable[Patient], *, source: str) -> Background:
     """Rates from the lists themselves, for when no table of the population is at hand.
 
@@ -232,8 +238,39 @@ def alert_strength(one: Profile, other: Profile, *, shared: int, genes: float) -
 
     Phenotype weighs less here than in a list: a threshold compares pairs of different questions with each other.
     """
-    better = max(formula(shared, one.total, other.total), formula(shared, other.total, one.total))
-    return ALERT_WEIGHT * better + genes
+    return ALERT_WEIGHT * better_score(one, other, shared=shared) + genes
+
+
+def better_score(one: Profile, other: Profile, *, shared: int) -> float:
+    """The better phenotype score of the two directions."""
+    return max(formula(shared, one.total, other.total), formula(shared, other.total, one.total))
+
+
+def alert_bar(unrelated: NDArray[np.float64], genes: Sequence[str], background: Background, *, rate: float) -> float:
+    """The strength that an unrelated arrival passes with probability ``rate`` at most.
+
+    ``unrelated`` are phenotype scores (better direction) of one question with cases that share none of its ``genes``.
+    By chance an arrival shares gene g with the background's rate of g, whatever its phenotype; so a strength t is
+    passed with probability (1 − Σ rates) P(8 s > t) + Σ rate(g) P(8 s + evidence(g) > t), s drawn from ``unrelated``.
+    """
+    if not 0 < rate < 1:
+        raise Invalid("a rate of false alerts lies between 0 and 1.")
+    scores = np.sort(ALERT_WEIGHT * (unrelated if len(unrelated) else np.zeros(1)))
+    shifts = [(math.exp(-background.evidence(gene)), background.evidence(gene)) for gene in dict.fromkeys(genes)]
+    shifts.append((max(0.0, 1 - sum(chance for chance, _ in shifts)), 0.0))
+
+    def passed(t: float) -> float:
+        return math.fsum(
+            chance * (len(scores) - int(np.searchsorted(scores, t - by, side="right"))) / len(scores)
+            for chance, by in shifts
+        )
+
+    places = np.unique(np.concatenate([scores + by for _, by in shifts]))
+    low, high = 0, len(places) - 1  # the last one is passed by nobody
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if passed(float(places[middle])) <= rate else (middle + 1, high)
+    return float(places[low])
 
 
 def alert_threshold(unrelated: NDArray[np.float64], *, arrivals: int, false_alerts: float) -> float:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from federome.cli import exchange, watch
+from federome.cli import exchange
 from federome.cli.ontology import Chosen, installed
 from federome.errors import Invalid
 
@@ -30,7 +28,6 @@ Rates = Annotated[
     Path | None,
     typer.Option("--background", help="Rates by gene: gene, tab, rate, or CSV of gene-background; else estimated."),
 ]
-match_app.command("watch")(watch.watch)
 match_app.command("key")(exchange.key)
 match_app.command("serve")(exchange.serve)
 match_app.command("ask")(exchange.ask)
@@ -187,37 +184,13 @@ def _corpus(files: list[Path], ontology: Path | None) -> Corpus:
 
 def _background(path: Path | None, corpus: Corpus) -> Background | None:
     from federome.analysis.matching import Background, estimate_background
+    from federome.ingest.rates import read_rates
 
     if path is None:
         source = f"estimated from the lists of {len(corpus.patients)} cases"
         return estimate_background(corpus.patients, source=source) if corpus.by_gene else None
-    rates = {}
-    for number, (gene, rate) in enumerate(_rates(path), start=1):
-        try:
-            if gene and rate and not gene.startswith("#"):
-                rates[gene] = float(rate)
-        except ValueError as error:
-            raise Invalid("a rate is a number.", where=f"{path.name} line {number}") from error
-    if not rates:
-        remedy = "Lines of gene, tab, rate; or the table `rates` of gene-background as CSV."
-        raise Invalid("the background has no gene.", where=path.name, remedy=remedy)
-    if not all(0 < rate <= 1 for rate in rates.values()):
-        raise Invalid("a rate lies above 0, up to 1.", where=path.name)
+    rates = read_rates(path)
     return Background(rates, min(rates.values()), path.name)
-
-
-def _rates(path: Path) -> Iterator[tuple[str, str]]:
-    """Gene and rate of each line; the rate is empty where there is none, or where it was withheld."""
-    with path.open(newline="") as file:
-        head = next(csv.reader([file.readline()]), [])
-        if {"gene", "rate"} <= set(head):
-            yield "", ""
-            yield from ((row[head.index("gene")], row[head.index("rate")]) for row in csv.reader(file) if row)
-            return
-        file.seek(0)
-        for line in file:
-            gene, _, rate = line.rstrip("\r\n").partition("\t")
-            yield gene, rate
 
 
 def _silent(patients: tuple[Patient, ...], measure: Measure) -> int:

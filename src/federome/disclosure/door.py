@@ -1,15 +1,15 @@
 """The door: nothing of people leaves a node, and no pooled total is read, but through these few functions.
 
 ``gate`` marks what a pooled total may not show, ``veto`` lets each contributor object to a cell that would show the
-others' few, ``release`` checks finished tables against what the algorithm declared. ``Released`` and ``Sealed`` are
-the only two things that can be sent, and only this module makes them.
+others' few, ``release`` checks finished tables against what the algorithm declared. ``Released``, ``Sealed`` and
+``Matched`` are the only things that can be sent, and only this module makes them.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
@@ -28,6 +28,7 @@ from federome.disclosure.tables import (
     without_exposures,
 )
 from federome.errors import Invalid, Refused
+from federome.model.match import Handle
 from federome.model.release import Count, Label, Number, Policy, Ratio, Round, Rows, Rule, Statistic
 from federome.model.table import Column, Mask, Table
 
@@ -38,6 +39,7 @@ MAX_LABEL: Final = 10_000  # letters; the longest alleles that a VCF spells out
 FEWEST: Final = 3  # contributors to a pooled total: of two, each could subtract itself
 _EXACT_TENS: Final = 22  # powers of ten up to here are exact, so that results are the doubles nearest to decimals
 _KEY: Final = object()
+_OPAQUE: Final = re.compile(r"[A-Za-z0-9_-]{7,64}")
 _FORMULA: Final = re.compile(r"^\s*[=+\-@|]|[/\\]|\.\.")
 
 
@@ -68,6 +70,28 @@ class Sealed:
     def __post_init__(self) -> None:
         if self.made_by is not _KEY:
             raise TypeError("only the door makes Sealed")
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Matches to one question, class ``match``: what may be told of people one by one. Made by `release_matches`."""
+
+    handles: tuple[Handle, ...]
+    made_by: object
+
+    def __post_init__(self) -> None:
+        if self.made_by is not _KEY:
+            raise TypeError("only the door makes Matched")
+
+
+def release_matches(handles: Sequence[Handle], *, top: int) -> Matched:
+    """At most ``top`` matches, scores to two digits. No threshold protects a match, which is about one person: the
+    access rules, consent and the budget of questions do. ``Refused`` for whatever is no score or no opaque handle.
+    """
+    for handle in handles:
+        if not 0 <= handle.score <= 1 or not _OPAQUE.fullmatch(handle.handle):
+            raise Refused("a match holds more than may be told of it.", codes=["output_class_unapproved"])
+    return Matched(tuple(replace(handle, score=round(handle.score, 2)) for handle in handles[:top]), _KEY)
 
 
 # parts and totals

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from federome.analysis.algorithm import content_digest, registered
+from federome.analysis.algorithm import Algorithm, content_digest, registered
 from federome.errors import Invalid, Refused
 from federome.governance.case import LocalRefusal
 from federome.model.registry import AlgorithmApproval
 from federome.network.bundles import algorithm_classes
+from federome.network.letters import METHOD
+from federome.network.match_question import method
 from federome.network.reviews import ROOT
 
 
@@ -33,17 +35,22 @@ def approve_built_in(folder: Path, names: Sequence[str] = ()) -> list[str]:
         )
     known = registered()
     for name in names:
-        if name not in known:
-            raise Invalid(f"no algorithm is called {name[:60]!r}.", remedy=f"Known: {', '.join(known)}.")
-    chosen = list(names) or list(known)
+        if name not in known and name != METHOD:
+            raise Invalid(f"no algorithm is called {name[:60]!r}.", remedy=f"Known: {', '.join((*known, METHOD))}.")
+    chosen = list(names) or [*known, METHOD]
     earlier = {str(d["name"]): d for d in _read(folder / "approvals.json")}
     for name in chosen:
-        cls = known[name]
-        classes, automatic = algorithm_classes(cls)
-        approval = AlgorithmApproval(name, cls.version, content_digest(cls), classes[0], automatic)
-        earlier[name] = dict(approval.to_document())
+        earlier[name] = dict(_approval(name, known).to_document())
     _write(folder / "approvals.json", [earlier[name] for name in sorted(earlier)])
     return chosen
+
+
+def _approval(name: str, known: Mapping[str, type[Algorithm]]) -> AlgorithmApproval:
+    if name == METHOD:  # matching sums nothing, so it is no algorithm of that kind; approved it must be all the same
+        return AlgorithmApproval(name, method().version, method().digest, "match", ("match",))
+    cls = known[name]
+    classes, automatic = algorithm_classes(cls)
+    return AlgorithmApproval(name, cls.version, content_digest(cls), classes[0], automatic)
 
 
 def refuse(folder: Path, reason: str, *, person: str, grant: str, dataset: str, algorithm: str) -> int:

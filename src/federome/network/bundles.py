@@ -11,13 +11,15 @@ import io
 import sys
 import tomllib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from federome import __version__
 from federome.analysis import algorithm
 from federome.errors import Damaged, Invalid
+from federome.network.letters import METHOD
+from federome.network.match_question import MODULES, VERSION, method
 from federome.trust.bundle import Bundle, BundleFile
 from federome.trust.canonical import digest_bytes, parse_object
 
@@ -34,21 +36,30 @@ def pack_installed(name: str) -> tuple[Bundle, dict[str, bytes]]:
 
     ``Invalid`` if no algorithm of that name is installed.
     """
+    if name == METHOD:  # matching sums nothing and is approved all the same
+        return _pack(name, VERSION, MODULES, "match", ("match",), method().digest)
     known = algorithm.registered()
     if name not in known:
-        raise Invalid(f"no algorithm is called {name[:60]!r}.", remedy=f"Known: {', '.join(known)}.")
+        raise Invalid(f"no algorithm is called {name[:60]!r}.", remedy=f"Known: {', '.join((*known, METHOD))}.")
     cls = known[name]
+    classes, automatic = algorithm_classes(cls)
+    modules = (cls.__module__, *cls.modules, algorithm.__name__)
+    return _pack(name, cls.version, modules, classes[0], automatic, algorithm.content_digest(cls))
+
+
+def _pack(
+    name: str, version: str, modules: Sequence[str], release_class: str, automatic: tuple[str, ...], expected: str
+) -> tuple[Bundle, dict[str, bytes]]:
     files: dict[str, bytes] = {}
     listed = []
-    for module in (cls.__module__, *cls.modules, algorithm.__name__):
+    for module in modules:
         __import__(module)
         source = inspect.getsourcefile(sys.modules[module])
         assert source is not None
         files[module] = Path(source).read_bytes()
         listed.append(BundleFile(module, digest_bytes(files[module])))
-    classes, automatic = algorithm_classes(cls)
-    bundle = Bundle(name, cls.version, classes[0], tuple(listed), automatic, package=__version__)
-    if bundle.identity != algorithm.content_digest(cls):
+    bundle = Bundle(name, version, release_class, tuple(listed), automatic, package=__version__)
+    if bundle.identity != expected:
         raise Damaged("the installed files are not those that were imported.", where=name, remedy="Start again.")
     return bundle, files
 

@@ -17,17 +17,22 @@ import httpx2 as httpx
 
 from federome.errors import Invalid, Unavailable
 from federome.network.alerts import Channel, Message
+from federome.network.protocol import Body
 
 
 def text(message: Message) -> str:
-    """The message in one sentence."""
-    whom = "a relative of your patient" if message.family else "a patient like yours"
-    return f"Case {message.question}: {whom} has arrived ({message.evidence} evidence). Answer in your list of matches."
+    """The message in one sentence, for the clinician who asked."""
+    whom = {"family": "a relative of your patient", "same person": "your patient, registered once more,"}
+    return (
+        f"Case {message.case}: {whom.get(message.kin, 'a patient like yours')} has arrived at {message.node} "
+        f"({message.evidence} evidence; {message.rate:g} false alerts expected an arrival). "
+        f"To be put in touch: federome match accept --node {message.node} --handle {message.handle}"
+    )
 
 
-def document(message: Message) -> dict[str, str | bool]:
+def document(message: Message) -> Body:
     """The message for programs; ``key`` is the same however often it is sent."""
-    return {"key": message.key, "case": message.question, "evidence": message.evidence, "family": message.family}
+    return message.told()
 
 
 def webhook(url: str, http: httpx.Client) -> Channel:

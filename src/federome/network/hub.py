@@ -26,6 +26,7 @@ from federome.errors import FederomeError, Invalid, Refused
 from federome.network.doors import open_to
 from federome.network.jobs import Coordinator
 from federome.network.protocol import (
+    MAX_LETTER_BYTES,
     MAX_PART_BYTES,
     MAX_REPLY_BYTES,
     POLL_S,
@@ -148,6 +149,7 @@ def create_app(
     app.turns = _Turns(coordinator, callers, waiters, ended)
     app.add_exception_handler(FederomeError, _problem)
     app.include_router(_blobs(coordinator, callers))
+    app.include_router(_letters(coordinator, callers))
     for router in routers:
         app.include_router(router)
     return app
@@ -236,6 +238,20 @@ def _blobs(coordinator: Coordinator, callers: Callers) -> APIRouter:
         party = callers.party(request)
         pieces = await run_in_threadpool(_first, coordinator.download(party, run, name))
         return StreamingResponse(iterate_in_threadpool(pieces), media_type="application/octet-stream")
+
+    return inner
+
+
+def _letters(coordinator: Coordinator, callers: Callers) -> APIRouter:
+    inner = APIRouter(prefix=PREFIX)
+
+    @inner.post("/letters")
+    @open_to("party")
+    async def carry(request: Request, to: str, name: str) -> Response:
+        party = callers.party(request)
+        sealed = (await bounded(request, MAX_LETTER_BYTES)).decode("ascii", "replace")
+        await run_in_threadpool(coordinator.carry, party, to, name, sealed)
+        return Response(status_code=204)
 
     return inner
 

@@ -7,6 +7,7 @@ may be repeated, and everything it knows is in the ledger: kill it anywhere, sta
                                                               (first sum: working → surviving → revealing → leading)
             ↘ alone (fewer than three contributors) ────────────────────────────↗        failed | cancelled
             ↘ pricing → complete (nothing is run: the nodes say what it would cost)
+    relaying → complete (sealed letters: ``letters.py``)
 
     A result is held where its class does not leave by itself, until checkers have looked (``output_queue.py``).
 """
@@ -20,6 +21,7 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -31,6 +33,7 @@ from federome.governance.orders import claimed_order
 from federome.model.index import merge
 from federome.model.order import RunOrder
 from federome.model.table import Table
+from federome.network import letters
 from federome.network.adding import add_vectors, by_bin
 from federome.network.answers import (
     accepts,
@@ -72,6 +75,7 @@ from federome.trust.members import MemberSource
 ENDED: Final = ("complete", "held", "failed", "cancelled")
 MINIMUM_SEALED: Final = 3
 MAX_EVENTS: Final = 400
+NO_LETTERS: Final[Mapping[str, str]] = MappingProxyType({})
 LOG: Final = logging.getLogger("federome")
 
 
@@ -108,20 +112,28 @@ class Coordinator:
     # people
 
     def submit(
-        self, permit: str, orders: Mapping[str, str], *, person: str, passport: Mapping[str, str] | None = None
+        self,
+        permit: str,
+        orders: Mapping[str, str],
+        *,
+        person: str,
+        passport: Mapping[str, str] | None = None,
+        sealed: Mapping[str, str] = NO_LETTERS,
     ) -> Run:
         """A new run from one signed order per node. The hub's checks are advice: each node decides for itself.
 
         ``person`` is the thumbprint of the key that asked, ``passport`` what each node is shown of them, sealed to it:
-        the hub cannot read it, and forgets it once they have answered. Raises ``Invalid`` when the orders do not
-        belong together.
+        the hub cannot read it, and forgets it once they have answered; ``sealed`` letters that go with orders for
+        matching. Raises ``Invalid`` when the orders do not belong together.
         """
         read = {node: claimed_order(token) for node, token in orders.items()}
         first = _agreed(read)
         for node in first.roster:
             if self.members.find(node).role != "node":
                 raise Invalid(f"{node} is not a node.", where="roster")
-        build(first.algorithm.name, first.parameters)
+        letter = first.algorithm.name == letters.METHOD
+        if not letter:
+            build(first.algorithm.name, first.parameters)
         now = self._clock()
         detail: Body = {
             "orders": dict(orders),
@@ -138,22 +150,31 @@ class Coordinator:
             "turn": 0,
             "events": [],
         }
-        run = Run(first.run, person, "deciding", 1, now, None, first.deadline.timestamp(), detail)
+        state = letters.RELAYING if letter else "deciding"
+        run = Run(first.run, person, state, 1, now, None, first.deadline.timestamp(), detail)
         run = _said(run, "orders sent to the nodes", now)
         shown = self._exchange.shown_to(first.roster)
         papers: Body = {"permit": permit, "members": self.members.version}
-        sealed = {} if passport is None else {node: {"passport": passport[node]} for node in first.roster}
-        due = [
-            Due(
-                "decide",
-                node,
-                {**papers, **sealed.get(node, {}), "order": orders[node], "checkpoints": shown[node]},
-            )
+        papers_of: dict[str, Body] = {
+            node: {**papers, "order": orders[node], **({} if passport is None else {"passport": passport[node]})}
             for node in first.roster
-        ]
+        }
+        if letter:
+            due = letters.enveloped(papers_of, sealed)
+        else:
+            due = [Due("decide", node, {**told, "checkpoints": shown[node]}) for node, told in papers_of.items()]
         self.ledger.add(run, due)
         self._wake_all(due)
         return run
+
+    def carry(self, party: str, to: str, name: str, sealed: str) -> None:
+        """Take a sealed letter from one node for another; the same one again changes nothing."""
+        run, due = letters.carried(party, to, name, sealed, now=self._clock())
+        if {self.members.find(party).role, self.members.find(to).role} != {"node"}:
+            raise Refused("letters go from node to node.", codes=["not_your_role"], where=to)
+        if not self.ledger.has(run.id):
+            self.ledger.add(run, [due])
+            self._wake_all([due])
 
     def cancel(self, run_id: str) -> Run:
         """Stop a run; ended runs stay as they are."""
@@ -256,10 +277,14 @@ class Coordinator:
                 answers = self.ledger.answers(run.id, run.seq)
                 late = [a.party for a in answers if not a.done]
                 now = self._clock()
-                if late and now >= run.deadline:
+                over = now >= run.deadline
+                relaying = run.state == letters.RELAYING
+                if late and over and not relaying:
                     run = self._end(run, "failed", late_problem(late))
                     break
-                if late and not (self._quorum_without(run, answers, now) or self._lost(run, answers, now)):
+                if late and not (
+                    (relaying and over) or self._quorum_without(run, answers, now) or self._lost(run, answers, now)
+                ):
                     return
                 try:
                     run = _STEPS[run.state](self, run, answers)
@@ -543,6 +568,11 @@ class Coordinator:
         }
         return self._complete(_with(run, absent=absent), {"result": result})
 
+    def _relayed(self, run: Run, answers: Sequence[Answered]) -> Run:
+        """Everybody has answered, or is late."""
+        result, absent = letters.returned(answers, _LATE)
+        return self._end(_with(run, absent=absent), "complete", {"result": result})
+
     def _complete(self, run: Run, order: Mapping[str, Json]) -> Run:
         """The result is there: released, or held until checkers have looked at it."""
         result = mapping(order, "result")
@@ -613,6 +643,7 @@ _STEPS: Final[Mapping[str, Callable[[Coordinator, Run, Sequence[Answered]], Run]
     "surviving": Coordinator._survived,
     "revealing": Coordinator._revealed,
     "alone": Coordinator._alone,
+    letters.RELAYING: Coordinator._relayed,
 }
 _WORKING: Final = ("part/", "sum/", "tokens/", "block/")
 _LATE: Final[Body] = {

@@ -276,6 +276,14 @@ class Ledger:
             raise Invalid("no such run.", where=run[:80])
         return _run(row)
 
+    def has(self, run: str) -> bool:
+        """Whether there is a run of this id."""
+        try:
+            self.run(run)
+        except Invalid:
+            return False
+        return True
+
     def runs(self, *, person: str = "", states: Sequence[str] = (), limit: int = 1000) -> list[Run]:
         """Runs, newest first."""
         query = sa.select(RUN).order_by(RUN.c.created.desc(), RUN.c.id).limit(limit)

@@ -44,3 +44,7 @@ class LocalPort:
     def stream(self, run: str, name: str) -> Iterator[bytes]:
         """See :class:`federome.network.protocol.HubPort`."""
         return self._coordinator.download(self._party, run, name)
+
+    def letter(self, to: str, name: str, sealed: str) -> None:
+        """See :class:`federome.network.protocol.HubPort`."""
+        self._coordinator.carry(self._party, to, name, sealed)

@@ -28,6 +28,7 @@ INLINE_BYTES = 1 << 18
 """Parts of one reply up to this size travel inside it; larger ones are uploaded first."""
 MAX_REPLY_BYTES = 8 << 20
 MAX_PART_BYTES = 1 << 30
+MAX_LETTER_BYTES = 1 << 16
 
 NodeTask = Literal[
     "decide",
@@ -43,6 +44,7 @@ NodeTask = Literal[
     "names",
     "conclude",
     "alone",
+    "letter",
 ]
 ReleaserTask = Literal["begin", "opened", "vetoed", "named", "concluded"]
 Kind = NodeTask | ReleaserTask
@@ -90,6 +92,9 @@ class HubPort(Protocol):
 
     def stream(self, run: str, name: str) -> Iterator[bytes]:
         """The same, in pieces."""
+
+    def letter(self, to: str, name: str, sealed: str) -> None:
+        """Have a sealed letter carried to another node, once for each name."""
 
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -33,6 +33,7 @@ from federome.network.bundled import Runner, installed, register
 from federome.network.consents import ConsentBook
 from federome.network.fetching import key_sets
 from federome.network.holdings import StoreHoldings
+from federome.network.match_node import MatchingNode
 from federome.network.node import Node
 from federome.network.notebook import Notebook
 from federome.network.pace import Pace
@@ -148,8 +149,8 @@ def _same(one: State, other: State) -> bool:
 
 def build_node(
     folder: Path, *, clock: Callable[[], float] = time.time, report: Callable[[str], None] = LOG.info
-) -> Party:
-    """A node from its folder, ready to run."""
+) -> tuple[Party, MatchingNode]:
+    """A node from its folder, ready to run; and its matching, which also follows its registry of cases."""
     settings = node_settings(folder)
     load_modules(settings.modules)
     key = OwnKeys(folder / "keys", "node", party=settings.name, clock=clock)
@@ -194,7 +195,8 @@ def build_node(
         pace=Pace(),
         workers=Workers.cluster(settings.cluster) if settings.cluster else Workers.threads(settings.threads),
     )
-    return Party(port, node, report=report)
+    worker = MatchingNode(node, folder)
+    return Party(port, worker, report=report), worker
 
 
 def open_programs(folder: Path, report: Callable[[str], None]) -> Mapping[str, Json]:
@@ -230,12 +232,13 @@ def _open_runner(folder: Path) -> tuple[Runner, Mapping[str, Json]]:
 
 def serve_node(folder: Path) -> None:
     """Run a node until SIGTERM or SIGINT. It needs no open port: it dials the hub."""
-    party = build_node(folder)
+    party, matching = build_node(folder)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     working = threading.Thread(target=party.run, name="node", daemon=True)
     working.start()
+    threading.Thread(target=matching.run, args=(ended,), name="matching", daemon=True).start()
     while not ended.wait(0.5) and working.is_alive():
         pass
     party.stop()

@@ -117,6 +117,10 @@ class HttpPort:
                 raise _error(status, b"".join(pieces), _blobs(run))
             yield from pieces
 
+    def letter(self, to: str, name: str, sealed: str) -> None:
+        """See :class:`federome.network.protocol.HubPort`."""
+        self._call("POST", "/letters", params={"to": to, "name": name}, content=sealed.encode())
+
     def members(self) -> str:
         """The hub's current member list, as signed."""
         return self._call("GET", "/members").content.decode()

@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Annotated, Final
 
@@ -79,6 +79,7 @@ class Submission:
     order: RunOrder
     tags: Mapping[str, str]
     passport: Mapping[str, str] | None = None
+    sealed: Mapping[str, str] = field(default_factory=dict)
 
 
 class ProblemRoute(APIRoute):
@@ -138,7 +139,11 @@ class _Desk:
             held = self.run(run_id, person)
         except Missing:
             run = self._coordinator.submit(
-                submission.permit, submission.orders, person=person, passport=submission.passport
+                submission.permit,
+                submission.orders,
+                person=person,
+                passport=submission.passport,
+                sealed=submission.sealed,
             )
             self._ledger.put(run.id, "tags", "", canonical(submission.tags))
         else:
@@ -355,7 +360,9 @@ def read_submission(form: Mapping[str, str], person: str) -> Submission:
     if "workflow_params" in form and _object(form, "workflow_params") != order.parameters:
         raise Invalid("workflow_params are not the ordered parameters.", remedy="Send what the orders say.")
     passport = read_sealed(_document(engine["passport"]), orders) if "passport" in engine else None
-    return Submission(text(engine, "permit"), orders, order, _tags(form), passport)
+    letters = mapping({"sealed": _document(engine.get("sealed", {}))}, "sealed")
+    sealed = {node: text(letters, node) for node in letters}
+    return Submission(text(engine, "permit"), orders, order, _tags(form), passport, sealed)
 
 
 def _expect(form: Mapping[str, str], name: str, value: str, *, required: bool) -> None:

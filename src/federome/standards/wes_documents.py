@@ -41,6 +41,7 @@ _STATES: Final[Mapping[str, str]] = {
     "leading": "RUNNING",
     "working": "RUNNING",
     "alone": "RUNNING",
+    "relaying": "RUNNING",
     "held": "PAUSED",
     "complete": "COMPLETE",
     "failed": "EXECUTOR_ERROR",
@@ -78,6 +79,7 @@ def about(operator: Operator, offers: Sequence[Offer], *, hub: str) -> Body:
             {"name": "permit", "type": "string"},
             {"name": "orders", "type": "string"},
             {"name": "passport", "type": "string"},
+            {"name": "sealed", "type": "string"},
         ],
         "system_state_counts": {},  # how much others ask is told to nobody
         "auth_instructions_url": f"{DOCUMENTATION}/wes.md#who-asks",

@@ -9,15 +9,12 @@ from pathlib import Path
 
 import httpx2 as httpx
 import pytest
-from tests.unit.ingest.test_ontologies import folder
-from typer.testing import CliRunner
 
-from federome.cli import app
 from federome.errors import Invalid, Unavailable
 from federome.network.alerts import Message
 from federome.network.channels import inbox, mail, webhook
 
-MESSAGE = Message("k" * 64, "case-7", "gene", family=True)
+MESSAGE = Message("k" * 64, "FI", "anna", "case-7", "gene", "family", "h1", "ES", 0.001)
 
 
 def test_a_webhook_gets_the_key_and_failures_are_unavailable() -> None:
@@ -36,7 +33,9 @@ def test_a_webhook_gets_the_key_and_failures_are_unavailable() -> None:
         with pytest.raises(Invalid):
             webhook("http://clinic.example/alerts", http)
     assert seen[0].headers["idempotency-key"] == MESSAGE.key
-    assert json.loads(seen[0].content) == {"key": MESSAGE.key, "case": "case-7", "evidence": "gene", "family": True}
+    told = json.loads(seen[0].content)
+    assert (told["key"], told["case"], told["kin"], told["handle"]) == (MESSAGE.key, "case-7", "family", "h1")
+    assert "box" not in told
 
 
 def test_mail_is_one_letter_and_a_dead_server_is_unavailable() -> None:
@@ -63,18 +62,8 @@ def test_mail_is_one_letter_and_a_dead_server_is_unavailable() -> None:
         mail(dead, sender="a@b", to="c@d")(MESSAGE)
 
 
-def test_watch_tells_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    run = CliRunner()
-    assert run.invoke(app, ["ontology", "install", "--from", str(folder(tmp_path / "in"))]).exit_code == 0
-    one = {"id": "one", "observed": ["HP:0000003"], "candidate_genes": ["TLR7"], "group": "f"}
-    (tmp_path / "standing.jsonl").write_text(json.dumps(one))
-    (tmp_path / "new.jsonl").write_text(json.dumps({**one, "id": "two"}))
-    here = ["match", "watch", "--dir", str(tmp_path / "desk"), "--json"]
-    assert run.invoke(app, [*here, "--standing", str(tmp_path / "standing.jsonl")]).exit_code == 0
-    told = [json.loads(run.invoke(app, [*here, "--arrived", str(tmp_path / "new.jsonl")]).stdout) for _ in range(2)]
-    assert [each["alerts"] for each in told] == [1, 0] and told[0]["delivered"] == 1 and told[1]["waiting"] == 0
-    (line,) = (tmp_path / "desk" / "inbox.jsonl").read_text().splitlines()
-    assert json.loads(line)["family"] is True
+def test_an_inbox_that_cannot_be_written_is_tried_again(tmp_path: Path) -> None:
+    inbox(tmp_path / "inbox")(MESSAGE)
+    assert json.loads((tmp_path / "inbox").read_text())["case"] == "case-7"
     with pytest.raises(Unavailable):
         inbox(tmp_path / "nowhere" / "inbox")(MESSAGE)

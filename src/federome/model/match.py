@@ -1,0 +1,23 @@
+"""One match as a node tells it of a patient who is alike: nothing that would say who."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Evidence = Literal["gene", "phenotype"]
+Kin = Literal["", "family", "same person"]
+
+
+@dataclass(frozen=True)
+class Handle:
+    """An opaque name for this question only, a score (1 for the best that this question could find), the evidence.
+
+    ``kin`` says what is no second case: a relative, or the same person registered twice.
+    """
+
+    node: str
+    handle: str
+    score: float
+    evidence: Evidence
+    kin: Kin = ""

@@ -1,0 +1,165 @@
+"""A clinician's side of matching over nodes: seal, send, open, merge. Beside the clinician's own node.
+
+Two rounds of letters: an empty one, to which every node that says yes answers with its box; then the words about the
+patient, to those nodes alone, each sealed in its box. The hub carries both and reads neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from federome.analysis.infection import Admission
+from federome.analysis.matching import Background, Measure
+from federome.errors import FederomeError
+from federome.network.alerts import FALSE_ALERTS, Severity, write_admission
+from federome.network.cases import Case
+from federome.network.match_desk import Contact
+from federome.network.match_question import (
+    Act,
+    Level,
+    Merged,
+    background_digest,
+    merge,
+    minimise,
+    open_answer,
+    open_box,
+    question_words,
+    seal,
+)
+from federome.network.protocol import Body, text
+from federome.trust.keys import KeyRing, PrivateKey, generate
+
+
+class Returned(Protocol):
+    """What came back: sealed answers by node, and why others did not answer."""
+
+    @property
+    def run(self) -> str:
+        """The run they belong to."""
+
+    @property
+    def answers(self) -> Mapping[str, str]:
+        """By node."""
+
+    @property
+    def absent(self) -> Mapping[str, str]:
+        """By node: the reason."""
+
+
+Send = Callable[[Sequence[str], Callable[[str], Mapping[str, str]]], Returned]
+"""(nodes, letters for a run) → what came back: ``client.care.Care.send``, or a test's own."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """Opened answers by node, and why others gave none."""
+
+    answers: Mapping[str, Body]
+    silent: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Asker:
+    """One clinician with one registered case. ``nodes`` are the pinned keys of member nodes, ``registration`` the own
+    node's word for the case.
+    """
+
+    case: Case
+    registration: str
+    key: PrivateKey
+    nodes: KeyRing
+    send: Send
+    clock: Callable[[], float]
+    life_s: float = 120.0
+
+    def ask(self, act: Act, told: Mapping[str, Body], asked: Sequence[str]) -> Told:
+        """Send each node its own words, and open what it answers."""
+        hello = self.send(asked, lambda _run: {})
+        silent = dict(hello.absent)
+        boxes = {}
+        for node, token in hello.answers.items():
+            try:
+                boxes[node] = open_box(token, self.nodes, node=node, now=self.clock())
+            except FederomeError as error:
+                silent[node] = error.message
+        if not boxes:
+            return Told({}, silent)
+        own = generate("ECDH-ES+A256KW")
+
+        def letters(run: str) -> dict[str, str]:
+            now = self.clock()
+            return {
+                node: seal(
+                    act,
+                    told[node],
+                    self.key,
+                    run=run,
+                    registration=self.registration,
+                    node=node,
+                    to=box,
+                    box=own.public,
+                    now=now,
+                    expires=now + self.life_s,
+                )
+                for node, box in boxes.items()
+            }
+
+        back = self.send(sorted(boxes), letters)
+        silent |= back.absent
+        opened = {}
+        for node, token in back.answers.items():
+            try:
+                opened[node] = open_answer(token, own, self.nodes, node=node, run=back.run, now=self.clock())
+            except FederomeError as error:
+                silent[node] = error.message
+        return Told(opened, silent)
+
+    def match(
+        self, asked: Sequence[str], measure: Measure, background: Background, *, level: Level = "both", top: int = 10
+    ) -> Merged:
+        """The patients most like this case over these nodes, as one list."""
+        words = self._words(measure, background, level, top)
+        told = self.ask("match", dict.fromkeys(asked, words), asked)
+        return merge(asked, told.answers, told.silent, top=top)
+
+    def watch(
+        self,
+        asked: Sequence[str],
+        measure: Measure,
+        background: Background,
+        *,
+        level: Level = "both",
+        days: int = 365,
+        rate: float = FALSE_ALERTS,
+        severity: Severity = "immediate",
+        infection: bool = False,
+    ) -> Told:
+        """Leave a standing question at these nodes. With ``infection`` the rule for severe infections decides."""
+        admission: Admission | None = self.case.admission if infection else None
+        words = {
+            **self._words(measure, background, level, 1),
+            "days": days,
+            "false_alerts_per_million": max(1, round(rate * 1e6)),
+            "severity": severity,
+            "admission": None if admission is None else write_admission(admission),
+        }
+        return self.ask("watch", dict.fromkeys(asked, words), asked)
+
+    def unwatch(self, asked: Sequence[str]) -> Told:
+        """Take the standing question back."""
+        return self.ask("unwatch", {node: {} for node in asked}, asked)
+
+    def contact(self, node: str, handle: str, *, yes: bool | None, address: str = "") -> Contact:
+        """Say yes or no to a contact, or look how it stands. Raises nothing for a refusal: that is ``open``, too."""
+        words: Body = {"handle": handle, "yes": yes, "address": address if yes else ""}
+        told = self.ask("contact", {node: words}, [node])
+        answer = told.answers.get(node)
+        if answer is None or text(answer, "state") != "agreed":
+            return Contact("open")
+        return Contact("agreed", text(answer, "address"))
+
+    def _words(self, measure: Measure, background: Background, level: Level, top: int) -> Body:
+        least = minimise(self.case.patient, measure, level)
+        return question_words(least, measure=measure.version, background=background_digest(background), top=top)

@@ -1,0 +1,241 @@
+"""Matching at a node as a process: put together from its folder, answering letters, following its registry.
+
+``federome match open`` writes ``matching/settings.json`` (which ontology, which gene background); a node without it
+takes no letters. Clinicians' commands work on the same database beside the process.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import smtplib
+import threading
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import httpx2 as httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from federome.analysis.matching import Background, Measure
+from federome.db import engine
+from federome.errors import FederomeError, Invalid, Refused, Unavailable
+from federome.governance.case import Evidence, State, request_of
+from federome.governance.consent import Ledger, cohort_mask
+from federome.governance.decide import decide
+from federome.governance.evidence import Anchors
+from federome.governance.orders import claimed_order
+from federome.governance.permits import verify_grant
+from federome.ingest import ontologies
+from federome.ingest.rates import read_rates
+from federome.network import channels
+from federome.network.alerts import Alerts, Channel, Message, seal_alert
+from federome.network.cases import CaseBook
+from federome.network.consents import ConsentBook
+from federome.network.match_desk import Consented, MatchDesk
+from federome.network.match_office import Office
+from federome.network.node import Node
+from federome.network.protocol import Body, HubPort, Reply, Task
+from federome.trust.keys import PrivateKey, Signer, generate, load_private_key, read_secret, save_private_key
+from federome.trust.people import unseal_passport
+
+TICK_S: Final = 1.0
+RARE: Final = 0.005
+"""The rate of every gene where no background is given: one in two hundred."""
+LOG: Final = logging.getLogger("federome")
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What scores come from."""
+
+    measure: Measure
+    background: Background
+
+
+def open_matching(folder: Path, ontology: Path, background: Path | None) -> None:
+    """Let a node take letters about patients: note its tables, make its box."""
+    ontologies.load(ontology)
+    if background is not None:
+        read_rates(background)
+    place = folder / "matching"
+    place.mkdir(mode=0o700, exist_ok=True)
+    told = {"ontology": str(ontology.resolve()), "background": str(background.resolve()) if background else ""}
+    fresh = place / ".settings.json"
+    fresh.write_text(json.dumps(told, indent=1) + "\n")
+    fresh.replace(place / "settings.json")
+    if not (folder / "keys" / "box.jwk").is_file():
+        save_private_key(generate("ECDH-ES+A256KW"), folder / "keys" / "box.jwk")
+
+
+def tables(folder: Path) -> Tables:
+    """The tables that a node's settings name; ``Invalid`` where matching was not opened."""
+    path = folder / "matching" / "settings.json"
+    if not path.is_file():
+        raise Invalid("this node takes no cases yet.", where=str(folder), remedy="Run: federome match open")
+    told = json.loads(path.read_text())
+    chosen = str(told["background"])
+    background = Background({}, RARE, "one in 200, for lack of a table")
+    if chosen:
+        rates = read_rates(Path(chosen))
+        background = Background(rates, min(rates.values()), Path(chosen).name)
+    return Tables(Measure.of(ontologies.load(Path(told["ontology"]))), background)
+
+
+def open_desk(folder: Path, name: str, clock: Callable[[], float], made: Tables | None = None) -> MatchDesk:
+    """The registry and desk of a node's folder, for its process and for commands beside it."""
+    made = made or tables(folder)
+    secret = read_secret(folder / "keys" / "secret")
+    base = engine(f"sqlite:///{folder / 'matching' / 'match.db'}", durable=True)
+    consents = ConsentBook(engine(f"sqlite:///{folder / 'node.db'}", durable=True), secret=secret)
+    book = CaseBook(base, secret, clock)
+    return MatchDesk(name, base, book, made.measure, made.background, consenting(consents.ledger, clock), clock)
+
+
+def consenting(ledger: Callable[[], Ledger], clock: Callable[[], float]) -> Consented:
+    """Whose consent covers being found, by the ledger as it is now (rule R15)."""
+
+    def asked(people: Sequence[str]) -> NDArray[np.bool_]:
+        now = datetime.fromtimestamp(clock(), UTC)
+        return cohort_mask(ledger(), people, operation="match", basis="care", now=now).included
+
+    return asked
+
+
+def still_permitted(
+    grant: Mapping[str, str], state: Callable[[], State], anchors: Callable[[], Anchors], clock: Callable[[], float]
+) -> bool:
+    """Whether what a standing question rests on holds now: contract, clinician, consented use, approval, own refusals.
+
+    The order itself was checked when the question came; it is as old as the question, so its deadline is not asked.
+    """
+    now = datetime.fromtimestamp(clock(), UTC)
+    try:
+        says = verify_grant(grant["permit"], anchors().authorities, now)
+    except Refused:
+        return False
+    order = claimed_order(grant["order"])
+    order = replace(order, expires=now + timedelta(hours=1), deadline=now + timedelta(hours=1))
+    known = state()
+    request = request_of(order, says, stage="start", now=now)
+    return request.operation == "match" and decide(request, Evidence(grant=says, order=order), known, now).allowed
+
+
+def build_office(node: Node, desk: MatchDesk, box: PrivateKey) -> Office:
+    """The post office of a node that runs."""
+
+    def record(run: str, what: str, detail: Body) -> None:
+        node.notebook.record(node.clock(), run, what, detail)
+        node.notebook.commit()
+        node.log.seal()
+
+    def permitted(grant: Mapping[str, str]) -> bool:
+        return still_permitted(grant, node.state, node.anchors, node.clock)
+
+    return Office(
+        name=node.name,
+        key=node.key,
+        box=box,
+        secret=node.secret,
+        members=node.members,
+        anchors=node.anchors,
+        state=node.state,
+        desk=desk,
+        alerts=Alerts(desk, permitted=permitted, clock=node.clock),
+        record=record,
+        clock=node.clock,
+        unseal=lambda run, sealed: unseal_passport(sealed, node.boxes(), run=run, node=node.name),
+    )
+
+
+def outgoing(port: HubPort, key: Signer, clock: Callable[[], float], own: Channel) -> dict[str, Channel]:
+    """The channels of a node: to the node of the clinician who asked, and to clinicians here (``own``)."""
+
+    def home(message: Message) -> None:
+        try:
+            port.letter(message.to, message.key, seal_alert(message, key, now=clock()))
+        except FederomeError as error:
+            raise Unavailable(f"the hub did not take the alert: {error.message}") from error
+
+    return {"home": home, "clinician": own}
+
+
+def notifier(folder: Path, http: httpx.Client) -> Channel:
+    """How clinicians here are told, from ``matching/notify.toml``: webhook or mail; all see their inbox anyhow."""
+
+    def tell(message: Message) -> None:
+        path = folder / "matching" / "notify.toml"
+        told = tomllib.loads(path.read_text()) if path.is_file() else {}
+        chosen = told.get("clinicians", {}).get(message.person, {})
+        if "webhook" in chosen:
+            channels.webhook(str(chosen["webhook"]), http)(message)
+        if "mail" in chosen:
+            channels.mail(lambda: _smtp(told["smtp"]), sender=str(told["smtp"]["sender"]), to=str(chosen["mail"]))(
+                message
+            )
+
+    return tell
+
+
+def _smtp(told: Mapping[str, object]) -> smtplib.SMTP:
+    """A connection that is greeted and, unless said otherwise, encrypted; logged in where a user is named."""
+    server = smtplib.SMTP(str(told["host"]), int(str(told.get("port", 587))), timeout=20)
+    if told.get("tls", True):
+        server.starttls()
+    if "user" in told:
+        server.login(str(told["user"]), Path(str(told["password_file"])).read_text().strip())
+    return server
+
+
+@dataclass(eq=False)
+class MatchingNode:
+    """A worker for both: letters about patients, and everything else, which is the node's. See ``party.Worker``."""
+
+    node: Node
+    folder: Path
+    _office: Office | None = None
+    _stamp: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def answer(self, task: Task) -> Reply:
+        """The reply to a task."""
+        if task.kind != "letter":
+            return self.node.answer(task)
+        with self._lock:
+            office = self.office()
+            if office is None:
+                raise Refused("this node takes no questions about patients.", codes=["wrong_state"])
+            return office.answer(task)
+
+    def office(self) -> Office | None:
+        """The office, opened when matching is; anew when its settings change."""
+        path = self.folder / "matching" / "settings.json"
+        stamp = path.stat().st_mtime_ns if path.is_file() else 0
+        if stamp != self._stamp:
+            desk = open_desk(self.folder, self.node.name, self.node.clock)
+            box = load_private_key(self.folder / "keys" / "box.jwk")
+            self._office, self._stamp = build_office(self.node, desk, box), stamp
+        return self._office if stamp else None
+
+    def follow(self, going: Mapping[str, Channel]) -> int:
+        """One look at the registry and the outbox; how many messages were taken."""
+        with self._lock:
+            office = self.office()
+            if office is None:
+                return 0
+            office.alerts.catch_up()
+            return office.alerts.deliver_due(going)
+
+    def run(self, ended: threading.Event) -> None:
+        """Follow until told to stop. What fails is tried again at the next look."""
+        with httpx.Client(timeout=10.0) as http:
+            going = outgoing(self.node.port, self.node.key, self.node.clock, notifier(self.folder, http))
+            while not ended.wait(TICK_S):
+                try:
+                    self.follow(going)
+                except FederomeError as error:
+                    LOG.warning("standing questions wait: %s", error.message)
