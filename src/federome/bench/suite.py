@@ -13,7 +13,19 @@ from federome.bench.report import Row, markdown, write_json
 from federome.errors import Invalid
 
 Benchmark = Callable[[Console, bool], Sequence[Row]]
-NAMES: Final = ("access", "network", "store", "econ", "prs", "survival", "beacon", "matching", "pgx", "attacks")
+NAMES: Final = (
+    "access",
+    "network",
+    "store",
+    "econ",
+    "prs",
+    "survival",
+    "beacon",
+    "matching",
+    "pgx",
+    "attacks",
+    "onboard",
+)
 
 
 def run(name: str, *, console: Console, json_file: Path | None, quick: bool) -> bool:

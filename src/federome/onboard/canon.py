@@ -37,19 +37,36 @@ _ICD10_BARE: Final = r"^\s*([A-Za-z][0-9][0-9A-Za-z])\.?([0-9A-Za-z]{1,4})?\s*[*
 
 @dataclass(frozen=True)
 class Cell:
-    """SQL of one item: ``strict`` is NULL for what is not in the form, ``mended`` for what cannot be mended either."""
+    """SQL of one item in two steps: ``parsed`` of the text, then ``strict`` of what was parsed; both NULL for what is
+    not in the form. ``mended`` is of the text, NULL for what cannot be mended either.
+    """
 
+    parsed: str
+    kind: str
     strict: str
     mended: str
 
 
-def cell(column: Column, how: FieldMapping, dialect: Dialect | None, item: str) -> Cell:
-    """How ``item`` (SQL of a trimmed, non-empty text) is read for a field."""
+def cell(column: Column, how: FieldMapping, dialect: Dialect | None, item: str, parsed: str) -> Cell:
+    """How ``item`` (SQL of a trimmed, non-empty text) is read.
+
+    ``parsed`` is what its parsed form is called, or ``item`` where there is no such step.
+    """
+    found = _cell(column, how, dialect, item)
+    name = f"({found.parsed})" if parsed == item else parsed
+    return Cell(found.parsed, found.kind, found.strict.replace(_PARSED, name), found.mended)
+
+
+_PARSED: Final = "$parsed$"
+
+
+def _cell(column: Column, how: FieldMapping, dialect: Dialect | None, item: str) -> Cell:
     if how.values:
         return _words(column, how, item)
     match column.kind:
         case "date":
-            return Cell(*_days(how.date, item))
+            strict, mended = _days(how.date, item)
+            return Cell(strict, "DATE", _PARSED, mended)
         case "integer" | "integers":
             return _whole(column, how, item)
         case "number":
@@ -61,14 +78,17 @@ def cell(column: Column, how: FieldMapping, dialect: Dialect | None, item: str) 
 def _words(column: Column, how: FieldMapping, item: str) -> Cell:
     exact = " ".join(f"WHEN {literal(word)} THEN {literal(value)}" for word, value in how.values.items())
     loose = " ".join(f"WHEN {literal(w.strip().lower())} THEN {literal(v)}" for w, v in how.values.items())
-    strict, mended = f"CASE {item} {exact} END", f"CASE lower({item}) {loose} END"
-    if column.kind in ("integer", "number", "integers"):
-        strict, mended = (f"TRY_CAST({sql} AS {SQL_TYPES[column.kind].removesuffix('[]')})" for sql in (strict, mended))
-    return Cell(strict, mended)
+    kind = SQL_TYPES[column.kind].removesuffix("[]")
+    return Cell(
+        f"CASE {item} {exact} END",
+        "VARCHAR",
+        f"TRY_CAST({_PARSED} AS {kind})",
+        f"TRY_CAST(CASE lower({item}) {loose} END AS {kind})",
+    )
 
 
 def _days(form: str, item: str) -> tuple[str, str]:
-    iso = f"CASE WHEN regexp_full_match({item}, '{_ISO}') THEN TRY_CAST({item} AS DATE) END"
+    iso = f"CASE WHEN length({item}) = 10 AND {item}[5] = '-' AND {item}[8] = '-' THEN TRY_CAST({item} AS DATE) END"
     excel = (
         f"CASE WHEN regexp_full_match({item}, '{_EXCEL}') "
         f"THEN DATE '1899-12-30' + TRY_CAST(TRY_CAST({item} AS DOUBLE) AS INTEGER) END"
@@ -81,21 +101,22 @@ def _days(form: str, item: str) -> tuple[str, str]:
     strict = {"": iso, "YYYY-MM-DD": iso, "excel": excel, "YYYY": "NULL"} | said
     # Points between the numbers are written day first everywhere; with strokes the order is not known.
     clock = r"[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?"
-    with_time = f"TRY_CAST(regexp_extract({item}, '^({_ISO}){clock}$', 1) AS DATE)"
+    with_time = f"TRY_CAST(nullif(regexp_extract({item}, '^({_ISO}){clock}$', 1), '') AS DATE)"
     mended = f"coalesce({iso}, {said['DD.MM.YYYY']}, {with_time}, {excel})"
     return strict[form], mended
 
 
 def _whole(column: Column, how: FieldMapping, item: str) -> Cell:
-    number = f"TRY_CAST({item} AS DOUBLE)"
-    plain = f"CASE WHEN {number} = floor({number}) AND abs({number}) < 1e9 THEN {number}::INTEGER END"
-    if column.unit == "" and how.date and how.date != "YYYY":  # a year out of a day
-        strict, mended = _days(how.date, item)
-        year = f"CASE WHEN regexp_full_match({item}, '[0-9]{{4}}') THEN {item}::INTEGER END"
-        return _ranged(column, f"year({strict})", f"coalesce({year}, year({mended}))")
+    # A cast would round 1.5: a number with a point is mended only if nothing is behind it.
+    plain = f"CASE WHEN strpos({item}, '.') = 0 THEN TRY_CAST({item} AS INTEGER) END"
+    pointed = f"CASE WHEN regexp_full_match({item}, '-?[0-9]+\\.0+') THEN TRY_CAST({item} AS INTEGER) END"
     if column.name.endswith("_year"):
-        return _ranged(column, plain, f"year({_days('', item)[1]})")
-    return _ranged(column, plain, "NULL::INTEGER")
+        if how.date and how.date != "YYYY":  # a year out of a day
+            strict, mended = _days(how.date, item)
+            year = f"CASE WHEN regexp_full_match({item}, '[0-9]{{4}}') THEN {item}::INTEGER END"
+            return _ranged(column, f"year({strict})", f"coalesce({year}, year({mended}))")
+        return _ranged(column, plain, f"coalesce({pointed}, year({_days('', item)[1]}))")
+    return _ranged(column, plain, pointed)
 
 
 def _number(column: Column, how: FieldMapping, dialect: Dialect | None, item: str) -> Cell:
@@ -126,30 +147,29 @@ def _converted(field: str, unit: str, value: str) -> str:
     return f"round({value} * {conversion.factor!r} + {conversion.offset!r}, 6)"
 
 
-def _ranged(column: Column, strict: str, mended: str) -> Cell:
+def _ranged(column: Column, parsed: str, mended: str) -> Cell:
     bound = f"BETWEEN {column.low} AND {column.high}"
-    return Cell(
-        f"CASE WHEN ({strict}) {bound} THEN ({strict}) END", f"CASE WHEN ({mended}) {bound} THEN ({mended}) END"
-    )
+    kind = SQL_TYPES[column.kind].removesuffix("[]")
+    strict = f"CASE WHEN {_PARSED} {bound} THEN {_PARSED} END"
+    return Cell(parsed, kind, strict, f"CASE WHEN ({mended}) {bound} THEN ({mended}) END")
 
 
 def _text(column: Column, item: str) -> Cell:
     flavors = literals(NULL_FLAVORS)
     if column.values:
-        allowed = f"{item} IN {literals(column.values)}"
-        mended = f"CASE WHEN lower({item}) IN {literals(column.values)} THEN lower({item}) END"
-        if column.values != tuple(value.lower() for value in column.values):
-            cases = " ".join(f"WHEN {literal(value.lower())} THEN {literal(value)}" for value in column.values)
-            mended = f"CASE lower({item}) {cases} END"
+        allowed = f"{_PARSED} IN {literals((*column.values, *(NULL_FLAVORS if column.coded else ())))}"
+        cases = " ".join(f"WHEN {literal(value.lower())} THEN {literal(value)}" for value in column.values)
+        mended = f"CASE lower({item}) {cases} END"
     else:
-        allowed = f"length({item}) <= {MAX_TEXT}"
+        allowed = f"length({_PARSED}) <= {MAX_TEXT}"
         if column.pattern:
-            allowed += f" AND regexp_full_match({item}, {literal(column.pattern)})"
+            allowed = f"regexp_full_match({_PARSED}, {literal(column.pattern)}) AND {allowed}"
+        if column.coded:
+            allowed = f"({allowed} OR {_PARSED} IN {flavors})"
         mended = _code(column, item)
     if column.coded:
-        allowed = f"({allowed} OR {item} IN {flavors})"
         mended = f"coalesce({mended}, CASE WHEN upper({item}) IN {flavors} THEN upper({item}) END)"
-    return Cell(f"CASE WHEN {allowed} THEN {item} END", mended)
+    return Cell(item, "VARCHAR", f"CASE WHEN {allowed} THEN {_PARSED} END", mended)
 
 
 def _code(column: Column, item: str) -> str:

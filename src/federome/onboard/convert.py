@@ -1,7 +1,7 @@
 """The provider's tables, through the mapping, into one typed table ``people`` with a row a person.
 
-Works by whole columns inside DuckDB, in a database file with a memory limit: neither the text of a table nor its typed
-form needs to fit into memory. Every cell that does not read as its field becomes a finding with its line.
+Works by whole columns inside DuckDB with a memory limit, beyond which it spills: neither the text of a table nor its
+typed form needs to fit into memory. Every cell that does not read as its field becomes a finding with its line.
 """
 
 from __future__ import annotations
@@ -22,17 +22,20 @@ from federome.onboard.mapping import FieldMapping, Plan, TableMapping, check_com
 from federome.onboard.tables import Source, broken_lines, literal, open_table, quoted
 
 MEMORY: Final = "1GB"
-LIST_SEPARATORS: Final = r"[;|]"
 
 
 @dataclass
 class People:
-    """The table ``people`` of ``connection``; ``lines`` says where a row of it (from 0) stands in ``main``."""
+    """The table ``people`` of ``connection``, rows as in ``main``. ``wrong`` is SQL: rows whose cell of a field did not
+    read, which is said already and not said again as missing.
+    """
 
     connection: duckdb.DuckDBPyConnection
     main: Source
     fields: tuple[str, ...]
     count: int
+    wrong: Mapping[str, str]
+    columns: Mapping[str, str]
     findings: list[Finding] = field(default_factory=list)
 
     def line(self, row: int) -> int:
@@ -40,14 +43,11 @@ class People:
         return self.main.line(row)
 
 
-def open_workbench(path: Path, *, threads: int = 2) -> duckdb.DuckDBPyConnection:
-    """A fresh database for one conversion, bounded in memory, beside which it spills."""
-    for old in (path, path.with_suffix(".wal"), Path(f"{path}.wal")):
-        old.unlink(missing_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    connection = duckdb.connect(str(path))
+def open_workbench(spill: Path, *, threads: int = 2) -> duckdb.DuckDBPyConnection:
+    """A database for one conversion: bounded in memory, beyond which it spills into a folder of that name."""
+    connection = duckdb.connect()
     connection.execute(f"SET memory_limit = '{MEMORY}'; SET threads = {threads}; SET preserve_insertion_order = true")
-    connection.execute("SET temp_directory = " + literal(str(path.parent / "spill")))
+    connection.execute("SET temp_directory = " + literal(str(spill)))
     return connection
 
 
@@ -70,7 +70,12 @@ def convert(connection: duckdb.DuckDBPyConnection, plan: Plan, folder: Path, *, 
     (count,) = connection.execute("SELECT count(*) FROM people").fetchall()[0]
     if not count:
         raise Invalid("the table has no people.", where=main.file, remedy="Give one row a person.")
-    return People(connection, main, fields, int(count), findings)
+    columns = {field: how.column for table in plan.table for field, how in table.fields.items()}
+    wrong = {
+        field: f"rowid IN (SELECT rowid FROM t0 WHERE (_wrong & {1 << at}::UBIGINT) <> 0)"  # noqa: S608
+        for at, field in enumerate(plan.table[0].fields)
+    }
+    return People(connection, main, fields, int(count), wrong, columns, findings)
 
 
 def _typed(
@@ -78,42 +83,46 @@ def _typed(
 ) -> Iterator[Finding]:
     """Make the table ``name`` of typed fields with two masks: which fields are wrong, which were mended."""
     columns = {field: COLUMNS[field] for field in table.fields}
-    inner = [f"{trimmed(table.person, table.missing)} AS _person"]
-    outer, wrong, mended = ["_person"], ["0::HUGEINT"], ["0::HUGEINT"]
+    # Four projections, one over the other, so that nothing is computed twice: text, parsed, strict, outcome.
+    text, parsed, strict = [f"{trimmed(table.person, table.missing)} AS _person"], ["*"], ["*"]
+    outcome, wrong, mended = ["_person"], ["0::UBIGINT"], ["0::UBIGINT"]
     for at, (field_name, how) in enumerate(table.fields.items()):
-        raw, strict = f"r{at}", f"s{at}"
-        column = columns[field_name]
-        text = _kept(how, table)
-        inner.append(f"{text} AS {raw}")
+        column, flag = columns[field_name], f"{1 << at}::UBIGINT"
+        text.append(f"{_kept(how, table)} AS r{at}")
         if column.listed:
-            value, is_wrong, is_mended = _listed(column, how, table, raw, mend=mend)
-            inner.append(f"{value} AS {strict}")
-            outer.append(f"list_filter({strict}.v, lambda x: x IS NOT NULL)::{SQL_TYPES[column.kind]} AS {field_name}")
-            wrong.append(f"CASE WHEN {is_wrong.format(strict)} THEN 1::HUGEINT << {at} ELSE 0 END")
-            mended.append(f"CASE WHEN {is_mended.format(strict)} THEN 1::HUGEINT << {at} ELSE 0 END")
-            continue
-        how_read = cell(column, how, table.dialect, raw)
-        kind = SQL_TYPES[column.kind]
-        inner.append(f"({how_read.strict})::{kind} AS {strict}")
-        better = f"({how_read.mended})::{kind}"
-        outer.append(f"coalesce({strict}, {better}) AS {field_name}" if mend else f"{strict} AS {field_name}")
-        failed = f"{raw} IS NOT NULL AND {strict} IS NULL"
-        wrong.append(f"CASE WHEN {failed}{f' AND {better} IS NULL' if mend else ''} THEN 1::HUGEINT << {at} ELSE 0 END")
-        mended.append(f"CASE WHEN {failed} AND {better} IS NOT NULL THEN 1::HUGEINT << {at} ELSE 0 END")
-    lateral = _laterally(inner)
-    connection.execute(
-        f"CREATE OR REPLACE TABLE {name} AS SELECT {', '.join(outer)}, {' + '.join(wrong)} AS _wrong, "  # noqa: S608
-        f"{' + '.join(mended)} AS _mended FROM (SELECT {lateral} FROM {source.sql})"
-    )
+            read = cell(column, how, table.dialect, "x", "x")
+            kind = SQL_TYPES[column.kind].removesuffix("[]")
+            parsed.append(f"{_items(how, f'r{at}')} AS p{at}")
+            strict.append(f"list_transform(p{at}, lambda x: ({read.strict})::{kind}) AS s{at}")
+            holes = f"len(s{at}) > len(list_filter(s{at}, lambda x: x IS NOT NULL))"
+            better = f"list_transform(p{at}, lambda x: coalesce(({read.strict})::{kind}, ({read.mended})::{kind}))"
+            hopeless = f"len({better}) > len(list_filter({better}, lambda x: x IS NOT NULL))"
+            value = f"CASE WHEN {holes} THEN {better} ELSE s{at} END" if mend else f"s{at}"
+            outcome.append(
+                f"coalesce(CASE WHEN {holes} THEN list_filter({value}, lambda x: x IS NOT NULL) ELSE s{at} END, [])"
+                f"::{SQL_TYPES[column.kind]} AS {field_name}"
+            )
+            failed = f"s{at} IS NOT NULL AND {holes}"
+        else:
+            read = cell(column, how, table.dialect, f"r{at}", f"p{at}")
+            kind = SQL_TYPES[column.kind]
+            parsed.append(f"({read.parsed})::{read.kind} AS p{at}")
+            strict.append(f"({read.strict})::{kind} AS s{at}")
+            better = f"({read.mended})::{kind}"
+            hopeless = f"{better} IS NULL"
+            outcome.append(f"coalesce(s{at}, {better}) AS {field_name}" if mend else f"s{at} AS {field_name}")
+            failed = f"r{at} IS NOT NULL AND s{at} IS NULL"
+        wrong.append(f"CASE WHEN {failed}{f' AND {hopeless}' if mend else ''} THEN {flag} ELSE 0 END")
+        mended.append(f"CASE WHEN {failed} THEN CASE WHEN {hopeless} THEN 0 ELSE {flag} END ELSE 0 END")
+    layers = source.sql
+    for layer in (text, parsed, strict):
+        layers = f"(SELECT {', '.join(layer)} FROM {layers})"  # noqa: S608 - names are quoted
+    outcome += [f"{' + '.join(wrong)} AS _wrong", f"{' + '.join(mended)} AS _mended"]
+    connection.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT {', '.join(outcome)} FROM {layers}")  # noqa: S608
     broken = list(broken_lines(connection, source))
     yield from broken
     if not broken:
         yield from _cells(connection, name, source, table, columns, mend=mend)
-
-
-def _laterally(inner: Sequence[str]) -> str:
-    """Expressions that may use the names of those before them (DuckDB's reusable aliases)."""
-    return ", ".join(inner)
 
 
 def _kept(how: FieldMapping, table: TableMapping) -> str:
@@ -124,20 +133,11 @@ def _kept(how: FieldMapping, table: TableMapping) -> str:
     return f"CASE WHEN {held} THEN {text} END"
 
 
-def _listed(column: Column, how: FieldMapping, table: TableMapping, raw: str, *, mend: bool) -> tuple[str, str, str]:
-    """SQL of a struct (values, whether anything was mended) of a list; and tests for wrong and mended."""
-    separator = literal(f"[{how.separator}]" if how.separator else LIST_SEPARATORS)
-    items = f"list_filter(list_transform(string_split_regex({raw}, {separator}), lambda x: trim(x)), lambda x: x <> '')"
-    how_read = cell(column, how, table.dialect, "x")
-    kind = SQL_TYPES[column.kind].removesuffix("[]")
-    strict = f"list_transform({items}, lambda x: ({how_read.strict})::{kind})"
-    both = f"list_transform({items}, lambda x: coalesce(({how_read.strict})::{kind}, ({how_read.mended})::{kind}))"
-    value = (
-        f"CASE WHEN {raw} IS NULL THEN {{'v': [], 'b': [], 's': []}} "
-        f"ELSE {{'v': {both if mend else strict}, 'b': {both}, 's': {strict}}} END"
-    )
-    holes = "len({0}.%s) <> len(list_filter({0}.%s, lambda x: x IS NOT NULL))"
-    return value, holes % ("v", "v"), f"({holes % ('s', 's')}) AND NOT ({holes % ('b', 'b')})"
+def _items(how: FieldMapping, raw: str) -> str:
+    """SQL: the items of a list cell, NULL where the cell is empty."""
+    mark = literal(how.separator or ";")
+    whole = raw if how.separator else f"translate({raw}, '|', ';')"
+    return f"list_filter(list_transform(string_split({whole}, {mark}), lambda x: trim(x)), lambda x: x <> '')"
 
 
 def _cells(
@@ -150,7 +150,7 @@ def _cells(
     mend: bool,
 ) -> Iterator[Finding]:
     parts = [
-        f"count(*) FILTER ((_{what} & (1::HUGEINT << {at})) <> 0)"
+        f"count(*) FILTER ((_{what} & {1 << at}::UBIGINT) <> 0)"
         for at in range(len(columns))
         for what in ("wrong", "mended")
     ]
@@ -181,7 +181,7 @@ def _cell_finding(
     column: Column,
     mend: bool,
 ) -> Finding:
-    test = f"(_{what} & (1::HUGEINT << {at})) <> 0"
+    test = f"(_{what} & {1 << at}::UBIGINT) <> 0"
     lines = partial(_lines, connection, name, test, source)
     first = list(lines(FIRST))
     kinds = _kinds(connection, source, table, how, first[0] - source.first_line)
@@ -195,7 +195,7 @@ def _cell_finding(
     remedy = "Add the word to the mapping's values, or correct it." if how.values else "Correct it."
     if not mend:
         fixable = connection.execute(
-            f"SELECT count(*) FROM {name} WHERE {test} AND (_mended & (1::HUGEINT << {at})) <> 0"  # noqa: S608
+            f"SELECT count(*) FROM {name} WHERE {test} AND (_mended & {1 << at}::UBIGINT) <> 0"  # noqa: S608
         ).fetchall()[0][0]
         if fixable:
             remedy = f"--fix mends {fixable:,} of them without loss."
@@ -224,6 +224,9 @@ def _kinds(
 
 
 def _once_each(connection: duckdb.DuckDBPyConnection, main: Source, table: TableMapping) -> Iterator[Finding]:
+    rows, different = connection.execute("SELECT count(*), count(DISTINCT _person) FROM t0").fetchall()[0]
+    if rows == different:
+        return
     empty = "_person IS NULL"
     again = (
         "rowid IN (SELECT unnest(rows[2:]) FROM (SELECT list(rowid ORDER BY rowid) AS rows FROM t0 "

@@ -149,14 +149,13 @@ class Course:
 
     def _validate(self) -> None:
         self.tell("validate", "")
-        connection = open_workbench(self.work / "people.duckdb")
+        connection = open_workbench(self.work / "spill")
         self.people: People = convert(
             connection, self.plan, self.folder, scratch=self.work / "scratch", mend=self.options.fix
         )
         self.findings = [*self.people.findings]
         self._constants = self._known_constants()
-        if not errors(self.findings):
-            self.findings += check(self.people, self._constants, self.words.dataset.profile, today=self.options.today)
+        self.findings += check(self.people, self._constants, self.words.dataset.profile, today=self.options.today)
         self.names = [str(p) for (p,) in connection.execute("SELECT person_id FROM people").fetchall()]
         self._consents()
         lines = write_all(self.findings, self.work / FINDINGS)

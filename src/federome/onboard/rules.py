@@ -7,7 +7,7 @@ are; V12 by quality control; V15 with the crosswalks. Each rule is one SQL condi
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 
@@ -28,7 +28,7 @@ def _direct(item: str) -> str:
         r"(^|[^0-9])[0-9]{6}[-+A ]?[0-9]{3,5}[0-9A-Z]?($|[^0-9])",
         r"(^|[^0-9])[0-9]{10,13}($|[^0-9])",
     )
-    return " OR ".join(f"regexp_matches({item}, {literal(sign)})" for sign in signs)
+    return f"regexp_matches({item}, {literal('|'.join(f'({sign})' for sign in signs))})"
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,20 @@ def check(people: People, constants: Mapping[str, object], profile: Profile, *, 
 def _asked(people: People, asked: Sequence[Rule]) -> Iterator[Finding]:
     if not asked:
         return
+    asked = [replace(rule, broken=_read(people, rule.fields, rule.broken)) for rule in asked]
     counts = people.connection.execute(
         "SELECT " + ", ".join(f"count(*) FILTER ({rule.broken})" for rule in asked) + " FROM people"  # noqa: S608
     ).fetchall()[0]
     for rule, count in zip(asked, counts, strict=True):
         if count:
             yield _finding(people, rule, count)
+
+
+def _read(people: People, fields: Sequence[str], test: str) -> str:
+    """The test, asked only where the cells of these fields could be read."""
+    bad = {each.column for each in people.findings if each.level == "error"}
+    told = [people.wrong[name] for name in fields if name in people.wrong and people.columns[name] in bad]
+    return f"({test}) AND NOT ({' OR '.join(told)})" if told else test
 
 
 def _finding(people: People, rule: Rule, count: int) -> Finding:
@@ -133,8 +141,11 @@ def _missing(people: People, constants: Mapping[str, object], profile: Profile) 
     for column in present:
         empty, unknown = rates[column.name]
         if empty and not column.gaps:
-            rule = Rule("V1", (column.name,), f"{column.name} IS NULL", f"{column.name} is empty.",
+            test = _read(people, [column.name], f"{column.name} IS NULL")
+            rule = Rule("V1", (column.name,), test, f"{column.name} is empty.",
                         "Give it" + (", or a NullFlavor (UNK, ASKU, …)." if column.coded else "."))  # fmt: skip
+            (empty,) = people.connection.execute(f"SELECT count(*) FROM people WHERE {test}").fetchall()[0]  # noqa: S608
+        if empty and not column.gaps:
             yield _finding(people, rule, empty)
         if (empty + unknown) / people.count > MAX_NULL_RATE:
             yield Finding(
@@ -162,11 +173,16 @@ def null_rates(people: People, columns: Collection[Column]) -> dict[str, tuple[i
 def _repeated(people: People, name: str) -> Iterator[Finding]:
     if name not in people.fields:
         return
+    held, different = people.connection.execute(
+        f"SELECT count({name}), count(DISTINCT {name}) FROM people"  # noqa: S608
+    ).fetchall()[0]
+    if held == different:
+        return
     test = (
         f"rowid IN (SELECT unnest(rows[2:]) FROM (SELECT list(rowid ORDER BY rowid) AS rows FROM people "  # noqa: S608
         f"WHERE {name} IS NOT NULL GROUP BY {name} HAVING count(*) > 1))"
     )
-    (count,) = people.connection.execute(f"SELECT count(*) FROM people WHERE {test}").fetchall()[0]  # noqa: S608
+    count = held - different
     if count:
         yield _finding(people, Rule("V1", (name,), test, f"{name} stands in an earlier row.", "Keep one."), count)
 
