@@ -27,6 +27,7 @@ from typing import Final
 import numpy as np
 from rich.console import Console
 
+from federome.bench import beacon_people
 from federome.bench.report import Row, at_most
 from federome.errors import Unavailable
 from federome.model.table import Table
@@ -97,6 +98,8 @@ def measure(console: Console, quick: bool) -> list[Row]:
         rows += _pages(first, many, asks // 4)
         status.update("asking 27 nodes, two of them dead")
         rows += _network(first, 20 if quick else 100)
+        status.update("making people and counting them")
+        rows += beacon_people.measure(Path(root), people=50_000 if quick else 1_000_000, asks=asks // 5)
     return rows
 
 
@@ -153,9 +156,9 @@ def _points(server: Server, places: Sequence[tuple[int, str, str]], asks: int) -
     chosen = np.random.default_rng(3).integers(0, len(places), asks)
     bodies = [_allele(places[at]) for at in chosen.tolist()]
     address = "/api/g_variants"
-    with _connected(server.port) as http:
-        empty = _latencies(lambda _: _get(http, "/api/health"), bodies)
-        point = _latencies(lambda body: _found(_post(http, address, body)), bodies)
+    with connected(server.port) as http:
+        empty = latencies(lambda _: get(http, "/api/health"), bodies)
+        point = latencies(lambda body: _found(post(http, address, body)), bodies)
     half = f"point query, p50 {1000 * median(point):.2f} ms"
     rows = [
         at_most(half, median(point) / median(empty), "× an empty one", 3.0),
@@ -180,9 +183,9 @@ def _pages(first: Path, many: Path, asks: int) -> list[Row]:
     ).encode()
     rates = []
     for folder in (first, many):
-        with served(_SERVE, str(folder)) as server, _connected(server.port) as http:
-            sizes = len(_post(http, "/api/g_variants", body))
-            rates.append((1 / median(_latencies(lambda b: _post(http, "/api/g_variants", b), [body] * asks)), sizes))
+        with served(_SERVE, str(folder)) as server, connected(server.port) as http:
+            sizes = len(post(http, "/api/g_variants", body))
+            rates.append((1 / median(latencies(lambda b: post(http, "/api/g_variants", b), [body] * asks)), sizes))
     (one, size), (eight, _) = rates
     return [
         Row(f"pages of 1,000 rows of 12 populations ({size / 1e6:.1f} MB), 1 dataset", one, "per s", 200.0, one >= 200),
@@ -206,9 +209,9 @@ def _network(folder: Path, asks: int) -> list[Row]:
     ):
         urls = [f"http://127.0.0.1:{members.port}/n{n}/api" for n in range(NODES - DEAD)]
         urls += [f"http://127.0.0.1:{port}/api" for port in deaf]
-        with served(_NETWORK, tail=urls) as hub, _connected(hub.port) as http:
+        with served(_NETWORK, tail=urls) as hub, connected(hub.port) as http:
             answers: list[bytes] = []
-            seconds = _latencies(lambda b: answers.append(_post(http, "/api/g_variants", b)), [body] * asks, warm=0)
+            seconds = latencies(lambda b: answers.append(post(http, "/api/g_variants", b)), [body] * asks, warm=0)
     told = [json.loads(answer)["info"]["nodes"] for answer in answers]
     named = all(sum(node["outcome"] == "late" for node in nodes) == DEAD for nodes in told)
     heard = [sum(node["outcome"] == "answered" for node in nodes) for nodes in told]
@@ -250,8 +253,8 @@ def served(code: str, *head: str, tail: Sequence[str] = (), ready: str = "/api/h
     try:
         while True:
             try:
-                with _connected(port) as http:
-                    _get(http, ready)
+                with connected(port) as http:
+                    get(http, ready)
                 break
             except OSError:
                 if process.poll() is not None or time.perf_counter() - started > 120:
@@ -279,7 +282,8 @@ def _deaf(number: int) -> Iterator[list[int]]:
 
 
 @contextmanager
-def _connected(port: int) -> Iterator[http.client.HTTPConnection]:
+def connected(port: int) -> Iterator[http.client.HTTPConnection]:
+    """A connection to a server of this machine."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         yield connection
@@ -292,12 +296,14 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _get(connection: http.client.HTTPConnection, path: str) -> bytes:
+def get(connection: http.client.HTTPConnection, path: str) -> bytes:
+    """The body of an answer."""
     connection.request("GET", path)
     return connection.getresponse().read()
 
 
-def _post(connection: http.client.HTTPConnection, path: str, body: bytes) -> bytes:
+def post(connection: http.client.HTTPConnection, path: str, body: bytes) -> bytes:
+    """The body of an answer that is no error."""
     connection.request("POST", path, body, {"content-type": "application/json"})
     response = connection.getresponse()
     told = response.read()
@@ -324,7 +330,8 @@ def _allele(place: tuple[int, str, str]) -> bytes:
     return json.dumps({"query": {"requestParameters": asked, "requestedGranularity": "record"}}).encode()
 
 
-def _latencies(ask: Callable[[bytes], object], bodies: Sequence[bytes], warm: int = WARM) -> list[float]:
+def latencies(ask: Callable[[bytes], object], bodies: Sequence[bytes], warm: int = WARM) -> list[float]:
+    """Seconds of each question, after some that are not counted."""
     for body in bodies[:warm]:
         ask(body)
     seconds = []
@@ -347,10 +354,10 @@ def _crowd(port: int, clients: int, bodies: Sequence[bytes]) -> Crowd:
     failed = [0] * clients
 
     def work(number: int) -> None:
-        with _connected(port) as connection:
+        with connected(port) as connection:
             for body in bodies[number::clients]:
                 try:
-                    _found(_post(connection, "/api/g_variants", body))
+                    _found(post(connection, "/api/g_variants", body))
                 except (OSError, Unavailable, http.client.HTTPException):
                     failed[number] += 1
                     connection.close()

@@ -1,7 +1,7 @@
 """The people of one data release as columns in memory: who meets a criterion, in a millisecond for a million.
 
 Columns are read from the store once, when they are first asked for; genotypes stay in the store's compressed records.
-Every criterion gives two masks, who is known to meet it and who is known not to.
+Who meets a criterion and who fails it are two questions: of some people neither is known.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ _KEPT: Final = 256  # masks of carriers that are kept for the next question
 _FAMILIES: Final[Mapping[str, str]] = {"diagnosis_icd10": "ICD10:", "medication_atc": "ATC:"}
 """Prefix that a column's plain codes are asked with. Their hierarchy is that of their letters."""
 Truth = tuple[Mask, Mask]
+"""Who meets a criterion, and of whom it is known at all."""
 T = TypeVar("T")
 
 
@@ -97,34 +98,48 @@ class Census:
         """Number of people."""
         return self.view.people
 
-    def truth(self, criterion: Criterion) -> Truth:
-        """Who meets a criterion and who does not, as far as it is known; shapes (people,)."""
+    def met(self, criterion: Criterion) -> Mask:
+        """Who is known to meet a criterion, shape (people,)."""
         match criterion:
             case Every(of):
-                yes, no = np.ones(self.people, np.bool_), np.zeros(self.people, np.bool_)
+                out = np.ones(self.people, np.bool_)
                 for each in of:
-                    meets, fails = self.truth(each)
-                    yes &= meets
-                    no |= fails
-                return yes, no
+                    out &= self.met(each)
+                return out
             case Some(of):
-                fails, meets = self.truth(Every(tuple(Not(each) for each in of)))
-                return meets, fails
+                out = np.zeros(self.people, np.bool_)
+                for each in of:
+                    out |= self.met(each)
+                return out
             case Not(of):
-                meets, fails = self.truth(of)
-                return fails, meets
+                return self.failed(of)
             case Coded():
-                return self._coded(criterion)
+                return self._coded(criterion)[0]
             case Measured():
-                values = self.numbers(criterion.column)
-                known = ~np.isnan(values)
-                with np.errstate(invalid="ignore"):
-                    meets = _COMPARE[criterion.operator](values, criterion.value) & known
-                return meets, known & ~meets
+                return self._measured(criterion)[0]
             case Worded():
-                return self._worded(criterion)
+                return self._worded(criterion)[0]
             case _:
                 assert_never(criterion)
+
+    def failed(self, criterion: Criterion) -> Mask:
+        """Who is known not to meet a criterion, shape (people,)."""
+        match criterion:
+            case Every(of):
+                return self.met(Some(tuple(Not(each) for each in of)))
+            case Some(of):
+                return self.met(Every(tuple(Not(each) for each in of)))
+            case Not(of):
+                return self.met(of)
+            case Coded():
+                meets, known = self._coded(criterion)
+            case Measured():
+                meets, known = self._measured(criterion)
+            case Worded():
+                meets, known = self._worded(criterion)
+            case _:
+                assert_never(criterion)
+        return known & ~meets
 
     def carrying(self, spans: tuple[Span, ...]) -> Mask:
         """Who carries a variant of these spans; the latest answers are kept."""
@@ -200,7 +215,12 @@ class Census:
             for at in self._like(asked, column, held.codes):
                 yes[held.people[held.starts[at] : held.starts[at + 1]]] = True
             known |= held.known
-        return yes, known & ~yes
+        return yes, known
+
+    def _measured(self, asked: Measured) -> Truth:
+        values = self.numbers(asked.column)
+        known = self._keep(f"known {asked.column}", lambda: ~np.isnan(values))
+        return _COMPARE[asked.operator](values, asked.value) & known, known
 
     def _like(self, asked: Coded, column: str, codes: tuple[str, ...]) -> list[int]:
         """Places of the codes that are the term, lie below it, or are as similar as asked."""
@@ -236,7 +256,7 @@ class Census:
         known = np.array([bool(word) for word in held.words], np.bool_)
         if not len(fits):
             return np.zeros(self.people, np.bool_), np.zeros(self.people, np.bool_)
-        return fits[held.at], (known & ~fits)[held.at]
+        return fits[held.at], known[held.at]
 
     def _onset(self) -> NDArray[np.float64]:
         people, years, _ = self.view.codes("diagnosis_year")

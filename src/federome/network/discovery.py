@@ -101,7 +101,7 @@ class _Hall:
     def members(self, mask: Mask) -> Members:
         """A set of people by their lasting numbers."""
         bits = np.zeros(int(self.numbers.max(initial=0)) + 1, np.bool_)
-        bits[self.numbers[mask]] = True
+        bits[self.numbers] = mask
         return Members.of(bits)
 
     @cached_property
@@ -180,10 +180,10 @@ class NodeDesk:
 
     def _counted(self, hall: _Hall, sought: Sought) -> Counted:
         meant = self._meant(hall, sought)
+        if hall.policy.open_data:
+            return Counted(int(np.count_nonzero(meant)))
         some = hall.members(meant)
         told = tell(some, hall.everybody, hall.policy, secret=self._secret)
-        if hall.policy.open_data:
-            return told
         self._charge(hall, sought, some, sites=1)
         if not told.few:
             self._admit(hall, some)
@@ -191,8 +191,7 @@ class NodeDesk:
 
     def _meant(self, hall: _Hall, sought: Sought) -> Mask:
         """Who the question is about, shape (people,)."""
-        meets, _ = hall.census.truth(sought.criterion)
-        meant = meets & hall.within
+        meant = hall.census.met(sought.criterion) & hall.within
         if sought.spans is not None:
             meant &= hall.census.carrying(sought.spans)
         if sought.person is not None:
@@ -214,27 +213,28 @@ class NodeDesk:
         admit(some, earlier, secret=self._secret, policy=hall.policy)
 
     def _charge(self, hall: _Hall, sought: Sought, some: Members, *, sites: int) -> None:
-        """Draw on what may still be told to this account; the same answer costs once."""
+        """Draw on what may still be told to this account; the same answer at the same price costs once."""
         policy, release = hall.policy, hall.room.release
         account = f"people:{sought.guest.account}:{release}"
-        asked = msgspec.json.encode([account, some.digest, sites, sought.spans is not None])
-        run = "people:" + hmac.new(self._secret, asked, hashlib.sha256).hexdigest()
         rho = self._worth(hall, sought, sites)
+        asked = msgspec.json.encode([account, some.digest, sites, f"{rho:.12g}"])
+        run = "people:" + hmac.new(self._secret, asked, hashlib.sha256).hexdigest()
         self._budgets.reserve(run, [Charge(account, rho, risk.rho_at(policy.membership_power))])
         self._budgets.commit(run)
 
     def _worth(self, hall: _Hall, sought: Sought, sites: int) -> float:
         """ρ of the answer: one number each site, about the people who meet the criterion."""
-        meets, _ = hall.census.truth(sought.criterion)
         floor = hall.policy.threshold
-        people = max(int((meets & hall.within).sum()), floor, 1)
+        meets = hall.census.met(sought.criterion) & hall.within
+        people = max(int(np.count_nonzero(meets)), floor, 1)
         rare = 0
         if sought.spans is not None and sites:
             everywhere = int((hall.census.carrying(sought.spans) & hall.within).sum()) if sites == 1 else 0
             share = everywhere * people / max(hall.everybody.size, 1)
             rare = sites if everywhere < floor or share < 2 * risk.RARE else 0
         common = (sites - rare) / people
-        return common + (rare * _dear(people // max(people // 20, 1) * max(people // 20, 1), floor) if rare else 0.0)
+        # Such a price hardly depends on the number of people: the next lower power of two is dear enough.
+        return common + (rare * _dear(1 << people.bit_length() - 1, floor) if rare else 0.0)
 
     def _enter(self, sought: Sought) -> _Hall:
         hall = self._hall(sought.dataset)

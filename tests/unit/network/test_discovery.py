@@ -182,6 +182,14 @@ def test_questions_about_genotypes_use_up_a_budget(tmp_path: Path) -> None:
     assert desk.count(first) == told  # what was told already stays free
 
 
+def test_other_questions_about_the_same_people_are_answered_too(closed: World) -> None:
+    desk = make_desk(closed)
+    nobody = (Measured("bmi_kg_m2", ">", 90.0), Measured("age", ">", 140.0))
+    told = [desk.count(Sought("fi", asked, spans)) for asked in nobody for spans in (None, (Span("1", 900, 901),))]
+    told.append(desk.count(Sought("fi", Worded("sex", "male"), (Span("1", 5, 6),))))
+    assert all(each.few for each in told)
+
+
 def test_consent_is_as_it_stands_now(tmp_path: Path) -> None:
     events: list[ConsentEvent] = []
     desk = make_desk(make_people(tmp_path, seed=7, size=60), events=events)

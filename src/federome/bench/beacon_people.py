@@ -1,0 +1,144 @@
+"""What counting people costs in a Beacon: a phenotype and a variant among a million people, door open and door closed.
+
+People are made here and written by the store's own writer; genotypes stay in its compressed records, phenotypes become
+columns in the desk's memory. Every question is asked once, so that no answer is one that was kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from federome.bench.report import Row, at_most
+from federome.model.dataset import DatasetManifest
+from federome.model.release import Policy
+from federome.store.catalogue import Store
+from federome.store.writer import BatchWriter
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VARIANTS: Final = 60
+CODES: Final = ("E11", "I10", "I21.0", "C50.9", "J45.0", "M17.0", "F32.1", "N18.3")
+SERVE: Final = """
+import os, sys, time
+from pathlib import Path
+from federome.db import engine
+from federome.disclosure.cohorts import FileCohorts
+from federome.governance.consent import Ledger
+from federome.network.discovery import NodeDesk, Opened
+from federome.network.holdings import StoreHoldings
+from federome.network.spending import SqlBudgets
+from federome.standards.beacon.documents import Identity
+from federome.standards.beacon.serve import serve
+from federome.standards.service_info import Operator
+from federome.store.catalogue import Store
+folder, port = Path(sys.argv[1]), int(sys.argv[2])
+base = f"http://127.0.0.1:{port}"
+who = Identity(Operator("bench", "bench", "bench", base, environment="test"), base + "/api")
+ledger = Ledger(default="secondary-use")
+desk = NodeDesk(
+    StoreHoldings(Store.open(folder / "data"), lambda: ledger, time.time),
+    node="BENCH",
+    opened=lambda: (Opened("people", "public"),),
+    secret=bytes(16),
+    cohorts=lambda name: FileCohorts(folder / f"{name}.audit"),
+    budgets=SqlBudgets(engine(f"sqlite:///{folder / 'told.db'}"), time.time),
+)
+desk.rooms()
+serve(folder / "none", who, host="127.0.0.1", port=port, desk=desk)
+"""
+
+
+def measure(root: Path, *, people: int, asks: int) -> Iterator[Row]:
+    """Rows of open and of closed data; ``people`` of them, ``asks`` questions each."""
+    from federome.bench.beacon import connected, get, latencies, post, served
+
+    for policy, name in (
+        (Policy(k_min=1, k_public=1, open_data=True), "open data"),
+        (Policy(membership_power=1.0), "closed: floors, audit and budget on"),
+    ):
+        folder = root / name.partition(":")[0].replace(" ", "-")
+        places = make(folder / "data", people, policy)
+        bodies = questions(places, asks + 20)
+        with served(SERVE, str(folder)) as server, connected(server.port) as http:
+            latencies(lambda body: post(http, "/api/individuals", body), bodies[:20], warm=0)
+            seconds = latencies(lambda body: post(http, "/api/individuals", body), bodies[20:], warm=0)
+            empty = median(latencies(lambda _: get(http, "/api/health"), bodies[20:], warm=0))
+        half, most = median(seconds), float(np.quantile(seconds, 0.95))
+        beside = f"p95 {1000 * most:.1f} ms, an empty answer {1000 * empty:.1f} ms"
+        label = f"phenotype and variant, {people:,} people, {name}: p50 ({beside})"
+        yield at_most(label, 1000 * half, "ms", 10.0)
+
+
+def make(folder: Path, people: int, policy: Policy) -> list[tuple[int, str, str]]:
+    """A store of synthetic people; returns where their variants lie, from rare to common."""
+    rng = np.random.default_rng(11)
+    names = [f"p{number}" for number in range(people)]
+    sexes = np.array(["male", "female"])[rng.integers(0, 2, people)].tolist()
+    about = DatasetManifest("people", "Synthetic", "nobody", "minimal-dataset", "GRCh38", policy, synthetic=True)
+    frequencies = np.geomspace(3e-5, 0.3, VARIANTS)
+    places = [(10_000 + 100 * n, "A", "G") for n in range(VARIANTS)]
+    carriers = [np.sort(rng.choice(people, max(int(2 * f * people), 1), replace=False)) for f in frequencies]
+    offsets = np.concatenate([[0], np.cumsum([len(each) for each in carriers])]).astype(np.int64)
+    store = Store.open(folder)
+    with BatchWriter.begin(store, about, "b1", names, sexes) as writer:
+        writer.add_sparse(
+            "1",
+            np.array([position for position, _, _ in places], np.int64),
+            [ref for _, ref, _ in places],
+            [alt for _, _, alt in places],
+            offsets,
+            np.concatenate(carriers).astype(np.uint32),
+            np.ones(int(offsets[-1]), np.uint8),
+        )
+        writer.set_callable("everywhere")
+        writer.set_phenotypes(_phenotypes(rng, names))
+        writer.commit(date(2026, 1, 1))
+    return places
+
+
+def _phenotypes(rng: np.random.Generator, names: list[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    people = len(names)
+    chosen = np.array([[], *([code] for code in CODES), *([a, b] for a in CODES for b in CODES if a < b)], dtype=object)
+    return pd.DataFrame(
+        {
+            "person_id": names,
+            "birth_year": rng.integers(1930, 2005, people),
+            "bmi_kg_m2": np.round(rng.normal(27, 5, people), 1),
+            "diagnosis_icd10": chosen[rng.integers(0, len(chosen), people)],
+            "smoking": np.array(["never", "former", "current"])[rng.integers(0, 3, people)],
+        }
+    )
+
+
+def questions(places: list[tuple[int, str, str]], number: int) -> list[bytes]:
+    """So many different questions: carriers of a variant, with a diagnosis, above a body mass index."""
+    rng = np.random.default_rng(12)
+    out = []
+    for at in range(number):
+        position, ref, alt = places[int(rng.integers(0, len(places)))]
+        asked = {
+            "requestParameters": {
+                "referenceName": "1",
+                "start": [position - 1],
+                "end": [position],
+                "referenceBases": ref,
+                "alternateBases": alt,
+            },
+            "filters": [
+                {"id": f"ICD10:{CODES[at % len(CODES)]}"},
+                {"id": "BMI", "operator": ">", "value": round(20 + 15 * float(rng.random()), 3)},
+            ],
+            "requestedGranularity": "count",
+        }
+        out.append(json.dumps({"query": asked}).encode())
+    return out
