@@ -23,7 +23,7 @@ import sqlalchemy as sa
 
 from federome.db import Schema, migrate, read, write
 from federome.errors import Invalid, Unavailable
-from federome.network.protocol import INLINE_BYTES, Body, Kind, Task
+from federome.network.protocol import INLINE_BYTES, MESSAGE_BYTES, Body, Kind, Task
 from federome.trust.canonical import Json, canonical
 
 METADATA = sa.MetaData()
@@ -322,7 +322,7 @@ class Ledger:
 
     def _with_attachments(self, step: _Step, task: _Open) -> Task:
         attachments: dict[str, bytes] = {}
-        room = INLINE_BYTES
+        room = MESSAGE_BYTES
         for name in task.attached:
             data = step.small.get((name, "")) or self._inline(step.run.id, name)
             if data is not None and len(data) <= room:

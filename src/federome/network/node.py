@@ -40,6 +40,7 @@ from federome.network.perturbing import is_perturbable
 from federome.network.pricing import Published
 from federome.network.protocol import (
     INLINE_BYTES,
+    MESSAGE_BYTES,
     Body,
     HubPort,
     Reply,
@@ -290,6 +291,7 @@ class Node:
         command, roster = question.command, steps.roster_of(question.work)
         pads = surviving.pads(self, question, roster)
         inline: dict[int, bytes] = {}
+        room = MESSAGE_BYTES
         digests: Body = {}
         shapes: Body = {}
         for number, table in summands.parts:
@@ -299,8 +301,9 @@ class Node:
             sent = digest_bytes(part.masked)
             digests[str(number)], shapes[str(number)] = sent, sealing.shapes_of(table)
             self.notebook.commit_part(question.order.run, command.turn, number, sent)
-            if len(part.masked) + sum(map(len, inline.values())) <= INLINE_BYTES:
+            if len(part.masked) <= min(INLINE_BYTES, room):
                 inline[number] = part.masked
+                room -= len(part.masked)
             else:
                 self.notebook.commit()
                 self.port.upload(question.order.run, f"part/{question.task.seq}/{number}", part.masked)

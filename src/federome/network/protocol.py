@@ -25,7 +25,9 @@ POLL_S = 25.0
 LEASE_S = 15.0
 HEARTBEAT_S = 5.0
 INLINE_BYTES = 1 << 18
-"""Parts of one reply up to this size travel inside it; larger ones are uploaded first."""
+"""A piece up to this size is small: it may travel inside a message, and waits in memory for the step that needs it."""
+MESSAGE_BYTES = 4 << 20
+"""Small pieces of one message together; what goes beyond travels by itself, at the price of a call."""
 MAX_REPLY_BYTES = 8 << 20
 MAX_PART_BYTES = 1 << 30
 MAX_LETTER_BYTES = 1 << 16

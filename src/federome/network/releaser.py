@@ -32,6 +32,7 @@ from federome.network.kept import BlockStates, Saved, read_saved, read_table, re
 from federome.network.naming import agree_on_names, named_rows
 from federome.network.protocol import (
     INLINE_BYTES,
+    MESSAGE_BYTES,
     Body,
     HubPort,
     Reply,
@@ -409,11 +410,11 @@ class Releaser:
         digests = dict(extra or {})
         inline: dict[str, bytes] = {}
         documents: list[Json] = []
-        room = INLINE_BYTES
+        room = MESSAGE_BYTES
         for role, table in tables:
             data = table.to_bytes()
             digests[role] = digest_bytes(data)
-            if len(data) <= room:
+            if len(data) <= min(INLINE_BYTES, room):
                 inline[digests[role]] = data
                 documents.append(digests[role])
                 room -= len(data)

@@ -19,7 +19,7 @@ import httpx2 as httpx
 import msgspec
 
 from federome.errors import FederomeError, Unavailable, from_problem
-from federome.network.protocol import INLINE_BYTES, PREFIX, Reply, Task, decode_tasks, encode_reply
+from federome.network.protocol import MESSAGE_BYTES, PREFIX, Reply, Task, decode_tasks, encode_reply
 from federome.network.wire import Answered, Wire
 from federome.trust.keys import PrivateKey, Signer
 from federome.trust.signing import sign
@@ -89,7 +89,7 @@ class HttpPort:
     def reply(self, task: str, reply: Reply, wait_s: float = 0.0) -> Sequence[Task]:
         """See :class:`federome.network.protocol.HubPort`. Parts that are not small are uploaded first."""
         run, seq, _ = task.rsplit("/", 2)
-        if sum(map(len, reply.parts.values())) + sum(map(len, reply.documents.values())) > INLINE_BYTES:
+        if sum(map(len, reply.parts.values())) + sum(map(len, reply.documents.values())) > MESSAGE_BYTES:
             for part, data in reply.parts.items():
                 self.upload(run, f"part/{seq}/{part}", data)
             for name, data in reply.documents.items():
