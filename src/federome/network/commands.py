@@ -7,7 +7,7 @@ neither hub nor network can reorder, repeat or alter the steps of a run.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from federome.errors import Invalid, Refused
@@ -26,6 +26,7 @@ class Command:
     """One command. ``documents`` maps a role (``shared``, ``total``, ``state/3``, ``rows/3``) to a document digest.
 
     ``announcement`` is the releaser's signed round key of this turn; ``previous`` the digest of the command before.
+    ``checks`` gives each node the run's key for checking sums (``tags.py``), in the first command.
     """
 
     run: str
@@ -36,6 +37,7 @@ class Command:
     documents: Mapping[str, str]
     announcement: str
     previous: str
+    checks: Mapping[str, str] = field(default_factory=dict)
 
     def signed(self, key: PrivateKey) -> str:
         """The command as a compact JWS."""
@@ -48,6 +50,7 @@ class Command:
             "documents": dict(self.documents),
             "announcement": self.announcement,
             "previous": self.previous,
+            "checks": dict(self.checks),
         }
         return sign(document, key, typ=COMMAND_TYPE)
 
@@ -74,6 +77,7 @@ def read_command(token: str, ring: KeyRing, *, releaser: str, run: str, previous
             documents={role: str(name) for role, name in mapping(said, "documents").items()},
             announcement=text(said, "announcement"),
             previous=text(said, "previous"),
+            checks={node: str(wrapped) for node, wrapped in mapping(said, "checks").items()},
         )
     except Invalid as error:
         raise Refused("a command cannot be read.", codes=["token_invalid"]) from error

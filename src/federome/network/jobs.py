@@ -428,6 +428,7 @@ class Coordinator:
             "acknowledged": run.detail["acknowledged"],
             "statements": run.detail["statements"],
             "orders": run.detail["orders"],
+            "announcements": run.detail["announcements"],
             "blocks": blocks,
         }
         releaser = _releaser(run)

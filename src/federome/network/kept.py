@@ -71,7 +71,7 @@ class Saved(msgspec.Struct, frozen=True):
 
     ``number`` counts the commits, ``token`` is the last command as signed, ``keys`` this turn's and the next one's
     round keys (secret), ``states`` the generation that counts of each block's state, ``rounds`` each block's
-    next round.
+    next round, ``check`` the run's key for checking sums (secret).
     """
 
     task: str
@@ -86,6 +86,7 @@ class Saved(msgspec.Struct, frozen=True):
     states: dict[int, int] = {}
     rounds: dict[int, str] = {}
     survivors: tuple[str, ...] = ()
+    check: bytes = b""
 
 
 def read_saved(folder: Path) -> Saved | None:

@@ -30,7 +30,7 @@ from federome.governance.evidence import Anchors, gather
 from federome.governance.orders import claimed_order, consume
 from federome.model.release import Policy, strictest
 from federome.model.strict import is_identifier
-from federome.network import quoting, sealing, steps, sums, surviving
+from federome.network import quoting, sealing, steps, sums, surviving, tags
 from federome.network.commands import Command, link, read_command
 from federome.network.notebook import Beginning, Notebook, Work
 from federome.network.pace import Pace
@@ -290,13 +290,16 @@ class Node:
         assert question.command is not None
         command, roster = question.command, steps.roster_of(question.work)
         pads = surviving.pads(self, question, roster)
+        check = tags.turn_key(steps.check_key(self, question, roster), roster.digest, command.turn)
         inline: dict[int, bytes] = {}
         room = MESSAGE_BYTES
         digests: Body = {}
         shapes: Body = {}
         for number, table in summands.parts:
-            vector = sealing.to_vector(table, summands.declared, parties=len(roster.contributors))
-            masked = sealing.to_wire(sums.mask(vector, pads, part=sealing.mask_part(number), out=vector))
+            place = sealing.mask_part(number)
+            vector = sealing.to_vector(table, summands.declared, parties=len(roster.contributors), room=tags.LIMBS)
+            tags.put(vector, check, part=place)
+            masked = sealing.to_wire(sums.mask(vector, pads, part=place, out=vector))
             part: Sealed = seal(table, summands.declared, masked, roster=roster.digest, turn=command.turn, part=number)
             sent = digest_bytes(part.masked)
             digests[str(number)], shapes[str(number)] = sent, sealing.shapes_of(table)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -26,7 +27,7 @@ from federome.governance.orders import claimed_order
 from federome.model.index import BlockIndex, named_blocks
 from federome.model.release import Count, Policy, Round, strictest
 from federome.model.table import Table
-from federome.network import sealing, shares, steps, sums
+from federome.network import sealing, shares, steps, sums, tags
 from federome.network.commands import Command, Doing, link, read_command
 from federome.network.kept import BlockStates, Saved, read_saved, read_table, replace_file, write_saved, write_table
 from federome.network.naming import agree_on_names, named_rows
@@ -50,6 +51,8 @@ from federome.trust.members import MemberSource
 from federome.trust.signing import OWN_ALGORITHMS, peek, sign, verify
 
 RESULT_TYPE: Final = "federome-result+jws"
+ALTERED: Final = "altered"
+"""Marks a run, by a file, in which a sum was not the one that the nodes had sent."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class Session:
     keys: dict[int, sums.RoundKey] = field(default_factory=dict)
     saved: Saved | None = None
     survivors: tuple[str, ...] = ()
+    announced: tuple[str, ...] = ()
+    check: bytes = b""
 
     @cached_property
     def parties(self) -> int:
@@ -125,6 +130,8 @@ class Releaser:
         """See :class:`federome.network.party.Worker`. A task that was answered gets the same answer again."""
         if task.kind == "roster":
             return self._acknowledge(task)
+        if (self._run_folder(task.run) / ALTERED).is_file():
+            raise _altered(task.run)  # for good: who may try again finds out by and by what passes
         # Out of memory while it is worked on: a task that fails goes on from the last commit.
         session = self._sessions.pop(task.run, None)
         saved = session.saved if session is not None else read_saved(self._run_folder(task.run))
@@ -365,16 +372,22 @@ class Releaser:
         return names.take(np.array([place[row] for row in wanted.tolist()], dtype=np.int64))
 
     def _sums(self, session: Session, task: Task) -> Iterator[tuple[int, sums.Ring]]:
-        """The opened sums of this turn, part by part."""
+        """The opened sums of this turn, part by part, each checked to be the sum of what the nodes sent."""
         command = self._last(session)
         if command.turn != number(task.body, "turn"):
             raise Refused("the hub opened another turn than the one commanded.", codes=["wrong_state"])
         pads = self._pads(session, command, task.body)
+        check = tags.turn_key(session.check, session.roster.digest, command.turn)
         for part in command.parts:
             name = f"sum/{number(task.body, 'step')}/{part}"
             data = task.attachments.get(name)
             vector = sealing.from_wire(self._port.download(session.run, name) if data is None else data)
-            yield part, sums.unmask(vector, pads, part=sealing.mask_part(part), out=vector)
+            place = sealing.mask_part(part)
+            opened = sums.unmask(vector, pads, part=place, out=vector)
+            if not tags.holds(opened, check, part=place, parties=session.parties):
+                replace_file(session.folder / ALTERED, b"")
+                raise _altered(session.run)
+            yield part, opened[: -tags.LIMBS]
 
     def _pads(self, session: Session, command: Command, body: Body) -> sums.Pads:
         """What opens the sums of this turn; where shares were dealt for it, from those that the survivors reveal."""
@@ -430,6 +443,7 @@ class Releaser:
             documents=digests,
             announcement=self._round_key(session, session.turn).announce(self._hand(session.roster)),
             previous=session.previous,
+            checks=self._checks(session) if session.turn == 1 and doing == "contribute" else {},
         )
         token = session.command.signed(self._hand(session.roster))
         session.previous, session.token = link(token), token
@@ -448,6 +462,13 @@ class Releaser:
             session.keys[turn] = sums.RoundKey.generate(session.roster, turn, party=self.name)
         return session.keys[turn]
 
+    def _checks(self, session: Session) -> Mapping[str, str]:
+        """The run's key for checking sums, for each node alone."""
+        own = self._round_key(session, session.turn)
+        tokens = [*session.announced, own.announce(self._hand(session.roster))]
+        keys = sums.open_round(session.roster, session.turn, tokens, ring=self._members.ring(), now=self._clock())
+        return {member.name: tags.wrap(session.check, own, keys, member.name) for member in session.roster.contributors}
+
     # what survives
 
     def _run_folder(self, run: str) -> Path:
@@ -463,6 +484,7 @@ class Releaser:
         if not begun.is_file():
             raise Refused("this run was never begun here.", codes=["wrong_state"])
         session = self._begun(task.run, folder, json.loads(begun.read_text()))
+        session.check = saved.check if saved is not None else secrets.token_bytes(tags.KEY_BYTES)
         if saved is not None:
             session.saved = saved
             session.turn, session.previous, session.token = saved.turn, saved.previous, saved.token
@@ -494,7 +516,9 @@ class Releaser:
         algorithm = build(orders[0].algorithm.name, orders[0].parameters)
         states = BlockStates(folder, {})
         program = Program(algorithm, self._shapes(run, algorithm, body), states)
-        return Session(run, roster, algorithm, strictest(policies), program, states, folder, previous=roster.digest)
+        told = tuple(str(token) for token in mapping(body, "announcements").values())
+        policy = strictest(policies)
+        return Session(run, roster, algorithm, policy, program, states, folder, previous=roster.digest, announced=told)
 
     def _shapes(self, run: str, algorithm: Algorithm, body: Body) -> list[Shape]:
         variants = algorithm.reads.variants
@@ -530,6 +554,7 @@ class Releaser:
             states=dict(session.states.current),
             rounds=dict(session.program.rounds),
             survivors=session.survivors,
+            check=session.check,
         )
         if task.kind == "concluded":
             # The last answer stays, in case the coordinator did not hear it; everything else is destroyed.
@@ -571,3 +596,12 @@ def _people(due: Round) -> list[str]:
 
 def _itself(block: BlockIndex) -> BlockIndex:
     return block
+
+
+def _altered(run: str) -> Refused:
+    return Refused(
+        "a sum is not the sum of what the nodes sent: it was altered on its way, and the run has ended.",
+        codes=["token_invalid"],
+        where=run,
+        remedy="Tell the hub's operator, and ask again.",
+    )

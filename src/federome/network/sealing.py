@@ -39,8 +39,8 @@ def encoding(rows: Rows, name: str, *, parties: int) -> sums.Encoding:
     raise Invalid(f"column {name!r} cannot be summed.", remedy="Totals are counts and numbers.")
 
 
-def to_vector(table: Table, rows: Rows, *, parties: int) -> sums.Ring:
-    """All declared columns of a node's part as one vector of ring elements.
+def to_vector(table: Table, rows: Rows, *, parties: int, room: int = 0) -> sums.Ring:
+    """All declared columns of a node's part as one vector of ring elements, with so much ``room`` behind them.
 
     Raises ``Invalid`` for undeclared or missing columns, NaN, infinities and values beyond a column's bound.
     """
@@ -50,9 +50,7 @@ def to_vector(table: Table, rows: Rows, *, parties: int) -> sums.Ring:
     for name in rows.columns:
         values = table.ints(name) if isinstance(rows.columns[name], Count) else table.floats(name)
         pieces.append(sums.encode(values, encoding(rows, name, parties=parties), parties=parties).ravel())
-    if len(pieces) == 1:
-        return pieces[0]
-    return np.concatenate(pieces) if pieces else np.zeros(0, np.uint64)
+    return np.concatenate([*pieces, np.zeros(room, np.uint64)])
 
 
 def from_vector(vector: sums.Ring, rows: Rows, shapes: Shapes, *, parties: int) -> Table:

@@ -27,7 +27,7 @@ from federome.model.order import RunOrder
 from federome.model.release import Count, Label, Policy, Rows
 from federome.model.table import Table
 from federome.model.variant import Bin, Region, Variant, token
-from federome.network import sums
+from federome.network import sums, tags
 from federome.network.notebook import Work
 from federome.network.perturbing import pay, perturbed
 from federome.network.pricing import (
@@ -374,8 +374,24 @@ def announcement(node: Node, circle: sums.Roster, turn: int) -> str:
 
 def pads(node: Node, question: Question, circle: sums.Roster) -> sums.Pads:
     """The masks of this turn, after checking every member's acknowledgement and round key."""
-    assert question.command is not None
     check_circle(node, question)
+    return sums.make_pads(*_round_keys(node, question, circle))
+
+
+def check_key(node: Node, question: Question, circle: sums.Roster) -> bytes:
+    """The run's key for checking sums: kept, or out of the releaser's first command."""
+    assert question.command is not None
+    now = detail(node, circle.run)
+    if "check" in now:
+        return bytes.fromhex(text(now, "check"))
+    key = tags.unwrap(question.command.checks.get(node.name, ""), *_round_keys(node, question, circle))
+    node.notebook.update(circle.run, {**now, "check": key.hex()})
+    return key
+
+
+def _round_keys(node: Node, question: Question, circle: sums.Roster) -> tuple[sums.RoundKey, sums.RoundKeys]:
+    """This node's key of the turn, and everybody's."""
+    assert question.command is not None
     turn = question.command.turn
     kept = node.notebook.key(circle.run, turn)
     if kept is None:
@@ -389,7 +405,7 @@ def pads(node: Node, question: Question, circle: sums.Roster) -> sums.Pads:
         now=node.clock(),
         lost=_lost(node, circle) if turn > 1 else (),
     )
-    return sums.make_pads(sums.RoundKey.from_bytes(kept[0]), keys)
+    return sums.RoundKey.from_bytes(kept[0]), keys
 
 
 def _lost(node: Node, circle: sums.Roster) -> set[str]:

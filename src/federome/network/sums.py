@@ -49,8 +49,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _KEY_BYTES = 32
 _PAD_KEY_BYTES = 16  # AES-128 matches the 128-bit strength of X25519
 _WIDE_FRACTION_BITS, _LIMB_BITS = 52, 32
-_CHUNK = 1 << 15  # values handled at a time: 256 KiB, so that masks never leave the processor's cache
-_ZEROS = bytes(8 * _CHUNK)
+CHUNK = 1 << 15  # values handled at a time: 256 KiB, so that masks never leave the processor's cache
+ZEROS = bytes(8 * CHUNK)
 
 
 # Encodings: exact numbers in the ring
@@ -494,11 +494,16 @@ def make_pads(own: RoundKey, keys: RoundKeys) -> Pads:
 
 
 def pair_key(own: RoundKey, keys: RoundKeys, peer: str) -> bytes:
-    """The stream key this party and ``peer`` share for the round (X25519, then HKDF-SHA256 bound to all of it)."""
+    """The stream key this party and ``peer`` share for the round."""
+    return pair_secret(own, keys, peer, use="federome masked sum 1", length=_PAD_KEY_BYTES)
+
+
+def pair_secret(own: RoundKey, keys: RoundKeys, peer: str, *, use: str, length: int) -> bytes:
+    """A secret that this party and ``peer`` share for the round: X25519, then HKDF-SHA256 bound to all of it."""
     parties = sorted([own.party, peer])
     info = canonical(
         {
-            "use": "federome masked sum 1",
+            "use": use,
             "run": own.run,
             "roster": own.roster,
             "round": own.round,
@@ -511,7 +516,7 @@ def pair_key(own: RoundKey, keys: RoundKeys, peer: str) -> bytes:
         shared = X25519PrivateKey.from_private_bytes(own.secret).exchange(public)
     except ValueError as error:  # a point of small order: the secret would be known to everybody
         raise Refused("a round key is no proper key", codes=["token_invalid"], where=peer) from error
-    return HKDF(algorithm=SHA256(), length=_PAD_KEY_BYTES, salt=None, info=info).derive(shared)
+    return HKDF(algorithm=SHA256(), length=length, salt=None, info=info).derive(shared)
 
 
 def mask(values: Ring, pads: Pads, *, part: int, out: Ring | None = None) -> Ring:
@@ -560,12 +565,12 @@ def _apply(values: Ring, pads: Pads, part: int, out: Ring) -> Ring:
         for key in keys
     ]
     source, target = values.reshape(-1), out.reshape(-1)
-    buffer = bytearray(8 * min(_CHUNK, target.size) + AES.block_size // 8)
+    buffer = bytearray(8 * min(CHUNK, target.size) + AES.block_size // 8)
     stream = np.frombuffer(buffer, dtype="<u8")
-    zeros = memoryview(_ZEROS)
-    for start in range(0, target.size, _CHUNK):
-        chunk = target[start : start + _CHUNK]
-        np.copyto(chunk, source[start : start + _CHUNK])
+    zeros = memoryview(ZEROS)
+    for start in range(0, target.size, CHUNK):
+        chunk = target[start : start + CHUNK]
+        np.copyto(chunk, source[start : start + CHUNK])
         for combine, cipher in streams:
             cipher.update_into(zeros[: 8 * chunk.size], buffer)
             combine(chunk, stream[: chunk.size], out=chunk)
