@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from starlette.testclient import TestClient
 from tests.beacons import Seen, put
 
 from federome.errors import Invalid
+from federome.quality.verdict import DatasetVerdict, Finding, SampleVerdict
 from federome.standards import catalogue
 from federome.standards.beacon.shelf import Shelf
 from federome.standards.catalogue import Catalogue, around, graph, wanted
@@ -73,6 +75,32 @@ def test_it_conforms(shelf: Shelf, shapes: Graph) -> None:
     bare = dataclasses.replace(ABOUT, email="", hdab="", legal_basis="", identifiers={})
     good, says = conforms(graph(bare, [b.about for b in shelf.books], root=ROOT, beacon=BEACON), shapes)
     assert good, says
+
+
+@pytest.mark.shared
+def test_quality_is_told_with_the_dataset(shelf: Shelf, shapes: Graph) -> None:
+    """What quality control found goes along with a dataset; of one that was not assessed nothing is said."""
+    one, two = (book.about for book in shelf.books)
+    found = DatasetVerdict(
+        dataset=one.dataset,
+        assessed_on=date(2026, 6, 2),
+        samples=tuple(SampleVerdict(f"P{i}") for i in range(103)),
+        findings=(Finding("batch", "refer", "Differs."),),
+        unknown={"contamination": "no depths"},
+        policy="defaults",
+    )
+    assessed = dataclasses.replace(one, quality=found.summary())
+    assert type(one).from_document(assessed.to_document()) == assessed
+    held = graph(ABOUT, [assessed, two], root=ROOT, beacon=BEACON)
+    good, says = conforms(held, shapes)
+    assert good, says
+    part = around(held, f"{ROOT}/dataset/one")
+    (said,) = part.objects(URIRef(f"{ROOT}/quality/one"), URIRef("http://www.w3.org/ns/oa#bodyValue"))
+    assert str(said) == (
+        "Quality control, defaults: refer. Samples: about 105 accept, about 0 refer, about 0 refuse. Findings: batch. "
+        "Not checked: contamination."
+    )
+    assert not list(around(held, f"{ROOT}/dataset/two").objects(URIRef(f"{ROOT}/quality/two")))
 
 
 @pytest.mark.shared

@@ -10,7 +10,8 @@ are called: φ = 1/2 − S / (4 min(Nᵢ, Nⱼ)) with S = Σ(gᵢ − gⱼ)² an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
@@ -112,7 +113,7 @@ class KinshipSites:
             if all(float(centred @ other) ** 2 <= MAX_R2 for other in self._recent):
                 self._recent = [*self._recent[1 - LOOK_BACK :], centred]
                 self._kept += 1
-                self._rows.append(_packed(row))
+                self._rows.append(packed(row))
                 self._common.append(min(float(frequency[index]), 1 - float(frequency[index])))
         if len(self._rows) > 4 * MAX_SITES:
             self._keep(2 * MAX_SITES)
@@ -123,11 +124,16 @@ class KinshipSites:
         self._rows = [self._rows[index] for index in best]
         self._common = [self._common[index] for index in best]
 
+    def kept(self) -> list[NDArray[np.uint8]]:
+        """The most heterozygous ``MAX_SITES`` SNPs in genome order, packed as `packed` does."""
+        self._keep(MAX_SITES)
+        return list(self._rows)
+
     def related(self) -> Relatives:
         """Everybody against everybody at the most heterozygous ``MAX_SITES`` SNPs."""
         self._keep(MAX_SITES)
-        limit = _safe_limit(self._rows, self._people)
-        pairs = NO_PAIRS if limit is None else _related(_planes(self._rows, self._people), limit)
+        limit = safe_limit(self._rows, self._people)
+        pairs = NO_PAIRS if limit is None else close_pairs(planes_of(self._rows, self._people), limit)
         return Relatives(pairs=pairs, sites=len(self._rows), limit=limit)
 
 
@@ -150,11 +156,11 @@ def related_pairs(genotypes: NDArray[np.int8], *, limit: float = SECOND_DEGREE) 
 
     Pairs where one person has no heterozygous SNP in common reach have no estimate and are left out.
     """
-    return _related(_planes([_packed(row) for row in genotypes], genotypes.shape[1]), limit)
+    return close_pairs(planes_of([packed(row) for row in genotypes], genotypes.shape[1]), limit)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Planes:
+class Planes:
     """Bit planes [words, people], 64 SNPs a word: ``some`` (one or two ALT), ``both`` (two ALT), ``called``.
 
     A missing call is written as heterozygous in ``some`` and ``both``, which changes S by at most one a SNP. Words
@@ -168,24 +174,25 @@ class _Planes:
     missing: NDArray[np.int64]
 
 
-def _packed(row: NDArray[np.int8]) -> NDArray[np.uint8]:
+def packed(row: NDArray[np.int8]) -> NDArray[np.uint8]:
     """Two bits a person, four people a byte; missing is 3."""
     padded = np.zeros((row.size + 3) // 4 * 4, np.uint8)
     padded[: row.size] = row.view(np.uint8) & np.uint8(3)
     four = padded.reshape(-1, 4)
     weights = np.array([1, 4, 16, 64], np.uint8)
-    packed: NDArray[np.uint8] = (four * weights).sum(axis=1, dtype=np.uint8)
-    return packed
+    joined: NDArray[np.uint8] = (four * weights).sum(axis=1, dtype=np.uint8)
+    return joined
 
 
-def _planes(rows: list[NDArray[np.uint8]], people: int) -> _Planes:
+def planes_of(rows: Sequence[NDArray[np.uint8]], people: int) -> Planes:
+    """Packed SNPs, each of all people, as bit planes."""
     words = -(-len(rows) // (64 * _UNROLLED)) * _UNROLLED
     some, both, called = (np.zeros((words, people), np.uint64) for _ in range(3))
     heterozygous, missing = np.zeros(people, np.int64), np.zeros(people, np.int64)
     for site, row in enumerate(rows):
         bit = np.uint64(1 << (site & 63))
         _fill(row, bit, some[site >> 6], both[site >> 6], called[site >> 6], heterozygous, missing)
-    return _Planes(some, both, called, heterozygous, missing)
+    return Planes(some, both, called, heterozygous, missing)
 
 
 @_compiled
@@ -208,7 +215,7 @@ def _fill(
         missing[person] += code == 3
 
 
-def _safe_limit(rows: list[NDArray[np.uint8]], people: int) -> float | None:
+def safe_limit(rows: Sequence[NDArray[np.uint8]], people: int) -> float | None:
     """The lowest degree of kinship that chance alone does not reach between unrelated people.
 
     The scatter is the theoretical one, or that of a fixed sample of pairs if larger: estimates from the first and the
@@ -220,7 +227,7 @@ def _safe_limit(rows: list[NDArray[np.uint8]], people: int) -> float | None:
     first, second = pairs[pairs[:, 0] < pairs[:, 1]].T
     if not half or not first.size:
         return None
-    halves = [_planes(part, people) for part in (rows[:half], rows[half:])]
+    halves = [planes_of(part, people) for part in (rows[:half], rows[half:])]
     one, other = (_exact(p.some, p.both, p.called, first, second) for p in halves)
     known = np.isfinite(one) & np.isfinite(other)
     heterozygous = halves[0].heterozygous + halves[1].heterozygous
@@ -234,24 +241,32 @@ def _safe_limit(rows: list[NDArray[np.uint8]], people: int) -> float | None:
     return next((limit for limit in (SECOND_DEGREE, FIRST_DEGREE) if limit >= far), None)
 
 
-def _related(planes: _Planes, limit: float) -> Pairs:
+def close_pairs(planes: Planes, limit: float, *, threads: int = 1) -> Pairs:
+    """All pairs of at least this kinship (> 0), sorted: everybody is compared with everybody."""
     if limit <= 0:
         raise ValueError("the screen needs a positive kinship limit")
     people = planes.heterozygous.size
     bound = np.floor(4 * (0.5 - limit) * planes.heterozygous).astype(np.int64)
-    firsts, seconds = [], []
-    for start in range(0, people, _TILE):
+
+    def tile(start: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         hits = np.zeros((min(_TILE, people - start), people - start), np.bool_)
-        if _screen(planes.some, planes.both, bound, planes.missing, start, hits):
-            first, second = np.nonzero(hits)
-            firsts.append(first + start)
-            seconds.append(second + start)
-    if not firsts:
+        _screen(planes.some, planes.both, bound, planes.missing, start, hits)
+        first, second = np.nonzero(hits)
+        return first + start, second + start
+
+    if not people:
         return NO_PAIRS
-    first, second = np.concatenate(firsts), np.concatenate(seconds)
-    kinship = _exact(planes.some, planes.both, planes.called, first, second)
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(tile, range(0, people, _TILE)))
+    first, second = (np.concatenate(part) for part in zip(*found, strict=True))
+    kinship = kinships(planes, first, second)
     keep = kinship >= limit
     return Pairs(first[keep], second[keep], kinship[keep])
+
+
+def kinships(planes: Planes, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The estimate for given pairs; −inf where it does not exist."""
+    return _exact(planes.some, planes.both, planes.called, first, second)
 
 
 @_compiled

@@ -29,7 +29,8 @@ class Publication(Document):
     """What is told about a published table. ``strata`` names the second axis of its columns, ``people`` is rounded.
 
     ``sites`` is the number of variants, ``rho`` what they were priced at (0 for open data), ``genes`` where the
-    genes lie that may be asked for by name (symbol, chromosome, first and last position).
+    genes lie that may be asked for by name (symbol, chromosome, first and last position). ``quality`` sums up the
+    verdict of quality control on the release (``quality.verdict``); None where it was not assessed.
     """
 
     dataset: str
@@ -51,6 +52,7 @@ class Publication(Document):
     tier: Tier = "public"
     data_use: JsonObject | None = None
     genes: tuple[tuple[str, ...], ...] = ()
+    quality: JsonObject | None = None
 
 
 def write(folder: Path, about: Publication, table: Table) -> Path:

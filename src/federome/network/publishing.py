@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +36,7 @@ from federome.network.publication import COUNTS, FOLDER, ZYGOSITY, Publication, 
 from federome.network.question import Use
 from federome.network.setup import node_settings
 from federome.network.spending import SqlBudgets
+from federome.quality import shelf
 from federome.trust.canonical import digest_bytes
 from federome.trust.keys import read_secret
 
@@ -259,6 +262,8 @@ def publish_into(
         tier=tier,
         genes=known,
     )
+    today = datetime.fromtimestamp(clock(), UTC).date()
+    about = replace(about, quality=shelf.summary(folder, dataset, release.digest, today=today))
     budgets = SqlBudgets(log, clock)
     run = f"table:{about.table}"
     budgets.reserve(

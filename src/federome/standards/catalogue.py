@@ -12,6 +12,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +33,8 @@ JSON_LD: Final = "application/ld+json"
 IDENTIFIER: Final = re.compile(r"(GOE|GDI)-[A-Z]{2}-[A-Z]+-[0-9]+")
 EHDS: Final = "http://data.europa.eu/eli/reg/2025/327/oj"
 _EMAIL: Final = re.compile(r"[^@\s<>\"]+@[^@\s<>\"]+\.[^@\s<>\".]+")
+_ALONG: Final = ("agent/", "contact", "distribution/", "quality/")
+"""Addresses that are told together with whatever points at them."""
 _AUTHORITY: Final = "http://publications.europa.eu/resource/authority"
 # DUO permissions as IRIs (Data Use Ontology, OBO PURLs).
 _DUO: Final[Mapping[str, str]] = {
@@ -52,6 +55,8 @@ _PREFIXES: Final[Mapping[str, str]] = {
     "adms": "http://www.w3.org/ns/adms#",
     "fdp": "https://w3id.org/fdp/fdp-o#",
     "ldp": "http://www.w3.org/ns/ldp#",
+    "dqv": "http://www.w3.org/ns/dqv#",
+    "oa": "http://www.w3.org/ns/oa#",
 }
 
 
@@ -177,6 +182,8 @@ def _dataset(held: Graph, about: Catalogue, each: Publication, *, root: str, bea
         facts.append((dcat.contactPoint, _contact(held, f"{root}/contact", about.publisher, about.email)))
     if (code := str((each.data_use or {}).get("permission", ""))) in _DUO:
         facts.append((dct.rights, URIRef(f"http://purl.obolibrary.org/obo/{_DUO[code]}")))
+    if each.quality is not None:
+        facts.append((URIRef(f"{_PREFIXES['dqv']}hasQualityAnnotation"), _quality(held, root, each)))
     for predicate, value in facts:
         held.add((dataset, predicate, value))
     held.add((way, RDF.type, dcat.Distribution))
@@ -185,6 +192,38 @@ def _dataset(held: Graph, about: Catalogue, each: Publication, *, root: str, bea
     held.add((way, dcat.accessService, URIRef(f"{root}/service/beacon")))
     held.add((way, adms.status, URIRef(f"{_AUTHORITY}/distribution-status/COMPLETED")))
     held.add((way, *legislation))
+
+
+def _quality(held: Graph, root: str, each: Publication) -> URIRef:
+    """What quality control found of the release, as a certificate (W3C Data Quality Vocabulary) about the dataset."""
+    from rdflib import RDF, Literal, Namespace, URIRef
+
+    dqv, oa, dct = (Namespace(_PREFIXES[name]) for name in ("dqv", "oa", "dct"))
+    certificate = URIRef(f"{root}/quality/{each.dataset}")
+    held.add((certificate, RDF.type, dqv.QualityCertificate))
+    held.add((certificate, oa.motivatedBy, dqv.qualityAssessment))
+    held.add((certificate, oa.hasTarget, URIRef(f"{root}/dataset/{each.dataset}")))
+    held.add((certificate, oa.bodyValue, Literal(quality_said(each.quality or {}), lang="en")))
+    if on := (each.quality or {}).get("assessed_on"):
+        held.add((certificate, dct.issued, Literal(date.fromisoformat(str(on)))))
+    return certificate
+
+
+def quality_said(summary: Mapping[str, object]) -> str:
+    """One sentence on a summary of quality (``quality.verdict.DatasetVerdict.summary``)."""
+    samples = summary.get("samples")
+    counted = (
+        ", ".join(f"about {number} {name}" for name, number in samples.items()) if isinstance(samples, Mapping) else ""
+    )
+    said = f"Quality control, {summary.get('policy', '')}: {summary.get('verdict', 'unknown')}."
+    found, unknown = (summary.get(name) for name in ("findings", "unknown"))
+    if counted:
+        said += f" Samples: {counted}."
+    if isinstance(found, list) and found:
+        said += f" Findings: {', '.join(map(str, found))}."
+    if isinstance(unknown, list) and unknown:
+        said += f" Not checked: {', '.join(map(str, unknown))}."
+    return said
 
 
 def _agent(held: Graph, address: str, name: str, email: str) -> URIRef:
@@ -217,7 +256,7 @@ def around(whole: Graph, address: str) -> Graph:
     for triple in whole.triples((URIRef(address), None, None)):
         part.add(triple)
         value = triple[2]
-        if isinstance(value, URIRef) and ("/agent/" in value or "/contact" in value or "/distribution/" in value):
+        if isinstance(value, URIRef) and any(f"/{word}" in value for word in _ALONG):
             for inner in whole.triples((value, None, None)):
                 part.add(inner)
     return part

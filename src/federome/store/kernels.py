@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from federome.errors import Invalid
 from federome.model.products import Products
-from federome.store import records, sums, tally
+from federome.store import census, records, sums, tally
 from federome.store.bits import LANES, plain
 from federome.store.pgen import PgenFile, PgenWriter
 
@@ -192,6 +192,21 @@ def category_sums(file: PgenFile, variants: Variants, values: NDArray[np.float64
     return out.reshape(file.people, -1)[:, :scores]
 
 
+def counts_by_person(file: PgenFile, variants: Variants, classes: NDArray[np.int64], out: NDArray[np.int32]) -> None:
+    """Add everybody's calls to ``out`` int32 [classes, 3, people]: het, hom-alt, missing, by the variant's class.
+
+    classes int64 [variants] names a row of ``out`` for each variant, -1 for one that is passed over. Hom-ref calls
+    are the class's variants less the three.
+    """
+    numbers = _numbers(file, variants)
+    if classes.shape != numbers.shape or (len(classes) and not -1 <= classes.min() <= classes.max() < len(out)):
+        raise ValueError("every variant has a class, -1 or a row of the counts")
+    if out.shape[1:] != (3, file.people) or out.dtype != np.int32 or not out.flags.c_contiguous:
+        raise ValueError("counts are int32 [classes, 3, people]")
+    scratch = *records.scratch(file.people), *census.census_scratch(file.people, len(out))
+    _check(file, census.count_people(*file.kernel, *scratch, numbers, plain(classes), plain(out)))
+
+
 def decode(file: PgenFile, variants: Variants) -> NDArray[np.int8]:
     """Dense genotypes, int8 [variants, people], -1 missing: for tests and small questions only."""
     numbers = _numbers(file, variants)
@@ -215,6 +230,7 @@ def warm() -> None:
             counts_masked(file, everything, Masks.of(np.ones(file.people, np.bool_)))
             carriers(file, 0)
             any_carrier(file, everything)
+            counts_by_person(file, everything, np.zeros(3, np.int64), np.zeros((1, 3, file.people), np.int32))
             inner_products(file, everything, np.ones((file.people, 1)))
             weighted_sums(file, everything, np.ones((file.variants, 1)), np.zeros(file.variants))
             decode(file, everything)

@@ -73,7 +73,7 @@ def _split(lo, hi, het, double, missing):
 
 
 @inlined
-def _read_parts(data, types, offsets, bases, people, v, most, planes, ids, categories):
+def read_parts(data, types, offsets, bases, people, v, most, planes, ids, categories):
     """A record as a list of people with their categories, and planes of its larger categories.
 
     Returns (entries of the list, or -1 if inconsistent; bit c set if ``planes[1 + c]`` holds category c). Hom-ref
@@ -174,7 +174,7 @@ def inner(
         v, at = variants[row], row * width
         if v < 0:
             continue
-        entries, dense = _read_parts(
+        entries, dense = read_parts(
             data, types, offsets, bases, people, v, people // SPARSE_PLANE, planes, ids, categories
         )
         if entries < 0:
@@ -307,7 +307,7 @@ def score(
         v = variants[row]
         if v < 0:
             continue
-        entries, dense = _read_parts(data, types, offsets, bases, people, v, people, planes, ids, categories)
+        entries, dense = read_parts(data, types, offsets, bases, people, v, people, planes, ids, categories)
         if entries < 0:
             return v
         for category in range(3):

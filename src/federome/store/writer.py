@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from federome import db
 from federome.errors import Invalid
 from federome.model.dataset import Callability, DatasetManifest, check_slug
-from federome.model.variant import chromosome_name, chromosome_rank
+from federome.model.variant import Assembly, chromosome_name, chromosome_rank
 from federome.store import phenotypes, staging
 from federome.store.batch import (
     DeclaredSex,
@@ -35,6 +35,7 @@ from federome.store.batch import (
     people_digest,
     placed,
 )
+from federome.store.blocks import BlockFile
 from federome.store.catalogue import DataRelease, Store
 from federome.store.chromosome import ChromosomeWriter, Dense, Genotypes, Sparse, VariantInfo, is_whole, read_records
 from federome.store.layout import (
@@ -145,6 +146,41 @@ class BatchWriter:
     def scratch(self) -> Path:
         """A folder for what must not outlive this writer, though the process be killed; make it where it is needed."""
         return self._folder / "scratch"
+
+    @property
+    def assembly(self) -> Assembly:
+        """The assembly of all positions."""
+        return self._manifest.assembly
+
+    @property
+    def batch(self) -> str:
+        """The batch's name."""
+        return self._batch
+
+    @property
+    def pseudonyms(self) -> Sequence[str]:
+        """Pseudonyms in the order of the genotypes."""
+        return self._names
+
+    @property
+    def sexes(self) -> Sequence[DeclaredSex]:
+        """Declared sexes in the same order."""
+        return self._sexes
+
+    def staged(self) -> tuple[BlockFile, ...]:
+        """The blocks written so far, in genome order, to be looked at before they are committed.
+
+        Ends the open chromosome: call it after the last variant.
+        """
+        self._finish_open()
+        out = []
+        for name in sorted(staging.finished(self._folder), key=chromosome_rank):
+            for record in read_records(self._folder / name):
+                base, extent = self._folder / name / f"{record.first:09d}", (record.first, record.last, record.variants)
+                pgen, pvar, index, sites = record.digests
+                digests = pgen, pvar, index, sites
+                out.append(BlockFile(base, self._manifest.assembly, name, *extent, len(self._names), digests))
+        return tuple(out)
 
     def done(self, chromosome: str) -> bool:
         """Whether this chromosome is finished already, by this or an earlier attempt; then do not add to it."""
