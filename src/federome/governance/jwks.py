@@ -45,11 +45,11 @@ class KeyCache:
         """The keys at ``url``. Raises ``Unavailable`` when there are none young enough to trust."""
         held = self._held.get(url)
         if held is not None:
-            fresh = now - held.fetched < self.max_age
-            rested = now - held.tried >= self.min_refetch
+            fresh = abs(now - held.fetched) < self.max_age  # a clock that was ahead makes no key younger
+            rested = abs(now - held.tried) >= self.min_refetch
             if (fresh and _knows(held.ring, kid, now)) or not rested:
                 return self._young(held, now)
-        elif (failed := self._failed.get(url)) is not None and now - failed < self.min_refetch:
+        elif (failed := self._failed.get(url)) is not None and abs(now - failed) < self.min_refetch:
             raise Unavailable("the issuer's keys could not be fetched a moment ago.", where=owner)
         try:
             ring = KeyRing.from_jwks(self.fetch(url), owner=owner)
@@ -63,7 +63,7 @@ class KeyCache:
         return ring
 
     def _young(self, held: _Held, now: datetime) -> KeyRing:
-        if now - held.fetched > self.max_age + self.max_stale:
+        if abs(now - held.fetched) > self.max_age + self.max_stale:
             raise Unavailable("the issuer's keys are too old to be trusted.")
         return held.ring
 

@@ -52,6 +52,9 @@ class Register(Document):
         for listed in (self.persons, self.institutions):
             if len({one.id for one in listed}) != len(listed):
                 raise Invalid("the register lists somebody twice.", where="register")
+        known = [identity for person in self.persons for identity in person.identities]
+        if len(set(known)) != len(known):
+            raise Invalid("two people of the register share an identity.", where="register", remedy="Find out whose.")
 
 
 @dataclass

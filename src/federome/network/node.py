@@ -11,7 +11,7 @@ import hmac
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from federome.governance.decide import decide
 from federome.governance.decision import Decision, Denied
 from federome.governance.evidence import Anchors, gather
 from federome.governance.orders import claimed_order, consume
+from federome.governance.permits import Grant
 from federome.model.release import Policy, strictest
 from federome.model.strict import is_identifier
 from federome.network import quoting, sealing, steps, sums, surviving, tags
@@ -57,6 +58,7 @@ from federome.trust.keys import KeyRing, PrivateKey, Signer
 from federome.trust.members import MemberSource
 from federome.trust.people import unseal_passport
 from federome.trust.receipts import statement_digest
+from federome.trust.signing import peek
 
 _SHOWN = ("order", "permit", "passport", "command")
 _COMMANDED = ("contribute", "veto", "names", "conclude")
@@ -138,8 +140,8 @@ class Node:
         work = self.notebook.work(task.run)
         if task.kind == "decide":
             tokens = text(task.body, "order"), text(task.body, "permit")
-            if work is not None and (work.order, work.permit) != tokens:
-                raise Refused("this run was ordered before, differently.", codes=["replayed"])
+            if work is not None and (work.ended or (work.order, work.permit) != tokens):
+                raise Refused("this run has ended, or was ordered before differently.", codes=["replayed"])
         elif work is None or work.ended:
             raise Refused("this node takes no part in that run.", codes=["wrong_state"])
         else:
@@ -156,6 +158,8 @@ class Node:
             now=_instant(now),
             seen=self.notebook if work is None else None,
         )
+        if evidence.grant is not None and self._superseded(evidence.grant, tokens[1]):
+            state = replace(state, suspended=state.suspended | {evidence.grant.id})
         order = claimed_order(tokens[0])
         if order.run != task.run:
             raise Refused("the order is for another run.", codes=["token_invalid"])
@@ -167,6 +171,11 @@ class Node:
             command = self._command(task, work, now)
         algorithm = build(order.algorithm.name, order.parameters)
         return Question(task, tokens, order, request, evidence, algorithm, work, command, state)
+
+    def _superseded(self, grant: Grant, token: str) -> bool:
+        """Whether the authority has signed this permit anew since, by what this node has seen."""
+        issued = int(float(str(peek(token).payload["iat"])))
+        return self.notebook.newest(f"{grant.authority}/{grant.id}", issued) > issued
 
     def _unsealed(self, run: str, sealed: str) -> Json:
         return unseal_passport(sealed, self.boxes(), run=run, node=self.name)

@@ -39,6 +39,12 @@ WORK = sa.Table(
     sa.Column("last_task", sa.String, nullable=False, default=""),
     sa.Column("last_reply", sa.LargeBinary),
 )
+GRANT = sa.Table(
+    "grant_newest",
+    METADATA,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("issued", sa.Integer, nullable=False),
+)
 KEY = sa.Table(
     "round_key",
     METADATA,
@@ -135,6 +141,7 @@ class Notebook:
         self._sent: dict[str, tuple[int, dict[int, str]]] = {}
         self._changed: set[str] = set()
         self._waiting: dict[sa.Executable, list[dict[str, object]]] = {}
+        self._issued: dict[str, int] = {}
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -171,11 +178,6 @@ class Notebook:
         with read(self._engine) as db:
             return db.execute(sa.select(ORDER.c.jti).where(ORDER.c.jti == jti)).first() is not None
 
-    def forget_orders(self, now: float) -> None:
-        """Orders past their expiry are refused for that, and need no memory."""
-        with write(self._engine) as db:
-            db.execute(ORDER.delete().where(ORDER.c.until < now))
-
     def remember(self, jti: str, until: datetime, work: Work | None = None) -> bool:
         """True the first time an order is told (see ``orders.Seen``); ``work`` begins with it or not at all."""
         with write(self._engine) as db:
@@ -186,6 +188,17 @@ class Notebook:
                 values = {"order_token": work.order, "permit_token": work.permit, "frozen": work.frozen}
                 db.execute(WORK.insert().values(run=work.run, detail=_json(work.detail), **values))
             return True
+
+    def newest(self, grant: str, issued: int) -> int:
+        """When the newest signed form of a grant was issued that this node was shown, this one among them."""
+        if issued > self._issued.get(grant, -1):
+            with write(self._engine) as db:
+                held = db.execute(sa.select(GRANT.c.issued).where(GRANT.c.id == grant)).scalar_one_or_none()
+                if held is None or issued > held:
+                    db.execute(GRANT.delete().where(GRANT.c.id == grant))
+                    db.execute(GRANT.insert().values(id=grant, issued=issued))
+            self._issued[grant] = max(issued, -1 if held is None else held)
+        return self._issued[grant]
 
     def work(self, run: str) -> Work | None:
         """A run this node knows, or ``None``."""
