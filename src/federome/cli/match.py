@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from federome.cli import exchange
+from federome.cli import cases, exchange
 from federome.cli.ontology import Chosen, installed
 from federome.errors import Invalid
 
@@ -28,6 +28,17 @@ Rates = Annotated[
     Path | None,
     typer.Option("--background", help="Rates by gene: gene, tab, rate, or CSV of gene-background; else estimated."),
 ]
+for name, command in (
+    ("open", cases.open_),
+    ("register", cases.register),
+    ("withdraw", cases.withdraw),
+    ("find", cases.find),
+    ("watch", cases.watch),
+    ("inbox", cases.inbox),
+    ("accept", cases.accept),
+    ("decline", cases.decline),
+):
+    match_app.command(name)(command)
 match_app.command("key")(exchange.key)
 match_app.command("serve")(exchange.serve)
 match_app.command("ask")(exchange.ask)
@@ -48,8 +59,8 @@ def run(
     """Rank a corpus for every query; write the best to a file. Says what was ignored, and who cannot be matched."""
     from federome.ingest.patients import read_patients
 
-    made = _corpus([*corpus, *map(Path, context.args)], ontology)
     asked = list(read_patients(queries))
+    made = _corpus([*corpus, *map(Path, context.args)], ontology)
     rates = _background(background, made)
     profiles = [made.measure.profile(patient) for patient in asked]
     unusable = [p.patient.id for p in profiles if not p.rows and not (rates and p.patient.genes)]
@@ -173,13 +184,12 @@ def _corpus(files: list[Path], ontology: Path | None) -> Corpus:
     from federome.analysis.matching import Measure
     from federome.ingest.patients import read_patients
 
-    measure = Measure.of(installed(ontology))
     patients = [patient for path in files for patient in read_patients(path)]
     if len({patient.id for patient in patients}) < len(patients):
         raise Invalid("two cases of the corpus have one id.", where="--corpus", remedy="Give each case its own id.")
     if not patients:
         raise Invalid("the corpus is empty.", where="--corpus")
-    return Corpus.of(measure, patients)
+    return Corpus.of(Measure.of(installed(ontology)), patients)
 
 
 def _background(path: Path | None, corpus: Corpus) -> Background | None:

@@ -34,13 +34,16 @@ from federome.ingest import ontologies
 from federome.ingest.rates import read_rates
 from federome.network import channels
 from federome.network.alerts import Alerts, Channel, Message, seal_alert
-from federome.network.cases import CaseBook
+from federome.network.cases import Case, CaseBook
 from federome.network.consents import ConsentBook
+from federome.network.match_asker import Asker, Send
 from federome.network.match_desk import Consented, MatchDesk
 from federome.network.match_office import Office
 from federome.network.node import Node
 from federome.network.protocol import Body, HubPort, Reply, Task
-from federome.trust.keys import PrivateKey, Signer, generate, load_private_key, read_secret, save_private_key
+from federome.network.rotation import OwnKeys
+from federome.network.setup import node_settings, read_members
+from federome.trust.keys import KeyRing, PrivateKey, Signer, generate, load_private_key, read_secret, save_private_key
 from federome.trust.people import unseal_passport
 
 TICK_S: Final = 1.0
@@ -239,3 +242,35 @@ class MatchingNode:
                     self.follow(going)
                 except FederomeError as error:
                     LOG.warning("standing questions wait: %s", error.message)
+
+
+@dataclass(frozen=True, eq=False)
+class Home:
+    """A clinician's own node, for what they do beside its process: its registry and desk, and whom it trusts."""
+
+    name: str
+    desk: MatchDesk
+    key: PrivateKey
+    box: PrivateKey
+    nodes: KeyRing
+    alerts: Alerts
+
+    def asker(self, case: Case, key: PrivateKey, send: Send) -> Asker:
+        """The clinician who holds this case, ready to ask other nodes."""
+        book = self.desk.book
+        registration = book.registration(case, self.desk.measure, self.name, key=self.key, box=self.box.public)
+        return Asker(case, registration, key, self.nodes, send, self.desk.clock)
+
+
+def open_home(folder: Path, clock: Callable[[], float]) -> Home:
+    """The node of this folder, as its clinicians use it; ``Invalid`` where matching was not opened."""
+    name = node_settings(folder).name
+    desk = open_desk(folder, name, clock)
+    return Home(
+        name=name,
+        desk=desk,
+        key=OwnKeys(folder / "keys", "node", party=name, clock=clock).current,
+        box=load_private_key(folder / "keys" / "box.jwk"),
+        nodes=read_members(folder, now=clock()).ring("node"),
+        alerts=Alerts(desk, permitted=lambda _grant: False, clock=clock),
+    )

@@ -1,0 +1,288 @@
+"""Commands of clinicians beside their own node: register a case, ask other nodes, wait, agree. ``match`` lists them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from federome.errors import Invalid
+
+if TYPE_CHECKING:
+    from federome.network.match_asker import Asker, Told
+    from federome.network.match_desk import Contact
+    from federome.network.match_node import Home
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+NodeDir = Annotated[Path, typer.Option("--dir", envvar="FEDEROME_NODE", help="Your own node's folder.")]
+Clinician = Annotated[str, typer.Option("--person", envvar="FEDEROME_PERSON", help="Your id in the register.")]
+Name = Annotated[str, typer.Option("--case", help="Your name of the case.")]
+Hub = Annotated[str, typer.Option("--hub", envvar="FEDEROME_HUB", help="The hub's address.")]
+Key = Annotated[Path, typer.Option("--key", envvar="FEDEROME_KEY", help="Your private key file.")]
+Contract = Annotated[Path, typer.Option("--contract", envvar="FEDEROME_CONTRACT", help="The signed care contract.")]
+Certificate = Annotated[
+    Path | None, typer.Option("--certificate", envvar="FEDEROME_CERTIFICATE", help="The hub's certificate, to pin it.")
+]
+Session = Annotated[
+    Path | None, typer.Option("--session", envvar="FEDEROME_SESSION", help="Your login, where the hub demands one.")
+]
+Datasets = Annotated[list[str], typer.Option("--datasets", help="NODE:DATASET,… that are asked.")]
+Level = Annotated[Literal["genes", "terms", "both"], typer.Option(help="What of the case leaves, sealed.")]
+Deadline = Annotated[float, typer.Option(min=1, help="Seconds until late nodes are named.")]
+
+
+def open_(
+    folder: NodeDir,
+    ontology: Annotated[Path, typer.Option("--ontology", help="An installed ontology's folder: the same everywhere.")],
+    background: Annotated[Path | None, typer.Option("--background", help="Rates by gene: the same everywhere.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a node take cases and letters about patients; for its operator."""
+    from federome.network.match_node import open_matching, tables
+
+    open_matching(folder, ontology, background)
+    made = tables(folder)
+    facts = {"measure": made.measure.version, "background": made.background.source}
+    _tell(
+        facts, f"This node takes cases. Formula and tables: {facts['measure']}; genes: {facts['background']}.", as_json
+    )
+
+
+def register(
+    patients: Annotated[Path, typer.Argument(help="Patients, one JSON object a line; the id is the case's name.")],
+    folder: NodeDir,
+    person: Clinician,
+    dataset: Annotated[str, typer.Option("--dataset", help="The dataset that the cases stand in.")],
+    pseudonym: Annotated[str, typer.Option(help="The person's pseudonym, the same at every node; for one case.")] = "",
+    family: Annotated[str, typer.Option(help="The family's pseudonym; for one case.")] = "",
+    subject: Annotated[str, typer.Option(help="The person's name in the consent ledger, if not the case's.")] = "",
+    admission: Annotated[
+        Path | None, typer.Option(help="JSON of an admission for an infection: sex, age, severity, day, place, hits.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Ask about the case, and let nobody find it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Register cases, or describe them anew. Says what of them was not used."""
+    from federome.ingest.patients import read_patients
+    from federome.network.alerts import read_admission
+    from federome.network.cases import Case
+
+    home, listed = _home(folder), list(read_patients(patients))
+    if len(listed) > 1 and (pseudonym or family or subject or admission):
+        raise Invalid("pseudonyms and an admission are for one case at a time.", where=patients.name)
+    admitted = read_admission(json.loads(admission.read_text())) if admission else None
+    cases = [
+        Case(p.id, person, dataset, p, subject, pseudonym, family, shared=not private, admission=admitted)
+        for p in listed
+    ]
+    count = home.desk.book.register_all(cases, home.desk.measure)
+    ignored = {p.id: [asdict(each) for each in home.desk.measure.profile(p).ignored] for p in listed}
+    ignored = {name: found for name, found in ignored.items() if found}
+    lines = [f"{count} cases are registered."]
+    lines += [
+        f"  {name}: ignored {', '.join(e['term'] + ' (' + e['why'] + ')' for e in v)}" for name, v in ignored.items()
+    ]
+    _tell({"registered": count, "ignored": ignored}, "\n".join(lines), as_json)
+
+
+def withdraw(folder: NodeDir, person: Clinician, case: Name, as_json: AsJson = False) -> None:
+    """Withdraw a case: nobody finds it from now on, and nobody is told of it."""
+    _home(folder).desk.book.withdraw(case, person)
+    _tell({"withdrawn": case}, f"{case} is withdrawn.", as_json)
+
+
+def find(
+    folder: NodeDir,
+    person: Clinician,
+    case: Name,
+    hub: Hub,
+    key: Key,
+    contract: Contract,
+    datasets: Datasets,
+    level: Level = "both",
+    top: Annotated[int, typer.Option("--top", min=1, max=50)] = 10,
+    certificate: Certificate = None,
+    session: Session = None,
+    deadline: Deadline = 30.0,
+    as_json: AsJson = False,
+) -> None:
+    """Find patients like a registered case at other nodes. Says which nodes did not answer, and why."""
+    home = _home(folder)
+    with _asker(home, person, case, hub, key, contract, datasets, certificate, session, deadline) as (asker, nodes):
+        merged = asker.match(nodes, home.desk.measure, home.desk.background, level=level, top=top)
+    facts = {
+        "matches": [asdict(match) for match in merged.matches],
+        "silent": dict(merged.silent),
+        "mismatched": dict(merged.mismatched),
+    }
+    lines = [
+        f"{m.score:.2f}  {m.evidence:9}  {m.node}  {m.handle}{f'  ({m.kin})' if m.kin else ''}" for m in merged.matches
+    ] or ["Nobody was found at the nodes that answered."]
+    lines += [f"{node} did not answer: {why}" for node, why in merged.silent.items()]
+    lines += [f"{node} scores with other tables: {why}" for node, why in merged.mismatched.items()]
+    _tell(facts, "\n".join(lines), as_json)
+
+
+def watch(
+    folder: NodeDir,
+    person: Clinician,
+    case: Name,
+    hub: Hub,
+    key: Key,
+    contract: Contract,
+    datasets: Datasets,
+    level: Level = "both",
+    days: Annotated[int, typer.Option(min=1, max=365, help="How long the question stands.")] = 365,
+    false_alerts: Annotated[float, typer.Option(min=1e-6, max=0.1, help="Expected at each arrival.")] = 1e-4,
+    severity: Annotated[Literal["immediate", "digest"], typer.Option(help="At once, or once a day.")] = "immediate",
+    infection: Annotated[bool, typer.Option("--infection", help="By the rule for severe infections.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Take the question back.")] = False,
+    certificate: Certificate = None,
+    session: Session = None,
+    deadline: Deadline = 30.0,
+    as_json: AsJson = False,
+) -> None:
+    """Leave a standing question about a case at other nodes, or take it back."""
+    home = _home(folder)
+    with _asker(home, person, case, hub, key, contract, datasets, certificate, session, deadline) as (asker, nodes):
+        if stop:
+            told = asker.unwatch(nodes)
+        else:
+            told = asker.watch(
+                nodes,
+                home.desk.measure,
+                home.desk.background,
+                level=level,
+                days=days,
+                rate=false_alerts,
+                severity=severity,
+                infection=infection,
+            )
+    _tell_watch(told, as_json=as_json)
+
+
+def _tell_watch(told: Told, *, as_json: bool) -> None:
+    states = {node: str(answer["state"]) for node, answer in told.answers.items()}
+    lines = [f"{node}: {state}" for node, state in states.items()]
+    lines += [f"{node} did not answer: {why}" for node, why in told.silent.items()]
+    _tell({"nodes": states, "silent": dict(told.silent)}, "\n".join(lines), as_json)
+
+
+def inbox(folder: NodeDir, person: Clinician, as_json: AsJson = False) -> None:
+    """What has arrived for you: alerts to your questions, and contacts that others ask for about your cases."""
+    home = _home(folder)
+    alerts, waits = home.alerts.received(person), home.desk.waiting(person)
+    lines = [
+        f"{a.case}: a match at {a.node} ({a.evidence}{f', {a.kin}' if a.kin else ''}); "
+        f"accept with --node {a.node} --handle {a.handle}"
+        for a in alerts
+    ]
+    for w in waits:
+        then = {"agreed": f"agreed: {w.address}", "open": "you have decided", "undecided": f"--handle {w.handle}"}
+        lines.append(
+            f"{w.case}: {w.home} has one like it ({w.evidence}{f', {w.kin}' if w.kin else ''}); {then[w.state]}"
+        )
+    facts = {"alerts": [asdict(a) for a in alerts], "contacts": [asdict(w) for w in waits]}
+    _tell(facts, "\n".join(lines) or "Nothing has arrived.", as_json)
+
+
+def accept(
+    folder: NodeDir,
+    person: Clinician,
+    handle: Annotated[str, typer.Option("--handle", help="From find or inbox.")],
+    address: Annotated[str, typer.Option("--address", help="Where the other may reach you, told once both agree.")],
+    node: Annotated[str, typer.Option("--node", help="The node that found it; none for a contact in your inbox.")] = "",
+    case: Annotated[str, typer.Option("--case", help="Your case, with --node.")] = "",
+    hub: Annotated[str, typer.Option("--hub", envvar="FEDEROME_HUB", help="The hub's address, with --node.")] = "",
+    key: Annotated[Path | None, typer.Option("--key", envvar="FEDEROME_KEY", help="Your key, with --node.")] = None,
+    contract: Annotated[
+        Path | None, typer.Option("--contract", envvar="FEDEROME_CONTRACT", help="The care contract, with --node.")
+    ] = None,
+    datasets: Annotated[list[str] | None, typer.Option("--datasets", help="NODE:DATASET, with --node.")] = None,
+    certificate: Certificate = None,
+    session: Session = None,
+    deadline: Deadline = 30.0,
+    as_json: AsJson = False,
+) -> None:
+    """Agree to be put in touch, and look how it stands. Silence and a refusal of the other are the same word."""
+    home = _home(folder)
+    if not node:
+        _tell_contact(home.desk.decided(person, handle, yes=True, address=address), as_json=as_json)
+        return
+    if key is None or contract is None:
+        raise Invalid("asking another node takes --key, --contract, --hub, --case and --datasets.", where="--node")
+    words = datasets or []
+    with _asker(home, person, case, hub, key, contract, words, certificate, session, deadline) as (asker, _nodes):
+        _tell_contact(asker.contact(node, handle, yes=True, address=address), as_json=as_json)
+
+
+def decline(
+    folder: NodeDir,
+    person: Clinician,
+    handle: Annotated[str, typer.Option("--handle", help="From inbox.")],
+    as_json: AsJson = False,
+) -> None:
+    """Decline a contact that is asked for about your case. The other side is not told."""
+    _home(folder).desk.decided(person, handle, yes=False)
+    _tell({"state": "declined"}, "Declined. The other side is not told.", as_json)
+
+
+def _tell_contact(contact: Contact, *, as_json: bool) -> None:
+    said = (
+        f"Both agree. Write to {contact.address}." if contact.state == "agreed" else "Open: the other has not agreed."
+    )
+    _tell({"state": contact.state, "address": contact.address}, said, as_json)
+
+
+def _home(folder: Path) -> Home:
+    from federome.network.match_node import open_home
+
+    return open_home(folder, time.time)
+
+
+@contextmanager
+def _asker(
+    home: Home,
+    person: str,
+    case: str,
+    hub: str,
+    key: Path,
+    contract: Path,
+    datasets: list[str],
+    certificate: Path | None,
+    session: Path | None,
+    deadline: float,
+) -> Iterator[tuple[Asker, list[str]]]:
+    from federome.client.care import open_care
+    from federome.client.run import read_datasets
+    from federome.network.match_question import method
+    from federome.trust.keys import load_private_key
+
+    asked = read_datasets(datasets)
+    if not isinstance(asked, dict):
+        raise Invalid("say which datasets are asked.", where="--datasets", remedy="--datasets FI:fi-1,ES:es-1")
+    own = load_private_key(key)
+    with open_care(
+        hub,
+        key=own,
+        person=person,
+        contract=contract,
+        datasets=asked,
+        method=method(),
+        certificate=certificate,
+        session=session,
+        deadline_s=deadline,
+    ) as care:
+        yield home.asker(home.desk.book.case(case, person), own, care.send), list(asked)
+
+
+def _tell(facts: object, text: str, as_json: bool) -> None:
+    sys.stdout.write((json.dumps(facts) if as_json else text) + os.linesep)

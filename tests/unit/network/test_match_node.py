@@ -1,0 +1,147 @@
+"""Matching as people use it: letters over the hub's own face, and a clinician's commands beside a node's folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from tests.federation import NOW
+from tests.matching import NODES, PATIENTS, QUERY, RATES, World, build_world
+from tests.outer import outer_app, working
+from tests.unit.analysis.test_matching import MEASURE
+from tests.unit.ingest.test_ontologies import folder as ontology_folder
+from typer.testing import CliRunner
+
+from federome.cli import app
+from federome.client.care import open_care
+from federome.errors import Invalid, Missing
+from federome.network.approvals import approve_built_in
+from federome.network.cases import Case
+from federome.network.match_asker import Asker
+from federome.network.match_node import notifier, open_home
+from federome.network.match_question import method
+from federome.network.setup import pin_authority
+from federome.trust.keys import generate, save_private_key
+from federome.trust.members import Member, MemberKey, Members, sign_members
+
+RUN = CliRunner()
+
+
+def test_letters_go_over_the_face_of_the_hub(tmp_path: Path) -> None:
+    world: World = build_world(tmp_path, patients=PATIENTS[:20])
+    world.register("FI", Case("my-own-case", "doctor", "fi-1", QUERY))
+    plain = world.asker("FI", "my-own-case", "doctor")
+    with TestClient(outer_app(world.federation), base_url="https://hub.test") as http, working(world.federation):
+        care = open_care(
+            "https://hub.test",
+            key=world.people["doctor"],
+            person="doctor",
+            contract=world.contract,
+            datasets={node: [f"{node.lower()}-1"] for node in NODES} | {"ES": ["es-9"]},
+            method=method(),
+            clock=world.clock,
+            http=http,  # type: ignore[arg-type]
+        )
+        asker = Asker(plain.case, plain.registration, plain.key, plain.nodes, care.send, world.clock)
+        merged = asker.match(NODES, MEASURE, RATES)
+    assert list(merged.silent) == ["ES"] and "es-9" in merged.silent["ES"]
+    assert merged.matches and {m.node for m in merged.matches} <= {"FI", "IT", "GB", "EE"}
+    with pytest.raises(Invalid):
+        open_care("https://hub.test", key=world.people["doctor"], person="doctor", contract="no", datasets={},
+                  method=method(), http=http)  # type: ignore[arg-type]  # fmt: skip
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A node's folder, admitted, with an ontology of four terms."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    done = RUN.invoke(app, ["ontology", "install", "--from", str(ontology_folder(tmp_path / "in")), "--json"])
+    folder, authority, own = tmp_path / "node", generate("ES256"), generate("Ed25519")
+    (folder / "keys").mkdir(parents=True, mode=0o700)
+    (folder / "node.toml").write_text('name = "FI"\nhub = "h"\nhub_url = "https://h.test"\n')
+    (folder / "keys" / "secret").touch(mode=0o600)
+    (folder / "keys" / "secret").write_bytes(b"s" * 32)
+    save_private_key(own, folder / "keys" / "node.jwk")
+    pin_authority(folder, "authority", authority.public)
+    members = Members(1, (Member("FI", "node", MemberKey.of(own.public)),))
+    (folder / "members.jwt").write_text(sign_members(members, authority, authority="authority", now=NOW.timestamp()))
+    opened = RUN.invoke(app, ["match", "open", "--dir", str(folder), "--ontology", json.loads(done.stdout)["dir"]])
+    assert opened.exit_code == 0, opened.output
+    return folder
+
+
+def command(node: Path, *words: str) -> dict[str, object]:
+    done = RUN.invoke(app, ["match", *words, "--dir", str(node), "--person", "anna", "--json"])
+    if done.exception is not None:
+        raise done.exception
+    told: dict[str, object] = json.loads(done.stdout)
+    return told
+
+
+def test_a_clinician_registers_looks_decides_and_withdraws(node: Path, tmp_path: Path) -> None:
+    lines = [{"id": "c1", "observed": ["HP:0000003", "HP:0000009"], "candidate_genes": ["TLR7"]}]
+    (tmp_path / "cases.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    told = command(node, "register", str(tmp_path / "cases.jsonl"), "--dataset", "fi-1", "--family", "f")
+    assert told["registered"] == 1 and "HP:0000009" in json.dumps(told["ignored"])
+    assert command(node, "inbox") == {"alerts": [], "contacts": []}
+    home = open_home(node, lambda: NOW.timestamp())
+    (case,) = home.desk.book.cases("anna")
+    assert case.family == "f" and home.alerts.waiting() == 0
+    from federome.db import write
+
+    with write(home.desk.engine) as db:
+        handle = home.desk.note(db, "bob", {"home": "ES", "case": "x"}, "c1", "gene", "", origin="alert")
+    (waits,) = json.loads(json.dumps(command(node, "inbox")["contacts"]))
+    assert (waits["case"], waits["home"], waits["state"]) == ("c1", "ES", "undecided")
+    assert command(node, "accept", "--handle", handle, "--address", "anna@fi.example")["state"] == "open"
+    command(node, "decline", "--handle", handle)  # the first word stands
+    home.desk.asked("bob", handle, yes=True, address="bob@es.example")
+    spoken = RUN.invoke(app, ["match", "inbox", "--dir", str(node), "--person", "anna"])
+    assert "agreed: bob@es.example" in spoken.stdout
+    command(node, "withdraw", "--case", "c1")
+    with pytest.raises(Missing):
+        command(node, "withdraw", "--case", "c1")
+
+
+def test_what_cannot_be_registered_is_said(node: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text(json.dumps({"id": "c1", "observed": ["HP:7777777"]}))
+    with pytest.raises(Invalid, match="unknown"):
+        command(node, "register", str(tmp_path / "bad.jsonl"), "--dataset", "fi-1")
+    (tmp_path / "two.jsonl").write_text("\n".join(json.dumps({"id": i, "observed": ["HP:0000003"]}) for i in "ab"))
+    with pytest.raises(Invalid, match="one case"):
+        command(node, "register", str(tmp_path / "two.jsonl"), "--dataset", "fi-1", "--family", "f")
+    with pytest.raises(Invalid):
+        command(tmp_path, "inbox")
+
+
+def test_matching_is_approved_by_name_and_clinicians_are_told_as_they_chose(node: Path) -> None:
+    import httpx2 as httpx
+
+    from federome.network.alerts import Message
+
+    assert approve_built_in(node, ["patient-match"]) == ["patient-match"]
+    (held,) = json.loads((node / "approvals.json").read_text())
+    assert (held["release_class"], held["digest"]) == ("match", method().digest)
+    seen: list[str] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers["idempotency-key"])
+        return httpx.Response(204)
+
+    message = Message("key1", "FI", "anna", "c1", "gene", "", "h", "ES", 1e-4)
+    with httpx.Client(transport=httpx.MockTransport(handle)) as http:
+        tell = notifier(node, http)
+        tell(message)
+        (node / "matching" / "notify.toml").write_text('[clinicians.anna]\nwebhook = "https://clinic.example/alerts"\n')
+        tell(message)
+    assert seen == ["key1"]
+
+
+def test_run_reads_its_files_before_it_installs_an_ontology(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    gone = str(tmp_path / "gone")
+    done = RUN.invoke(app, ["match", "run", "--corpus", gone, "--queries", gone, "--out", str(tmp_path / "o")])
+    assert isinstance(done.exception, Invalid)
+    assert not (tmp_path / "cache").exists()
