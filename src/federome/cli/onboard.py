@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,6 +55,9 @@ def folder(
     accept_mapping: Annotated[
         bool, typer.Option("--accept-mapping", help="Take the suggested mapping where there is none.")
     ] = False,
+    leave_out_refused: Annotated[
+        bool, typer.Option("--leave-out-refused", help="Release without the samples that quality control refuses.")
+    ] = False,
     check: Annotated[bool, typer.Option("--check", help="Stop after validation: release nothing.")] = False,
     fasta: Annotated[Path | None, typer.Option(help="Reference sequence with .fai, to check REF and align.")] = None,
     batch: Annotated[str, typer.Option(help="What the batch is called; after the folder if omitted.")] = "",
@@ -66,23 +70,27 @@ def folder(
     from federome.network.consents import ConsentBook
     from federome.network.setup import make_keys
     from federome.onboard.course import Course, Options
+    from federome.quality.evidence import judge
     from federome.trust.keys import read_secret
 
     now = datetime.now(UTC)
+    today = _day(released_on) if released_on else now.date()
     secret = read_secret(make_keys(node) / "secret")
     course = Course(
         provider,
         node,
         ConsentBook(engine(f"sqlite:///{node / 'node.db'}", durable=True), secret=secret),
         Options(
-            today=_day(released_on) if released_on else now.date(),
+            today=today,
             fix=fix,
             accept_mapping=accept_mapping,
+            leave_out_refused=leave_out_refused,
             fasta=fasta,
             batch=batch,
             processes=processes,
         ),
         now,
+        judge=partial(judge, today=today),
         tell=(lambda _step, _said: None) if as_json else _Teller(),
     )
     started = time.perf_counter()

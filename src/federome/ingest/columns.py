@@ -1,14 +1,17 @@
-"""The fields of a person: names, types, value sets, and which profile wants them. The single source of these rules.
+"""The fields of a person: names, types, value sets, and which profile wants them, as made from the LinkML schema.
 
-`manifest` checks the batch's constants against it, `phenotypes` every column of the table; the table of fields in
-``docs/reference/batch-folder.md`` says the same in words. Numbers after # are rows of the 1+MG minimal dataset.
+`manifest` checks the batch's constants against it, `phenotypes` every column of the table, `onboard` what hospitals
+bring. To change a field, change ``schema/onemg-mds.yaml``; ``row`` is that of the 1+MG minimal dataset.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Literal
+
+import msgspec
 
 from federome.errors import Invalid
 from federome.model.dataset import Profile
@@ -27,9 +30,6 @@ MAX_NULL_RATE = 0.2
 """Share of people without a known value above which a dataset is refused (rule V1)."""
 
 MAX_TEXT = 200
-
-_ICD10 = r"[A-Z][0-9][0-9A-Z](\.[0-9A-Z]{1,4})?"
-_YEAR = (1850, 2200)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,134 +75,13 @@ class Column:
         return self.reference if profile == "reference-genotypes" else self.minimal
 
 
-def _text(
-    name: str,
-    place: Place,
-    minimal: Presence,
-    row: int | None,
-    *,
-    reference: Presence = "forbidden",
-    kind: Kind = "text",
-    values: tuple[str, ...] = (),
-    pattern: str = "",
-    said: str = "",
-    coded: bool = False,
-) -> Column:
-    return Column(name, kind, place, reference, minimal, row, values=values, pattern=pattern, said=said, coded=coded)
+def _columns() -> dict[str, Column]:
+    """The fields as they were made from the schema (`schema.build`)."""
+    table = (files("federome.ingest.schema") / "fields.json").read_bytes()
+    return {column.name: column for column in msgspec.json.decode(table, type=tuple[Column, ...])}
 
 
-def _measure(name: str, low: float, high: float, unit: str, *, minimal: Presence = "optional") -> Column:
-    return Column(
-        name, "number", "table", "forbidden", minimal, 27, low=low, high=high, unit=unit, gaps=minimal == "mandatory"
-    )
-
-
-_COLUMNS = (
-    _text(
-        "person_id", "table", "mandatory", 1, reference="mandatory", pattern=r"[^\s;,|/\\]{1,64}", said="a pseudonym"
-    ),
-    _text("sex", "table", "mandatory", 4, reference="mandatory", values=("female", "male")),
-    _text("population", "either", "optional", None, reference="mandatory", pattern=r"[^;|]{1,60}", said="a label"),
-    Column("birth_year", "integer", "table", "forbidden", "mandatory", 2, low=_YEAR[0], high=_YEAR[1]),
-    _text("administrative_gender", "table", "mandatory", 3, values=("male", "female", "other", "unknown"), coded=True),
-    _text("country_of_origin", "either", "mandatory", 5, pattern="[A-Z]{2}", said="an ISO 3166-1 code", coded=True),
-    _text("ancestry", "either", "optional", 9, pattern="HANCESTRO:[0-9]{4,7}", said="a HANCESTRO code", coded=True),
-    _text("case_status", "either", "mandatory", 13, values=("solved", "unsolved", "control")),
-    _text("diagnosis_icd10", "table", "mandatory", 10, kind="texts", pattern=_ICD10, said="ICD-10 codes like I25.1"),
-    Column("diagnosis_year", "integers", "table", "forbidden", "optional", 11, low=_YEAR[0], high=_YEAR[1]),
-    _text("index_diagnosis_icd10", "constants", "optional", 13, pattern=_ICD10, said="an ICD-10 code like I25"),
-    _text("hpo_terms", "table", "optional", 12, kind="texts", pattern="HP:[0-9]{7}", said="HPO codes like HP:0001250"),
-    _text(
-        "medication_atc",
-        "table",
-        "optional",
-        25,
-        kind="texts",
-        pattern="[A-Z]([0-9]{2}([A-Z]([A-Z]([0-9]{2})?)?)?)?",
-        said="ATC codes like C10AA05",
-    ),
-    _text("smoking", "table", "optional", 28, values=("never", "former", "current"), coded=True),
-    _measure("bmi_kg_m2", 10, 100, "kg/m²", minimal="mandatory"),
-    _measure("ldl_c_mmol_l", 0.1, 30, "mmol/L"),
-    _measure("sbp_mmhg", 30, 300, "mmHg"),
-    _measure("dbp_mmhg", 30, 300, "mmHg"),
-    _measure("hba1c_mmol_mol", 10, 200, "mmol/mol"),
-    _measure("creatinine_umol_l", 5, 2000, "µmol/L"),
-    _text("sample_id", "table", "mandatory", 16, pattern=r"[^\s;,|/\\]{1,64}", said="a pseudonym"),
-    Column("sample_date", "date", "table", "forbidden", "optional", 16),
-    _text(
-        "sample_organism",
-        "either",
-        "mandatory",
-        17,
-        pattern="NCBITaxon:[0-9]+",
-        said="a code like NCBITaxon:9606",
-        coded=True,
-    ),
-    _text(
-        "sample_anatomical_location",
-        "either",
-        "mandatory",
-        18,
-        pattern=r"UBERON:[0-9]{7}|X[A-Z][0-9A-Z.&/]+",
-        said="a UBERON or ICD-11 code",
-        coded=True,
-    ),
-    _text("sample_biospecimen_type", "either", "optional", 20, pattern="[A-Z0-9]{3}", said="a SPREC code", coded=True),
-    _text("sequence_target", "either", "mandatory", 33, values=("WGS", "WES", "panel", "array", "other"), coded=True),
-    _text(
-        "sequence_platform",
-        "either",
-        "mandatory",
-        34,
-        pattern=r"[^;|]{2,100}",
-        said="a FAIR Genomes or EFO term",
-        coded=True,
-    ),
-    Column("sequence_mean_depth", "integer", "either", "forbidden", "mandatory", 35, low=0, high=10_000, unit="x"),
-    _text(
-        "sequence_reference_genome",
-        "either",
-        "mandatory",
-        36,
-        pattern=r"GC[AF]_[0-9]{9}\.[0-9]+",
-        said="an INSDC accession",
-    ),
-    _text(
-        "sequence_input_format",
-        "either",
-        "mandatory",
-        37,
-        pattern="EDAM:format_[0-9]{4}",
-        said="an EDAM code",
-        coded=True,
-    ),
-    _text(
-        "sequence_output_format",
-        "either",
-        "mandatory",
-        37,
-        pattern="EDAM:format_[0-9]{4}",
-        said="an EDAM code",
-        coded=True,
-    ),
-    _text("consent_form_id", "either", "mandatory", 42, pattern=r"[^;|]{1,100}"),
-    _text("consent_form_version", "either", "mandatory", 42, pattern=r"[^;|]{1,40}"),
-    _text(
-        "consent_tier", "either", "mandatory", 42, values=("none", "allele-frequency", "subject-query", "secondary-use")
-    ),
-    _text(
-        "qc_report_digest",
-        "either",
-        "mandatory",
-        43,
-        pattern="sha256:[0-9a-f]{64}",
-        said="sha256: and 64 hexadecimal digits",
-    ),
-    _text("qc_verdict", "either", "mandatory", 43, values=("pass", "warn", "fail")),
-)
-
-COLUMNS: Mapping[str, Column] = {column.name: column for column in _COLUMNS}
+COLUMNS: Mapping[str, Column] = _columns()
 
 
 def check_names(table: Mapping[str, str], constants: Mapping[str, str], profile: Profile) -> None:

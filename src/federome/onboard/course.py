@@ -28,11 +28,13 @@ from federome.ingest.known import NoSites
 from federome.model.verdict import Finding as QualityFinding
 from federome.model.verdict import Verdict
 from federome.network.consents import ConsentBook
+from federome.network.records import FOLDER, DatasetRecord, write_record
 from federome.onboard import consents, mapping, provider
 from federome.onboard.batch import write_batch, write_manifest
 from federome.onboard.convert import People, convert, open_workbench
+from federome.onboard.documents import drafts
 from federome.onboard.findings import Finding, errors, write_all
-from federome.onboard.record import DatasetRecord, make_record, write_record
+from federome.onboard.record import make_record
 from federome.onboard.rules import check
 from federome.onboard.suggest import suggest
 from federome.onboard.tables import TABLES
@@ -43,7 +45,7 @@ Step = Literal["inspect", "map", "validate", "harmonise", "quality", "release", 
 STEPS: Final[tuple[Step, ...]] = get_args(Step)
 WORK: Final = "onboarding"
 FINDINGS: Final = "findings.csv"
-RECORDS: Final = "records"
+PAPERS: Final = "papers"
 _NOT_TABLES: Final = (consents.NAME, mapping.NAME, provider.NAME)
 _GENOTYPES: Final = ("genotypes.pgen", "genotypes.vcf", "genotypes.vcf.gz", "genotypes.vcf.bgz", "genotypes.bcf")
 _ALONG: Final = ("genotypes", "gvcf", "genotypes.pvar", "genotypes.pvar.zst", "genotypes.psam", "genes.bed",
@@ -328,7 +330,11 @@ class Course:
 
     def _catalogue(self) -> DatasetRecord:
         record = make_record(self.words, self.release, self.people, self.verdict, self.constants)
-        path = write_record(record, self.node / RECORDS)
+        papers = self.work / PAPERS
+        papers.mkdir(exist_ok=True)
+        for name, text in drafts(self.words, record, today=record.released_on).items():
+            _replace(papers / name, text.encode())
+        path = write_record(record, self.node / FOLDER)
         self.tell("catalogue", f"{record.identifier}: {path}")
         return record
 

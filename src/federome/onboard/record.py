@@ -6,57 +6,21 @@ Counts are rounded and shares told in whole percents, so that a record gives nob
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import date
-from pathlib import Path
 from typing import Final
 
 from federome.ingest.columns import COLUMNS
-from federome.model.dataset import Profile
-from federome.model.strict import Digest, Document, JsonObject
-from federome.model.variant import Assembly
-from federome.model.verdict import Decision, Verdict
+from federome.model.verdict import Verdict
+from federome.network.records import DatasetRecord
 from federome.onboard.convert import People
 from federome.onboard.provider import Provider
 from federome.onboard.rules import null_rates
 from federome.store.catalogue import DataRelease
-from federome.trust.canonical import canonical, parse_object
 
 VERSION: Final = "onemg-mds/0.1"
 ROUNDING: Final = 5
 AGES: Final = 5
-
-
-@dataclass(frozen=True)
-class DatasetRecord(Document):
-    """What a catalogue tells of a dataset. ``completeness`` is per cent of people with a known value, by field."""
-
-    dataset: str
-    identifier: str
-    title: str
-    description: str
-    holder: str
-    contact: str
-    email: str
-    country: str
-    profile: Profile
-    version: str
-    assembly: Assembly
-    synthetic: bool
-    open_data: bool
-    release: Digest
-    released_on: date
-    people: int
-    variants: int
-    quality: Decision
-    quality_report: Digest
-    legal_basis: str
-    keywords: tuple[str, ...] = ()
-    data_use: JsonObject | None = None
-    completeness: Mapping[str, int] = field(default_factory=dict)
-    ages: tuple[int, int] | None = None
 
 
 def make_record(
@@ -123,21 +87,3 @@ def _ages(people: People, day: date) -> tuple[int, int] | None:
     if low is None:
         return None
     return (day.year - high) // AGES * AGES, -(-(day.year - low) // AGES) * AGES
-
-
-def write_record(record: DatasetRecord, folder: Path) -> Path:
-    """Put a record where the catalogue finds it, whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{record.dataset}.json"
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_bytes(canonical(record.to_document()))
-    fresh.replace(path)
-    return path
-
-
-def read_records(folder: Path) -> list[DatasetRecord]:
-    """All records of a node, by dataset."""
-    return [
-        DatasetRecord.from_document(parse_object(path.read_bytes()), where=str(path))
-        for path in sorted(folder.glob("[!.]*.json"))
-    ]

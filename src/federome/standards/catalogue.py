@@ -23,6 +23,7 @@ from starlette.routing import Route
 from federome.errors import Invalid
 from federome.model.strict import Country, Document
 from federome.network.publication import Publication
+from federome.network.records import DatasetRecord
 
 if TYPE_CHECKING:
     from rdflib import Graph, URIRef
@@ -108,8 +109,18 @@ class Catalogue(Document):
         return f"GDI-{self.country}-{self.institute}-{number}"
 
 
-def graph(about: Catalogue, published: Sequence[Publication], *, root: str, beacon: str) -> Graph:
-    """Data point, catalogue and every dataset as RDF. ``root`` is the data point's address, ``beacon`` the API's."""
+def graph(
+    about: Catalogue,
+    published: Sequence[Publication],
+    *,
+    root: str,
+    beacon: str,
+    records: Sequence[DatasetRecord] = (),
+) -> Graph:
+    """Data point, catalogue and every dataset as RDF. ``root`` is the data point's address, ``beacon`` the API's.
+
+    ``records`` are of datasets that permits lead to; one of which frequencies are published is told of as published.
+    """
     from rdflib import RDF, Graph, Literal, Namespace, URIRef
 
     dcat, dct, fdp, ldp = (Namespace(_PREFIXES[name]) for name in ("dcat", "dct", "fdp", "ldp"))
@@ -139,7 +150,69 @@ def graph(about: Catalogue, published: Sequence[Publication], *, root: str, beac
         held.add((catalog, ldp.contains, dataset))
         held.add((service, dcat.servesDataset, dataset))
         _dataset(held, about, each, root=root, beacon=beacon)
+    for record in records:
+        if record.dataset not in {each.dataset for each in published}:
+            dataset = URIRef(f"{root}/dataset/{record.dataset}")
+            held.add((catalog, dcat.dataset, dataset))
+            held.add((catalog, ldp.contains, dataset))
+            _recorded(held, about, record, root=root)
     return held
+
+
+def _recorded(held: Graph, about: Catalogue, each: DatasetRecord, *, root: str) -> None:
+    """A dataset as its release described it: nobody can fetch it, permits lead to it."""
+    from rdflib import RDF, XSD, Literal, Namespace, URIRef
+
+    dcat, dct, health, gdi, adms = (Namespace(_PREFIXES[n]) for n in ("dcat", "dct", "healthdcatap", "gdi", "adms"))
+    dpv = Namespace("https://w3id.org/dpv#")
+    legislation = (URIRef(f"{_PREFIXES['dcatap']}applicableLegislation"), URIRef(EHDS))
+    dataset, way = URIRef(f"{root}/dataset/{each.dataset}"), URIRef(f"{root}/distribution/{each.dataset}")
+    complete = "; ".join(f"{name} {share} %" for name, share in each.completeness.items() if share < 100)
+    made = "Synthetic: no real person is in it. " if each.synthetic else ""
+    says = (
+        f"{made}{each.description} Profile {each.profile}, {each.version}. Quality control: {each.quality}. "
+        f"Fields that some people lack: {complete or 'none'}."
+    )
+    facts: list[tuple[Node, Node]] = [
+        (RDF.type, dcat.Dataset),
+        (dct.isPartOf, URIRef(f"{root}/catalog")),
+        (dct.title, Literal(each.title, lang="en")),
+        (dct.description, Literal(says, lang="en")),
+        (dct.identifier, Literal(each.identifier, datatype=XSD.string)),
+        (dct.creator, _agent(held, f"{root}/agent/{each.dataset}", each.holder, each.email)),
+        (dct.publisher, _agent(held, f"{root}/agent/publisher", about.publisher, about.email)),
+        (dct.accessRights, URIRef(f"{_AUTHORITY}/access-right/{'PUBLIC' if each.open_data else 'RESTRICTED'}")),
+        (dct.conformsTo, gdi.ExternallyGoverned),
+        (dct.issued, Literal(each.released_on)),
+        (dct.spatial, URIRef(f"{_AUTHORITY}/country/{each.country}")),
+        (dcat.theme, URIRef(f"{_AUTHORITY}/data-theme/HEAL")),
+        (dcat.version, Literal(each.released_on.isoformat())),
+        (dcat.distribution, way),
+        (dcat.contactPoint, _contact(held, f"{root}/contact/{each.dataset}", each.contact, each.email)),
+        (health.healthCategory, gdi.HealthCategoryHumanGenomic),
+        (health.numberOfUniqueIndividuals, Literal(each.people, datatype=XSD.nonNegativeInteger)),
+        (health.numberOfRecords, Literal(each.variants, datatype=XSD.nonNegativeInteger)),
+        (adms.status, URIRef(f"{_AUTHORITY}/dataset-status/COMPLETED")),
+        (dpv.hasLegalBasis, URIRef(each.legal_basis)),
+        legislation,
+        *((dcat.keyword, Literal(word, lang="en")) for word in (*each.keywords, each.assembly)),
+    ]
+    if each.ages is not None:
+        for name, age in zip(("minTypicalAge", "maxTypicalAge"), each.ages, strict=True):
+            facts.append((health[name], Literal(age, datatype=XSD.nonNegativeInteger)))
+    if each.synthetic:
+        facts.append((dct.type, URIRef(f"{_AUTHORITY.replace('http:', 'https:')}/dataset-type/SYNTHETIC_DATA")))
+    if about.hdab:
+        facts.append((health.hdab, _agent(held, f"{root}/agent/hdab", about.hdab, about.hdab_email)))
+    if (code := str((each.data_use or {}).get("permission", ""))) in _DUO:
+        facts.append((dct.rights, URIRef(f"http://purl.obolibrary.org/obo/{_DUO[code]}")))
+    for predicate, value in facts:
+        held.add((dataset, predicate, value))
+    held.add((way, RDF.type, dcat.Distribution))
+    held.add((way, dct.title, Literal("Questions under a permit", lang="en")))
+    held.add((way, dcat.accessURL, URIRef(f"{root}/dataset/{each.dataset}")))
+    held.add((way, adms.status, URIRef(f"{_AUTHORITY}/distribution-status/COMPLETED")))
+    held.add((way, *legislation))
 
 
 def _dataset(held: Graph, about: Catalogue, each: Publication, *, root: str, beacon: str) -> None:
@@ -277,13 +350,19 @@ def wanted(accept: str) -> str:
     return JSON_LD if json_at < turtle_at else TURTLE
 
 
-def routes(about: Catalogue, published: Callable[[], Sequence[Publication]], *, base: str) -> list[Route]:
+def routes(
+    about: Catalogue,
+    published: Callable[[], Sequence[Publication]],
+    *,
+    base: str,
+    records: Callable[[], Sequence[DatasetRecord]] = tuple,
+) -> list[Route]:
     """The FAIR Data Point at ``/fdp``: root, catalogue, datasets, distributions, service; all at ``/fdp/all``."""
     root, beacon = f"{base}/fdp", f"{base}/api"
 
     async def tell(request: Request) -> Response:
         place = request.path_params.get("place", "")
-        whole = graph(about, published(), root=root, beacon=beacon)
+        whole = graph(about, published(), root=root, beacon=beacon, records=records())
         part = whole if place == "all" else around(whole, f"{root}/{place}" if place else root)
         if not len(part):
             return Response("There is nothing at this address.", status_code=404, media_type="text/plain")

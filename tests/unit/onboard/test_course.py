@@ -19,8 +19,8 @@ from federome.model.verdict import Finding, SampleVerdict, Verdict
 from federome.network.consents import ConsentBook
 from federome.network.holdings import StoreHoldings
 from federome.network.question import Use
+from federome.network.records import DatasetRecord, read_records
 from federome.onboard.course import STEPS, Course, Options
-from federome.onboard.record import DatasetRecord, read_records
 from federome.store.catalogue import Store
 
 TODAY = date(2026, 11, 26)

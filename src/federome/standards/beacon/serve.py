@@ -73,10 +73,14 @@ def serve(
     shelf = Watched(folder)
     beside = []
     if about is not None:
+        from federome.network.records import FOLDER, read_records
         from federome.standards import catalogue
 
         base = identity.url.removesuffix("/api")
-        beside = catalogue.routes(about, lambda: [book.about for book in shelf().books], base=base)
+        records = folder.parent / FOLDER
+        beside = catalogue.routes(
+            about, lambda: [book.about for book in shelf().books], base=base, records=lambda: read_records(records)
+        )
     people = People(identity, desk) if desk is not None else None
     beacon = Beacon(identity, shelf, known(guests) if guests else anybody, people)
     _run(application(beacon, beside=beside), host, port, certificate, key)

@@ -1,0 +1,1 @@
+"""The minimal dataset as one LinkML schema, and what is made from it."""
