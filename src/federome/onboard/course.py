@@ -161,6 +161,7 @@ class Course:
         self.names = [str(p) for (p,) in connection.execute("SELECT person_id FROM people").fetchall()]
         self._consents()
         lines = write_all(self.findings, self.work / FINDINGS)
+        shutil.rmtree(self.work / "scratch", ignore_errors=True)  # copies of people's tables in UTF-8
         wrong = errors(self.findings)
         mended = sum(each.count for each in self.findings if each.level == "repaired")
         if wrong:
