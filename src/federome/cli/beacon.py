@@ -108,6 +108,40 @@ def node_desk(
     (folder / SOCKET).unlink(missing_ok=True)
 
 
+def node_htsget(
+    folder: NodeFolder,
+    host: Annotated[str, typer.Option(help="Address to listen on: one that workspaces reach and nobody else.")],
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5053,
+    url: Annotated[str, typer.Option(help="What workspaces call it; the address it listens on if omitted.")] = "",
+    certificate: Annotated[Path | None, typer.Option(help="TLS certificate (PEM); plain HTTP without one.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Key of the certificate.")] = None,
+) -> None:
+    """Hand reads and variants by region to this node's secure workspaces, as htsget.toml says, until told to stop."""
+    from federome.network.setup import node_settings, pinned_authorities
+    from federome.standards.beacon.serve import run_application
+    from federome.standards.htsget import SETTINGS, Htsget, Settings, application
+    from federome.standards.service_info import Operator
+
+    name = node_settings(folder).name
+    base = (url or f"{'https' if certificate else 'http'}://{host}:{port}").rstrip("/")
+    Settings.read(folder / SETTINGS)  # a mistake in it shows now
+
+    def suspended() -> list[str]:
+        path = folder / "suspended.json"
+        return [str(each) for each in json.loads(path.read_text())] if path.is_file() else []
+
+    service = Htsget(
+        name,
+        f"{base}/htsget",
+        Operator(f"org.federome.{name.lower()}", f"htsget of {name}", name, base),
+        lambda: Settings.read(folder / SETTINGS),
+        lambda: pinned_authorities(folder),
+        suspended,
+        time.time,
+    )
+    run_application(application(service), host, port, certificate, key)
+
+
 @beacon_app.command("serve")
 def beacon_serve(
     folder: NodeFolder,

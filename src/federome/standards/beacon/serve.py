@@ -83,7 +83,7 @@ def serve(
         )
     people = People(identity, desk) if desk is not None else None
     beacon = Beacon(identity, shelf, known(guests) if guests else anybody, people)
-    _run(application(beacon, beside=beside), host, port, certificate, key)
+    run_application(application(beacon, beside=beside), host, port, certificate, key)
 
 
 def known(guests: Callable[[str], Guest]) -> Visitor:
@@ -116,7 +116,7 @@ def serve_network(
     if trusted is not None:
         verify.load_verify_locations(trusted)
     client = httpx.AsyncClient(verify=verify, limits=httpx.Limits(max_connections=400, max_keepalive_connections=100))
-    _run(
+    run_application(
         network.application(network.Network(identity, members, client, deadline_s=deadline_s)),
         host,
         port,
@@ -125,7 +125,8 @@ def serve_network(
     )
 
 
-def _run(app: Starlette, host: str, port: int, certificate: Path | None, key: Path | None) -> None:
+def run_application(app: Starlette, host: str, port: int, certificate: Path | None, key: Path | None) -> None:
+    """Serve an application until SIGTERM or SIGINT, logging no request."""
     config = uvicorn.Config(
         app,
         host=host,
