@@ -175,6 +175,7 @@ class Federation:
     persons: Mapping[str, Person] = field(default_factory=dict)
     institutions: Mapping[str, Institution] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
+    grants: Mapping[str, str] = field(default_factory=dict)
     releaser_within: bool = True
     boxes: Mapping[str, PrivateKey] = field(default_factory=dict)
 
@@ -239,6 +240,8 @@ class Federation:
         record = Dataset.from_document(
             {"id": dataset, "node": node, "data_use": {"permission": "GRU"}}, where="dataset"
         )
+        if dataset in self.grants:
+            record = dataclasses.replace(record, grant=self.grants[dataset])
         return State(
             node=node,
             ontology=Icd10(),

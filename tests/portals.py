@@ -26,14 +26,15 @@ from tests.conftest import missing
 from federome.cli import _faces
 from federome.db import engine
 from federome.demo.dev_idp import PEOPLE, DevPerson, create_app, open_idp
+from federome.model.permit import PersonKey
 from federome.model.registry import Identity, Institution, Person
 from federome.network.access import Register, install_register
 from federome.network.serve_hub import Hub, build_hub
 from federome.network.setup import HubSettings, init_hub
-from federome.portal.sessions import Sessions
+from federome.portal.sessions import IDLE_S, Sessions
 from federome.portal.site import PREFIX, SESSION_COOKIE
 from federome.trust.canonical import canonical
-from federome.trust.keys import PrivateKey, generate
+from federome.trust.keys import PrivateKey, generate, save_private_key
 
 MONDAY = datetime(2026, 6, 1, 9, tzinfo=UTC)
 AXE = Path(axe_package.__file__).parent / "axe.min.js"
@@ -52,8 +53,9 @@ def person(name: str, institution: str, *roles: str, issuer: str = "") -> Person
         institution,
         vetted=True,
         assigned=True,
-        roles=roles,
-        identities=(Identity(name, issuer),),  # type: ignore[arg-type]
+        roles=roles,  # type: ignore[arg-type]
+        identities=(Identity(name, issuer),),
+        key=PersonKey.of(KEYS[name].public.jwk()) if name in KEYS else None,
     )
 
 
@@ -67,14 +69,56 @@ CAST: Mapping[str, tuple[str, ...]] = {
     "nina": ("ncp-fi", "ncp"),
     "pedro": ("ncp-es", "ncp"),
     "grace": ("node-fi", "node-operator"),
+    "elena": ("node-es", "node-operator"),
     "otto": ("office", "administrator"),
     "olga": ("uni-b", "output-reviewer"),
     "arne": ("uni-b", "algorithm-reviewer"),
     "audra": ("office", "auditor"),
 }
+KEYS = {name: generate("ES256") for name in ("alice", "anton", "carla")}
+DESK = """
+budget_rho = 0.5
+
+[[offices]]
+node = "FI"
+country = "FI"
+coordination = ["ncp-fi"]
+operators = ["node-fi"]
+fees = { application = 50000, dataset = 20000, year = 100000, public_body_percent = 50, source = "made up for tests" }
+
+[[offices]]
+node = "ES"
+country = "ES"
+coordination = ["ncp-es"]
+operators = ["node-es"]
+
+[[offers]]
+id = "fi-biobank"
+node = "FI"
+title = "Finnish biobank sample"
+grant = "https://data.example/fi-biobank"
+
+[[offers]]
+id = "es-hospitals"
+node = "ES"
+title = "Spanish hospitals"
+
+[[offers]]
+id = "es-registry"
+node = "ES"
+title = "Spanish cancer registry"
+
+[contacts]
+alice = "alice@uni-a.test"
+nina = "nina@ncp-fi.test"
+
+[mail]
+host = "127.0.0.1"
+sender = "portal@hub.test"
+"""
 INSTITUTIONS = {
     "uni-a": "DE", "uni-b": "EE", "hospital-c": "FR", "dac": "BE", "ncp-fi": "FI", "ncp-es": "ES", "node-fi": "FI",
-    "office": "BE",
+    "node-es": "ES", "office": "BE",
 }  # fmt: skip
 
 
@@ -102,14 +146,16 @@ class Portal:
     issuer: str
     authority: PrivateKey
     clock: Clock
-    cookies: dict[str, str] = field(default_factory=dict)
+    cookies: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     def cookie(self, name: str) -> str:
         """A session of somebody, as if they had logged in."""
-        if name not in self.cookies:
+        token, until = self.cookies.get(name, ("", 0.0))
+        if self.clock() > until:
             sessions = Sessions(engine(f"sqlite:///{self.folder / 'portal.db'}"), self.clock)
-            self.cookies[name] = sessions.begin(Identity(name, self.issuer), "")
-        return self.cookies[name]
+            token = sessions.begin(Identity(name, self.issuer), "")
+            self.cookies[name] = (token, self.clock() + IDLE_S)
+        return token
 
     def http(self, name: str = "") -> httpx.Client:
         """A client that is logged in as somebody, or as nobody."""
@@ -162,10 +208,49 @@ def portal(folder: Path, prepare: Callable[[Path], None] = lambda _folder: None)
     (idp_folder / PEOPLE).write_text(canonical([*cast, DevPerson("nobody", "Somebody new").to_document()]).decode())  # type: ignore[arg-type]
     clock = Clock()
     idp = open_idp(idp_folder, (place,), port=idp_port, clock=clock)
+    (place / "desk.toml").write_text(DESK)
+    save_private_key(authority, place / "keys" / "authority.jwk")
     prepare(place)
     hub, app = build_hub(place, faces=lambda hub: _faces(hub, clock=clock), clock=clock)
     with served(create_app(idp), idp_port), served(app, port):
         yield Portal(place, hub, app, url, issuer, authority, clock)
+        hub.stopping.set()
+
+
+ANSWERS: Mapping[str, str] = {
+    "title": "Rare variants in early heart disease",
+    "summary": "We look for rare changes that make hearts ill early.",
+    "expected": "Better advice for families within five years.",
+    "persons": "alice\nanton",
+    "minimisation": "Carriers of such changes are rare: one country is not enough.",
+    "algorithms": "gwas-logistic\ncohort-count",
+    "suitability": "Counts per gene, with power for odds ratios above two.",
+    "plan": "One test per gene; no individual is looked at.",
+    "safeguards": "Keys on hardware tokens.",
+    "valid_from": "2026-07-01",
+    "valid_until": "2027-06-30",
+}
+TICKED = {"basis": ("research",), "prohibited": ("yes",), "datasets": ("fi-biobank", "es-hospitals", "es-registry")}
+
+
+def furnish(served: Portal) -> str:
+    """A draft of Alice's, and an application of hers that is with the nations; gives the latter's id."""
+    desk = served.hub.desk
+    people = {one.id: one for one in desk.register().persons}
+    alice = people["alice"]
+    answers = {name: tuple(text.split("\n")) for name, text in ANSWERS.items()} | TICKED
+    desk.open("request", alice, once="draft")
+    application = desk.open("permit", alice, once="whole").opened.id
+    desk.save(application, alice, answers, once="1", seen=None)
+    desk.attach(application, alice, "ethics.pdf", b"%PDF-1.7 approval", once="file")
+    desk.do(application, people["sofia"], "sign-off", once="2")
+    desk.do(application, alice, "submit", once="3", version=1)
+    desk.do(application, people["otto"], "accept", once="4")
+    for who in ("heidi", "hugo"):
+        desk.do(application, people[who], "vote", once="5", vote="for")
+    desk.comment(application, people["heidi"], "Power is thin.", once="6", audience="judges")
+    desk.do(application, people["heidi"], "recommend", once="7")
+    return application
 
 
 # a browser
@@ -193,6 +278,11 @@ class Window:
     url: str
     faults: list[str] = field(default_factory=list)
 
+    def log_in(self, served: Portal, name: str) -> None:
+        """Have somebody's session in this window."""
+        cookie = {"name": SESSION_COOKIE, "value": served.cookie(name), "domain": "127.0.0.1", "path": "/"}
+        self.page.context.add_cookies([{**cookie, "secure": True, "httpOnly": True, "sameSite": "Lax"}])
+
     def go(self, place: str) -> None:
         self.page.goto(urljoin(self.url, place))
 
@@ -202,7 +292,10 @@ class Window:
         self.page.evaluate(AXE.read_text())
         told = self.page.evaluate("tags => axe.run(document, {runOnly: tags})", TAGS)
         for each in told["violations"]:
-            found += [f"axe {each['id']}: {node['target']} {node['html'][:120]}" for node in each["nodes"]]
+            found += [
+                f"axe {each['id']}: {node['target']} {node['html'][:120]} {node['failureSummary']}"
+                for node in each["nodes"]
+            ]
         return [f"{self.page.url}: {fault}" for fault in [*found, *self.faults]]
 
     def width(self) -> int:
@@ -218,11 +311,10 @@ def window(browser: Any, served: Portal, name: str = "", **options: Any) -> Iter
     """A window in which somebody is logged in already (or nobody)."""
     context = browser.new_context(viewport=options.pop("viewport", {"width": 1100, "height": 800}), **options)
     context.set_default_timeout(60_000)
-    if name:
-        cookie = {"name": SESSION_COOKIE, "value": served.cookie(name), "domain": "127.0.0.1", "path": "/"}
-        context.add_cookies([{**cookie, "secure": True, "httpOnly": True, "sameSite": "Lax"}])
     context.add_init_script(WATCH)
     held = Window(context.new_page(), served.url)
+    if name:
+        held.log_in(served, name)
     own = {urlsplit(served.url).netloc, urlsplit(served.issuer).netloc}
     held.page.on("request", lambda r: None if urlsplit(r.url).netloc in own else held.faults.append(f"foreign {r.url}"))
     held.page.on("pageerror", lambda error: held.faults.append(f"script: {error}"))

@@ -21,7 +21,6 @@ from typer.testing import CliRunner, Result
 from federome.cli import app
 from federome.demo import synthetic
 from federome.demo.dev_idp import DevPerson
-from federome.demo.issuing import VisaOf
 from federome.demo.local import AUTHORITY, PERSON, LocalFederation, free_port, wait_for_port
 from federome.errors import Refused
 from federome.governance.passports import GRANTS
@@ -29,6 +28,7 @@ from federome.ingest.folder import ingest_folder
 from federome.model.registry import Identity, Institution, Person
 from federome.model.strict import write
 from federome.network.access import Register, install_access, install_register
+from federome.network.issuing import VisaOf
 from federome.network.setup import read_members
 from federome.network.transport import HttpPort, tls_context
 from federome.store import kernels

@@ -29,6 +29,7 @@ from federome.model.cohort import Cohort
 from federome.model.permit import Permit
 from federome.network import protocol
 from federome.network.access import read_access, read_register
+from federome.network.desk import DeskSettings
 from federome.network.provider import LoginSettings
 from federome.network.setup import HubSettings, NodeSettings
 from federome.trust.keys import generate
@@ -241,6 +242,8 @@ def test_data_examples_are_read(example: Example) -> None:
             assert read_access(example.text, development=True).policy.clearinghouse.issuers
         case "login":
             assert LoginSettings.from_document(document).clients
+        case "desk":
+            assert DeskSettings.from_document(document).offers
         case "register":
             assert read_register(example.text).persons
         case kind:

@@ -20,10 +20,10 @@ from rich.console import Console
 
 from federome.bench.report import Row, against, at_most
 from federome.db import engine
-from federome.demo.issuing import Issuer, VisaOf
 from federome.governance import scenarios
 from federome.governance.jwks import KeyCache
 from federome.governance.passports import GRANTS, Clearinghouse, Need, check_visas, find, open_passport
+from federome.network.issuing import Issuer, VisaOf
 from federome.network.record import Record
 from federome.trust import signing
 from federome.trust.keys import generate

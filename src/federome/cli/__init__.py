@@ -209,7 +209,7 @@ def _faces(hub: Hub, clock: Callable[[], float] = time.time) -> list[APIRouter]:
     from federome.network.offers import offers
     from federome.network.output_queue import CHECKERS, Checkers, OutputQueue
     from federome.portal.hub import portal_routers
-    from federome.standards import output_reviews, wes
+    from federome.standards import applications, output_reviews, wes
     from federome.standards.service_info import Operator
 
     operator = Operator(f"org.federome.{hub.settings.name}", hub.settings.name, hub.settings.operator, hub.settings.url)
@@ -228,6 +228,7 @@ def _faces(hub: Hub, clock: Callable[[], float] = time.time) -> list[APIRouter]:
             hub.coordinator.ledger,
             people=hub.people,
         ),
+        applications.router(hub.desk, people=hub.people),
         *portal_routers(hub),
     ]
 

@@ -21,7 +21,6 @@ from federome.client import Connection, Event, Result, connect
 from federome.client.orders import Question
 from federome.db import engine
 from federome.demo import synthetic
-from federome.demo.issuing import Issuer, VisaOf
 from federome.demo.local import AUTHORITY, PERSON
 from federome.demo.stage import Stage
 from federome.errors import FederomeError, Invalid, Refused
@@ -35,6 +34,7 @@ from federome.model.strict import write
 from federome.network.access import ACCESS, REGISTER, Register, install_access, install_register
 from federome.network.approvals import refuse
 from federome.network.consents import ConsentBook
+from federome.network.issuing import Issuer, VisaOf
 from federome.network.setup import read_members
 from federome.store.catalogue import Store
 from federome.trust.keys import KeyRing, PinnedKey, generate, read_secret

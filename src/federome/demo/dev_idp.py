@@ -21,13 +21,13 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 
-from federome.demo.issuing import AFFILIATION, Issuer, VisaOf
 from federome.errors import FederomeError, Invalid, Refused
 from federome.governance.passports import GRANTS, RESEARCHER, TERMS
 from federome.model.strict import Document, Identifier
 from federome.network.access import is_loopback
 from federome.network.doors import open_to
 from federome.network.hub import bounded
+from federome.network.issuing import AFFILIATION, Issuer, VisaOf
 from federome.network.login import LOGIN_KEY
 from federome.network.login import PREFIX as LOGIN_PREFIX
 from federome.network.provider import LOGIN, LoginSettings

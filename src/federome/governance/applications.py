@@ -1,30 +1,26 @@
 """The way to a permit: one state machine from the first draft to the archive, as a table that people can read.
 
 An application is what its events made of it: ``fold`` computes where it stands, ``check`` says whether somebody may
-do the next act, ``ticks`` lists what the clock does by itself, ``permission_of`` writes what nodes believe.
-Nothing here stores, sends or looks at a real clock. National clocks (veto, silence) are those of ``clocks.py``.
+do the next act. What the clock does by itself, and the document that nodes believe, are in ``application_course.py``.
+Nothing here stores, sends or looks at a real clock.
 Sources: GDI-SOP0002 and GDI-SOP0003 v1; EHDS Art. 67-69 (permit, request), 61 (duties of users), 63 (enforcement).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final, Literal
 
 from federome.errors import Invalid, Refused
-from federome.governance.clocks import Calendar, Due, EventKind, Process, ProcessEvent, Standing, due, standing
-from federome.governance.duo import months_later
+from federome.governance.clocks import EventKind, Process, ProcessEvent
 from federome.model.permit import (
     AlgorithmGrant,
     DatasetGrant,
     EthicsDocument,
-    HealthcareContract,
-    HealthDataRequest,
     NamedPerson,
-    Permit,
     Purpose,
 )
 from federome.model.registry import Person, Role
@@ -55,15 +51,9 @@ ASSESSED: Final[frozenset[Kind]] = frozenset({"permit", "request"})
 LONG: Final[frozenset[Kind]] = frozenset({"permit"})
 ENDED: Final[frozenset[State]] = frozenset({"archived", "withdrawn"})
 
-ASSESSMENT_DAYS: Final = 5
-VULNERABLE_DAYS: Final = 10
-"""Working days of the committee; the source says only "longer" for vulnerable groups, the number is ours."""
 VOTES: Final = 2
 """Members who must have voted before a recommendation (project rule: two pairs of eyes)."""
 APPEAL_DAYS: Final = 30
-DELETION_MONTHS: Final = 6
-PUBLICATION_MONTHS: Final = 18
-"""Results are made public within 18 months (EHDS Art. 61); deletion within 6 months of the end (not verified)."""
 
 
 @dataclass(frozen=True)
@@ -255,10 +245,6 @@ class Application:
         return Process(self.opened.id, (grant.node,), tuple(told))
 
 
-Calendars = Mapping[str, Calendar]
-"""The working days of each node's country; a node without one has Monday to Friday."""
-
-
 def fold(opened: Opened, events: Iterable[Event]) -> Application:
     """The application after these events, which ``check`` has let pass, in the order they happened."""
     now = Application(opened, since=opened.at)
@@ -406,12 +392,12 @@ def _votes(application: Application) -> tuple[Event, ...]:
 
 
 def _signed(application: Application, event: Event) -> None:
-    party = _party(application, event)
-    if any(_party(application, earlier) == party for earlier in application.of("sign")):
+    party = party_of(application, event)
+    if any(party_of(application, earlier) == party for earlier in application.of("sign")):
         raise Refused("this party has signed.", codes=["wrong_state"])
 
 
-def _party(application: Application, event: Event) -> str:
+def party_of(application: Application, event: Event) -> str:
     """The party an event of ``sign`` binds: a node, or the applicant's institution."""
     if event.node is None:
         return application.opened.institution
@@ -452,161 +438,6 @@ _CHECKS: Final = {
     "deny-extension": _extended,
     "appeal": _appealed,
 }
-
-
-# what the clock does
-
-
-def standings(application: Application, now: datetime, calendars: Calendars) -> dict[DatasetGrant, Standing]:
-    """Where each dataset's nation stands (``clocks.standing``)."""
-    return {
-        grant: standing(application.process(grant), grant.node, now=now, calendar=_calendar(calendars, grant.node))
-        for grant in application.datasets
-    }
-
-
-def ticks(application: Application, now: datetime, calendars: Calendars) -> Iterator[Event]:
-    """What happens by itself at this instant: at most one change of state, and any reminders that are due.
-
-    Ask again after appending: one thing may lead to the next.
-    """
-    match application.state:
-        case "veto-window" | "consensus":
-            yield from _reminders(application, now, calendars)
-            act = _settled(application, [s.state for s in standings(application, now, calendars).values()])
-            if act:
-                yield _by_clock(application, act, now)
-        case "agreement" if _parties(application, now, calendars) <= {
-            _party(application, event) for event in application.of("sign")
-        }:
-            yield _by_clock(application, "seal", now)
-        case "preparation" if _open_nodes(application, now, calendars) <= {
-            event.node for event in application.of("prepare")
-        }:
-            yield _by_clock(application, "open", now)
-        case "active" | "suspended" if application.valid_until and now.date() > application.valid_until:
-            yield _by_clock(application, "expire", now)
-        case "closing" if _open_nodes(application, now, calendars) <= {
-            event.node for event in application.of("confirm-deletion")
-        }:
-            yield _by_clock(application, "archive", now)
-
-
-def _settled(application: Application, states: Sequence[str]) -> str:
-    """Which act of the clock the nations' standings call for, if any."""
-    if any(state in ("veto-window", "assessing", "not-submitted") for state in states):
-        return ""
-    if "confirmed" in states:
-        return "settle"
-    if "vetoed" in states:
-        return "wait" if application.state == "veto-window" else ""
-    return "fail"
-
-
-def _reminders(application: Application, now: datetime, calendars: Calendars) -> Iterator[Event]:
-    told = {event.node for event in application.of("remind")}
-    for owed in dues(application, now, calendars):
-        if owed.what.startswith("remind") and owed.by <= now.date() and owed.node not in told:
-            told.add(owed.node)
-            yield dataclasses.replace(_by_clock(application, "remind", now, owed.node), node=owed.node)
-
-
-def _by_clock(application: Application, act: str, now: datetime, about: str = "") -> Event:
-    """An event of the clock. Its id follows from where the application stands, so that it happens once."""
-    number = len(application.events)
-    return Event("-".join(filter(None, (application.opened.id, str(number), act, about))), act, "clock", now)
-
-
-def _open_nodes(application: Application, now: datetime, calendars: Calendars) -> set[str]:
-    """The nodes where at least one dataset is confirmed; all of them where no nation is asked (care contracts)."""
-    if application.opened.kind == "contract":
-        return set(application.nodes)
-    return {grant.node for grant, s in standings(application, now, calendars).items() if s.state == "confirmed"}
-
-
-def _parties(application: Application, now: datetime, calendars: Calendars) -> set[str]:
-    return {application.opened.institution, *_open_nodes(application, now, calendars)}
-
-
-def dues(application: Application, now: datetime, calendars: Calendars) -> tuple[Due, ...]:
-    """What is still owed by somebody, soonest first; what is overdue is marked."""
-    owed: set[Due] = set()
-    today = now.date()
-    for grant in application.datasets if application.state not in ("draft", *ENDED) else ():
-        told = due(application.process(grant), now=now, calendar=_calendar(calendars, grant.node))
-        owed |= {d for d in told if d.who != "DAC" or not d.what.startswith("assess")}
-    assert application.since is not None
-    since = application.since.date()
-    match application.state:
-        case "assessment":
-            days = VULNERABLE_DAYS if application.content and application.content.vulnerable else ASSESSMENT_DAYS
-            owed.add(Due(Calendar().after(since, days), "assess the application", "DAC"))
-        case "closing":
-            done = {event.node for event in application.of("confirm-deletion")}
-            by = months_later(since, DELETION_MONTHS)
-            for node in _open_nodes(application, now, calendars) - done:
-                owed.add(Due(by, "delete the project's data", "node operator", node))
-    if application.state in ("closing", "archived") and not application.of("publish"):
-        ended = next((e.at.date() for e in application.events if BY_NAME[e.act].to == "closing"), since)
-        owed.add(Due(months_later(ended, PUBLICATION_MONTHS), "publish the results", "applicant"))
-    return tuple(sorted(dataclasses.replace(d, overdue=d.by < today) for d in owed))
-
-
-def _calendar(calendars: Calendars, node: str) -> Calendar:
-    return calendars.get(node, Calendar())
-
-
-def granted(application: Application, now: datetime, calendars: Calendars) -> tuple[DatasetGrant, ...]:
-    """The datasets that the permit may name: confirmed by their nations, in the order they were asked for."""
-    if application.opened.kind == "contract":
-        return application.datasets
-    held = standings(application, now, calendars)
-    return tuple(grant for grant in application.datasets if held[grant].state == "confirmed")
-
-
-Permission = Permit | HealthDataRequest | HealthcareContract
-
-
-def permission_of(
-    application: Application, now: datetime, calendars: Calendars, *, authority: str, budget_rho: float | None = None
-) -> Permission:
-    """The document that a permit authority signs when access begins: what was asked for, where it was confirmed.
-
-    ``Refused`` while the application is not active: nothing is signed that was not decided.
-    """
-    content = application.content
-    if application.state != "active" or content is None:
-        raise Refused("this application gives no access now.", codes=["wrong_state"])
-    assert content.valid_from is not None
-    assert application.valid_until is not None
-    if application.opened.kind == "contract":
-        return HealthcareContract(
-            id=application.opened.id,
-            authority=authority,
-            institution=application.opened.institution,
-            nodes=application.nodes,
-            algorithms=content.algorithms,
-            valid_from=content.valid_from,
-            valid_until=application.valid_until,
-        )
-    assert content.purpose is not None
-    common = Permit(
-        id=application.opened.id,
-        authority=authority,
-        holder=application.opened.institution,
-        persons=content.persons,
-        datasets=granted(application, now, calendars),
-        purpose=content.purpose,
-        algorithms=content.algorithms,
-        valid_from=content.valid_from,
-        valid_until=application.valid_until,
-        project=application.opened.id,
-        ethics=content.ethics,
-        budget_rho=budget_rho,
-    )
-    if application.opened.kind == "permit":
-        return common
-    return HealthDataRequest(**vars(common), question=content.question)
 
 
 def diagram() -> str:

@@ -20,7 +20,7 @@ Caller = Literal[
     "peer",  # a node of another network, with a key or token that this one gave it
     "asked",  # a node that the run asked, or the releaser
     "session",  # whoever is logged in at the portal
-    "named",  # whoever is logged in and has to do with the thing asked for; to everybody else it does not exist
+    "named",  # a registered person who has to do with the thing asked for; to everybody else it does not exist
     Role,  # whoever is logged in at the portal and has this role in the register
 ]
 ATTRIBUTE: Final = "__open_to__"

@@ -24,6 +24,7 @@ from federome.db import engine
 from federome.model.table import Table
 from federome.network.approvals import load_modules
 from federome.network.bundled import installed, register
+from federome.network.desk import Desk, open_desk, outbox_of
 from federome.network.doors import open_to
 from federome.network.exchange import Exchange
 from federome.network.hub import Waiters, bounded, create_app
@@ -40,6 +41,7 @@ from federome.network.setup import HUB, RELEASER, HubSettings, MemberList, enrol
 from federome.trust.keys import read_secret
 
 GRACE_S: Final = 2
+DESK_TICK_S: Final = 20.0
 MAX_ENROLMENT_BYTES: Final = 1 << 14
 LOG: Final = logging.getLogger("federome")
 
@@ -57,6 +59,7 @@ class Hub:
     stopping: threading.Event
     people: People
     logins: Logins | None
+    desk: Desk
     clock: Callable[[], float]
 
 
@@ -109,7 +112,8 @@ def build_hub(folder: Path, *, faces: Faces, clock: Callable[[], float] = time.t
         clock=clock,
     )
     people = People(settings.name, clock, logins)
-    hub = Hub(folder, settings, coordinator, releaser, party, waiters, stopping, people, logins, clock)
+    desk = open_desk(folder, url=settings.url, clock=clock)
+    hub = Hub(folder, settings, coordinator, releaser, party, waiters, stopping, people, logins, desk, clock)
     routers = [_joining(folder, settings.name, members, clock), *faces(hub)]
     if logins is not None:
         routers.append(login_router(logins))
@@ -141,6 +145,9 @@ def serve_hub(folder: Path, *, faces: Faces) -> None:
         signal.signal(number, lambda *_: None)
     releasing = threading.Thread(target=hub.party.run, name="releaser", daemon=True)
     releasing.start()
+    outbox = outbox_of(hub.desk, url=settings.url)
+    clocks = {"tick": hub.desk.tick_all, "every_s": DESK_TICK_S}
+    threading.Thread(target=outbox.run, args=(hub.stopping,), kwargs=clocks, name="desk", daemon=True).start()
     keys = folder / "keys"
     threading.Thread(target=watch_certificate, args=(config, keys, hub.stopping), daemon=True).start()
     _Server(config, hub.stopping, hub.waiters).run()

@@ -151,9 +151,13 @@ def written(code: str, texts: Iterable[tuple[str, str]], held: Mapping[str, Entr
 
 def texts() -> set[tuple[str, str]]:
     """Every text of templates and code that is to be translated: singular, and plural or nothing."""
+    from federome.governance.application_form import FORM
     from federome.portal.drawing import environment
 
-    found: set[tuple[str, str]] = set()
+    asked = [question for section in FORM for question in section.questions]
+    found = {
+        (text, "") for text in (*(s.title for s in FORM), *(q.label for q in asked), *(q.help for q in asked)) if text
+    }
     made = environment()
     for path in sorted((HERE / "templates").rglob("*.html")):
         for _line, _function, message in made.extract_translations(path.read_text(encoding="utf-8")):  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
@@ -35,7 +35,7 @@ LANGUAGE_COOKIE: Final = "__Host-federome-language"
 OPEN: Final[frozenset[Caller]] = frozenset({"anyone"})
 LOGGED_IN: Final[frozenset[Caller]] = frozenset({"session", "named"})
 LIVE_S: Final = 600.0
-LIVE_TICK_S: Final = 0.5
+LIVE_TICK_S: Final = 1.0
 MAX_LIVE: Final = 200
 
 
@@ -123,6 +123,7 @@ class Site:
     menu: tuple[MenuEntry, ...] = ()
     requests: Limit = field(init=False)
     forms: Limit = field(init=False)
+    stopping: Callable[[], bool] = lambda: False
     live: int = 0
 
     def __post_init__(self) -> None:
@@ -137,7 +138,7 @@ class Site:
         """The registered person who has this session's identity."""
         return next((one for one in self.register().persons if session.identity in one.identities), None)
 
-    def page(self, request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
+    def page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
         """A page drawn from its template for whoever asks."""
         visit = visit_of(request)
         told = {
@@ -167,7 +168,7 @@ class Site:
             seen = await run_in_threadpool(version)
             yield "retry: 2000\n\n"
             for tick in range(int(LIVE_S / LIVE_TICK_S)):
-                if await request.is_disconnected():
+                if self.stopping() or await request.is_disconnected():
                     return
                 now = await run_in_threadpool(version)
                 if now != seen:

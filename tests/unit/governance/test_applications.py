@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from federome.errors import Invalid, Refused
+from federome.governance import application_course as course
 from federome.governance import applications
+from federome.governance.application_course import dues, granted, permission_of, ticks
 from federome.governance.applications import (
     ACTS,
     BY_NAME,
@@ -24,11 +26,7 @@ from federome.governance.applications import (
     Opened,
     allowed,
     check,
-    dues,
     fold,
-    granted,
-    permission_of,
-    ticks,
 )
 from federome.governance.calendars import calendar_of
 from federome.model.permit import (
@@ -81,7 +79,7 @@ class Journey:
         self.opened = Opened("A-1", kind, "uni-a", ("alice",), MONDAY)
         self.events: list[Event] = []
         self.now = MONDAY
-        self.calendars: applications.Calendars = {}
+        self.calendars: course.Calendars = {}
 
     @property
     def application(self) -> Application:

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from federome.cli import app
-from federome.demo.issuing import Issuer
 from federome.errors import FederomeError, Invalid, Unavailable
 from federome.network.access import NodeAccess, add_person, install_access, install_register, read_access, read_register
 from federome.network.fetching import MAX_BYTES, fetch_document, key_sets
+from federome.network.issuing import Issuer
 from federome.network.setup import HubSettings, NodeSettings, hub_settings, pin_authority
 from federome.trust.keys import generate
 

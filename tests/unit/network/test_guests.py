@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from federome.demo.issuing import Issuer, VisaOf
 from federome.errors import Refused
 from federome.governance.case import NodePolicy
 from federome.governance.evidence import Anchors
 from federome.governance.jwks import KeyCache
 from federome.governance.passports import GRANTS, RESEARCHER, TERMS, Clearinghouse
 from federome.network.guests import Guests
+from federome.network.issuing import Issuer, VisaOf
 from federome.trust.keys import KeyRing, generate
 
 NOW = 1_793_620_000.0

@@ -12,12 +12,12 @@ from tests.federation import Federation, build_federation
 from tests.worlds import make_world, random_assignment
 
 from federome.analysis.cohort_count import CohortCount
-from federome.demo.issuing import Issuer, VisaOf
 from federome.errors import Invalid, Refused, Unavailable
 from federome.governance.case import NodePolicy
 from federome.governance.jwks import KeyCache
 from federome.governance.passports import Clearinghouse
 from federome.model.registry import Identity, Institution, Person
+from federome.network.issuing import Issuer, VisaOf
 from federome.network.ledger import Run
 from federome.network.people import read_passport, read_sealed
 from federome.network.protocol import Body, mapping

@@ -1,7 +1,8 @@
-"""An issuer of passports and visas for demonstrations and tests: real ES256 signatures, no real authority.
+"""An issuer of passports and visas: real ES256 signatures that a GA4GH clearinghouse reads (Passport 1.2.1).
 
-What it signs is what a GA4GH clearinghouse reads (Passport 1.2.1): visa documents that name their key address, and a
-broker's passport around them. ``dev_idp.py`` serves it; nothing else should ever trust its key.
+The hub signs its grants with it (``desk.py``): visa documents that name their key address, and a broker's passport
+around them. A node believes what its ``access.toml`` trusts. The development identity provider stands on the same
+code, with a key that nothing else should ever trust.
 """
 
 from __future__ import annotations
