@@ -28,6 +28,7 @@ from federome.model.order import RunOrder
 from federome.model.patient import Patient
 from federome.model.permit import AlgorithmGrant, HealthcareContract, PersonKey, Purpose
 from federome.model.registry import AlgorithmApproval, Dataset, Institution, Person
+from federome.network import alerts
 from federome.network.alerts import Channel, Message
 from federome.network.cases import Case, CaseBook
 from federome.network.ledger import Run
@@ -73,20 +74,26 @@ class World:
     told: list[Message] = field(default_factory=list)
     sent: list[Run] = field(default_factory=list)
     runs: itertools.count[int] = field(default_factory=itertools.count)
+    life: int = 0
 
     def reset(self) -> None:
         """As it was built: nobody else registered, nothing asked, everybody up; only the clock has gone on."""
         self.gone.clear(), self.down.clear(), self.told.clear(), self.sent.clear()
+        self.life += (
+            1  # other secrets, so other names of cases outside: the hub still has the letters about the old ones
+        )
         known = {patient.id for patient in PATIENTS}
         for node, office in self.offices.items():
             object.__setattr__(office, "state", lambda node=node: self.federation.state(node))
             object.__setattr__(office, "desk", replace(office.desk, background=RATES))
+            office.alerts._bars.clear()
+            office.desk.book.secret = f"{node} {self.life}".encode()
             for holder in ("doctor", f"clinician-{node.lower()}"):
                 for case in office.desk.book.cases(holder):
                     if case.name not in known:
                         office.desk.book.withdraw(case.name, holder)
             with write(office.desk.engine) as db:
-                for table in (ASKED, HANDLE, LETTER):
+                for table in (ASKED, HANDLE, LETTER, *alerts.METADATA.tables.values()):
                     db.execute(table.delete())
 
     @property
@@ -234,9 +241,8 @@ def _open(world: World, node: str, root: Path) -> None:
     def consented(people: Sequence[str]) -> NDArray[np.bool_]:
         return np.array([(node, subject) not in world.gone for subject in people], np.bool_)
 
-    desk = MatchDesk(
-        node, base, CaseBook(base, node.encode(), federation.now), MEASURE, RATES, consented, federation.now
-    )
+    book = CaseBook(base, f"{node} {world.life}".encode(), federation.now)
+    desk = MatchDesk(node, base, book, MEASURE, RATES, consented, federation.now)
     held = world.offices.get(node)
     world.offices[node] = build_office(worker, desk, held.box if held else generate("ECDH-ES+A256KW"))
     world.going[node] = outgoing(port, worker.key, federation.now, world.told.append)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,9 +34,15 @@ MILD = Case("brother-24", "clinician-es", "es-1", Patient("", SEVERE[:1], genes=
             admission=Admission("male", 24, 2, 18_401, "south", LOSS))  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return build_world(tmp_path_factory.mktemp("alerts"), patients=PATIENTS[:40])
+
+
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return build_world(tmp_path, patients=PATIENTS[:40])
+def world(built: World) -> World:
+    built.reset()
+    return built
 
 
 def watch(world: World, case: Case = FIRST, *, infection: bool = True, **more: object) -> None:
