@@ -19,6 +19,7 @@ from federome.errors import Invalid
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from federome.model.ontology import Ontology
     from federome.onboard.findings import Finding
 
 out = Console(highlight=False)
@@ -59,6 +60,9 @@ def folder(
         bool, typer.Option("--leave-out-refused", help="Release without the samples that quality control refuses.")
     ] = False,
     check: Annotated[bool, typer.Option("--check", help="Stop after validation: release nothing.")] = False,
+    terms: Annotated[
+        Path | None, typer.Option("--ontology", envvar="FEDEROME_ONTOLOGY", help="An installed ontology's folder.")
+    ] = None,
     fasta: Annotated[Path | None, typer.Option(help="Reference sequence with .fai, to check REF and align.")] = None,
     batch: Annotated[str, typer.Option(help="What the batch is called; after the folder if omitted.")] = "",
     released_on: Annotated[str, typer.Option(help="Date of the data release, YYYY-MM-DD; today if omitted.")] = "",
@@ -91,6 +95,7 @@ def folder(
         ),
         now,
         judge=partial(judge, today=today),
+        ontology=_ontology(terms),
         tell=(lambda _step, _said: None) if as_json else _Teller(),
     )
     started = time.perf_counter()
@@ -147,6 +152,18 @@ def suggest_mapping(provider: Folder, as_json: AsJson = False) -> None:
     out.print(f"{path}: {fields} fields. Read it before you go on.", soft_wrap=True)
     for name, remark in found.remarks.items():
         out.print(f"  {name}: {remark}", soft_wrap=True)
+
+
+def _ontology(chosen: Path | None) -> Ontology | None:
+    """The chosen ontology or the latest that is kept; without one, phenotype terms are held against their form only."""
+    from federome.cli.ontology import kept
+    from federome.ingest import ontologies
+
+    place = chosen or ontologies.newest(kept())
+    if place is None:
+        err.print("No ontology is installed: obsolete terms are not found (federome ontology install).")
+        return None
+    return ontologies.load(place).ontology
 
 
 class _Teller:

@@ -25,6 +25,7 @@ from federome.ingest import chosen
 from federome.ingest.columns import COLUMNS
 from federome.ingest.folder import Progress, batch_name, find_source, ingest_folder, stage_folder
 from federome.ingest.known import NoSites
+from federome.model.ontology import Ontology
 from federome.model.verdict import Finding as QualityFinding
 from federome.model.verdict import Verdict
 from federome.network.consents import ConsentBook
@@ -38,6 +39,7 @@ from federome.onboard.record import make_record
 from federome.onboard.rules import check
 from federome.onboard.suggest import suggest
 from federome.onboard.tables import TABLES
+from federome.onboard.terms import check_terms
 from federome.store.catalogue import DataRelease, Store
 from federome.store.writer import BatchWriter
 
@@ -84,6 +86,7 @@ class Course:
     options: Options
     now: datetime
     judge: Judge = unjudged
+    ontology: Ontology | None = None
     tell: Callable[[Step, str], None] = lambda _step, _said: None
     on_progress: Callable[[Progress], None] = lambda _: None
     findings: list[Finding] = field(default_factory=list)
@@ -158,6 +161,8 @@ class Course:
         self.findings = [*self.people.findings]
         self._constants = self._known_constants()
         self.findings += check(self.people, self._constants, self.words.dataset.profile, today=self.options.today)
+        if self.ontology is not None:
+            self.findings += check_terms(self.people, self.ontology, mend=self.options.fix)
         self.names = [str(p) for (p,) in connection.execute("SELECT person_id FROM people").fetchall()]
         self._consents()
         lines = write_all(self.findings, self.work / FINDINGS)
@@ -343,7 +348,8 @@ class Course:
 
     def _fingerprint(self) -> str:
         """Changes when a file or an option does."""
-        said = [__version__, self.batch, str(self.options.fix), str(self.options.leave_out_refused)]
+        release = "" if self.ontology is None else self.ontology.release
+        said = [__version__, release, self.batch, str(self.options.fix), str(self.options.leave_out_refused)]
         for path in sorted(self.folder.rglob("*")):
             if path.is_file():
                 status = path.stat()

@@ -1,0 +1,104 @@
+"""V2 and V6 for phenotype terms: in use, obsolete, unknown, below Phenotypic abnormality of an installed ontology.
+
+Only distinct terms are asked of the ontology, so cost follows the vocabulary and not the people. A term that was
+merged, or that is obsolete with exactly one successor, is the only kind that can be rewritten without loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Final
+
+import pandas as pd
+
+from federome.model.ontology import Ontology
+from federome.onboard.convert import People
+from federome.onboard.findings import FIRST, Finding
+from federome.onboard.tables import literal
+
+FIELD: Final = "hpo_terms"
+ABNORMALITY: Final = "HP:0000118"
+
+
+def successor(ontology: Ontology, term: str) -> str:
+    """What stands for a term today: itself, the term it was merged into, its one successor; empty for none."""
+    match ontology.status(term):
+        case "known":
+            return term
+        case "merged":
+            return ontology.merged[term]
+        case "obsolete":
+            named = ontology.replaced.get(term, ())
+            return named[0] if len(named) == 1 and ontology.status(named[0]) == "known" else ""
+        case _:
+            return ""
+
+
+def check_terms(people: People, ontology: Ontology, *, mend: bool) -> Iterator[Finding]:
+    """What is wrong with the terms of the table; with ``mend``, those with one successor are rewritten in it."""
+    if FIELD not in people.fields:
+        return
+    found = people.connection.execute(f"SELECT DISTINCT unnest({FIELD}) FROM people").fetchall()  # noqa: S608
+    terms = sorted(str(term) for (term,) in found)
+    now = {term: successor(ontology, term) for term in terms}
+    old = {term: then for term, then in now.items() if then and then != term}
+    gone = [term for term in terms if not now[term] and ontology.status(term) == "obsolete"]
+    unknown = [term for term in terms if not now[term] and ontology.status(term) != "obsolete"]
+    aside = [term for term in terms if now[term] and not ontology.covers(ABNORMALITY, now[term])]
+    release = ontology.release
+    yield from _found(people, unknown, "error", "V2", f"the term is none of {release}.", "Correct it.")
+    yield from _found(
+        people, gone, "error", "V2", f"the term is obsolete in {release} and has not one successor.", "Choose another."
+    )
+    yield from _found(
+        people, aside, "error", "V6", "the term is no phenotypic abnormality.", "Give a term below HP:0000118."
+    )
+    if mend and old:
+        yield from _found(
+            people,
+            list(old),
+            "repaired",
+            "V2",
+            f"the term was replaced by that of {release}.",
+            "Nothing to do.",
+        )
+        _rewrite(people, old)
+    elif old:
+        yield from _found(
+            people,
+            list(old),
+            "error",
+            "V2",
+            f"the term is obsolete in {release}.",
+            "--fix names its successor.",
+        )
+
+
+def _found(people: People, terms: list[str], level: str, rule: str, message: str, remedy: str) -> Iterator[Finding]:
+    if not terms:
+        return
+    people.connection.register("some_terms", pd.DataFrame({"term": terms}, dtype=object))
+    rows = people.connection.execute(
+        f"SELECT DISTINCT row FROM (SELECT rowid AS row, unnest({FIELD}) AS term FROM people) "  # noqa: S608
+        "WHERE term IN (SELECT term FROM some_terms) ORDER BY row"
+    ).fetchall()
+    people.connection.unregister("some_terms")
+    lines = [people.line(int(row)) for (row,) in rows]
+    yield Finding(
+        rule, level, people.main.file, people.columns[FIELD], message, remedy, len(lines), lines[:FIRST],  # type: ignore[arg-type]
+        f"{len(terms)} terms", partial(iter, lines),
+    )  # fmt: skip
+
+
+def _rewrite(people: People, old: Mapping[str, str]) -> None:
+    """Successors in the place of what they replace; a list that then says a term twice says it once."""
+    successors = "MAP {" + ", ".join(f"{literal(term)}: {literal(then)}" for term, then in old.items()) + "}"
+    # A new table, because an update would move rows, and a row's place is its line in the file.
+    mended = f"list_distinct(list_transform({FIELD}, lambda x: coalesce(m[x], x)))"
+    old_ones = f"len(list_filter({FIELD}, lambda x: m[x] IS NOT NULL)) > 0"
+    people.connection.execute(
+        f"CREATE TABLE renewed AS SELECT people.* REPLACE (CASE WHEN {old_ones} THEN {mended} ELSE {FIELD} END "  # noqa: S608
+        f"AS {FIELD}) FROM people, (SELECT {successors} AS m) ORDER BY people.rowid"
+    )
+    people.connection.execute("DROP TABLE people; ALTER TABLE renewed RENAME TO people")
