@@ -11,18 +11,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
+from pathlib import Path
 
 import httpx2 as httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from typer.testing import CliRunner, Result
 
 from federome.cli import app
+from federome.client.session import Session
+from federome.client.wire import open_http
 from federome.demo import synthetic
 from federome.demo.dev_idp import DevPerson
 from federome.demo.local import AUTHORITY, PERSON, LocalFederation, free_port, wait_for_port
-from federome.errors import Refused
+from federome.errors import Refused, Unavailable
 from federome.governance.passports import GRANTS
 from federome.ingest.folder import ingest_folder
 from federome.model.registry import Identity, Institution, Person
@@ -37,6 +45,7 @@ from federome.trust.keys import load_private_key, save_private_key
 
 pytestmark = pytest.mark.processes
 DATASET = "synthetic-fi"
+PROGRAMS = ("robot", "other-robot")
 
 
 class Network(LocalFederation):
@@ -54,8 +63,12 @@ class Network(LocalFederation):
         ]
         (self.root / "idp").mkdir()
         (self.root / "idp" / "people.json").write_text(json.dumps([one.to_document() for one in people]))
+        programs = "".join(
+            f'[[clients]]\nid = "{name}"\ncertificate = """{make_program(self.root, name)}"""\n' for name in PROGRAMS
+        )
+        make_program(self.root, "stranger")
         (self.root / "hub" / "login.toml").write_text(
-            f'issuer = "{self.issuer}"\nclient = "demo-hub"\npassport = true\nrequired = true\n'
+            f'issuer = "{self.issuer}"\nclient = "demo-hub"\npassport = true\nrequired = true\n{programs}'
         )
         here = ("--dir", str(self.root / "idp"), "--hub", str(self.root / "hub"), "--port", str(self.provider))
         self.start("idp", "dev-idp", *here)
@@ -102,6 +115,19 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
         (network.root / "authority.public.json").write_text(json.dumps(public))
         save_private_key(network.authority, network.root / "authority.jwk")
         yield network
+
+
+def make_program(root: Path, name: str) -> str:
+    """A program's key and its own certificate, as openssl makes them; gives the certificate."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now, own = datetime.now(UTC), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    made = x509.CertificateBuilder(own, own, key.public_key(), x509.random_serial_number())
+    made = made.not_valid_before(now - timedelta(minutes=5)).not_valid_after(now + timedelta(days=1))
+    pem = made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    (root / f"{name}.crt").write_bytes(pem)
+    (root / f"{name}.pem").touch(0o600)
+    (root / f"{name}.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return pem.decode()
 
 
 class Form(HTMLParser):
@@ -171,6 +197,50 @@ def test_without_a_login_nobody_is_let_in(network: Network) -> None:
     refused = network.command("run", "cohort-count", *without, *person)
     assert isinstance(refused.exception, Refused)
     assert "log in" in str(refused.exception)
+
+
+def program(network: Network, name: str, session: str, *, shows: str = "") -> Result:
+    """``federome login`` of a program that shows a certificate."""
+    place = ["--hub", network.url, "--certificate", str(network.certificate), "--session", str(network.root / session)]
+    own = ["--key", str(network.root / f"{shows or name}.pem")]
+    own += ["--tls-certificate", str(network.root / f"{shows or name}.crt")]
+    return network.command("login", "--client", name, *place, *own)
+
+
+def called(network: Network, token: str, *, shows: str = "") -> int:
+    """What the hub says to a token over a connection with this certificate, or with none."""
+    own = (network.root / f"{shows}.crt", network.root / f"{shows}.pem") if shows else None
+    with open_http(network.url, network.certificate, own=own) as http:
+        return http.get("/ga4gh/wes/v1/runs", headers={"Authorization": f"Bearer {token}"}).status_code
+
+
+def test_a_program_shows_its_certificate(network: Network) -> None:
+    """Over real TLS: its token works with its own certificate, and neither without nor with another one."""
+    told = program(network, "robot", "robot.session")
+    assert told.exit_code == 0, told.stdout
+    token = Session.load(network.root / "robot.session").token
+    assert called(network, token, shows="robot") == 200
+    assert called(network, token) == 401
+    assert called(network, token, shows="other-robot") == 401
+    with pytest.raises(httpx.TransportError):
+        called(network, token, shows="stranger")  # the handshake ends
+    # a token that was bound to a key is not worth more over such a connection
+    log_in(network, "rita", "bound.session")
+    bound = Session.load(network.root / "bound.session").token
+    assert called(network, bound, shows="robot") == 401
+    # through the client, as a program uses it
+    who = ["--hub", network.url, "--certificate", str(network.certificate), "--key", str(network.root / "robot.pem")]
+    who += ["--session", str(network.root / "robot.session")]
+    listed = network.command("algorithms", *who, "--person", PERSON, "--permit", str(network.root / "permit.jwt"))
+    assert listed.exit_code == 0, listed.stdout
+
+
+def test_a_program_shows_no_certificate_but_its_own(network: Network) -> None:
+    for name, shows in (("robot", "other-robot"), ("unheard-of", "robot")):
+        refused = program(network, name, "no.session", shows=shows)
+        assert isinstance(refused.exception, Refused)
+        assert "issuer_untrusted" in refused.exception.codes
+    assert isinstance(program(network, "robot", "no.session", shows="stranger").exception, Unavailable)
 
 
 def test_a_node_exchanges_its_keys_and_dies_in_the_middle(network: Network) -> None:

@@ -75,6 +75,9 @@ def login(
         Path | None, typer.Option("--session", envvar="FEDEROME_SESSION", help="Where the login is kept.")
     ] = None,
     client: Annotated[str, typer.Option("--client", help="Log in as this machine client, without a person.")] = "",
+    tls: Annotated[
+        Path | None, typer.Option("--tls-certificate", help="With --client: show this certificate (PEM), not proofs.")
+    ] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the address in a browser.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -83,7 +86,7 @@ def login(
     import webbrowser
 
     from federome.client.login import login as log_in
-    from federome.client.login import login_machine
+    from federome.client.login import login_certified, login_machine
     from federome.client.wire import open_http
     from federome.trust.keys import load_private_key
 
@@ -94,9 +97,15 @@ def login(
         if browser:
             webbrowser.open(address)
 
-    with open_http(hub, certificate) as http:
-        machine = bool(client)
-        session = login_machine(http, client=client, key=own) if machine else log_in(http, key=own, open_browser=visit)
+    if tls is not None and not client:
+        raise Invalid("a certificate shows a program.", where="--tls-certificate", remedy="Name it with --client.")
+    with open_http(hub, certificate, own=None if tls is None else (tls, key)) as http:
+        if tls is not None:
+            session = login_certified(http, client=client, certificate=tls)
+        elif client:
+            session = login_machine(http, client=client, key=own)
+        else:
+            session = log_in(http, key=own, open_browser=visit)
     place = to or session_file()
     session.save(place)
     minutes = int((session.until - time.time()) / 60)

@@ -87,7 +87,10 @@ def connect(
         raise Invalid("people sign with an ES256 key.", where="key", remedy="Use a P-256 key.")
     grant = Grant.read(permit)
     logged_in = Session.load(session) if isinstance(session, Path) else session
-    wire = Wire(http or open_http(url, certificate), key=own, clock=clock, owned=http is None, session=logged_in)
+    shows = Path(logged_in.certificate) if logged_in is not None and logged_in.certificate else None
+    both = (shows, key) if shows is not None and isinstance(key, Path) else None
+    opened = http or open_http(url, certificate, own=both)
+    wire = Wire(opened, key=own, clock=clock, owned=http is None, session=logged_in)
     if passport is None and logged_in is not None:
         passport = logged_in.passport or None
     shown = None if passport is None else read_passport(passport)

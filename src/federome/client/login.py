@@ -10,6 +10,7 @@ import http.server
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -71,6 +72,19 @@ def login_machine(
         "client_assertion": assertion,
     }
     return _token(http_client, url, form, key=key, clock=clock)
+
+
+def login_certified(
+    http_client: httpx.Client, *, client: str, certificate: Path, clock: Callable[[], float] = time.time
+) -> Session:
+    """Log a program in by the TLS certificate that ``http_client`` shows (RFC 8705)."""
+    url = str(_about(http_client)["url"])
+    form = {"grant_type": "client_credentials", "client_id": client}
+    answer = _sent(http_client, "POST", f"{PREFIX}/token", data=form)
+    match parse_object(answer.content):
+        case {"access_token": str() as token, "token_type": "Bearer", "expires_in": int() as life}:
+            return Session(url, token, clock() + life, certificate=str(certificate.absolute()))
+    raise Invalid("the hub's answer is no token.", remedy="Check the address.")
 
 
 def _about(http_client: httpx.Client) -> Mapping[str, Json]:

@@ -23,6 +23,8 @@ class Session:
     token: str
     until: float
     passport: str = ""
+    certificate: str = ""
+    """The file of the program's own TLS certificate, where the token is bound to that and not to a key's proofs."""
 
     def save(self, path: Path) -> None:
         """Write it where only its owner can read it."""
@@ -38,7 +40,7 @@ class Session:
         told = parse_object(read_secret(path, most=MAX_SESSION_BYTES))
         match told:
             case {"hub": str() as hub, "token": str() as token, "until": int() | float() as until}:
-                return cls(hub, token, float(until), str(told.get("passport", "")))
+                return cls(hub, token, float(until), str(told.get("passport", "")), str(told.get("certificate", "")))
         raise Invalid("this is no session.", where=str(path), remedy="Run: federome login")
 
 

@@ -29,14 +29,26 @@ MAX_DOCUMENT_BYTES: Final = 64 << 20
 MAX_PAUSE_S: Final = 5.0
 
 
-def open_http(url: str, certificate: Path | None) -> httpx.Client:
-    """A client that trusts exactly the pinned certificate (or the system's, if none is given), over TLS 1.3 only."""
+def open_http(url: str, certificate: Path | None, *, own: tuple[Path, Path] | None = None) -> httpx.Client:
+    """A client that trusts exactly the pinned certificate (or the system's, if none is given), over TLS 1.3 only.
+
+    ``own`` are the files of a certificate and its key (both PEM) that a program shows itself with.
+    """
     if urlsplit(url).scheme != "https":
         raise Invalid("a hub is reached over HTTPS only.", where=url[:200], remedy="Write https://…")
     try:
         context = ssl.create_default_context(cafile=str(certificate) if certificate else None)
     except (OSError, ssl.SSLError) as error:
         raise Invalid("the hub's certificate cannot be read.", where=str(certificate)) from error
+    if own is not None:
+        try:
+            context.load_cert_chain(*own)
+        except (OSError, ssl.SSLError) as error:
+            raise Invalid(
+                "your certificate and its key cannot be used.",
+                where=str(own[0]),
+                remedy="Both are PEM files, and belong together.",
+            ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     return httpx.Client(base_url=url.rstrip("/"), verify=context, timeout=TIMEOUT)
 
@@ -137,6 +149,8 @@ class Wire:
         now = self._clock()
         if self._session is not None:
             check_session(self._session, now=now)
+            if self._session.certificate:
+                return {"Authorization": f"Bearer {self._session.token}"}
             jti, url, token = (
                 secrets.token_urlsafe(16),
                 f"{self._session.hub.rstrip('/')}{PREFIX}{path}",

@@ -28,9 +28,11 @@ from starlette.concurrency import run_in_threadpool
 from federome.db import Schema, engine, migrate, write
 from federome.errors import FederomeError, Invalid, Refused, Unavailable
 from federome.model.registry import Identity
+from federome.network.certified import CLIENT_CERTIFICATE
 from federome.network.doors import open_to
 from federome.network.hub import bounded
 from federome.network.provider import LoggedIn, Provider, login_settings
+from federome.trust.certificates import ClientCertificate, check_bound, issue_bound
 from federome.trust.dpop import NonceNeeded, check_proof
 from federome.trust.keys import KeyRing, PinnedKey, Signer, generate, load_private_key, save_private_key
 from federome.trust.oauth import (
@@ -45,6 +47,7 @@ from federome.trust.oauth import (
     loopback_redirect,
 )
 from federome.trust.people import check_person
+from federome.trust.signing import OWN_ALGORITHMS, check_claims, verify
 
 PREFIX: Final = "/login/v1"
 PENDING_S: Final = 600.0
@@ -185,6 +188,7 @@ class Logins:
     provider: Provider | None = None
     machines: KeyRing = field(default_factory=lambda: KeyRing(()))
     required: bool = False
+    certificates: Mapping[str, ClientCertificate] = field(default_factory=dict)
     secret: bytes = b""
 
     def __post_init__(self) -> None:
@@ -245,11 +249,34 @@ class Logins:
         told: dict[str, object] = {"access_token": token, "token_type": "DPoP", "expires_in": int(TOKEN_LIFE_S)}
         return told | ({"passport": passport} if passport else {})
 
+    def certified_token(self, form: Mapping[str, str], der: bytes) -> dict[str, object]:
+        """The answer of the token endpoint to a program that shows its registered certificate (RFC 8705)."""
+        client, now = form.get("client_id", ""), self.clock()
+        own = self.certificates.get(client)
+        if form.get("grant_type") != "client_credentials" or own is None or own.der != der:
+            raise Refused("no program is registered here with this certificate.", codes=["issuer_untrusted"])
+        until, jti = now + TOKEN_LIFE_S, secrets.token_urlsafe(16)
+        token = issue_bound(client, own.digest, self.key.current, hub=self.hub, now=now, until=until, jti=jti)
+        return {"access_token": token, "token_type": "Bearer", "expires_in": int(TOKEN_LIFE_S)}
+
+    def certified(self, token: str, der: bytes) -> str:
+        """The thumbprint of the key of the program that shows a token over a connection with its certificate."""
+        now = self.clock()
+        said = verify(token, self._own_ring(), typ="at+jwt", algorithms=OWN_ALGORITHMS, now=now).payload
+        check_claims(said, now=now, audience=self.hub, require=("iss", "aud", "sub", "iat", "exp"))
+        own = self.certificates.get(str(said["sub"]))
+        if own is None or own.der != der:  # registered then, and still
+            raise Refused("no program is registered here with this certificate.", codes=["issuer_untrusted"])
+        check_bound(said, own.digest)
+        return own.thumbprint
+
+    def _own_ring(self) -> KeyRing:
+        return KeyRing(tuple(PinnedKey(self.hub, key.public) for key in self.key.valid))
+
     def bearer(self, token: str, proof: str, method: str, path: str) -> Bearer:
         """Who uses a token that this hub issued, for one request; ``Refused`` if they do not hold its key."""
         now = self.clock()
-        ring = KeyRing(tuple(PinnedKey(self.hub, key.public) for key in self.key.valid))
-        bearer = check_token(token, ring, hub=self.hub, now=now)
+        bearer = check_token(token, self._own_ring(), hub=self.hub, now=now)
         url = f"{self.url.rstrip('/')}{path}"
         held = check_proof(proof, method=method, url=url, now=now, once=self.book, token=token)
         if held != bearer.thumbprint:
@@ -266,7 +293,10 @@ class People:
     def __call__(self, request: Request) -> str:
         """The thumbprint of the caller's key; ``Refused`` where nobody is shown to ask, or a login is demanded."""
         kind, _, token = request.headers.get("authorization", "").partition(" ")
+        der = request.scope.get("state", {}).get(CLIENT_CERTIFICATE)
         match kind.lower():
+            case "bearer" if self._logins is not None and isinstance(der, bytes):
+                return self._logins.certified(token.strip(), der)
             case "bearer" if self._logins is not None and self._logins.required:
                 raise Refused("this hub asks you to log in.", codes=["token_invalid"], remedy="Run: federome login")
             case "bearer":
@@ -317,7 +347,11 @@ def router(logins: Logins) -> APIRouter:
         form = _form(await bounded(request, MAX_FORM_BYTES))
         fresh = {"DPoP-Nonce": logins.nonces()[0], "Cache-Control": "no-store"}
         try:
-            told = await run_in_threadpool(logins.token, form, request.headers.get("dpop", ""))
+            der, proof = request.scope.get("state", {}).get(CLIENT_CERTIFICATE), request.headers.get("dpop", "")
+            if isinstance(der, bytes) and not proof and "client_assertion" not in form:
+                told = logins.certified_token(form, der)
+            else:
+                told = await run_in_threadpool(logins.token, form, proof)
         except FederomeError as refusal:
             code = "use_dpop_nonce" if isinstance(refusal, NonceNeeded) else "invalid_grant"
             body = {**refusal.problem(), "error": code}
@@ -366,4 +400,14 @@ def build_logins(
         random=lambda: secrets.token_urlsafe(16),
     )
     book = LoginBook(engine(f"sqlite:///{folder / 'login.db'}"), clock)
-    return Logins(hub, url, key, book, clock, provider, settings.machine_ring(), settings.required)
+    return Logins(
+        hub,
+        url,
+        key,
+        book,
+        clock,
+        provider,
+        settings.machine_ring(),
+        settings.required,
+        certificates=settings.certificates(),
+    )

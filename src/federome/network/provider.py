@@ -25,6 +25,7 @@ from federome.model.strict import Document, Identifier
 from federome.network.access import check_address
 from federome.network.fetching import fetch_document
 from federome.trust.canonical import Json
+from federome.trust.certificates import ClientCertificate
 from federome.trust.keys import KeyRing, PinnedKey, PrivateKey, PublicKey, read_secret
 from federome.trust.oauth import (
     ACCESS_TOKEN_TYPE,
@@ -44,10 +45,15 @@ Authentication = Literal["private_key_jwt", "client_secret_basic", "none"]
 
 @dataclass(frozen=True)
 class MachineClient(Document):
-    """A program that may ask without a person: its name and its ES256 key."""
+    """A program that may ask without a person: its name, and its ES256 key or its own TLS certificate (PEM)."""
 
     id: Identifier
-    key: PersonKey
+    key: PersonKey | None = None
+    certificate: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.key is None) == (self.certificate is None):
+            raise Invalid("a program shows itself with a key or with a certificate.", where=self.id)
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,16 @@ class LoginSettings(Document):
 
     def machine_ring(self) -> KeyRing:
         """The keys of machine clients."""
-        return KeyRing(tuple(PinnedKey(one.id, PublicKey.from_jwk(one.key.jwk)) for one in self.clients))
+        held = ((one.id, one.key) for one in self.clients if one.key is not None)
+        return KeyRing(tuple(PinnedKey(name, PublicKey.from_jwk(key.jwk)) for name, key in held))
+
+    def certificates(self) -> dict[str, ClientCertificate]:
+        """The certificates of machine clients, by client."""
+        return {
+            one.id: ClientCertificate.from_pem(one.certificate, where=one.id)
+            for one in self.clients
+            if one.certificate is not None
+        }
 
 
 def login_settings(folder: Path, *, development: bool) -> LoginSettings | None:
@@ -90,6 +105,7 @@ def login_settings(folder: Path, *, development: bool) -> LoginSettings | None:
     for url in (settings.issuer, *filter(None, given)):
         check_address(url, development=development)
     settings.machine_ring()
+    settings.certificates()
     return settings
 
 

@@ -24,6 +24,7 @@ from federome.db import engine
 from federome.model.table import Table
 from federome.network.approvals import load_modules
 from federome.network.bundled import installed, register
+from federome.network.certified import certified_options
 from federome.network.desk import Desk, open_desk, outbox_of
 from federome.network.doors import open_to
 from federome.network.exchange import Exchange
@@ -134,6 +135,7 @@ def serve_hub(folder: Path, *, faces: Faces) -> None:
         port=settings.port,
         ssl_certfile=folder / "keys" / "tls.pem",
         ssl_keyfile=str(folder / "keys" / "tls.key"),
+        **certified_options(hub.logins.certificates.values() if hub.logins is not None else (), folder / "keys"),
         timeout_graceful_shutdown=GRACE_S,
         timeout_keep_alive=60,
         log_level="warning",
