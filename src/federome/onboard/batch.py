@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from federome.governance.consent import ConsentEvent
+from federome.governance.consent import Consent
 from federome.ingest.columns import COLUMNS
 from federome.onboard.convert import People
 from federome.onboard.provider import Provider
@@ -21,10 +21,10 @@ def write_batch(
     words: Provider,
     constants: Mapping[str, object],
     *,
-    tiers: Iterable[ConsentEvent],
+    tiers: Mapping[str, Consent],
     without: Collection[str] = (),
 ) -> list[str]:
-    """Write ``phenotypes.parquet``; returns its columns. The consent tier of a person is what the ledger is told last.
+    """Write ``phenotypes.parquet``; returns its columns. ``tiers`` is where people stand on the day.
 
     People in ``without`` stay out.
     """
@@ -38,8 +38,7 @@ def write_batch(
     connection.register("kept_out", pd.DataFrame({"name": list(without)}, dtype=object))
     inside = "WHERE person_id NOT IN (SELECT name FROM kept_out)"
     if words.dataset.profile == "minimal-dataset" and "consent_tier" not in allowed:
-        last = {event.subject: event.tier for event in tiers if event.kind == "tier"}
-        told = pd.DataFrame({"subject": list(last), "tier": list(last.values())}, dtype=object)
+        told = pd.DataFrame({"subject": list(tiers), "tier": list(tiers.values())}, dtype=object)
         connection.register("told", told)
         query = (
             f"SELECT {listing}, coalesce(tier, 'none') AS consent_tier FROM people "  # noqa: S608 - names are ours

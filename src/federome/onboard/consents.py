@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, cast, get_args
 
 from federome.errors import Invalid
-from federome.governance.consent import Consent, ConsentEvent
+from federome.governance.consent import Consent, ConsentEvent, Ledger
 from federome.model.registry import DataUse
 from federome.onboard.findings import FIRST, Finding, Level
 from federome.onboard.tables import sniff
@@ -53,6 +53,11 @@ class Consents:
     visible: frozenset[str]
     findings: tuple[Finding, ...]
     form: tuple[str, str]
+
+    def tiers(self, now: datetime) -> dict[str, Consent]:
+        """Where everybody stands at this instant: none for people who took their consent back."""
+        standings = Ledger(self.events).standings(now)
+        return {name: "none" if held.withdrawn or held.opted_out else held.tier for name, held in standings.items()}
 
 
 def read_consents(path: Path) -> tuple[list[ConsentRecord], list[Finding]]:
@@ -181,9 +186,9 @@ def judge(
     for own in held.values():
         events += _events(own, data_use)
     for person in people:
-        if person not in last:
-            events.append(ConsentEvent(person, "tier", BEGINNING, "none"))
-        elif _in_force(last[person], data_use, today):
+        # Also of those with a record: before it was signed they are not covered by what a node assumes of others.
+        events.append(ConsentEvent(person, "tier", BEGINNING, "none"))
+        if person in last and _in_force(last[person], data_use, today):
             visible.add(person)
     kinds: tuple[tuple[str, Level, list[int], str, str], ...] = (
         ("V13", "warning", unknown, "the consent is of a person whom the dataset does not have.",

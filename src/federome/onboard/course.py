@@ -211,7 +211,12 @@ class Course:
             **self.plan.constants,
         }  # fmt: skip
         columns = write_batch(
-            self.made, self.people, self.words, self.constants, tiers=self.consented.events, without=self.left_out
+            self.made,
+            self.people,
+            self.words,
+            self.constants,
+            tiers=self.consented.tiers(self.now),
+            without=self.left_out,
         )
         self.tell("harmonise", f"{len(columns)} fields in the form of the profile")
 

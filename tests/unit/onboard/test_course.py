@@ -96,11 +96,13 @@ def test_values_are_those_of_the_cohort_that_was_written(hospital: Path, tmp_pat
             "AND t.hpo_terms = m.hpo_terms AND t.medication_atc = m.medication_atc AND t.sample_date = m.sample_date "
             "AND t.birth_year = m.birth_year AND t.smoking = m.smoking AND t.sex = m.sex "
             "AND (t.case_status = m.case_status) "
-            f"FROM read_parquet('{tmp_path / 'truth' / 'phenotypes.parquet'}') t "
+            f", m.consent_tier FROM read_parquet('{tmp_path / 'truth' / 'phenotypes.parquet'}') t "
             f"JOIN read_parquet('{made.made / 'phenotypes.parquet'}') m USING (person_id)"
         ).fetchall()
     assert len(rows) == 120
     assert all(row[6] for row in rows)
+    assert {"none", "secondary-use"} <= {row[7] for row in rows}
+    assert sum(row[7] == "secondary-use" for row in rows) > 90
     values = np.array([[np.nan if v is None else v for v in row[:6]] for row in rows], float)
     for column, step in ((0, 0.0013), (2, 0.55), (4, 0.45)):  # half of the last digit printed
         ours, theirs = values[:, column + 1], values[:, column]
