@@ -10,6 +10,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +37,7 @@ from federome.bench.attack_methods import (
     subtraction,
     tracker,
     wide_differencing,
+    without,
 )
 from federome.bench.report import Row, at_most, timed
 from federome.disclosure.budgets import Charge, MemoryBudgets, MemoryPhenotypes
@@ -47,6 +49,11 @@ from federome.disclosure.sticky import sticky_noise
 from federome.errors import Refused
 from federome.model.release import ALL, Count, Label, Policy, Round, Rows, Statistic
 from federome.model.table import Table
+from federome.network.pace import Pace
+from federome.network.sandbox import Sandbox
+from federome.network.sandbox_bundle import Description, Program
+from federome.trust.bundle import Bundle, BundleFile
+from federome.trust.canonical import digest_bytes
 
 POLICY: Final = Policy()
 OFF: Final = Policy(open_data=True)
@@ -154,7 +161,7 @@ COUNTS: Final = Rows({"group": Label(), "people": Count(people=True)}, key=("gro
 
 
 def _cells(repeats: int) -> list[Row]:
-    return [_complement(repeats), _residual(repeats), _timing(repeats), _digits()]
+    return [_complement(repeats), _residual(repeats), _timing(repeats), _refusing(repeats), _digits()]
 
 
 def _complement(repeats: int) -> Row:
@@ -241,6 +248,30 @@ def _timing(repeats: int) -> Row:
     )
 
 
+def _refusing(repeats: int) -> Row:
+    """A question that is refused because of earlier cohorts, against one that is answered: real audit, real waits."""
+    rng = np.random.default_rng(10)
+
+    def times(pace: Pace, folder: Path) -> float:
+        cohorts = FileCohorts(folder)
+        taken: dict[bool, list[float]] = {True: [], False: []}
+        for _ in range(10 * repeats):
+            fresh = rng.random(20_000) < 0.5
+            for refused, mask in ((False, fresh), (True, without(fresh, int(np.flatnonzero(fresh)[0])))):
+                started = time.perf_counter()
+                with suppress(Refused), pace.even("decide"):
+                    admit(Members.of(mask), cohorts, secret=SECRET, policy=POLICY)
+                taken[refused].append(time.perf_counter() - started)
+        cohorts.close()
+        return auc(np.array(taken[True][repeats:]), np.array(taken[False][repeats:]))
+
+    with tempfile.TemporaryDirectory() as folder:
+        on = times(Pace(), Path(folder) / "on")
+        off = times(Pace(frozenset()), Path(folder) / "off")
+    told = abs(on - 0.5) <= 0.05 and abs(off - 0.5) > 0.2
+    return Row("timing: refused because of data, or answered, AUC", on, "AUC", 0.55, told, "no pace", max(off, 1 - off))
+
+
 def _digits() -> Row:
     """An algorithm that writes 40 bits into each statistic: how many can be read back."""
     rng = np.random.default_rng(9)
@@ -282,7 +313,19 @@ def _cost(repeats: int) -> list[Row]:
     return [
         at_most("door, an answer of ten rows from a published table", 1e3 * door, "ms", 1.0),
         at_most(f"audit of a new cohort with {earlier:,} on record", 1e3 * float(np.median(seconds)), "ms", 50.0),
+        at_most("sandbox, a job of others once warm", 1e3 * _warm_start(repeats), "ms", 60.0),
     ]
+
+
+def _warm_start(repeats: int) -> float:
+    """Seconds from an order to the result of a program that does next to nothing, numpy and numba loaded once."""
+    source = b"import numpy as np\nfrom federome.model.table import Table\n\n\ndef run(reads):\n    return TABLE\n"
+    files = {"code.py": source.replace(b"TABLE", b'Table({"n": np.array([1])})')}
+    listed = tuple(BundleFile(path, digest_bytes(data)) for path, data in files.items())
+    program = Program(Bundle("nothing", "1", "counts", listed), Description("code:run", (), ("n",)), files)
+    with Sandbox(preload=("numpy", "numba")) as place:
+        place.run(program, {})
+        return timed(lambda: place.run(program, {}), repeats=repeats)
 
 
 def figure(rows: Sequence[Row], path: Path) -> None:

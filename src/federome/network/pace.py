@@ -17,6 +17,7 @@ from typing import Final
 KEPT: Final = 64
 SHARE: Final = 0.95
 LONGEST_S: Final = 1.0
+LAST_S: Final = 0.001
 STEP_S: Final = 0.005
 """The pace moves in steps, so that it is no measurement of the last task either."""
 
@@ -41,9 +42,9 @@ class Pace:
                 taken = self.taken.setdefault(kind, deque(maxlen=KEPT))
                 held = self._pace(taken)
                 taken.append(self.clock() - began)
-                left = began + held - self.clock()
-                if left > 0:
-                    self.sleep(left)
+                while (left := began + held - self.clock()) > 0:
+                    # In ever shorter steps, so that a long wait and a short one end alike.
+                    self.sleep(left / 2 if left > LAST_S else left)
 
     @staticmethod
     def _pace(taken: deque[float]) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -81,17 +80,27 @@ def test_one_task_that_takes_long_does_not_hold_the_next_ones_for_long() -> None
 def test_a_node_holds_what_it_decides_whatever_comes_of_it(tmp_path: Path) -> None:
     policy = Policy(k_min=5, difference_min=5, membership_power=1)
     federation = federation_of(tmp_path / "paced", nodes=3, policy=policy)
-    node, slept = node_of(federation), list[float]()
-    ticks = (task + after for task in count() for after in (0.0, 0.010, 0.010))  # began, worked out, about to leave
-    node.pace.kinds, node.pace.clock, node.pace.sleep = frozenset({"decide"}), lambda: next(ticks), slept.append
+    node, now, held = node_of(federation), [0.0], list[float]()
+
+    def clock() -> float:  # every look at it takes a millisecond
+        now[0] += 0.001
+        return now[0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    node.pace.kinds, node.pace.clock, node.pace.sleep = frozenset({"decide"}), clock, sleep
     outcomes = []
     for low in (18, 18, 20, 18):  # three people of FI are 18 or 19
         run = federation.ask(CohortCount(cohort=Cohort(age=AgeBand(low=low))))
         (task,) = federation.coordinator.poll("FI", run.id)
+        began = now[0]
         outcomes.append(_outcome(node.answer, task))
+        held.append(now[0] - began)
         federation.coordinator.cancel(run.id)
     assert outcomes == ["answered", "answered", "differencing", "answered"]
-    assert len(slept) == 3 and len(set(np.round(slept, 6))) == 1  # all but the first, which nothing was known of
+    assert held[0] < 0.004  # nothing was known of the first
+    assert all(0.005 <= seconds < 0.010 for seconds in held[1:])
 
 
 def _outcome(answer: object, task: object) -> str:
