@@ -15,7 +15,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from tests.beacons import IDENTITY, Seen, beacon_of, put
+from tests.desks import make_desk, make_people
 
+from federome.model.release import Policy
 from federome.standards.beacon import server
 from federome.standards.beacon.network import Member, Network, application
 
@@ -159,3 +161,46 @@ def test_answers_are_told_as_they_come(apps: dict[str, Any]) -> None:
     assert told[2]["node"] == "hung"
     assert told[3]["responseSummary"]["numTotalResults"] == 10
     assert told[3]["info"]["nodes"][0]["node"] == "hung"
+
+
+def test_people_of_all_members_are_counted(tmp_path: Path) -> None:
+    """The European portal's own question about individuals, and that closed data lower what is told."""
+    closed = make_people(
+        tmp_path / "a", seed=15, size=120, policy=Policy(k_min=5, k_public=10, difference_min=12), dataset="a"
+    )
+    opened = make_people(tmp_path / "b", seed=16, size=60, dataset="b")
+    desks = {world.dataset: make_desk(world) for world in (closed, opened)}
+    members = {name: server.application(beacon_of(tmp_path / f"none-{name}", desk)) for name, desk in desks.items()}
+    body = {
+        "meta": {"apiVersion": "v2.0"},
+        "query": {
+            "filters": [
+                {"id": "diseases.ageOfOnset.iso8601duration", "operator": ">=", "value": "P20Y", "scope": "individual"}
+            ],
+            "includeResultsetResponses": "HIT",
+            "pagination": {"skip": 0, "limit": 100},
+            "requestedGranularity": "record",
+        },
+    }
+    having = [p for p in opened.people if (p["age_of_onset"] or 0) >= 20]
+
+    def told(*names: str) -> Any:
+        network, _ = network_of(members, *names, deadline_s=20)
+        return run(asked(network, "/api/individuals", body)).json()
+
+    both = told("a", "b")
+    sets = {each["id"]: each for each in both["response"]["resultSets"]}
+    assert sets["b"]["resultsCount"] == len(having) == len(sets["b"]["results"])
+    assert sets["a"]["results"] == [] and sets["a"]["resultsCount"] % 5 == 0
+    assert both["responseSummary"]["numTotalResults"] == sum(each["resultsCount"] for each in sets.values())
+    assert both["responseSummary"]["countPrecision"] == "rounded"
+    assert both["meta"]["returnedGranularity"] == "record" and told("a")["meta"]["returnedGranularity"] == "count"
+    youngest = max(p["birth_year"] for p in closed.people)
+    everybody = [{"id": "age", "operator": ">=", "value": 0}]
+    body["query"]["filters"] = everybody
+    assert told("a")["responseSummary"]["exists"]
+    body["query"]["filters"] = [{"id": "age", "operator": ">", "value": 2025 - youngest}]  # nearly the same people
+    [node] = told("a")["info"]["nodes"]
+    assert node["withheld"][0]["codes"] == ["differencing"]  # named at the hub as well
+    body["query"]["filters"] = [{"id": "eyeColour:blue"}]
+    assert {node["outcome"] for node in told("a", "b")["info"]["nodes"]} == {"refused"}

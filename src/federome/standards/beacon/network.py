@@ -67,6 +67,9 @@ class Heard:
         meta = self.answer.get("meta")
         if isinstance(meta, dict):
             line |= {name: meta[name] for name in ("beaconId", "apiVersion") if name in meta}
+        info = self.answer.get("info")
+        if isinstance(info, dict) and "withheld" in info:  # a dataset that did not answer is not one without anybody
+            line["withheld"] = info["withheld"]
         return line | ({"says": self.says} if self.says else {})
 
 
