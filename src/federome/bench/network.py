@@ -16,23 +16,26 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+import numpy as np
 from rich.console import Console
 
 from federome.analysis.gwas_linear import GwasLinear
-from federome.bench import peer
+from federome.bench import peer, stopwatch
 from federome.bench.report import Row
+from federome.bench.tools import medians, own_cpu
 from federome.client import Connection, Event, connect
 from federome.demo import cohorts
 from federome.demo.cohorts import Prepared
 from federome.demo.local import PERSON, LocalFederation
 from federome.demo.pooled import run_pooled
+from federome.network import sums, tags
 
 TRAIT: Final = "ldl_c_mmol_l"
 MODULE: Final = "federome.bench.workload"
 PART: Final = 64 << 20
 ENDED: Final = ("COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED")
 POLL_S: Final = 0.25
-ROUND_BAR, BYTES_BAR, GWAS_BAR, MEMORY_BAR = 12.0, 0.5, 0.5, 1.25
+ROUND_BAR, BYTES_BAR, GWAS_BAR, MEMORY_BAR, MASK_BAR = 12.0, 0.5, 0.5, 1.25, 2.0
 
 
 def measure(console: Console, quick: bool) -> list[Row]:
@@ -48,6 +51,7 @@ def measure(console: Console, quick: bool) -> list[Row]:
             rows.append(_bytes(asking, small, plain, repeats=1 if quick else 3))
     large = _cohorts(5, people=2_000 if quick else 20_000, variants=8_000 if quick else 100_000, console=console)
     rows += _gwas(large)
+    rows += _masks(1_000_000 if quick else 10_000_000, repeats=3 if quick else 7)
     rows += _memory(small, large)
     return rows
 
@@ -68,7 +72,7 @@ def _federation(prepared: Prepared) -> Iterator[tuple[LocalFederation, Connectio
     names = tuple(data.node for data in prepared.nodes)
     with (
         tempfile.TemporaryDirectory(prefix="federome-bench-") as root,
-        LocalFederation(Path(root), names, modules=(MODULE,), keep_exact=False) as federation,
+        LocalFederation(Path(root), names, modules=(MODULE, stopwatch.__name__), keep_exact=False) as federation,
     ):
         federation.set_up()
         for data in prepared.nodes:
@@ -145,13 +149,19 @@ def _gwas(prepared: Prepared) -> list[Row]:
     question = GwasLinear(phenotype=TRAIT)
     stores = [(data.store, data.synthetic_dataset) for data in prepared.nodes]
     pooled = _seconds(lambda: run_pooled(stores, question))
-    single = [_seconds(lambda store=store: run_pooled([store], question)) for store in stores]
-    with _federation(prepared) as (_, asking):
-        warm = _seconds(lambda: _events(asking, "gwas-linear", prepared, phenotype=TRAIT))
-        again = _seconds(lambda: _events(asking, "gwas-linear", prepared, phenotype=TRAIT))
-    federated = min(warm, again)
-    cores = min(os.cpu_count() or 1, len(stores))
-    kernels = min(1.0, sum(single) / cores / federated)
+    taken: list[float] = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _stopwatch(Path(folder)),
+        _federation(prepared) as (federation, asking),
+    ):
+        hub = federation.processes["hub"].pid
+        for _ in range(2):
+            before, hub_before = stopwatch.read(Path(folder)), _cpu_s(hub)
+            taken.append(_seconds(lambda: _events(asking, "gwas-linear", prepared, phenotype=TRAIT)))
+        spent = {kind: total - before.get(kind, 0.0) for kind, total in stopwatch.read(Path(folder)).items()}
+        spent["hub"] = _cpu_s(hub) - hub_before
+    federated = min(taken)
     ratio = pooled / federated
     nodes = f"{len(stores)} nodes of {prepared.nodes[0].truth.people:,} people"
     return [
@@ -165,7 +175,78 @@ def _gwas(prepared: Prepared) -> list[Row]:
             pooled,
             ratio,
         ),
-        Row("GWAS: share of time outside the nodes' kernels (protocol, masks, wire)", 1 - kernels, ""),
+        *_split(spent),
+    ]
+
+
+def _split(spent: Mapping[str, float]) -> Iterator[Row]:
+    """CPU seconds of the last run as shares of all that nodes and hub spent on it."""
+    at_nodes = sum(spent.get(kind, 0.0) for kind in ("kernels", "masks", "wire"))
+    shares = {
+        "kernels": spent.get("kernels", 0.0),
+        "masks and tags": spent.get("masks", 0.0),
+        "nodes' calls to the hub": spent.get("wire", 0.0),
+        "nodes' protocol and storage": spent["all"] - at_nodes,
+        "the hub with its releaser": spent["hub"],
+    }
+    everything = spent["all"] + spent["hub"]
+    for name, seconds in shares.items():
+        yield Row(f"GWAS: CPU time in {name}", seconds, "s", ratio=seconds / everything)
+
+
+@contextmanager
+def _stopwatch(folder: Path) -> Iterator[None]:
+    """Nodes that are started meanwhile add up their time there."""
+    os.environ[stopwatch.FOLDER] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ[stopwatch.FOLDER]
+
+
+def _cpu_s(process: int) -> float:
+    """CPU seconds of a process so far."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _masks(values: int, repeats: int) -> list[Row]:
+    """Masking one of five parts, with and without its tag, against adding five parts in the clear; CPU time."""
+    clear = [
+        np.random.default_rng(seed).integers(0, 20_000, values + tags.LIMBS).astype(np.uint64) for seed in range(5)
+    ]
+    total, masked = np.empty_like(clear[0]), np.empty_like(clear[0])
+    keys = tuple(bytes([at]) * 16 for at in range(5))  # four other nodes and the releaser
+    pads = sums.Pads(keys[:3], keys[3:])
+
+    def add() -> None:
+        np.copyto(total, clear[0])
+        for part in clear[1:]:
+            sums.add_part(total, part)
+
+    adding, masking, tagging = medians(
+        lambda: own_cpu(add),
+        lambda: own_cpu(lambda: sums.mask(clear[0], pads, part=1, out=masked)),
+        lambda: own_cpu(lambda: tags.put(clear[0], keys[0], part=1)),
+        repeats=repeats,
+    )
+    of = f"a part of {values:,} values among five"
+    peer_is = "adding five in the clear"
+    ratio, both = masking / adding, (masking + tagging) / adding
+    grown = tags.LIMBS / values
+    return [
+        Row(f"masking {of}", masking * 1e3, "ms", MASK_BAR, ratio <= MASK_BAR, peer_is, adding * 1e3, ratio),
+        Row(f"masking and tagging {of}", (masking + tagging) * 1e3, "ms", None, None, peer_is, adding * 1e3, both),
+        Row(
+            f"bytes on the wire of {of}",
+            masked.nbytes / 1e6,
+            "MB",
+            None,
+            None,
+            "in the clear",
+            values * 8e-6,
+            1 + grown,
+        ),
     ]
 
 

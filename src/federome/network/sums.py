@@ -570,8 +570,11 @@ def _apply(values: Ring, pads: Pads, part: int, out: Ring) -> Ring:
     zeros = memoryview(ZEROS)
     for start in range(0, target.size, CHUNK):
         chunk = target[start : start + CHUNK]
-        np.copyto(chunk, source[start : start + CHUNK])
+        held = source[start : start + CHUNK]
         for combine, cipher in streams:
             cipher.update_into(zeros[: 8 * chunk.size], buffer)
-            combine(chunk, stream[: chunk.size], out=chunk)
+            combine(held, stream[: chunk.size], out=chunk)
+            held = chunk
+        if held is not chunk:
+            np.copyto(chunk, held)
     return out
