@@ -19,7 +19,7 @@ from federome.ingest.columns import COLUMNS, Column
 from federome.onboard.canon import SQL_TYPES, cell, trimmed, value_class
 from federome.onboard.findings import FIRST, Finding
 from federome.onboard.mapping import FieldMapping, Plan, TableMapping, check_complete
-from federome.onboard.tables import Source, broken_lines, literal, open_table, quoted
+from federome.onboard.tables import Source, broken_lines, literal, open_table, quoted, shifted_line
 
 MEMORY: Final = "1GB"
 
@@ -120,6 +120,9 @@ def _typed(
     outcome += [f"{' + '.join(wrong)} AS _wrong", f"{' + '.join(mended)} AS _mended"]
     connection.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT {', '.join(outcome)} FROM {layers}")  # noqa: S608
     broken = list(broken_lines(connection, source))
+    if not broken:
+        (rows,) = connection.execute(f"SELECT count(*) FROM {name}").fetchall()[0]  # noqa: S608 - the name is ours
+        broken = list(shifted_line(source, int(rows)))
     yield from broken
     if not broken:
         yield from _cells(connection, name, source, table, columns, mend=mend)

@@ -49,6 +49,7 @@ class Source:
     columns: Sequence[str]
     dialect: Dialect | None
     first_line: int = 2
+    path: Path | None = None
 
     def line(self, row: int) -> int:
         """Where a row (from 0) stands: line of a text file, row of a Parquet file."""
@@ -137,7 +138,7 @@ def open_table(path: Path, dialect: Dialect | None, scratch: Path) -> Source:
         f"delim = {literal(dialect.separator)}, quote = '\"', escape = '\"', nullstr = '', "
         f"columns = {columns}, max_line_size = {MAX_LINE}, store_rejects = true)"
     )
-    return Source(path.name, sql, header, dialect)
+    return Source(path.name, sql, header, dialect, path=plain)
 
 
 def _parquet(path: Path) -> Source:
@@ -199,6 +200,27 @@ def broken_lines(connection: duckdb.DuckDBPyConnection, source: Source) -> Itera
         )  # fmt: skip
     connection.execute("DROP TABLE IF EXISTS reject_errors")
     connection.execute("DROP TABLE IF EXISTS reject_scans")
+
+
+def shifted_line(source: Source, rows: int) -> Iterator[Finding]:
+    """A record that runs over the end of its line, or an empty line before others: no later line could be told."""
+    if source.path is None or source.dialect is None:
+        return
+    with source.path.open("rb") as file:
+        lines = sum(piece.count(b"\n") for piece in iter(lambda: file.read(_PIECE), b""))
+    if lines in (rows, rows + 1):  # the last line may end without a mark
+        return
+    with source.path.open(encoding="utf-8", newline="") as text:
+        reader = csv.reader(text, delimiter=source.dialect.separator)
+        number = 0
+        for record in reader:
+            if record and reader.line_num != number + 1:
+                yield Finding(
+                    "form", "error", source.file, "", "a record runs over the end of its line, or a line is empty.",
+                    "Write one row a line.", 1, [number + 1], "row",
+                )  # fmt: skip
+                return
+            number += bool(record)
 
 
 def quoted(name: str) -> str:

@@ -156,6 +156,15 @@ def test_lines_with_other_fields_are_told_by_line(tmp_path: Path) -> None:
     assert [(each.rule, list(each.lines)) for each in found] == [("form", [3, 4])]
 
 
+@pytest.mark.parametrize(
+    "content", [b'id,x\nP1,27\n"P\n2",28\nP3,29\n', b"id,x\nP1,27\n\nP3,29\n"], ids=["quote", "empty"]
+)
+def test_lines_that_are_no_rows_would_shift_all_others(content: bytes, tmp_path: Path) -> None:
+    found = failing(tmp_path, content)
+    assert [(each.rule, list(each.lines)) for each in found] == [("form", [3])]
+    assert failing(tmp_path, b"id,x\nP1,27\nP3,29\n\n") == [] == failing(tmp_path, b"id,x\nP1,27\nP3,29")
+
+
 def test_people_twice_or_unknown_are_told_by_line(tmp_path: Path) -> None:
     found = failing(tmp_path, b"id,x\nP1,27\nP2,28\nP1,27\n,29\n")
     assert {(each.message.split(" ")[1], tuple(each.lines)) for each in found} == {("person", (4,)), ("row", (5,))}
