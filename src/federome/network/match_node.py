@@ -171,17 +171,27 @@ def notifier(folder: Path, http: httpx.Client) -> Channel:
     """How clinicians here are told, from ``matching/notify.toml``: webhook or mail; all see their inbox anyhow."""
 
     def tell(message: Message) -> None:
-        path = folder / "matching" / "notify.toml"
-        told = tomllib.loads(path.read_text()) if path.is_file() else {}
-        chosen = told.get("clinicians", {}).get(message.person, {})
-        if "webhook" in chosen:
-            channels.webhook(str(chosen["webhook"]), http)(message)
-        if "mail" in chosen:
-            channels.mail(lambda: _smtp(told["smtp"]), sender=str(told["smtp"]["sender"]), to=str(chosen["mail"]))(
-                message
-            )
+        try:
+            for channel in _chosen(folder, message.person, http):
+                channel(message)
+        except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError, OSError, Invalid) as error:
+            # The operator's file is wrong: the message waits until it is mended.
+            raise Unavailable(f"notify.toml cannot be used ({type(error).__name__}).") from error
 
     return tell
+
+
+def _chosen(folder: Path, person: str, http: httpx.Client) -> list[Channel]:
+    path = folder / "matching" / "notify.toml"
+    told = tomllib.loads(path.read_text()) if path.is_file() else {}
+    chosen = told.get("clinicians", {}).get(person, {})
+    found = []
+    if "webhook" in chosen:
+        found.append(channels.webhook(str(chosen["webhook"]), http))
+    if "mail" in chosen:
+        smtp = told["smtp"]
+        found.append(channels.mail(lambda: _smtp(smtp), sender=str(smtp["sender"]), to=str(chosen["mail"])))
+    return found
 
 
 def _smtp(told: Mapping[str, object]) -> smtplib.SMTP:

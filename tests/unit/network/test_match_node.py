@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from federome.cli import app
 from federome.client.care import open_care
-from federome.errors import Invalid, Missing
+from federome.errors import Invalid, Missing, Unavailable
 from federome.network.approvals import approve_built_in
 from federome.network.cases import Case
 from federome.network.match_asker import Asker
@@ -136,6 +136,14 @@ def test_matching_is_approved_by_name_and_clinicians_are_told_as_they_chose(node
         tell(message)
         (node / "matching" / "notify.toml").write_text('[clinicians.anna]\nwebhook = "https://clinic.example/alerts"\n')
         tell(message)
+        for wrong in (
+            '[clinicians.anna]\nmail = "anna@x.example"\n',
+            "[clinicians",
+            '[clinicians.anna]\nwebhook = "http://x"\n',
+        ):
+            (node / "matching" / "notify.toml").write_text(wrong)
+            with pytest.raises(Unavailable):  # the message waits
+                tell(message)
     assert seen == ["key1"]
 
 
