@@ -16,6 +16,7 @@ import secrets
 import ssl
 import tomllib
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import inf
@@ -28,7 +29,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from federome.errors import Invalid, Refused, Unavailable
+from federome.errors import FederomeError, Invalid, Refused, Unavailable
 from federome.network.protocol import PREFIX, Body, text
 from federome.network.rotation import (
     Announced,
@@ -320,14 +321,22 @@ def node_settings(folder: Path) -> NodeSettings:
 def rotate_node(folder: Path, *, overlap_days: int, now: float) -> Rotation:
     """Make a node's next keys and announce them at its hub. May be done again until the authority has listed them."""
     settings, keys = node_settings(folder), folder / "keys"
-    member = read_members(folder, now=now).find(settings.name)
-    rotation, token = _next(keys, "node", member, settings.hub, overlap_days, now=now, sealing=SEALING)
+    place = f"{settings.hub_url.rstrip('/')}{PREFIX}"
     try:
         with httpx.Client(verify=tls_context(keys / "hub.pem"), timeout=20) as client:
-            raise_for(client.post(f"{settings.hub_url.rstrip('/')}{PREFIX}/rotate", content=token.encode()))
+            members = MemberList(folder, lambda: now, lambda: _shown(client, f"{place}/members"))
+            member = members.find(settings.name)
+            rotation, token = _next(keys, "node", member, settings.hub, overlap_days, now=now, sealing=SEALING)
+            raise_for(client.post(f"{place}/rotate", content=token.encode()))
     except httpx.TransportError as error:
         raise Unavailable("the hub is out of reach.", where=settings.hub_url, remedy="Is it being served?") from error
     return rotation
+
+
+def _shown(client: httpx.Client, address: str) -> str:
+    answer = client.get(address)
+    raise_for(answer)
+    return answer.text
 
 
 def rotate_hub(folder: Path, role: Role, *, overlap_days: int, now: float) -> Rotation:
@@ -357,6 +366,8 @@ class MemberList:
         self._folder, self._clock, self._fetch = folder, clock, fetch
         self._stamp = 0.0
         self._members = Members(0, ())
+        with suppress(FederomeError):  # what was seen before a restart counts: an older list is refused
+            self._read()
         self.refresh()
 
     @property
@@ -373,6 +384,9 @@ class MemberList:
                 ring = pinned_authorities(self._folder)
                 verify_members(token, ring, now=self._clock(), seen_version=self._members.version)
                 _replace_text(self._folder / "members.jwt", token)
+        self._read()
+
+    def _read(self) -> None:
         path = self._folder / "members.jwt"
         stamp = path.stat().st_mtime if path.is_file() else 0.0
         if stamp != self._stamp:

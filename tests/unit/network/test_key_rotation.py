@@ -312,6 +312,18 @@ def test_a_list_that_the_hub_made_is_refused(network: Network) -> None:
         network.list_of("ES")
 
 
+def test_an_older_list_is_refused_after_a_restart_too(network: Network) -> None:
+    """A hub shows a node that starts the list of last year, in which a key that was stolen since still counts."""
+    old = (network.hub / "members.jwt").read_text()
+    network.rotate("FI", days=0)
+    network.admit()
+    assert network.list_of("ES").version == 2  # it is seen
+    (network.hub / "members.jwt").write_text(old)
+    with pytest.raises(Refused, match="older"):
+        network.list_of("ES")
+    assert setup.read_members(network.root / "ES", now=network.now).version == 2
+
+
 def test_a_second_key_waits_for_nobody(network: Network) -> None:
     """Two announcements under one key: somebody else holds it. The authority is asked, not the one who was quicker."""
     network.rotate("FI")
