@@ -21,6 +21,7 @@ import duckdb
 from pydantic import BaseModel, ValidationError, field_validator, model_validator
 from rich.console import Console
 
+from federome.bench import quality
 from federome.bench.report import Row, against, at_most
 from federome.ingest.columns import COLUMNS
 from federome.onboard.convert import convert, open_workbench
@@ -53,7 +54,11 @@ FAULTS: Final = {
 
 
 def measure(console: Console, quick: bool) -> list[Row]:
-    """Speed, memory and faults found."""
+    """Speed, memory and faults found: in tables, then in genotypes."""
+    return [*_tables(console, quick=quick), *quality.rows(console, quick=quick)]
+
+
+def _tables(console: Console, *, quick: bool) -> list[Row]:
     people = 50_000 if quick else 1_000_000
     with tempfile.TemporaryDirectory(prefix="federome-bench-") as root:
         place = Path(root)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, date, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from federome.model.ontology import Ontology
+    from federome.model.verdict import Verdict
     from federome.onboard.findings import Finding
+    from federome.quality.verdict import DatasetVerdict
+    from federome.store.writer import BatchWriter
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -74,12 +77,19 @@ def folder(
     from federome.network.consents import ConsentBook
     from federome.network.setup import make_keys
     from federome.onboard.course import Course, Options
+    from federome.quality import shelf
     from federome.quality.evidence import judge
     from federome.trust.keys import read_secret
 
     now = datetime.now(UTC)
     today = _day(released_on) if released_on else now.date()
     secret = read_secret(make_keys(node) / "secret")
+    judged: list[DatasetVerdict] = []
+
+    def judging(writer: BatchWriter, provided: Path) -> Verdict:
+        judged.append(judge(writer, provided, today=today))
+        return judged[-1].told()
+
     course = Course(
         provider,
         node,
@@ -94,8 +104,8 @@ def folder(
             processes=processes,
         ),
         now,
-        judge=partial(judge, today=today),
         ontology=_ontology(terms),
+        judge=judging,
         tell=(lambda _step, _said: None) if as_json else _Teller(),
     )
     started = time.perf_counter()
@@ -104,6 +114,8 @@ def folder(
     finally:
         if not as_json:
             _show(course.findings)
+    if record is not None and judged and not judged[-1].counts["refuse"]:  # then all who were judged were released
+        shelf.keep(node, replace(judged[-1], release=record.release))
     facts = {
         "folder": str(provider),
         "seconds": round(time.perf_counter() - started, 2),

@@ -136,8 +136,8 @@ class Tested:
 
     @property
     def more_than_chance(self) -> bool:
-        """Whether so many are below that chance does not explain it (Poisson, 1 in 1,000)."""
-        return self.below > 0 and bool(stats.poisson.sf(self.below - 1, max(self.expected, 1e-9)) < 1e-3)
+        """Whether so many are below that chance does not explain it (Poisson, 1 in 100: a referral costs a look)."""
+        return self.below > 0 and bool(stats.poisson.sf(self.below - 1, max(self.expected, 1e-9)) < 0.01)
 
 
 def hardy_weinberg(batch: Batch, groups: Mapping[str, Mask], *, chance: float) -> list[Tested]:

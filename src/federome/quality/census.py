@@ -28,8 +28,8 @@ from federome.store import kernels
 from federome.store.blocks import Block
 
 HET, HOM, MISSING = range(3)
-LEAST: Final = 30
-"""A ratio is told from this many of what it is divided by."""
+LEAST, LEAST_CALLS = 30, 500
+"""A ratio is told from this many of what it is divided by, a call rate from this many variants."""
 _STEP: Final = 4_096
 _AUTOSOMAL: Final = slice(TRANSITION, OTHER + 1)
 Ints = NDArray[np.int64]
@@ -77,7 +77,8 @@ class Census:
         columns[HET_HOM_SNV] = _ratio(het[snv].sum(axis=0), hom[snv].sum(axis=0))
         columns[HET_HOM_INDEL] = _ratio(het[indel].sum(axis=0), hom[indel].sum(axis=0))
         columns[TI_TV] = _ratio(carried[TRANSITION], carried[TRANSVERSION])
-        columns["call_rate"] = self.call_rate()
+        if self.autosomal >= LEAST_CALLS:
+            columns["call_rate"] = self.call_rate()
         columns["count_singletons"] = self.singletons.astype(np.float64)
         names = list(columns)
         rows = np.stack(list(columns.values()), axis=1).tolist()

@@ -29,7 +29,8 @@ LEAST_DEPTH, MOST_DEPTH = 8, 500
 COMMON: Final = 0.05
 SURE: Final = 5.0
 """Standard errors that α lies above zero before it is called contamination: 4 in a million samples by chance."""
-NOTICE: Final = 0.01
+NOTICE, EXCLUDE = 0.005, 0.01
+"""What a share may be for it to be called contamination, and what is to be excluded for it to be called none."""
 LEAST_PEOPLE: Final = 20
 _SUMS: Final = 5
 _SLAB: Final = 256
@@ -51,7 +52,7 @@ class Estimate:
 
     @property
     def found(self) -> bool:
-        """Whether somebody else is in the sample for sure, perhaps one read in a hundred or more."""
+        """Whether somebody else is in the sample for sure, perhaps with half a read in a hundred or more."""
         if self.share is None or not self.error:
             return False
         return self.share > SURE * self.error and self.share + 2 * self.error >= NOTICE
@@ -59,7 +60,7 @@ class Estimate:
     @property
     def excluded(self) -> bool:
         """Whether one read in a hundred of somebody else's is excluded."""
-        return self.share is not None and self.share + 2 * self.error < NOTICE
+        return self.share is not None and self.share + 2 * self.error < EXCLUDE
 
 
 class Reads:

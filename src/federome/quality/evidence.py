@@ -20,7 +20,6 @@ from typing import Final
 
 from federome.errors import Invalid
 from federome.ingest.vcf import is_text
-from federome.model.verdict import Verdict
 from federome.quality.accreditation import Laboratory
 from federome.quality.bands import Bands
 from federome.quality.contamination import Estimate, from_files
@@ -29,6 +28,7 @@ from federome.quality.metrics import Measured
 from federome.quality.policy import Policy
 from federome.quality.run import Evidence, assess
 from federome.quality.subject import of_writer
+from federome.quality.verdict import DatasetVerdict
 from federome.store.writer import BatchWriter
 
 FOLDER: Final = "quality"
@@ -102,10 +102,10 @@ def read_used(path: Path) -> tuple[Laboratory | None, tuple[str, str] | None]:
     return laboratory, (used["pipeline"], used["version"])
 
 
-def judge(writer: BatchWriter, folder: Path, *, today: date) -> Verdict:
-    """What onboarding asks of a batch that is written and not yet committed."""
+def judge(writer: BatchWriter, folder: Path, *, today: date) -> DatasetVerdict:
+    """What onboarding asks of a batch that is written and not yet committed; ``told`` is what it hears."""
     given, policy = read_evidence(folder, genotype_files(folder))
-    return assess(of_writer(writer), given, policy, today=today).told()
+    return assess(of_writer(writer), given, policy, today=today)
 
 
 def _samples(path: Path) -> list[_Row]:

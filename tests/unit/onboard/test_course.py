@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,9 @@ from federome.network.holdings import StoreHoldings
 from federome.network.question import Use
 from federome.network.records import DatasetRecord, read_records
 from federome.onboard.course import STEPS, Course, Options
+from federome.quality.evidence import judge
 from federome.store.catalogue import Store
+from federome.store.writer import BatchWriter
 
 TODAY = date(2026, 11, 26)
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -66,6 +69,25 @@ def seen(node: Path, use: Use) -> int:
     book = ConsentBook(engine(f"sqlite:///{node / 'node.db'}", durable=True), secret=b"s" * 32)
     holdings = StoreHoldings(Store.open(node / "data"), book.ledger, NOW.timestamp)
     return holdings.open(holdings.freeze(["hospital-fi"], Cohort(), use)).view.people
+
+
+def test_quality_control_is_what_judges(hospital: Path, tmp_path: Path) -> None:
+    """The real judge on made-up people: nobody is refused, and a laboratory whose evidence lapsed is referred."""
+
+    def judging(writer: BatchWriter, folder: Path) -> Verdict:
+        return judge(writer, folder, today=TODAY).told()
+
+    (hospital / "quality").mkdir()
+    (hospital / "quality" / "laboratory.toml").write_text(
+        'name = "Lab"\n[[certificates]]\nstandard = "ISO 15189"\nnumber = "1"\nbody = "B"\n'
+        f"valid_from = 2020-01-01\nvalid_until = {TODAY - timedelta(days=1)}\n"
+    )
+    record = course(hospital, tmp_path / "node", judge=judging).run()
+    assert record is not None
+    assert record.quality == "refer"
+    told = json.loads((tmp_path / "node" / "onboarding" / "hospital-fi" / "hospital" / "verdict.json").read_text())
+    assert {each["metric"] for each in told["findings"] if each["decision"] != "accept"} == {"laboratory"}
+    assert not [each for each in told["samples"] if each["decision"] != "accept"]
 
 
 def test_a_folder_becomes_a_catalogued_dataset(hospital: Path, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_two_signers_lift_a_finding_and_one_does_not(node: Path, tmp_path: Path)
 def test_onboarding_asks_before_anything_is_committed(batch: Path, tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     with COHORT.writer(store) as writer:
-        told = judge(writer, batch, today=date.today())
+        told = judge(writer, batch, today=date.today()).told()
     assert told.refused() == {ONE, OTHER}
     assert told.decision == "refer"
     assert store.datasets() == ()
