@@ -7,6 +7,7 @@ Refusals that follow from the question alone are held as well, which costs nobod
 from __future__ import annotations
 
 import math
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -19,7 +20,8 @@ SHARE: Final = 0.95
 LONGEST_S: Final = 1.0
 LAST_S: Final = 0.001
 STEP_S: Final = 0.005
-"""The pace moves in steps, so that it is no measurement of the last task either."""
+"""The pace moves in steps, so that it is no measurement of the last task either; up to one more is drawn for each
+reply, which hides by how much a refusal is still raised later than an answer is given."""
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Pace:
     kinds: frozenset[str] = frozenset({"decide", "price", "roster"})
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    draw: Callable[[], float] = secrets.SystemRandom().random
     taken: dict[str, deque[float]] = field(default_factory=dict)
 
     @contextmanager
@@ -41,6 +44,7 @@ class Pace:
             if kind in self.kinds:
                 taken = self.taken.setdefault(kind, deque(maxlen=KEPT))
                 held = self._pace(taken)
+                held += STEP_S * self.draw() if held else 0.0
                 taken.append(self.clock() - began)
                 while (left := began + held - self.clock()) > 0:
                     # In ever shorter steps, so that a long wait and a short one end alike.

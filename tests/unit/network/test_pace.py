@@ -100,7 +100,7 @@ def test_a_node_holds_what_it_decides_whatever_comes_of_it(tmp_path: Path) -> No
         federation.coordinator.cancel(run.id)
     assert outcomes == ["answered", "answered", "differencing", "answered"]
     assert held[0] < 0.004  # nothing was known of the first
-    assert all(0.005 <= seconds < 0.010 for seconds in held[1:])
+    assert all(0.005 <= seconds < 0.015 for seconds in held[1:])
 
 
 def _outcome(answer: object, task: object) -> str:
