@@ -21,7 +21,7 @@ LONGEST_S: Final = 1.0
 LAST_S: Final = 0.001
 STEP_S: Final = 0.005
 """The pace moves in steps, so that it is no measurement of the last task either; up to one more is drawn for each
-reply, which hides by how much a refusal is still raised later than an answer is given."""
+reply, which hides by how little refusals were still measured to leave later than answers."""
 
 
 @dataclass
