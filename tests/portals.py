@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import httpx2 as httpx
-import pytest
 import uvicorn
 from axe_core_python import sync_playwright as axe_package
 from fastapi import FastAPI
@@ -364,9 +363,3 @@ def links(html: str) -> list[str]:
 def template_of(served: Portal, path: str) -> str:
     """The route that answers a path."""
     return next((each for each in served.routes() if compile_path(each)[0].match(path)), path)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    with chromium() as made:
-        yield made

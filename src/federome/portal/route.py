@@ -19,6 +19,7 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
 from starlette.types import Message
 
 from federome.errors import FederomeError, Invalid, Refused
@@ -175,33 +176,33 @@ def _taken(site: Site, declared: frozenset[Caller], request: Request, visit: Vis
 
 async def _form(request: Request) -> FormData:
     """The form of a request within the limits; a larger one is read to its end, so that the browser hears the no."""
-    size = 0
+    size, more = 0, True
 
-    async def bounded() -> Message:
-        nonlocal size
+    async def received() -> Message:
+        nonlocal size, more
         message = await request.receive()
+        more = bool(message.get("more_body"))
         size += len(message.get("body", b""))
         if size > MAX_DRAINED_BYTES:
             raise TooLarge("the form is far too large.")
-        if size > MAX_FORM_BYTES:
-            message = {**message, "body": b""}
         return message
 
-    whole = Request(request.scope, bounded)
+    async def bounded() -> Message:
+        message = await received()
+        if size > MAX_FORM_BYTES:
+            raise MultiPartException("too large")  # the one error upon which the parser closes its files
+        return message
+
     try:
-        form = await whole.form(max_files=4, max_fields=500, max_part_size=MAX_FIELD_BYTES)
-    except HTTPException:
+        return await Request(request.scope, bounded).form(max_files=4, max_fields=500, max_part_size=MAX_FIELD_BYTES)
+    except (HTTPException, MultiPartException):
         if size <= MAX_FORM_BYTES:
             raise
-        while (await bounded()).get("more_body"):
-            pass
-        form = FormData()
-    if size > MAX_FORM_BYTES:
-        await form.close()
-        raise TooLarge(
-            f"a form may hold at most {MAX_FORM_BYTES >> 20} MB.", remedy="Attach a smaller file; the draft is kept."
-        )
-    return form
+    while more:
+        await received()
+    raise TooLarge(
+        f"a form may hold at most {MAX_FORM_BYTES >> 20} MB.", remedy="Attach a smaller file; the draft is kept."
+    )
 
 
 def problem(site: Site, request: Request, error: Exception) -> Response:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.portals import ANSWERS, Portal, Window, browser, portal, window  # noqa: F401
+from tests.portals import ANSWERS, Portal, Window, portal, window
 
 from federome.governance.permits import verify_permit
 from federome.trust.keys import KeyRing, PinnedKey
@@ -53,7 +53,7 @@ def does(held: Window, application: str, act: str, *, node: str = "", tick: str 
     return str(held.page.inner_text("main"))
 
 
-def test_from_draft_to_archive(there: Portal, browser: Any) -> None:  # noqa: F811
+def test_from_draft_to_archive(there: Portal, browser: Any) -> None:
     with window(browser, there) as held:
         faults = walk(there, Cast(there, held))
     assert faults == []

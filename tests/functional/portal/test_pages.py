@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.portals import CAST, Portal, browser, crawl, furnish, portal, window  # noqa: F401
+from tests.portals import CAST, Portal, crawl, furnish, portal, window
 
 # Pages that no link leads to, and what they are not: a page.
 ELSEWHERE = {
@@ -52,7 +52,7 @@ def test_every_page_is_reached(there: Portal, found: dict[str, tuple[str, str]])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_breaks_a_rule(there: Portal, found: dict[str, tuple[str, str]], browser: Any, scheme: str) -> None:  # noqa: F811
+def test_no_page_breaks_a_rule(there: Portal, found: dict[str, tuple[str, str]], browser: Any, scheme: str) -> None:
     faults = []
     for name in sorted({name for name, _ in found.values()}):
         with window(browser, there, name, color_scheme=scheme) as held:
@@ -68,7 +68,7 @@ def test_no_page_breaks_a_rule(there: Portal, found: dict[str, tuple[str, str]],
 def test_narrow_without_javascript_and_in_finnish(
     there: Portal,
     found: dict[str, tuple[str, str]],
-    browser: Any,  # noqa: F811
+    browser: Any,
 ) -> None:
     wrong = []
     for name in sorted({name for name, _ in found.values()}):
@@ -95,7 +95,7 @@ def test_narrow_without_javascript_and_in_finnish(
 def test_everything_is_in_reach_of_the_keyboard(
     there: Portal,
     found: dict[str, tuple[str, str]],
-    browser: Any,  # noqa: F811
+    browser: Any,
 ) -> None:
     """Tab reaches every link, button and field, and one sees where one is."""
     wrong = []
@@ -122,15 +122,15 @@ def _tabbed(page: Any) -> list[str]:
         )
         if stop in reached and stop != last:
             break
+        unseen += bool(stop) and stop != last and outline == "none"  # parts within a date have the browser's own mark
         last = stop
         reached.add(stop)
-        unseen += bool(stop) and outline == "none"
     radios = page.evaluate("[...document.querySelectorAll('input[type=radio]')].length")
     missed = wanted - len(reached - {""})
     return [f"{missed} not reached"] * (missed > radios) + [f"{unseen} without an outline"] * (unseen > 0)
 
 
-def test_log_in_and_out(there: Portal, browser: Any) -> None:  # noqa: F811
+def test_log_in_and_out(there: Portal, browser: Any) -> None:
     """A real login: code and PKCE at the development provider, back to the page that was wanted, and out again."""
     with window(browser, there) as held:
         held.go("/portal/me")

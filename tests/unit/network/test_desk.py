@@ -92,7 +92,7 @@ class World:
         self.now = MONDAY
         self.count = 0
         keys = folder / "keys"
-        keys.mkdir()
+        keys.mkdir(exist_ok=True)
         institutions = (Institution("uni-a", "DE", public_body=True), Institution("hospital", "FR"))
         register = Register(tuple(PEOPLE.values()), institutions)
         database = engine(f"sqlite:///{folder / 'applications.db'}")
