@@ -13,6 +13,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+from schemathesis.schemas import APIOperation
+
 _KEY = re.compile(r"""('[^']*'|"[^"]*"|[^\s'"\[{#][^#]*?):(?:\s+(.*))?$""")
 _BLOCK = re.compile(r"[|>][+-]?$")
 
@@ -195,3 +201,44 @@ class Specification:
         except AssertionError:
             return False
         return True
+
+
+def fuzzed(document: Path, send: Callable[[dict[str, Any]], Any], *, examples: int = 5) -> dict[str, set[int]]:
+    """Send requests that schemathesis derives from a published document, good and bad ones of every operation.
+
+    ``send`` gets what a client's ``request`` takes, with the path alone as ``url``, and gives the response. Nothing may
+    be the server's fault, and errors are JSON. Tells which statuses each operation gave.
+    """
+    operations = [found.ok() for found in schemathesis.openapi.from_path(document).get_all_operations()]
+    assert operations, "the document has no operations"
+    return {operation.label: _statuses(operation, send, examples) for operation in operations}
+
+
+def _statuses(operation: APIOperation, send: Callable[[dict[str, Any]], Any], examples: int) -> set[int]:
+    statuses: set[int] = set()
+
+    @settings(
+        max_examples=examples,
+        database=None,
+        derandomize=True,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.one_of([operation.as_strategy(mode) for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)]))
+    def once(case: schemathesis.Case) -> None:
+        request = dict(case.as_transport_kwargs(base_url=""))
+        request["url"] = request["url"].removeprefix("file://")
+        request["headers"] = dict(request["headers"])
+        request.pop("cookies", None)
+        if isinstance(request.get("data"), bytes):
+            request["content"] = request.pop("data")
+        if request.get("files"):
+            request["files"] = [(name, (file, str(text).encode())) for name, (file, text, *_) in request["files"]]
+        answer = send(request)
+        assert answer.status_code < 500, f"{operation.label}: {answer.status_code} to {request}"
+        kind = answer.headers.get("content-type", "")
+        assert answer.status_code < 400 or "json" in kind, f"{operation.label}: {answer.status_code}, {kind}: {request}"
+        statuses.add(answer.status_code)
+
+    once()
+    return statuses

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 from tests.beacons import IDENTITY, beacon_of
 from tests.desks import ATC, HPO, ICD, World, carries, fits, make_desk, make_people
+from tests.openapi import fuzzed
 
 from federome.model.discovery import Coded, Criterion, Every, Measured, Not, Some, Worded
 from federome.model.release import Policy
@@ -291,3 +292,16 @@ def test_two_datasets_and_one_that_cannot_answer(tmp_path: Path, world: World) -
         one = http.get("/api/individuals?requestedGranularity=count&filters=smoking=never").json()
         assert one["info"]["withheld"] == [{"dataset": "es", "needs": "to hold smoking"}]
         assert one["responseSummary"]["numTotalResults"] == sum(p["smoking"] == "never" for p in world.people)
+
+
+@pytest.mark.parametrize("entry", ["genomicVariations", "individuals"])
+def test_requests_derived_from_the_documents_find_no_fault_of_the_server(
+    http: TestClient, shared: Path, entry: str
+) -> None:
+    models = shared / "standards" / "beacon-v2.1.1" / "models" / "json" / "beacon-v2-default-model"
+
+    def send(request: dict[str, Any]) -> Any:
+        return http.request(**request | {"url": f"/api{request['url']}"})
+
+    statuses = fuzzed(models / entry / "endpoints.json", send)
+    assert not [label for label, found in statuses.items() if 404 in found and "{" not in label]

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from starlette.testclient import TestClient
+from tests.openapi import fuzzed
 
 from federome.governance.permits import sign_permit
 from federome.model.permit import AlgorithmGrant, DatasetGrant, NamedPerson, Permit, PersonKey, Purpose
@@ -317,3 +318,13 @@ def test_service_info(http: TestClient) -> None:
         told = http.get(f"/htsget/{kind}/service-info").json()
         assert told["type"] == {"group": "org.ga4gh", "artifact": "htsget", "version": "1.3.0"}
         assert told["htsget"]["datatype"] == kind and told["htsget"]["formats"] == formats
+
+
+def test_requests_derived_from_the_document_find_no_fault_of_the_server(http: TestClient, shared: Path) -> None:
+    def send(request: dict[str, Any]) -> Any:
+        url = request["url"].replace("/htsget/1/", "/htsget/", 1)
+        return http.request(**request | {"url": url, "headers": request["headers"] | HEADERS})
+
+    statuses = fuzzed(shared / "standards" / "htsget" / "htsget-openapi.yaml", send)
+    assert statuses["GET /reads/service-info"] == {200}
+    assert statuses["GET /reads/{id}"] <= {400, 404}

@@ -19,7 +19,7 @@ from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.federation import Federation, build_federation
-from tests.openapi import Specification
+from tests.openapi import Specification, fuzzed
 from tests.outer import HUB, outer_app
 from tests.worlds import make_world, random_assignment
 
@@ -512,3 +512,14 @@ _FORM: dict[int, dict[str, str]] = {}
 def FORM(hub: Hub) -> dict[str, str]:
     """One good form, made once: signing many orders for each example would be slow."""
     return _FORM.setdefault(id(hub), hub.form())
+
+
+def test_requests_derived_from_the_document_find_no_fault_of_the_server(hub: Hub, shared: Path) -> None:
+    document = shared / "standards" / "wes" / "workflow_execution_service.openapi.yaml"
+
+    def send(request: dict[str, Any]) -> httpx.Response:
+        return hub.http.request(**request | {"headers": request["headers"] | hub.token()})
+
+    statuses = fuzzed(document, send)
+    assert 200 in statuses["GET /runs"]
+    assert statuses["POST /runs"] <= {400, 401, 403, 415, 422}

@@ -374,8 +374,8 @@ def application(beacon: Beacon, *, prefix: str = "/api", beside: Sequence[Route]
         Route(f"{prefix}/datasets/{{id}}/filtering_terms", told(terms), methods=both),
     ]
     if beacon.people is not None:
-        routes.append(Route(f"{prefix}/individuals/filtering_terms", told(terms), methods=["GET"]))
-        routes.append(Route(f"{prefix}/cohorts/{{id}}/filtering_terms", told(terms), methods=["GET"]))
+        routes.append(Route(f"{prefix}/individuals/filtering_terms", told(terms), methods=both))
+        routes.append(Route(f"{prefix}/cohorts/{{id}}/filtering_terms", told(terms), methods=both))
         for path in ("", "/{id}"):
             routes.append(Route(f"{prefix}/cohorts{path}", told(cohorts), methods=both))
         for entry in PEOPLE_TYPES:
