@@ -100,3 +100,12 @@ class Corpus:
                 )
             )
         return found
+
+
+def warm(measure: Measure) -> None:
+    """Compile the kernels, or load them from numba's cache, by one search: no clinician's first question waits."""
+    terms = sorted(measure.usable)[-2:]
+    patients = [Patient(term, (term,), (), ("A",)) for term in terms]
+    if patients:
+        corpus = Corpus.of(measure, patients)
+        corpus.rank(measure.profile(patients[0]), 1, Background({}, 0.005, "none"))

@@ -24,16 +24,18 @@ from federome.analysis.allele_frequency import AlleleFrequency
 from federome.analysis.cohort_count import CohortCount
 from federome.analysis.gwas_linear import GwasLinear
 from federome.client import Event
-from federome.demo import cohorts
+from federome.demo import care, cohorts
 from federome.demo.access import who_may
 from federome.demo.cancer import cancer_story
 from federome.demo.common_disease import common_disease
 from federome.demo.discovery import discovery
 from federome.demo.economics import economics_story
 from federome.demo.figures import manhattan
+from federome.demo.infection import infection
 from federome.demo.local import LocalFederation, write_json
 from federome.demo.meter import risk_meter
 from federome.demo.pooled import pooled_view, run_pooled
+from federome.demo.rare_disease import rare_disease
 from federome.demo.stage import Facts, Stage, plain
 from federome.demo.statin import statin
 from federome.errors import Invalid, Refused
@@ -71,8 +73,9 @@ def play(
         prepared = cohorts.prepare(
             cache, names, people=people, variants=variants, seed=seed, data=data, say=lambda line: status.update(line)
         )
-        status.update("compiling the store's kernels (kept for the next time)")
+        status.update("compiling kernels (kept for the next time)")
         kernels.warm()
+        care.prepare()
     if prepared.real_absent:
         console.print(f"[yellow]No real genotypes this time:[/] {plain(prepared.real_absent)}")
     facts.real_genotypes = prepared.real_absent or "1000 Genomes phase 3"
@@ -317,6 +320,8 @@ SCENES: Final[tuple[Callable[[Stage], None], ...]] = (
     common_disease,
     statin,
     cancer_story,
+    rare_disease,
+    infection,
     economics_story,
 )
 

@@ -20,7 +20,9 @@ from typing import Final
 import httpx2 as httpx
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy.exc import SQLAlchemyError
 
+from federome.analysis.match_search import warm
 from federome.analysis.matching import Background, Measure
 from federome.db import engine
 from federome.errors import FederomeError, Invalid, Refused, Unavailable
@@ -61,18 +63,19 @@ class Tables:
 
 
 def open_matching(folder: Path, ontology: Path, background: Path | None) -> None:
-    """Let a node take letters about patients: note its tables, make its box."""
-    ontologies.load(ontology)
+    """Let a node take letters about patients: note its tables, make its box, compile what the first letter needs."""
+    warm(Measure.of(ontologies.load(ontology)))
     if background is not None:
         read_rates(background)
     place = folder / "matching"
     place.mkdir(mode=0o700, exist_ok=True)
     told = {"ontology": str(ontology.resolve()), "background": str(background.resolve()) if background else ""}
+    if not (folder / "keys" / "box.jwk").is_file():
+        save_private_key(generate("ECDH-ES+A256KW"), folder / "keys" / "box.jwk")
+    # Last, because a node that runs opens its office as soon as it sees the settings.
     fresh = place / ".settings.json"
     fresh.write_text(json.dumps(told, indent=1) + "\n")
     fresh.replace(place / "settings.json")
-    if not (folder / "keys" / "box.jwk").is_file():
-        save_private_key(generate("ECDH-ES+A256KW"), folder / "keys" / "box.jwk")
 
 
 def tables(folder: Path) -> Tables:
@@ -252,6 +255,8 @@ class MatchingNode:
                     self.follow(going)
                 except FederomeError as error:
                     LOG.warning("standing questions wait: %s", error.message)
+                except (SQLAlchemyError, OSError) as error:  # a database that is busy, a full disk
+                    LOG.warning("standing questions wait: %s", type(error).__name__)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from federome.cli import app
 from federome.client.care import open_care
 from federome.errors import Invalid, Missing, Unavailable
+from federome.network import match_node
 from federome.network.approvals import approve_built_in
 from federome.network.cases import Case
 from federome.network.match_asker import Asker
@@ -153,3 +154,15 @@ def test_run_reads_its_files_before_it_installs_an_ontology(tmp_path: Path, monk
     done = RUN.invoke(app, ["match", "run", "--corpus", gone, "--queries", gone, "--out", str(tmp_path / "o")])
     assert isinstance(done.exception, Invalid)
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_running_node_never_sees_its_settings_before_its_box(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ontology = Path(json.loads((node / "matching" / "settings.json").read_text())["ontology"])
+    (node / "matching" / "settings.json").unlink()
+    (node / "keys" / "box.jwk").unlink()
+    seen = []
+    monkeypatch.setattr(
+        match_node, "save_private_key", lambda *_: seen.append((node / "matching" / "settings.json").exists())
+    )
+    match_node.open_matching(node, ontology, None)
+    assert seen == [False] and (node / "matching" / "settings.json").exists()
