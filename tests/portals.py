@@ -19,6 +19,7 @@ import uvicorn
 from axe_core_python import sync_playwright as axe_package
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
+from starlette.applications import Starlette
 from starlette.routing import compile_path
 from tests.conftest import missing
 
@@ -174,7 +175,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(app: FastAPI, port: int) -> Iterator[str]:
+def served(app: Starlette, port: int) -> Iterator[str]:
     """An application on a port of this machine, in a thread."""
     config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)

@@ -210,6 +210,7 @@ def _faces(hub: Hub, clock: Callable[[], float] = time.time) -> list[APIRouter]:
     from federome.network.output_queue import CHECKERS, Checkers, OutputQueue
     from federome.portal.hub import portal_routers
     from federome.standards import applications, output_reviews, wes
+    from federome.standards.beacon.hub import asker
     from federome.standards.service_info import Operator
 
     operator = Operator(f"org.federome.{hub.settings.name}", hub.settings.name, hub.settings.operator, hub.settings.url)
@@ -229,7 +230,7 @@ def _faces(hub: Hub, clock: Callable[[], float] = time.time) -> list[APIRouter]:
             people=hub.people,
         ),
         applications.router(hub.desk, people=hub.people),
-        *portal_routers(hub),
+        *portal_routers(hub, seek=asker(hub.folder, operator, hub.settings.url)),
     ]
 
 

@@ -10,15 +10,16 @@ from fastapi import APIRouter
 from federome.db import engine
 from federome.network.serve_hub import Hub
 from federome.portal.app import own_faces, routers
-from federome.portal.pages import applications, queues
+from federome.portal.pages import applications, frequencies, queues
+from federome.portal.pages.frequencies import Seek
 from federome.portal.sessions import Sessions
 from federome.portal.site import Face, Site
 
 DATABASE: Final = "portal.db"
 
 
-def portal_routers(hub: Hub) -> list[APIRouter]:
-    """The routers of a hub's portal."""
+def portal_routers(hub: Hub, *, seek: Seek | None = None) -> list[APIRouter]:
+    """The routers of a hub's portal. ``seek`` asks the Beacons of the network, if there are any."""
     site = Site(
         name=hub.settings.name,
         url=hub.settings.url.rstrip("/"),
@@ -30,9 +31,14 @@ def portal_routers(hub: Hub) -> list[APIRouter]:
         operator=hub.settings.operator,
         stopping=hub.stopping.is_set,
     )
-    return routers(site, faces(site, hub))
+    return routers(site, faces(site, hub, seek))
 
 
-def faces(site: Site, hub: Hub) -> tuple[Face, ...]:
+def faces(site: Site, hub: Hub, seek: Seek | None) -> tuple[Face, ...]:
     """Every group of pages, in the order of the menu. Add yours here."""
-    return (*own_faces(site), applications.pages(site, hub.desk), queues.pages(site, hub.desk))
+    return (
+        *own_faces(site),
+        frequencies.pages(site, seek),
+        applications.pages(site, hub.desk),
+        queues.pages(site, hub.desk),
+    )

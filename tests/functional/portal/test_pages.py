@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.portals import CAST, Portal, crawl, furnish, portal, window
+from tests.beacons import Seen, beacon_of, put
+from tests.portals import CAST, Portal, crawl, free_port, furnish, portal, served, window
+
+from federome.standards.beacon import server
+from federome.standards.beacon.hub import BEACONS
 
 # Pages that no link leads to, and what they are not: a page.
 ELSEWHERE = {
@@ -20,6 +24,7 @@ ELSEWHERE = {
     "/portal/static/{name}",
     "/portal/{rest:path}",
     "/portal/passport",
+    "/portal/frequencies.csv",
     "/portal/applications/{application}/news",
     "/portal/applications/{application}/permit",
     "/portal/applications/{application}/files/{file}",
@@ -29,7 +34,19 @@ SHOTS = Path("build") / "screenshots"
 
 @pytest.fixture(scope="module")
 def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
-    with portal(tmp_path_factory.mktemp("portal")) as made:
+    tables, port = tmp_path_factory.mktemp("tables"), free_port()
+    variants = [Seen("19", at, "T", "C", ((180, 1000), (100, 500), None)) for at in (44_908_684, 44_908_822)]
+    put(tables, "fi-biobank", variants, genes=[("APOE", "19", "44905791", "44909393")])
+    places = {"FI": f"http://127.0.0.1:{port}/api", "ES": f"http://127.0.0.1:{free_port()}/api"}
+
+    def listed(folder: Path) -> None:
+        told = [f'[[beacons]]\nnode = "{name}"\ncountry = "{name}"\nurl = "{url}"\n' for name, url in places.items()]
+        (folder / BEACONS).write_text("".join(told))
+
+    with (
+        served(server.application(beacon_of(tables)), port),  # Spain's is away
+        portal(tmp_path_factory.mktemp("portal"), prepare=listed) as made,
+    ):
         furnish(made)
         yield made
 
@@ -43,6 +60,9 @@ def found(there: Portal) -> dict[str, tuple[str, str]]:
         wrong += crawl(there, name, seen)
     assert wrong == []
     seen["/portal/kept"] = ("alice", "/portal/kept")
+    seen["a gene"] = ("", "/portal/frequencies?q=APOE")
+    seen["a variant"] = ("", "/portal/frequencies?q=19:44908684:T:C")
+    seen["a wrong search"] = ("", "/portal/frequencies?q=rs429358")
     seen["an error"] = ("", "/portal/no-such-page")
     return seen
 

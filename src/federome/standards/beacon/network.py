@@ -215,6 +215,12 @@ def _parts(heard: Heard, key: str) -> list[Document]:
     return [part | {"beaconId": part.get("beaconId") or beacon} for part in found]
 
 
+def result_sets(heard: Sequence[Heard]) -> list[Document]:
+    """The result sets of all who answered, each dataset once; ``member`` is who told it."""
+    answers = [each for each in heard if each.outcome == "answered"]
+    return _once([part | {"member": each.member.name} for each in answers for part in _parts(each, "resultSets")])
+
+
 def _once(parts: Sequence[Document]) -> list[Document]:
     """Each dataset once. Served by two members, the answer with the stricter minimum stands: the other would leak."""
     kept: dict[str, Document] = {}

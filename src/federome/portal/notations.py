@@ -1,0 +1,72 @@
+"""What the search box understands: a gene, a place, or a variant in the notations that people copy from elsewhere.
+
+Each becomes the parameters of a Beacon question. What is not understood is an error that says what to write.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from federome.errors import Invalid
+from federome.model.variant import Region, Variant, assembly_name
+
+MAX_TEXT: Final = 300
+EXAMPLES: Final = ("APOE", "19:44908684:T:C", "NC_000019.10:g.44908684T>C", "NC_000019.10:44908683:T:C",
+                   "19:44905791-44909393")  # fmt: skip
+_RS: Final = re.compile(r"rs[0-9]{1,12}", re.IGNORECASE)
+_HGVS: Final = re.compile(r"[^:]{1,40}:[gm]\..+", re.IGNORECASE)
+_SPDI: Final = re.compile(r"(NC_[0-9]{6}\.[0-9]{1,2}):([0-9]{1,10}):([ACGTN]+):([ACGTN]+)", re.IGNORECASE)
+_GENE: Final = re.compile(r"[A-Za-z][A-Za-z0-9.-]{0,29}")
+_REGION: Final = re.compile(r"[A-Za-z0-9]+:[0-9,]+(?:-[0-9,]+)?")
+_CHROMOSOME: Final = re.compile(r"(?:chr)?(?:[0-9]{1,2}|X|Y|MT?)", re.IGNORECASE)
+
+
+def read(text: str, assembly: str) -> Mapping[str, object]:
+    """The parameters of the Beacon question that a text of the search box means, on one assembly."""
+    text = text.strip()
+    wanted = assembly_name(assembly)
+    if not text or len(text) > MAX_TEXT:
+        raise _unclear("the search text is empty." if not text else "the search text is too long.")
+    if _RS.fullmatch(text):
+        raise Invalid(
+            "the published tables do not list rs numbers.",
+            where="q",
+            remedy="Look the number up in dbSNP or Ensembl, and search for the place and alleles that it names.",
+        )
+    if found := _SPDI.fullmatch(text):
+        sequence, before, ref, alt = found.groups()
+        return _allele(sequence, int(before), ref, alt)  # the accession names the assembly
+    if _HGVS.fullmatch(text):
+        named = {} if text.upper().startswith("NC_") else {"assemblyId": wanted}
+        return {"genomicAlleleShortForm": text} | named
+    if _CHROMOSOME.fullmatch(text):
+        raise _unclear("a whole chromosome is too much for one page.")
+    text = text.replace(" ", "")
+    if _REGION.fullmatch(text):
+        region = Region.parse(text)
+        place: dict[str, object] = {"start": [region.start - 1], "end": [region.end], "assemblyId": wanted}
+        return {"referenceName": region.chromosome} | place
+    try:
+        variant = Variant.parse(text, wanted)
+    except Invalid as error:
+        if _GENE.fullmatch(text):
+            return {"geneId": text.upper(), "assemblyId": wanted}
+        raise _unclear(error.message) from error
+    return _allele(variant.chromosome, variant.position - 1, variant.ref, variant.alt) | {
+        "assemblyId": variant.assembly
+    }
+
+
+def _allele(sequence: str, start: int, ref: str, alt: str) -> dict[str, object]:
+    return {
+        "referenceName": sequence,
+        "start": [start],
+        "referenceBases": ref.upper(),
+        "alternateBases": alt.upper(),
+    }
+
+
+def _unclear(said: str) -> Invalid:
+    return Invalid(said, where="q", remedy=f"Write a gene, a region or a variant, as one of: {'; '.join(EXAMPLES)}.")
