@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
+import threading
+from contextlib import suppress
 from pathlib import Path
 
+import httpx2 as httpx
 import pytest
 from fastapi.testclient import TestClient
 from tests.federation import NOW
@@ -18,12 +23,13 @@ from federome.cli import app
 from federome.client.care import open_care
 from federome.errors import Invalid, Missing, Unavailable
 from federome.network import match_node
+from federome.network.alerts import Message
 from federome.network.approvals import approve_built_in
 from federome.network.cases import Case
 from federome.network.match_asker import Asker
 from federome.network.match_node import notifier, open_home
 from federome.network.match_question import method
-from federome.network.setup import pin_authority
+from federome.network.setup import make_certificate, pin_authority
 from federome.trust.keys import generate, save_private_key
 from federome.trust.members import Member, MemberKey, Members, sign_members
 
@@ -118,10 +124,6 @@ def test_what_cannot_be_registered_is_said(node: Path, tmp_path: Path) -> None:
 
 
 def test_matching_is_approved_by_name_and_clinicians_are_told_as_they_chose(node: Path) -> None:
-    import httpx2 as httpx
-
-    from federome.network.alerts import Message
-
     assert approve_built_in(node, ["patient-match"]) == ["patient-match"]
     (held,) = json.loads((node / "approvals.json").read_text())
     assert (held["release_class"], held["digest"]) == ("match", method().digest)
@@ -166,3 +168,73 @@ def test_a_running_node_never_sees_its_settings_before_its_box(node: Path, monke
     )
     match_node.open_matching(node, ontology, None)
     assert seen == [False] and (node / "matching" / "settings.json").exists()
+
+
+class MailServer(threading.Thread):
+    """A mail server that answers one client at a time, under a certificate that it made itself; what it was sent."""
+
+    def __init__(self, keys: Path) -> None:
+        super().__init__(daemon=True)
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listening.getsockname()[1]
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(keys / "tls.pem", keys / "tls.key")
+        self.letters: list[str] = []
+
+    def run(self) -> None:
+        while True:
+            try:
+                client, _ = self.listening.accept()
+            except OSError:
+                return
+            with suppress(OSError):
+                self.serve(client)
+            client.close()
+
+    def serve(self, client: socket.socket, *, encrypted: bool = False) -> None:
+        client.settimeout(20)
+        if not encrypted:
+            client.sendall(b"220 here\r\n")
+        lines = client.makefile("rb")
+        while line := lines.readline():
+            word = line.strip().upper()
+            if word.startswith(b"EHLO"):
+                client.sendall(b"250 here\r\n" if encrypted else b"250-here\r\n250 STARTTLS\r\n")
+            elif word == b"STARTTLS":
+                client.sendall(b"220 go\r\n")
+                with self.context.wrap_socket(client, server_side=True) as secured:
+                    self.serve(secured, encrypted=True)
+                return
+            elif word == b"DATA":
+                client.sendall(b"354 go\r\n")
+                self.letters.append(b"".join(iter(lines.readline, b".\r\n")).decode())
+                client.sendall(b"250 taken\r\n")
+            else:
+                client.sendall(b"221 bye\r\n" if word == b"QUIT" else b"250 ok\r\n")
+
+
+def test_mail_goes_only_to_a_server_whose_certificate_is_trusted(
+    node: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mail").mkdir()
+    make_certificate(tmp_path / "mail", "127.0.0.1")
+    server = MailServer(tmp_path / "mail")
+    server.start()
+    message = Message("key1", "FI", "anna", "c1", "gene", "", "h", "ES", 1e-4)
+    table = f'[smtp]\nhost = "127.0.0.1"\nport = {server.port}\nsender = "f@x.example"\n'
+    anna = '[clinicians.anna]\nmail = "anna@x.example"\n'
+    pinned = f'certificate = "{tmp_path / "mail" / "tls.pem"}"\n'
+    with httpx.Client() as http:
+        tell = notifier(node, http)
+        (node / "matching" / "notify.toml").write_text(table + anna)
+        with monkeypatch.context() as undefended:  # as it was: whoever sits between reads the letter
+            undefended.setattr(ssl, "create_default_context", lambda **_: ssl._create_unverified_context())
+            tell(message)
+        assert len(server.letters) == 1 and "Case c1" in server.letters[0]
+        with pytest.raises(Unavailable, match="SSLCertVerificationError"):
+            tell(message)
+        assert len(server.letters) == 1
+        (node / "matching" / "notify.toml").write_text(table + pinned + anna)
+        tell(message)
+    server.listening.close()
+    assert len(server.letters) == 2
