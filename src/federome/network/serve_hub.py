@@ -62,6 +62,7 @@ class Hub:
     logins: Logins | None
     desk: Desk
     clock: Callable[[], float]
+    exchange: Exchange
 
 
 Faces = Callable[[Hub], Sequence[APIRouter]]
@@ -114,7 +115,7 @@ def build_hub(folder: Path, *, faces: Faces, clock: Callable[[], float] = time.t
     )
     people = People(settings.name, clock, logins)
     desk = open_desk(folder, url=settings.url, clock=clock)
-    hub = Hub(folder, settings, coordinator, releaser, party, waiters, stopping, people, logins, desk, clock)
+    hub = Hub(folder, settings, coordinator, releaser, party, waiters, stopping, people, logins, desk, clock, exchange)
     routers = [_joining(folder, settings.name, members, clock), *faces(hub)]
     if logins is not None:
         routers.append(login_router(logins))

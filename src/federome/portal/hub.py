@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from federome.db import engine
 from federome.network.serve_hub import Hub
 from federome.portal.app import own_faces, routers
-from federome.portal.pages import applications, frequencies, queues
+from federome.portal.pages import applications, frequencies, log, queues
 from federome.portal.pages.frequencies import Seek
 from federome.portal.sessions import Sessions
 from federome.portal.site import Face, Site
@@ -39,6 +39,7 @@ def faces(site: Site, hub: Hub, seek: Seek | None) -> tuple[Face, ...]:
     return (
         *own_faces(site),
         frequencies.pages(site, seek),
+        log.pages(site, hub.exchange, hub.coordinator.members),
         applications.pages(site, hub.desk),
         queues.pages(site, hub.desk),
     )

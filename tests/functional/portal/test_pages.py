@@ -48,6 +48,7 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
         portal(tmp_path_factory.mktemp("portal"), prepare=listed) as made,
     ):
         furnish(made)
+        made.hub.exchange.ended("run-1", "complete", f"sha256:{0:064d}", now=made.clock())
         yield made
 
 
