@@ -166,6 +166,38 @@ def suggest_mapping(provider: Folder, as_json: AsJson = False) -> None:
         out.print(f"  {name}: {remark}", soft_wrap=True)
 
 
+@onboard_app.command("fhir")
+def take_fhir(
+    export: Annotated[Path, typer.Argument(help="A folder of FHIR R4 Bundles (.json) or bulk export (.ndjson).")],
+    provider: Folder,
+    as_json: AsJson = False,
+) -> None:
+    """Make the tables, mapping and consents of a provider's folder from FHIR R4; list all that was not taken."""
+    from federome.onboard import provider as words
+    from federome.onboard.fhir_tables import NOT_TAKEN, take_in
+
+    told_words = words.read_provider(provider / words.NAME, today=datetime.now(UTC).date())
+    with err.status("") as status:
+        told = take_in(
+            export,
+            provider,
+            told_words.constants,
+            on_progress=lambda file, count: status.update(f"{file}: {count:,} resources"),
+        )
+    facts = told.to_json()
+    if as_json:
+        sys.stdout.write(json.dumps(facts) + "\n")
+        return
+    for table, rows in told.rows.items():
+        out.print(f"[cyan]{table:<12}[/] {rows:>9,} rows")
+    out.print(f"Not taken, {len(told.left):,} kinds: {provider / NOT_TAKEN}", soft_wrap=True)
+    for each in facts["not_taken"][:10]:
+        element = f".{each['element']}" if each["element"] else ""
+        out.print(f"  {each['count']:>9,} x {each['type']}{element}: {each['reason']}", soft_wrap=True, markup=False)
+    if told.unread:
+        out.print(f"Files not read: {', '.join(told.unread[:5])}", soft_wrap=True, markup=False)
+
+
 def _ontology(chosen: Path | None) -> Ontology | None:
     """The chosen ontology or the latest that is kept; without one, phenotype terms are held against their form only."""
     from federome.cli.ontology import kept

@@ -1,7 +1,8 @@
 """Consent records of a dataset's people as events of the node's ledger: nobody is visible without a valid one.
 
-From ``consent.csv`` or FHIR R4 Consent resources. A record that is not in force, is narrower than the dataset's data
-use, or contradicts another one gives the tier ``none``; so does no record. Fields: FAIR Genomes consent module, DUO.
+From ``consent.csv``, which ``onboard/fhir_tables.py`` writes of FHIR R4 Consents. A record that is not in force, is
+narrower than the dataset's data use, or contradicts another one gives the tier ``none``; so does no record. Fields:
+FAIR Genomes consent module, DUO.
 """
 
 from __future__ import annotations
