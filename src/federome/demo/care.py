@@ -42,7 +42,7 @@ from federome.trust.keys import PrivateKey, generate
 NATIONS: Final = 3
 OTHERS: Final = 60
 """Invented cases at each node among which the right one is to be found."""
-PATIENCE_S: Final = 45.0
+PATIENCE_S: Final = 120.0
 T = TypeVar("T")
 
 
@@ -92,6 +92,7 @@ class Clinics:
             datasets={each.node: [each.dataset] for each in self.clinics},
             method=method(),
             certificate=federation.certificate,
+            deadline_s=60.0,
         ) as care:
             yield clinic.home.asker(case, clinic.key, care.send)
 
