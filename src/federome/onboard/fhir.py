@@ -42,12 +42,13 @@ MEASURED: Final[Mapping[str, str]] = {
 SMOKING: Final = "72166-2"
 SMOKED: Final[Mapping[str, str]] = {
     **dict.fromkeys(
-        ("449868002", "428041000124106", "77176002", "428071000124103", "428061000124105",
-         "LA18976-3", "LA18977-1", "LA18979-7", "LA18981-3", "LA18982-1"), "current"),
+        ("449868002", "428041000124106", "428071000124103", "428061000124105",
+         "LA18976-3", "LA18977-1", "LA18981-3", "LA18982-1"), "current"),
     **dict.fromkeys(("8517006", "LA15920-4"), "former"),
     **dict.fromkeys(("266919005", "LA18978-9"), "never"),
-    **dict.fromkeys(("266927001", "LA18980-5"), "UNK"),
+    **dict.fromkeys(("266927001", "LA18980-5", "77176002", "LA18979-7"), "UNK"),
 }  # fmt: skip
+"""SNOMED CT or LOINC answer -> value. A smoker whose present state is unknown is current or former: unknown."""
 _DIRECT: Final = frozenset(("name", "address", "telecom", "photo", "contact", "identifier", "text"))
 _RESTRICTS: Final = ("actor", "action", "securityLabel", "class", "code", "dataPeriod", "data", "provision")
 _PART: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
