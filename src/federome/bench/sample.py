@@ -15,7 +15,6 @@ Files are made once, by the store's own writer, and kept in a cache.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,6 +24,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from federome.ingest.registry import cache_folder
 from federome.store.pgen import PgenFile, PgenWriter
 
 VERSION: Final = "1"  # raise it when the same arguments would give other files
@@ -64,15 +64,9 @@ class Sample:
         return PgenFile.open(self.pgen)
 
 
-def cache_folder() -> Path:
-    """Where made files are kept (XDG base directory specification)."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "federome" / "bench" / VERSION
-
-
 def make(people: int, variants: int, kind: Kind, *, seed: int = 1) -> Sample:
     """The file of so many people and variants, from the cache where it has been made before."""
-    prefix = cache_folder() / f"{people}-{variants}-{kind}-{seed}"
+    prefix = cache_folder() / "bench" / VERSION / f"{people}-{variants}-{kind}-{seed}"
     sample = Sample(prefix, people, variants)
     if not sample.pgen.is_file():
         prefix.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -470,6 +469,7 @@ def demo(
         out.print(f"{export_hospital}: next, federome onboard {export_hospital} --dir NODE --accept-mapping --fix")
         return
     from federome.demo.play import play
+    from federome.ingest.registry import cache_folder
 
     play(
         nodes=nodes,
@@ -477,7 +477,7 @@ def demo(
         variants=variants,
         seed=seed,
         data=data,
-        cache=cache or _cache(),
+        cache=cache or cache_folder(),
         out=to,
         json_file=json_file,
         console=out,
@@ -495,12 +495,6 @@ def bench(
 
     if not suite.run(name, console=out, json_file=json_file, quick=quick):
         raise typer.Exit(1)
-
-
-def _cache() -> Path:
-    """Where things that can be made again are kept (XDG base directory specification)."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "federome"
 
 
 # helpers

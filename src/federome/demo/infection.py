@@ -11,9 +11,9 @@ import time
 from typing import Final
 
 from federome.analysis.infection import Admission, Hit
-from federome.demo.care import Clinic, Clinics, clinics, until
+from federome.demo.care import Clinic, Clinics, played, until
 from federome.demo.stage import Stage
-from federome.errors import Invalid, Unavailable
+from federome.errors import Invalid
 from federome.model.patient import Patient
 from federome.network.alerts import Received
 
@@ -23,16 +23,12 @@ SEVERE, MILD = 7, 2  # of the WHO scale
 
 def infection(stage: Stage) -> None:
     """A standing question about the first brother; the second is admitted; then a family abroad."""
-    stage.title("A young man, ventilated, with a rare TLR7 variant: who tells his doctor of the next one?")
-    started = time.perf_counter()
-    try:
-        with clinics(stage) as open_:
-            story = _played(open_)
-    except Unavailable as error:
-        stage.console.print(f"  [yellow]left out:[/] {error.message}")
-        return
-    story["seconds"] = round(time.perf_counter() - started, 1)
-    stage.facts.stories["infection"] = story
+    played(
+        stage,
+        "infection",
+        "A young man, ventilated, with a rare TLR7 variant: who tells his doctor of the next one?",
+        _played,
+    )
 
 
 def _played(open_: Clinics) -> dict[str, object]:

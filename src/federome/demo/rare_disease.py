@@ -14,9 +14,9 @@ from rich.table import Table as Grid
 
 from federome.analysis.match_search import LEAD_OVER, Corpus
 from federome.analysis.matching import Explanation, explain
-from federome.demo.care import Clinic, Clinics, clinics
+from federome.demo.care import Clinic, Clinics, played
 from federome.demo.stage import Stage
-from federome.errors import Invalid, Unavailable
+from federome.errors import Invalid
 from federome.model.match import Handle
 from federome.model.patient import Patient
 
@@ -38,16 +38,12 @@ ALIKE: Final = Patient("boy-of-four", ("HP:0001263", "HP:0001252", "HP:0002353")
 
 def rare_disease(stage: Stage) -> None:
     """Ask, be answered, be left without a word by one clinician, and be put in touch with another."""
-    stage.title("A disease without a name: is there a second case anywhere?")
-    started = time.perf_counter()
-    try:
-        with clinics(stage) as open_:
-            story = _played(open_)
-    except Unavailable as error:
-        stage.console.print(f"  [yellow]left out:[/] {error.message}")
-        return
-    story["seconds"] = round(time.perf_counter() - started, 1)
-    stage.facts.stories["rare disease"] = story
+    played(
+        stage,
+        "rare disease",
+        "A disease without a name: is there a second case anywhere?",
+        _played,
+    )
 
 
 def _played(open_: Clinics) -> dict[str, object]:

@@ -15,7 +15,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federome.errors import Damaged, Invalid, Unavailable
-from federome.ingest.registry import Archive, Download, obtain, registry_download, zip_members
+from federome.ingest.registry import Archive, Download, cache_folder, obtain, registry_download, zip_members
 from federome.model.information import Information, information
 from federome.model.ontology import Ontology, Terms, compile_terms, parse_obo
 
@@ -136,6 +136,18 @@ def newest(into: Path) -> Path | None:
     """The folder of the latest release installed under ``into``."""
     found = sorted(path.parent for path in into.glob("*/ontology.json"))
     return found[-1] if found else None
+
+
+def at_hand(say: Callable[[str], None] = lambda _: None) -> Path:
+    """The latest release that is kept; else the pinned one, installed now and said so. ``Unavailable`` without any."""
+    kept = cache_folder() / "ontology"
+    if (held := newest(kept)) is not None:
+        return held
+    say("No ontology is installed: installing the pinned release of HPO.")
+    # a development machine has the shared data beside the checkout: no download is needed there
+    beside = Path(os.environ.get("FEDEROME_SHARED") or Path.cwd().parent / "shared") / "data" / "rare-disease"
+    known = (beside / f"{OBO}.gz").is_file()
+    return install(from_folder(beside) if known else from_registry(cache_folder() / "packages"), kept).folder
 
 
 def annotations_version(data: bytes) -> str:

@@ -36,6 +36,12 @@ class Archive:
     sha256: str
 
 
+def cache_folder() -> Path:
+    """Where things that can be made again are kept (XDG base directory specification)."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "federome"
+
+
 Download = Callable[[Archive, Path, float], None]
 
 

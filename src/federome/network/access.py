@@ -24,7 +24,7 @@ from federome.governance.jwks import Fetch, KeyCache
 from federome.model.registry import Institution, Person
 from federome.model.strict import Document, write
 from federome.network.setup import pinned_authorities
-from federome.trust.canonical import Json, JsonValue, parse_object
+from federome.trust.canonical import JsonValue, parse_object
 from federome.trust.keys import KeyRing
 
 ACCESS: Final = "access.toml"
@@ -199,8 +199,3 @@ def _replace(path: Path, text: str) -> None:
     fresh = path.with_name(f".{path.name}.new")
     fresh.write_text(text)
     fresh.replace(path)
-
-
-def public_key_set(keys: KeyRing) -> dict[str, Json]:
-    """A ring's keys as a JWK set."""
-    return {"keys": [dict(pinned.key.jwk()) for pinned in keys.keys]}

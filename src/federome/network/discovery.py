@@ -23,7 +23,7 @@ import numpy as np
 from federome.db import engine
 from federome.disclosure import risk
 from federome.disclosure.budgets import Budgets, Charge
-from federome.disclosure.cohorts import FileCohorts, MemoryCohorts
+from federome.disclosure.cohorts import FileCohorts
 from federome.disclosure.counted import tell
 from federome.disclosure.differencing import Cohorts, Members, admit
 from federome.errors import Invalid, Missing, Refused
@@ -385,8 +385,3 @@ def set_opened(folder: Path, dataset: str, tier: Tier | None) -> tuple[Opened, .
     fresh.write_bytes(msgspec.json.encode([each.to_document() for each in kept]))
     fresh.replace(folder / OPENED)
     return tuple(kept)
-
-
-def memory_cohorts() -> Callable[[str], Cohorts]:
-    """Records of what was told that end with the process: for tests and benchmarks."""
-    return lambda _dataset: MemoryCohorts()

@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 
-import duckdb
-
 from federome.ingest.columns import COLUMNS, MAX_NULL_RATE, UNKNOWN_FLAVORS, Column
 from federome.model.dataset import Profile
 from federome.onboard.convert import People
@@ -185,9 +183,3 @@ def _repeated(people: People, name: str) -> Iterator[Finding]:
     count = held - different
     if count:
         yield _finding(people, Rule("V1", (name,), test, f"{name} stands in an earlier row.", "Keep one."), count)
-
-
-def unknown_terms(connection: duckdb.DuckDBPyConnection, name: str) -> list[str]:
-    """The distinct terms of a list field, for whoever knows the ontology."""
-    found = connection.execute(f"SELECT DISTINCT unnest({name}) AS term FROM people ORDER BY term").fetchall()  # noqa: S608
-    return [str(term) for (term,) in found]

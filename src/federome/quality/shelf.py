@@ -57,12 +57,6 @@ def read(node: Path, dataset: str, release: str, *, today: date) -> DatasetVerdi
     return lifted(found, here, bad)
 
 
-def bands_of(node: Path, dataset: str, release: str) -> Bands | None:
-    """The bands that a release was judged by, if it was by any."""
-    path = _place(node, dataset, release) / _BANDS
-    return Bands.read(path) if path.is_file() else None
-
-
 def summary(node: Path, dataset: str, release: str, *, today: date) -> dict[str, object] | None:
     """What a catalogue may tell of a release's quality; None where it was not assessed: unknown, and not good."""
     try:
