@@ -20,7 +20,7 @@ from federome.analysis.survival_curves import SurvivalCurves
 from federome.analysis.treatment_effect import TreatmentEffect
 from federome.demo import cancer_figures
 from federome.demo.followed import Cohorts, FrameSite, public_cohorts, run_sites
-from federome.demo.stage import Stage
+from federome.demo.stage import Stage, plain
 from federome.errors import Invalid, Unavailable
 
 GENES = ("BRAF", "CDKN2A", "NF1", "NRAS", "PTEN", "TP53")
@@ -34,7 +34,7 @@ def cancer_story(stage: Stage) -> None:
     try:
         story |= treatment(stage, public_cohorts(Path(os.environ.get("FEDEROME_SHARED") or "../shared")))
     except Unavailable as error:
-        stage.console.print(f"  [yellow]left out:[/] {error.message}")
+        stage.console.print(f"  [yellow]left out:[/] {plain(str(error))}")
     stage.title("A BRAF V600E melanoma stopped responding and now carries PTEN: was that seen before?")
     story["resistance"] = resistance(stage)
     story["seconds"] = round(time.perf_counter() - started, 1)
@@ -134,7 +134,7 @@ def resistance(stage: Stage) -> dict[str, object]:
     try:
         told = run_sites(question, sites)
     except Invalid as error:
-        stage.console.print(f"  {error.message}")
+        stage.console.print(f"  {plain(str(error))}")
         return {"cases": None}
     cases, treatments = told["cases"].records()[0], told["treatments"].records()
     given = ", ".join(

@@ -20,7 +20,7 @@ from federome.analysis.matching import Measure
 from federome.client.care import open_care
 from federome.demo import synthetic
 from federome.demo.local import AUTHORITY
-from federome.demo.stage import Stage
+from federome.demo.stage import Stage, plain
 from federome.errors import Unavailable
 from federome.governance.permits import sign_permit
 from federome.ingest import ontologies
@@ -135,7 +135,7 @@ def played(stage: Stage, name: str, title: str, play: Callable[[Clinics], dict[s
         with clinics(stage) as open_:
             story = play(open_)
     except Unavailable as error:
-        stage.console.print(f"  [yellow]left out:[/] {error.message}")
+        stage.console.print(f"  [yellow]left out:[/] {plain(str(error))}")
         return
     story["seconds"] = round(time.perf_counter() - started, 1)
     stage.facts.stories[name] = story

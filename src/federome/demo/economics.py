@@ -53,7 +53,7 @@ def economics_story(stage: Stage) -> None:
             )
         story = evaluated(stage, carriers, everybody, says=asked.says)
     except (Invalid, Refused) as error:
-        stage.console.print(f"  [yellow]left out:[/] {plain(error.message)}")
+        stage.console.print(f"  [yellow]left out:[/] {plain(str(error))}")
         return
     stage.facts.stories["economics"] = {**story, "seconds": round(time.perf_counter() - started, 1)}
 

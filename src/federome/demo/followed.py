@@ -1,12 +1,12 @@
 """Followed patients for the demonstration and the benchmark: public cohorts read in place, and nodes that hold them.
 
-METABRIC's five cohorts are five nodes where the shared data are present; elsewhere the GBSG2 trial from the installed
-``lifelines`` package stands in, over three made-up nodes. Nothing of either is part of this package.
+METABRIC's five cohorts are five nodes where the shared data are present; elsewhere the GBSG2 trial stands in, over
+three made-up nodes: the ``lifelines`` wheel carries it and is read as data. Nothing of either is part of this package.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from federome.analysis.algorithm import Algorithm, Block
 from federome.analysis.program import Gate, run_in_process
 from federome.disclosure.door import gate
-from federome.errors import Invalid, Unavailable
+from federome.errors import Invalid
+from federome.ingest.registry import Archive, Download, cache_folder, obtain, registry_download, zip_members
 from federome.model.cohort import Cohort
 from federome.model.dataset import DatasetManifest
 from federome.model.index import BlockIndex
@@ -30,6 +31,10 @@ from federome.store.catalogue import Store
 from federome.store.writer import BatchWriter
 
 Floats = NDArray[np.float64]
+LIFELINES: Final = Archive(
+    "lifelines", "0.30.0", "wheel", "ac7c602c8aceced9770d3977817c9d99c250ed8cd86f2567fa0d23e4e8014bf9"
+)
+GBSG2: Final = "gbsg2.csv"
 METABRIC: Final = "data/cancer/metabric/data_clinical_patient.txt"
 
 
@@ -52,18 +57,12 @@ class Cohorts:
         return self.frame[self.frame["site"] == site].drop(columns="site").reset_index(drop=True)
 
 
-def public_cohorts(shared: Path | None) -> Cohorts:
-    """METABRIC where the shared folder is, else GBSG2; ``Unavailable`` where there is neither."""
+def public_cohorts(shared: Path | None, *, download: Download = registry_download) -> Cohorts:
+    """METABRIC where the shared folder is, else GBSG2 out of a package; ``Unavailable`` where neither can be had."""
     if shared is not None and (shared / METABRIC).is_file():
         return metabric(shared)
-    found = importlib.util.find_spec("lifelines")
-    folder = Path(found.origin).parent if found is not None and found.origin else None
-    if folder is None or not (folder / "datasets" / "gbsg2.csv").is_file():
-        raise Unavailable(
-            "no cohort of cancer patients is at hand.",
-            remedy="Set FEDEROME_SHARED to the shared data, or install lifelines (it brings GBSG2).",
-        )
-    return gbsg2(folder / "datasets" / "gbsg2.csv")
+    wheel = obtain(LIFELINES, cache_folder() / "packages", None, 60.0, download)
+    return gbsg2(zip_members(wheel, [GBSG2])[GBSG2])
 
 
 def metabric(shared: Path) -> Cohorts:
@@ -91,9 +90,9 @@ def metabric(shared: Path) -> Cohorts:
     return Cohorts("METABRIC", frame, ("age_at_diagnosis", "npi", "er", "her2", "hormone", "radio"), "chemotherapy")
 
 
-def gbsg2(path: Path) -> Cohorts:
+def gbsg2(data: bytes) -> Cohorts:
     """GBSG2 (Schumacher et al. 1994): recurrence-free survival in months, dealt over three nodes."""
-    table = pd.read_csv(path)
+    table = pd.read_csv(io.BytesIO(data))
     frame = pd.DataFrame(
         {
             "months": table["time"].astype(float) / 30.4375,

@@ -18,10 +18,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Final
 
-from federome.errors import Unavailable
+from federome.errors import Invalid, Unavailable
 from federome.governance.permits import sign_permit
 from federome.model.permit import AlgorithmGrant, DatasetGrant, NamedPerson, Permit, PersonKey, Purpose
 from federome.network.approvals import approve_built_in
@@ -189,6 +190,18 @@ def wait_for_port(host: str, port: int, process: subprocess.Popen[bytes]) -> Non
         except OSError:
             time.sleep(0.05)
     raise Unavailable("a process does not answer.", where=f"{host}:{port}", remedy="Look into its log.")
+
+
+def writable(folder: Path) -> Path:
+    """The folder, made if need be; ``Invalid`` if nothing can be written there, told before the work and not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise Invalid(
+            "nothing can be written there.", where=str(folder), remedy="Name another folder, or free this one."
+        ) from error
 
 
 def write_json(path: Path, document: object) -> None:

@@ -32,7 +32,7 @@ from federome.demo.discovery import discovery
 from federome.demo.economics import economics_story
 from federome.demo.figures import manhattan
 from federome.demo.infection import infection
-from federome.demo.local import LocalFederation, write_json
+from federome.demo.local import LocalFederation, writable, write_json
 from federome.demo.meter import risk_meter
 from federome.demo.pooled import pooled_view, run_pooled
 from federome.demo.rare_disease import rare_disease
@@ -67,7 +67,9 @@ def play(
     started = time.perf_counter()
     facts = Facts()
     names = cohorts.node_names(nodes)
-    out.mkdir(parents=True, exist_ok=True)
+    writable(out)
+    if json_file is not None:
+        writable(json_file.parent)
     console.print(Panel.fit("[bold]Federome[/]: approved algorithms travel, genomes stay", border_style="cyan"))
     with console.status("preparing data") as status:
         prepared = cohorts.prepare(

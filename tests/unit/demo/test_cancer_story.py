@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from rich.console import Console
 from federome.demo import cancer, cancer_figures, followed
 from federome.demo.stage import Facts, Stage
 from federome.errors import Invalid, Unavailable
+from federome.ingest.registry import Archive
 from federome.model.cohort import Cohort, Measurement
 from federome.model.table import Table
 
@@ -36,13 +40,26 @@ def test_the_story_on_metabric(stage: Stage, shared: Path) -> None:
 
 
 def test_the_story_on_gbsg2_where_there_is_nothing_else(
-    stage: Stage, shared: Path, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cohorts = followed.gbsg2(shared / "data/cancer/survival/gbsg2.csv")
+    data = (shared / "data/cancer/survival/gbsg2.csv").read_bytes()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    asked: list[Archive] = []
+
+    def carried(archive: Archive, path: Path, _patience_s: float) -> None:
+        asked.append(archive)
+        with ZipFile(path, "w") as wheel:
+            wheel.writestr("lifelines/datasets/gbsg2.csv", data)
+
+    with pytest.raises(Unavailable, match="not the pinned file"):
+        followed.public_cohorts(None, download=carried)
+    assert asked == [followed.LIFELINES]
+    made = tmp_path / "wheel"
+    carried(followed.LIFELINES, made, 0)
+    pinned = replace(followed.LIFELINES, sha256=hashlib.sha256(made.read_bytes()).hexdigest())
+    monkeypatch.setattr(followed, "LIFELINES", pinned)
+    cohorts = followed.public_cohorts(None, download=lambda _archive, path, _s: path.write_bytes(made.read_bytes()))
     assert cancer.treatment(stage, cohorts)["nodes"] == 3
-    monkeypatch.setattr(followed.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(Unavailable):
-        followed.public_cohorts(None)
 
 
 def test_the_planted_resistance_is_found(stage: Stage) -> None:
