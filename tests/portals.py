@@ -153,7 +153,7 @@ class Portal:
         token, until = self.cookies.get(name, ("", 0.0))
         if self.clock() > until:
             sessions = Sessions(engine(f"sqlite:///{self.folder / 'portal.db'}"), self.clock)
-            token = sessions.begin(Identity(name, self.issuer), "")
+            token = sessions.begin(Identity(name, self.issuer))
             self.cookies[name] = (token, self.clock() + IDLE_S)
         return token
 

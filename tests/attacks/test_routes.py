@@ -100,7 +100,7 @@ class World:
             case "person":
                 return {"Authorization": f"Bearer {person_token(key, hub=ROLES[role].hub, now=ROLES[role].at)}"}
             case "portal":
-                session = self.sessions.begin(Identity(role, IDP), "")
+                session = self.sessions.begin(Identity(role, IDP))
                 return {"Cookie": f"{SESSION_COOKIE}={session}"}
             case "login":
                 signer = self.keys["hub"] if ROLES[role].hub == HUB else self.keys["stranger-node"]

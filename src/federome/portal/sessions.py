@@ -31,7 +31,6 @@ _SESSION = sa.Table(
     sa.Column("digest", sa.String, primary_key=True),
     sa.Column("sub", sa.String, nullable=False),
     sa.Column("iss", sa.String, nullable=False),
-    sa.Column("passport", sa.Text, nullable=False),
     sa.Column("secret", sa.String, nullable=False),
     sa.Column("began", sa.Float, nullable=False),
     sa.Column("seen", sa.Float, nullable=False, index=True),
@@ -53,7 +52,6 @@ class Session:
     """One login. ``secret`` makes its CSRF tokens; ``over`` if it has ended and is only remembered."""
 
     identity: Identity
-    passport: str
     secret: str
     over: bool
 
@@ -78,7 +76,7 @@ class Sessions:
         migrate(engine, SCHEMA)
         self._engine, self._clock = engine, clock
 
-    def begin(self, identity: Identity, passport: str) -> str:
+    def begin(self, identity: Identity) -> str:
         """A new session; gives the token for the browser."""
         token, now = secrets.token_urlsafe(32), self._clock()
         with write(self._engine) as db:
@@ -88,7 +86,6 @@ class Sessions:
                     digest=_digest(token),
                     sub=identity.sub,
                     iss=identity.iss,
-                    passport=passport,
                     secret=secrets.token_urlsafe(32),
                     began=now,
                     seen=now,
@@ -107,7 +104,7 @@ class Sessions:
         if not over and now > row.seen + TOUCH_S:
             with write(self._engine) as db:
                 db.execute(_SESSION.update().where(_SESSION.c.digest == row.digest).values(seen=now))
-        return Session(Identity(row.sub, row.iss), row.passport, row.secret, over)
+        return Session(Identity(row.sub, row.iss), row.secret, over)
 
     def end(self, token: str) -> None:
         """Log out."""

@@ -73,7 +73,7 @@ class Bench:
         return Face(api, (MenuEntry("Committee", "/portal/committee", frozenset({"dac-member"})),))
 
     def log_in(self) -> str:
-        token = self.sessions.begin(ALICE, "")
+        token = self.sessions.begin(ALICE)
         self.http.cookies.set(SESSION_COOKIE, token)
         session = self.sessions.find(token)
         assert session is not None
@@ -93,7 +93,7 @@ def bench() -> Bench:
 
 def test_a_session_ends_when_nobody_comes_and_after_ten_hours(bench: Bench) -> None:
     sessions, clock = bench.sessions, bench.clock
-    token = sessions.begin(ALICE, "passport")
+    token = sessions.begin(ALICE)
     for _ in range(int(LONGEST_S / (IDLE_S - 10))):
         clock.now += IDLE_S - 10
         found = sessions.find(token)
@@ -104,7 +104,7 @@ def test_a_session_ends_when_nobody_comes_and_after_ten_hours(bench: Bench) -> N
     assert found is not None
     assert found.over
     clock.now += REMEMBERED_S * 2
-    sessions.begin(ALICE, "")  # tidies up
+    sessions.begin(ALICE)  # tidies up
     assert sessions.find(token) is None
     assert sessions.find("\ud800") is None
 

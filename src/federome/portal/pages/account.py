@@ -49,7 +49,7 @@ def pages(site: Site) -> Face:
         earlier = request.cookies.get(SESSION_COOKIE, "")
         if earlier:
             site.sessions.end(earlier)
-        token = site.sessions.begin(found.identity, found.passport)
+        token = site.sessions.begin(found.identity)
         response = see(f"{PREFIX}/kept" if site.sessions.held(found.identity) else own_place(place))
         response.set_cookie(SESSION_COOKIE, token, secure=True, httponly=True, samesite="lax")
         response.delete_cookie(LOGIN_COOKIE, secure=True, httponly=True, samesite="lax")
