@@ -23,6 +23,7 @@ from federome.governance.evidence import Anchors
 from federome.governance.jwks import Fetch, KeyCache
 from federome.model.registry import Institution, Person
 from federome.model.strict import Document, write
+from federome.network.files import replace_file
 from federome.network.setup import pinned_authorities
 from federome.trust.canonical import JsonValue, parse_object
 from federome.trust.keys import KeyRing
@@ -161,14 +162,14 @@ def read_register(text: str) -> Register:
 def install_access(folder: Path, text: str, *, development: bool = False) -> NodePolicy:
     """Check a policy and put it in force; the running node follows at its next step."""
     access = read_access(text, development=development)
-    _replace(folder / ACCESS, text)
+    replace_file(folder / ACCESS, text.encode())
     return access.policy
 
 
 def install_register(folder: Path, text: str) -> Register:
     """Check a register and put it in force."""
     register = read_register(text)
-    _replace(folder / REGISTER, text)
+    replace_file(folder / REGISTER, text.encode())
     return register
 
 
@@ -178,7 +179,7 @@ def add_person(folder: Path, person: Person) -> Register:
     held = read_register(_text(path)) if path.is_file() else Register()
     others = tuple(one for one in held.persons if one.id != person.id)
     register = replace(held, persons=(*others, person))
-    _replace(path, json.dumps(write(register), indent=1))
+    replace_file(path, json.dumps(write(register), indent=1).encode())
     return register
 
 
@@ -193,9 +194,3 @@ def _text(path: Path) -> str:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise Unavailable("the file cannot be read.", where=str(path)) from error
-
-
-def _replace(path: Path, text: str) -> None:
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(text)
-    fresh.replace(path)

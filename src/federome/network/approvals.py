@@ -16,6 +16,7 @@ from federome.errors import Invalid, Refused
 from federome.governance.case import LocalRefusal
 from federome.model.registry import AlgorithmApproval
 from federome.network.bundles import algorithm_classes
+from federome.network.files import replace_file
 from federome.network.letters import METHOD
 from federome.network.match_question import method
 from federome.network.reviews import ROOT
@@ -67,9 +68,7 @@ def _read(path: Path) -> list[dict[str, object]]:
 
 
 def _write(path: Path, documents: Sequence[object]) -> None:
-    fresh = path.with_name(f".{path.name}")
-    fresh.write_text(json.dumps(documents, indent=1))
-    fresh.replace(path)
+    replace_file(path, json.dumps(documents, indent=1).encode())
 
 
 def load_modules(modules: Sequence[str]) -> None:

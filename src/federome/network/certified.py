@@ -14,6 +14,7 @@ from typing import Final, TypedDict
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from federome.network.files import replace_file
 from federome.trust.certificates import ClientCertificate
 
 CLIENT_CERTIFICATE: Final = "federome.client_certificate"
@@ -45,7 +46,5 @@ def certified_options(certificates: Iterable[ClientCertificate], folder: Path) -
     if not pems:
         return {}
     path = folder / "clients.pem"
-    fresh = path.with_suffix(".new")
-    fresh.write_text("".join(pems))
-    fresh.replace(path)
+    replace_file(path, "".join(pems).encode())
     return {"http": Certified, "ssl_cert_reqs": int(CERT_OPTIONAL), "ssl_ca_certs": str(path)}

@@ -44,6 +44,7 @@ from federome.model.strict import Document
 from federome.model.table import Mask
 from federome.network.census import Ancestry, Census
 from federome.network.consents import ConsentBook
+from federome.network.files import replace_file
 from federome.network.holdings import StoreHoldings, open_holdings
 from federome.network.question import Use
 from federome.network.setup import node_settings
@@ -381,7 +382,5 @@ def set_opened(folder: Path, dataset: str, tier: Tier | None) -> tuple[Opened, .
     kept = [each for each in read_opened(folder) if each.dataset != dataset]
     if tier is not None:
         kept.append(Opened(dataset, tier))
-    fresh = folder / f".{OPENED}"
-    fresh.write_bytes(msgspec.json.encode([each.to_document() for each in kept]))
-    fresh.replace(folder / OPENED)
+    replace_file(folder / OPENED, msgspec.json.encode([each.to_document() for each in kept]))
     return tuple(kept)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Final
@@ -12,6 +11,7 @@ import msgspec
 from federome.analysis.algorithm import State
 from federome.errors import Damaged
 from federome.model.table import Table
+from federome.network.files import replace_file
 
 SESSION: Final = "session-"
 
@@ -118,14 +118,6 @@ def write_table(path: Path, table: Table) -> None:
     """A table as a file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, table.to_bytes())
-
-
-def replace_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """A file's new content, whole or not at all."""
-    fresh = path.with_name(f".{path.name}")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
-        file.write(data)
-    fresh.replace(path)
 
 
 def read_table(path: Path) -> Table:

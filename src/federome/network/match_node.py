@@ -39,6 +39,7 @@ from federome.network import channels
 from federome.network.alerts import Alerts, Channel, Message, seal_alert
 from federome.network.cases import Case, CaseBook
 from federome.network.consents import ConsentBook
+from federome.network.files import replace_file
 from federome.network.match_asker import Asker, Send
 from federome.network.match_desk import Consented, MatchDesk
 from federome.network.match_office import Office
@@ -74,9 +75,7 @@ def open_matching(folder: Path, ontology: Path, background: Path | None) -> None
     if not (folder / "keys" / "box.jwk").is_file():
         save_private_key(generate("ECDH-ES+A256KW"), folder / "keys" / "box.jwk")
     # Last, because a node that runs opens its office as soon as it sees the settings.
-    fresh = place / ".settings.json"
-    fresh.write_text(json.dumps(told, indent=1) + "\n")
-    fresh.replace(place / "settings.json")
+    replace_file(place / "settings.json", f"{json.dumps(told, indent=1)}\n".encode())
 
 
 def tables(folder: Path) -> Tables:

@@ -19,6 +19,7 @@ from federome.governance.review_course import ENDED, Entry, Waiting, check_act, 
 from federome.model.permit import AlgorithmRef, Authorisation, HealthDataRequest
 from federome.model.registry import Person
 from federome.network.answers import problem_of
+from federome.network.files import replace_file
 from federome.network.jobs import Coordinator
 from federome.network.ledger import Run
 from federome.network.protocol import Body, mapping, text
@@ -49,9 +50,8 @@ class Checkers:
         if person.key is None or "output-reviewer" not in person.roles:
             raise Invalid("an output checker has a key, and the role output-reviewer.", where=person.id)
         people = self() | {person.id: person}
-        fresh = self.path.with_name(f".{self.path.name}")
-        fresh.write_text(json.dumps([people[name].to_document() for name in sorted(people)], indent=1))
-        fresh.replace(self.path)
+        told = json.dumps([people[name].to_document() for name in sorted(people)], indent=1)
+        replace_file(self.path, told.encode())
 
 
 class OutputQueue:

@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 
 from federome.db import Schema, migrate, read, write
 from federome.errors import Damaged, Invalid, Refused, Unavailable
+from federome.network.files import replace_file
 from federome.network.notebook import RECORD
 from federome.network.protocol import Body
 from federome.trust import merkle
@@ -325,6 +326,4 @@ def _proof(told: Json) -> tuple[bytes, ...]:
 
 def _file(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_bytes(data)
-    fresh.replace(path)
+    replace_file(path, data)

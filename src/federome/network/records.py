@@ -5,7 +5,6 @@ Faces (the FAIR Data Point) read them from here and never touch the store.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -16,6 +15,7 @@ from federome.model.dataset import Profile
 from federome.model.strict import Digest, Document, JsonObject
 from federome.model.variant import Assembly
 from federome.model.verdict import Decision
+from federome.network.files import replace_file
 from federome.trust.canonical import canonical, parse_object
 
 FOLDER: Final = "records"
@@ -56,9 +56,7 @@ def write_record(record: DatasetRecord, folder: Path) -> Path:
     """Put a record where the catalogue finds it, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{record.dataset}.json"
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_bytes(canonical(record.to_document()))
-    fresh.replace(path)
+    replace_file(path, canonical(record.to_document()))
     return path
 
 

@@ -29,7 +29,8 @@ from federome.model.release import Count, Policy, Round, strictest
 from federome.model.table import Table
 from federome.network import sealing, shares, steps, sums, tags
 from federome.network.commands import Command, Doing, link, read_command
-from federome.network.kept import BlockStates, Saved, read_saved, read_table, replace_file, write_saved, write_table
+from federome.network.files import replace_file
+from federome.network.kept import BlockStates, Saved, read_saved, read_table, write_saved, write_table
 from federome.network.naming import agree_on_names, named_rows
 from federome.network.protocol import (
     INLINE_BYTES,

@@ -16,6 +16,7 @@ from typing import Final
 
 from federome.errors import FederomeError, Invalid, Refused
 from federome.model.registry import AlgorithmApproval
+from federome.network.files import replace_file
 from federome.trust import approval, envelopes
 from federome.trust.approval import Review, Revocations, Root, Tally
 from federome.trust.canonical import digest_bytes
@@ -190,6 +191,4 @@ def _bytes(path: Path) -> bytes:
 
 def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_bytes(data)
-    fresh.replace(path)
+    replace_file(path, data)

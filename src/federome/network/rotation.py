@@ -21,6 +21,7 @@ from typing import Final
 
 from federome.errors import FederomeError, Invalid, Refused
 from federome.model.strict import Document, Identifier
+from federome.network.files import replace_file
 from federome.trust.canonical import JsonValue
 from federome.trust.keys import (
     KeyRing,
@@ -140,9 +141,7 @@ class Announced:
                 )  # fmt: skip
             path = self._path(member.name)
             path.parent.mkdir(exist_ok=True)
-            fresh = path.with_suffix(".new")
-            fresh.write_bytes(token)
-            fresh.replace(path)
+            replace_file(path, token)
             return rotation
         raise Refused("no present key of a member signed this announcement.", codes=["issuer_untrusted"])
 

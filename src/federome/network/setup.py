@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import ipaddress
 import json
-import os
 import secrets
 import ssl
 import tomllib
@@ -30,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from federome.errors import FederomeError, Invalid, Refused, Unavailable
+from federome.network.files import replace_file
 from federome.network.protocol import PREFIX, Body, text
 from federome.network.rotation import (
     Announced,
@@ -583,9 +583,7 @@ def _replace(path: Path, document: object) -> None:
 
 def _replace_text(path: Path, content: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(content)
-    fresh.replace(path)
+    replace_file(path, content.encode())
 
 
 def enrolment(folder: Path, body: bytes) -> None:

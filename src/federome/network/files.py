@@ -1,0 +1,14 @@
+"""Files that other processes read while they are written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def replace_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """A file's new content, whole or not at all; ``mode`` is that of the new file, less the process's umask."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+        file.write(data)
+    fresh.replace(path)
