@@ -274,7 +274,7 @@ def test_a_node_lost_for_good_fails_the_run_by_name(federation: Quick, asking: C
 
     started = time.time()
     with pytest.raises(Unavailable, match="FI"):
-        asking.run("cohort-count", deadline_s=6, on_event=watch)
+        asking.run("cohort-count", deadline_s=12, on_event=watch)
     assert "FI" not in federation.processes
     assert time.time() - started < 20
 

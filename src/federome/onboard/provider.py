@@ -155,8 +155,12 @@ def read_provider(path: Path, *, today: date) -> Provider:
     try:
         told = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise Invalid("there is no such folder.", where=str(path.parent), remedy="Check its name.") from None
         raise Invalid(
-            "the folder does not say whose data it is.", where=str(path), remedy="Write provider.toml: see the how-to."
+            "the folder does not say whose data it is.",
+            where=str(path),
+            remedy="Write this file as docs/how-to/onboard-a-dataset.md shows.",
         ) from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise Invalid(f"the file is not TOML: {error}.", where=str(path), remedy="See https://toml.io.") from None
