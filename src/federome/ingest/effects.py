@@ -1,6 +1,7 @@
 """Consequences of variants from the INFO column: ``ANN`` (SnpEff) or ``CSQ`` (VEP), as gene and Sequence Ontology term.
 
-Sources call it for each line; the store keeps the pairs so that people can be asked for by gene and consequence.
+Sources call it for each line; the store keeps the pairs so that people can be asked for by gene and consequence. A
+change of the protein is one more pair, of the gene and its name: ``("BRAF", "p.V600E")``.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ import re
 from collections.abc import Sequence
 
 from federome.ingest.chunk import Effects
+from federome.model.protein import of_annotation
 
 _FORMAT = re.compile(r'##INFO=<ID=(ANN|CSQ),.*Description="[^"]*?(?:Format|annotations):\s*\'?([^"\']+)', re.IGNORECASE)
 _TERM = re.compile(r"[a-z0-9_']+", re.IGNORECASE)
 
 # SnpEff's fixed order ("Variant annotations in VCF format" 1.0, 2015), for files without the header line.
-_ANN = ("Allele", "Annotation", "Annotation_Impact", "Gene_Name")
+_ANN = (
+    "Allele", "Annotation", "Annotation_Impact", "Gene_Name", "Gene_ID", "Feature_Type", "Feature_ID",
+    "Transcript_BioType", "Rank", "HGVS.c", "HGVS.p",
+)  # fmt: skip
 
 
 class EffectReader:
@@ -31,6 +36,9 @@ class EffectReader:
         self._term = _index(fields, "Consequence", "Annotation")
         self._gene = _index(fields, "SYMBOL", "Gene_Name", "Gene")
         self._number = _index(fields, "ALLELE_NUM")
+        self._protein = [_index(fields, name) for name in ("HGVSp", "Amino_acids", "Protein_position")]
+        if self._protein[0] < 0:
+            self._protein[0] = _index(fields, "HGVS.p")
         self._prefix = self._key + "="
 
     @property
@@ -55,6 +63,8 @@ class EffectReader:
                 continue
             gene = fields[self._gene] if 0 <= self._gene < len(fields) else ""
             pairs = [(gene, term) for term in fields[self._term].split("&") if _TERM.fullmatch(term)]
+            if change := of_annotation(*(fields[at] if 0 <= at < len(fields) else "" for at in self._protein)):
+                pairs.append((gene, change))
             for number, pool in enumerate(found):
                 if len(alts) == 1 or self._is_for(fields, number, names[number]):
                     pool.update(dict.fromkeys(pairs))

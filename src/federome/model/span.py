@@ -5,6 +5,7 @@ Faces read it out of what people ask; published tables and the store answer it, 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,7 +30,8 @@ class Span:
 
     ``starts`` and ``ends`` narrow where a variant itself may start and end; ``ref`` and ``alt`` are alleles in VCF's
     form that must be equal, ``replaced`` and ``inserted`` the same without VCF's base in front; ``types`` and lengths
-    (of the longer allele) must fit.
+    (of the longer allele) must fit. ``change`` is what it must do to a protein (``p.V600E``), of ``gene`` where that is
+    given; alleles do not say that, so whoever holds annotations compares it beside :meth:`holds`.
     """
 
     chromosome: str
@@ -44,6 +46,12 @@ class Span:
     types: frozenset[str] = frozenset()
     shortest: int = 0
     longest: int = NO_LIMIT
+    change: str = ""
+    gene: str = ""
+
+    def changes(self, effects: Iterable[tuple[str, str]]) -> bool:
+        """Whether a variant of these effects (gene and term) does to a protein what is looked for."""
+        return any(term == self.change and self.gene in ("", gene.upper()) for gene, term in effects)
 
     @property
     def spells(self) -> bool:

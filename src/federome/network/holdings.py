@@ -24,9 +24,11 @@ from federome.model.cohort import Cohort
 from federome.model.permit import Basis
 from federome.model.table import Mask
 from federome.network.question import Terms, Use
+from federome.store.carriers import Key
 from federome.store.catalogue import DataRelease, Store
 from federome.store.phenotypes import Closure
 from federome.store.site import StudySite
+from federome.store.sites import Effects
 from federome.store.tables import person
 from federome.store.view import StudyView
 
@@ -116,6 +118,10 @@ class StoreHoldings:
     def genes(self, release: DataRelease) -> tuple[tuple[str, str, int, int], ...]:
         """Where genes lie, by the release's own map."""
         return self.store.genes(release)
+
+    def proteins(self, dataset: str, keys: Collection[Key]) -> dict[Key, Effects]:
+        """What variants do to proteins (gene and ``p.V600E``), where the newest release is annotated."""
+        return self.everybody(dataset)[1].proteins(keys)
 
     def may(self, view: StudyView, use: Use) -> Mask:
         """Rule R15: whose tier covers the use now, with no withdrawal or opt-out in force, shape (people,)."""

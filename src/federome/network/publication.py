@@ -21,6 +21,8 @@ FOLDER: Final = "publications"
 """Where a node keeps them, below its own folder."""
 COUNTS: Final = ("alternate_alleles", "called_alleles")
 ZYGOSITY: Final = ("homozygous", "heterozygous", "hemizygous")
+CHANGES: Final = "changes"
+"""What a variant does to proteins, as ``GENE p.V600E;GENE p.V28E``; there only if the data release is annotated."""
 _TABLE, _ABOUT = "frequencies.fdt", "publication.json"
 
 

@@ -32,7 +32,7 @@ from federome.model.table import Column, Mask, Table
 from federome.model.variant import Region, chromosome_rank
 from federome.network.consents import ConsentBook
 from federome.network.holdings import StoreHoldings, StoreSite, open_holdings
-from federome.network.publication import COUNTS, FOLDER, ZYGOSITY, Publication, Tier, write
+from federome.network.publication import CHANGES, COUNTS, FOLDER, ZYGOSITY, Publication, Tier, write
 from federome.network.question import Use
 from federome.network.setup import node_settings
 from federome.network.spending import SqlBudgets
@@ -70,6 +70,7 @@ def publish(
     if site.view.people < policy.k_public and not policy.open_data:
         raise Refused("too few people consented to be counted.", codes=["small_cell"], where=dataset)
     table, strata = _frequencies(site, manifest, regions, by_sex=by_sex, policy=policy)
+    table = _with_changes(table, holdings, dataset)
     smallest = _smallest(table, strata)
     asked = Question(people=max(smallest, 1), sites=float(table.rows), open_data=policy.open_data)
     rho, limit = price(asked), rho_at(policy.membership_power)
@@ -165,6 +166,18 @@ def _answer(site: StoreSite, algorithm: Algorithm, policy: Policy) -> Table:
     # A table without withheld cells has no masks; here every column of numbers has one.
     masks = {n: told.withheld.get(n, np.zeros(told.rows, np.bool_)) for n in (*COUNTS, *ZYGOSITY)}
     return Table(dict(told.columns), masks)
+
+
+def _with_changes(table: Table, holdings: StoreHoldings, dataset: str) -> Table:
+    """The table, and what its variants do to proteins where the data release says so."""
+    keys = [
+        (str(on), int(at), str(ref), str(alt)) for on, at, ref, alt in zip(*map(table.__getitem__, _NAMES), strict=True)
+    ]
+    found = holdings.proteins(dataset, keys)
+    if not found:
+        return table
+    told = [";".join(f"{gene} {change}" for gene, change in found.get(key, ())) for key in keys]
+    return Table({**table.columns, CHANGES: np.array(told)}, table.withheld)
 
 
 def _keys(table: Table) -> list[tuple[object, ...]]:

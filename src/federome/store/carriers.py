@@ -6,7 +6,7 @@ pass mark their carriers. People who are not called are not carriers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +24,7 @@ from federome.store.callability import covers
 from federome.store.catalogue import FEMALE
 
 if TYPE_CHECKING:
+    from federome.store.sites import Effects, Sites
     from federome.store.view import Part
 
 Key = tuple[str, int, str, str]
@@ -33,6 +34,7 @@ REACH: Final = 10_000
 start."""
 MOST_ROWS: Final = 50_000
 """Variants of one batch's block that one question may be compared with."""
+_ANNOTATE: Final = "Ask by gene, region or allele; the operator can ingest files that VEP or SnpEff annotated."
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +101,28 @@ def carriers_of_each(
     return dict(sorted(found.items(), key=lambda item: (chromosome_rank(item[0][0]), *item[0][1:])))
 
 
+def proteins(parts: Sequence[Part], keys: Collection[Key]) -> dict[Key, Effects]:
+    """What these variants do to proteins, where a batch's annotation says so; the newest one that does."""
+    found: dict[Key, Effects] = {}
+    for chromosome in dict.fromkeys(key[0] for key in keys):
+        positions = [key[1] for key in keys if key[0] == chromosome]
+        for part in parts:
+            for block in _blocks(part, chromosome, min(positions), max(positions)):
+                sites = block.sites
+                known = np.array([bool(each) for each in sites.proteins], np.bool_)
+                for row in np.flatnonzero(known[sites.effect]).tolist():
+                    key = (chromosome, int(sites.positions[row]), sites.refs[row], sites.alts[row])
+                    found[key] = sites.proteins[sites.effect[row]]
+    return {key: found[key] for key in keys if key in found}
+
+
 def _inside(part: Part, spans: Sequence[Span]) -> Iterator[tuple[Block, NDArray[np.int64], NDArray[np.int64]]]:
     """Blocks with the rows that a span holds as they are written, and those that it holds with alleles exchanged.
 
     Only one allele that is spelled out is looked for both ways round: anywhere else a row stands as it is written.
+    ``Invalid`` where a change of a protein is looked for and no variant there is annotated with any.
     """
+    annotated, met = False, False
     for chromosome in dict.fromkeys(span.chromosome for span in spans):
         here = [span for span in spans if span.chromosome == chromosome]
         first, last = min(span.first for span in here), max(span.last for span in here)
@@ -111,18 +130,35 @@ def _inside(part: Part, spans: Sequence[Span]) -> Iterator[tuple[Block, NDArray[
             sites = block.sites
             rows: dict[int, bool] = {}
             for span in here:
-                low, stop = np.searchsorted(sites.positions, [span.first - REACH, span.last + 1]).tolist()
-                if stop - low > MOST_ROWS:
-                    raise Invalid("too many variants lie there.", remedy="Ask for a smaller stretch, or for a gene.")
-                for row in range(low, stop):
+                for row in _near(sites, span).tolist():
                     position, ref, alt = int(sites.positions[row]), sites.refs[row], sites.alts[row]
                     if span.holds(position, ref, alt):
                         rows[row] = False
-                    elif span.ref and span.alt and len(ref) == len(alt) == 1 and span.holds(position, alt, ref):
+                    elif not span.change and _single(span, ref, alt) and span.holds(position, alt, ref):
                         rows.setdefault(row, True)
+                if span.change:
+                    met, annotated = True, annotated or any(sites.proteins)
             listed = np.array(sorted(rows), np.int64)
             swapped = np.array([rows[row] for row in sorted(rows)], np.bool_)
             yield block, listed[~swapped], listed[swapped]
+    if met and not annotated:
+        raise Invalid("the variants there carry no changes of proteins.", where="aminoacidChange", remedy=_ANNOTATE)
+
+
+def _single(span: Span, ref: str, alt: str) -> bool:
+    """Whether one base for another is looked for, spelled out, and is what stands here."""
+    return bool(span.ref and span.alt) and len(ref) == len(alt) == 1
+
+
+def _near(sites: Sites, span: Span) -> NDArray[np.int64]:
+    """Rows that may be in a span: those that start near it, of them those that change a protein as asked."""
+    low, stop = np.searchsorted(sites.positions, [span.first - REACH, span.last + 1]).tolist()
+    rows = np.arange(low, stop)
+    if span.change:
+        rows = rows[np.array([span.changes(each) for each in sites.proteins], np.bool_)[sites.effect[low:stop]]]
+    if len(rows) > MOST_ROWS:
+        raise Invalid("too many variants lie there.", remedy="Ask for a smaller stretch, or for a gene.")
+    return rows
 
 
 def _blocks(part: Part, chromosome: str, first: int, last: int) -> Iterator[Block]:

@@ -42,7 +42,8 @@ _LAST_POSITION = 2**31 - 2
 class VariantInfo:
     """What is known of the variants of one call besides their genotypes; each list has one entry a variant.
 
-    ``effects``: pairs of gene symbol (may be empty) and one Sequence Ontology term, as CSQ or ANN give them.
+    ``effects``: pairs of gene symbol (may be empty) and one Sequence Ontology term, as CSQ or ANN give them, or the
+    change of its protein (``model.protein``).
     ``not_left_aligned``: True for an indel that could not be normalised for lack of a reference sequence.
     """
 

@@ -20,7 +20,7 @@ from federome.model.variant import Assembly, chromosome_class, chromosome_rank, 
 
 _FORMAT = "federome-sites/1"
 Effects = tuple[tuple[str, str], ...]
-"""Pairs of gene symbol and Sequence Ontology term."""
+"""Pairs of gene symbol and Sequence Ontology term, or change of its protein (``p.V600E``)."""
 
 
 class _Wire(msgspec.Struct, array_like=True):
@@ -52,6 +52,11 @@ class Sites:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    @cached_property
+    def proteins(self) -> tuple[Effects, ...]:
+        """Of each distinct set of effects, the changes of proteins."""
+        return tuple(tuple(pair for pair in each if pair[1].startswith("p.")) for each in self.effects)
 
     @cached_property
     def flipped(self) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -23,9 +23,10 @@ from federome.model.span import Span
 from federome.model.table import Mask
 from federome.model.variant import Assembly
 from federome.store import derived, phenotypes
-from federome.store.carriers import Key, carriers, carriers_of_each, carrying
+from federome.store.carriers import Key, carriers, carriers_of_each, carrying, proteins
 from federome.store.catalogue import MALE, UNKNOWN, BatchRecord, DataRelease, People, Store
 from federome.store.phenotypes import Closure, Phenotypes
+from federome.store.sites import Effects
 
 SECOND_DEGREE = 0.0884
 """Kinship of second-degree relatives and closer: 2^(-7/2) (Manichaikul et al. 2010, table 1)."""
@@ -201,6 +202,10 @@ class StudyView:
         for mask, rows, where in zip(within, self.members, self.slices, strict=True):
             mask[rows] = among[where]
         return carriers_of_each(self.parts, spans, within, most=most)
+
+    def proteins(self, keys: Collection[Key]) -> dict[Key, Effects]:
+        """What these variants do to proteins (gene and ``p.V600E``), of those that are annotated."""
+        return proteins(self.parts, keys)
 
     def meets(self, cohort: Cohort) -> Mask:
         """Who meets further criteria, shape (people,); where something is unknown, they are not met."""

@@ -276,7 +276,6 @@ def test_the_portal_of_gdi_gets_what_it_reads(http: TestClient) -> None:
         ("?referenceName=1&start=1&alternateBases=A&assemblyId=T2T", "assembly"),
         ("?geneId=NOSUCHGENE", "geneId"),
         ("?geneId=BRCA1&start=5", "geneId"),
-        ("?aminoacidChange=V600E", "aminoacidChange"),
         ("?mateName=2", "mateName"),
         ("?variantType=DUP&referenceName=1", "variantType"),
         ("?variantType=ODD&referenceName=1", "variantType"),

@@ -19,11 +19,11 @@ from federome.network.discovery import Desk
 from federome.standards.beacon import documents, filters
 from federome.standards.beacon.documents import COHORT, VARIANT, Document, EntryType, Identity
 from federome.standards.beacon.people_records import person_of, record
-from federome.standards.beacon.request import Asked, Granularity, Places, spans
+from federome.standards.beacon.request import CHROMOSOMES, Asked, Granularity, Places, spans
 from federome.standards.beacon.shelf import variation
 from federome.trust.canonical import Json
 
-_EVERYWHERE: Final = tuple(Span(name) for name in (*map(str, range(1, 23)), "X", "Y", "MT"))
+_EVERYWHERE: Final = tuple(map(Span, CHROMOSOMES))
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,22 @@ class People:
         wanted = [at] if at else spans(asked, places) if asked.of_variants else None
         answered: list[_Answered] = []
         withheld: list[Document] = []
+        unable: Invalid | None = None
         for room, sought in self._rooms(asked, guest, wanted, person, whole=entry is VARIANT, withheld=withheld):
             try:
                 answered.append(self._ask(entry, room, sought))
             except Missing:
                 continue  # the person is of another dataset
+            except Invalid as failure:
+                if failure.where != "aminoacidChange":
+                    raise
+                unable = failure
+                withheld.append({"dataset": room.dataset, "needs": "to be annotated with changes of proteins"})
             except Refused as refusal:
                 codes: list[Json] = [*refusal.codes]
                 withheld.append({"dataset": room.dataset, "needs": refusal.message, "codes": codes})
+        if unable is not None and not answered:
+            raise unable
         if person is not None and not answered:
             raise Missing(f"no {of[0].id} of this id may be told of here." if of else "nothing is here.", where="id")
         return self._told(entry, asked, answered, withheld, guest, wanted, person)

@@ -15,6 +15,7 @@ from typing import Final, Literal, Protocol, cast, get_args
 import msgspec
 
 from federome.errors import Invalid
+from federome.model.protein import protein_change
 from federome.model.span import TYPES, Span
 from federome.model.strict import bounded
 from federome.model.variant import LAST_POSITION, Assembly, assembly_name, trim
@@ -57,6 +58,7 @@ _QUERY: Final = frozenset(
         "filtersLogic",
     }
 )
+CHROMOSOMES: Final = (*map(str, range(1, 23)), "X", "Y", "MT")
 _PLACELESS: Final = frozenset({"datasetIds", "assemblyId"})
 _GET_QUERY: Final = frozenset({"skip", "limit", "currentPage", "nextPage", "previousPage", "requestedSchema"})
 _META: Final = frozenset({"$schema", "apiVersion", "requestedSchemas"})
@@ -241,10 +243,12 @@ def spans(asked: Asked, places: Places) -> Sequence[tuple[Assembly, Span]]:
         limits["shortest"] = _integer(given["variantMinLength"], "variantMinLength", 0, 2**31 - 1)
     if "variantMaxLength" in given:
         limits["longest"] = _integer(given["variantMaxLength"], "variantMaxLength", 1, 2**31 - 1)
-    narrowed = [
-        (one, replace(span, types=kinds, **limits))  # type: ignore[arg-type]
-        for one, span in _places(given, assembly, places)
-    ]
+    found = _places(given, assembly, places)
+    if "aminoacidChange" in given:
+        change, gene = protein_change(str(given["aminoacidChange"])), _symbol(str(given.get("geneId", "")))
+        everywhere = [(one, Span(name)) for one in _assemblies(assembly, places) for name in CHROMOSOMES]
+        found = [(one, replace(span, change=change, gene=gene)) for one, span in found or everywhere]
+    narrowed = [(one, replace(span, types=kinds, **limits)) for one, span in found]  # type: ignore[arg-type]
     if assembly is not None:
         check_assembly(places, assembly)
     return narrowed
@@ -252,7 +256,6 @@ def spans(asked: Asked, places: Places) -> Sequence[tuple[Assembly, Span]]:
 
 _UNANSWERABLE: Final[Mapping[str, str]] = {
     "mateName": "adjacencies are not published here.",
-    "aminoacidChange": "protein changes are not published here; ask by gene, region or allele.",
 }
 
 
@@ -335,7 +338,7 @@ def _of_hgvs(text: str, assembly: Assembly | None, places: Places) -> list[tuple
 
 
 def _of_gene(symbol: str, assembly: Assembly | None, places: Places) -> list[tuple[Assembly, Span]]:
-    name = symbol.strip().upper().removeprefix("HGNC:")
+    name = _symbol(symbol)
     found = [
         (one, Span(chromosome, first, last))
         for one in _assemblies(assembly, places)
@@ -344,6 +347,10 @@ def _of_gene(symbol: str, assembly: Assembly | None, places: Places) -> list[tup
     if not found:
         raise Invalid("no dataset here knows where this gene lies.", where="geneId", remedy="Use its HGNC symbol.")
     return found
+
+
+def _symbol(text: str) -> str:
+    return text.strip().upper().removeprefix("HGNC:")
 
 
 def _assemblies(assembly: Assembly | None, places: Places) -> list[Assembly]:

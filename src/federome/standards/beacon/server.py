@@ -127,17 +127,25 @@ class Beacon:
             raise Invalid(f"{len(unknown)} of the named datasets are not here.", where="datasetIds")
         everywhere = not asked.parameters.keys() - {"datasetIds", "assemblyId", "variantType"} and not wanted
         found: list[tuple[Book, Rows]] = []
-        closed: list[str] = []
+        closed: dict[str, str] = {}
         for book in shelf.books:
             if asked.datasets is not None and book.about.dataset not in asked.datasets:
                 continue
             if not guest.may(book.about.tier, book.about.dataset):
-                closed.append(book.about.dataset)
-                continue
-            found.append((book, _rows(book, wanted, everywhere=everywhere)))
+                closed[book.about.dataset] = "a grant for this dataset"
+            elif "aminoacidChange" in asked.parameters and not book.annotated:
+                closed[book.about.dataset] = "to be annotated with changes of proteins"
+            else:
+                found.append((book, _rows(book, wanted, everywhere=everywhere)))
+        if "aminoacidChange" in asked.parameters and not any(book.annotated for book in shelf.books):
+            raise Invalid(
+                "no table here is annotated with changes of proteins.",
+                where="aminoacidChange",
+                remedy="Ask by gene, region or allele.",
+            )
         return self._told(asked, found, closed, shelf)
 
-    def _told(self, asked: Asked, found: list[tuple[Book, Rows]], closed: Sequence[str], shelf: Shelf) -> bytes:
+    def _told(self, asked: Asked, found: list[tuple[Book, Rows]], closed: Mapping[str, str], shelf: Shelf) -> bytes:
         total = sum(len(rows) for _, rows in found)
         page = _page(asked, total, shelf)
         head = documents.meta(self.identity, asked, VARIANT, asked.granularity, page)
@@ -145,10 +153,10 @@ class Beacon:
             head["info"] = {"testMode": "the same answer: published tables hold nothing that a test may not see"}
         summary: Document = {"exists": total > 0}
         body: Document = {"meta": head, "responseSummary": summary}
-        if handed := documents.handovers(self.identity, closed or [b.about.dataset for b, r in found if len(r)]):
+        if handed := documents.handovers(self.identity, list(closed) or [b.about.dataset for b, r in found if len(r)]):
             body["beaconHandovers"] = handed
         if closed:
-            body["info"] = {"withheld": [{"dataset": name, "needs": "a grant for this dataset"} for name in closed]}
+            body["info"] = {"withheld": [{"dataset": name, "needs": needs} for name, needs in closed.items()]}
         if asked.granularity == "boolean":
             return _ENCODE(body)
         summary |= {"numTotalResults": total, "countPrecision": "exact"}
@@ -177,7 +185,7 @@ class Beacon:
         found = [(b, b.find(span)) for b in open_here if b.about.assembly == at.assembly]
         if not any(len(rows) for _, rows in found):
             raise Missing("no variant has this id here.", where="id")
-        return self._told(replace(asked, parameters={}), found, [], shelf)
+        return self._told(replace(asked, parameters={}), found, {}, shelf)
 
     def datasets(self, asked: Asked, only: str | None = None) -> Document:
         """The datasets as a collection: what is here is no secret."""

@@ -7,6 +7,7 @@ costs two binary searches however many datasets there are.
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from federome.errors import Damaged
 from federome.model.span import NO_LIMIT, TYPES, Span, variant_type
 from federome.model.table import Table
 from federome.model.variant import Assembly, chromosome_rank
-from federome.network.publication import Publication
+from federome.network.publication import CHANGES, Publication
 from federome.network.publication import newest as newest_publications
 from federome.network.publication import read as read_publication
 from federome.standards.beacon.sequences import accession, genomic_hgvs
@@ -31,7 +32,7 @@ from federome.trust.canonical import canonical, parse_object
 
 _SHIFT: Final = 32
 _BOOK, _RECORDS, _ABOUT = "book.npz", "records.json", "publication.json"
-_FORM: Final = "1"  # of a bound book; another one is bound anew
+_FORM: Final = "2"  # of a bound book; another one is bound anew
 _DIGITS: Final = 7
 Rows = NDArray[np.int64]
 
@@ -54,6 +55,9 @@ class Book:
             self.allele_at: NDArray[np.uint32] = held["allele_at"]
             self.alleles: bytes = held["alleles"].tobytes()
             self.reach = int(held["reach"])  # bases of the longest reference allele
+            self.annotated = bool(held["annotated"])  # with changes of proteins
+            self.change_keys: NDArray[np.uint64] = held["change_keys"]  # rising
+            self.change_rows: Rows = held["change_rows"]
         with (folder / _RECORDS).open("rb") as file:
             empty = file.seek(0, 2) == 0
             self.records = (
@@ -86,6 +90,10 @@ class Book:
         if span.shortest or span.longest < NO_LIMIT:
             keep &= (self.lengths[low:high] >= span.shortest) & (self.lengths[low:high] <= span.longest)
         rows = low + np.flatnonzero(keep)
+        if span.change:
+            key = _change_key(span.gene, span.change)
+            first, last = (int(np.searchsorted(self.change_keys, key, side)) for side in ("left", "right"))
+            rows = np.intersect1d(rows, self.change_rows[first:last])
         if not span.spells:
             return rows
         return np.array([row for row in rows.tolist() if span.spelled(*self.allele(row))], np.int64)
@@ -171,6 +179,7 @@ def bind(place: Path) -> Path:
     columns, records = _columns(table), _records(published, table)
     sizes = np.array([len(record) for record in records], np.uint64)
     (fresh / _RECORDS).write_bytes(b"".join(records))
+    columns |= _changes(table)
     columns |= {"form": np.array(_FORM), "offsets": np.concatenate([np.zeros(1, np.uint64), sizes.cumsum()])}
     np.savez(fresh / _BOOK, allow_pickle=False, **columns)
     (fresh / _ABOUT).write_bytes(canonical(published.to_document()))
@@ -198,6 +207,31 @@ def _columns(table: Table) -> dict[str, NDArray]:  # type: ignore[type-arg]
     }
 
 
+def _changes(table: Table) -> dict[str, NDArray]:  # type: ignore[type-arg]
+    """What changes a protein, by a digest of gene and change: each with its gene, and for whoever names none."""
+    found = {
+        (_change_key(name, change), row)
+        for row, effects in enumerate(_effects(table))
+        for gene, change in effects
+        for name in {gene, ""}
+    }
+    keys = np.array([key for key, _ in sorted(found)], np.uint64)
+    rows = np.array([row for _, row in sorted(found)], np.int64)
+    return {"annotated": np.array(CHANGES in table.columns), "change_keys": keys, "change_rows": rows}
+
+
+def _effects(table: Table) -> Iterator[list[tuple[str, str]]]:
+    """Gene and change of a protein of each row."""
+    told = table[CHANGES].tolist() if CHANGES in table.columns else [""] * table.rows
+    for text in told:
+        pairs = (each.rpartition(" ") for each in text.split(";") if each)
+        yield [(gene, change) for gene, _, change in pairs]
+
+
+def _change_key(gene: str, change: str) -> np.uint64:
+    return np.uint64(int.from_bytes(hashlib.blake2b(f"{gene.upper()} {change}".encode(), digest_size=8).digest()))
+
+
 def _records(about: Publication, table: Table) -> list[bytes]:
     """Each variant as the JSON of one Beacon record, with the comma that follows it."""
     source: dict[str, object] = {
@@ -216,7 +250,7 @@ def _records(about: Publication, table: Table) -> list[bytes]:
     hidden = {name: table.withheld[column].tolist() for name, column in columns.items()}
     out = []
     names = zip(*(table[name].tolist() for name in ("chromosome", "position", "ref", "alt")), strict=True)
-    for row, (chromosome, position, ref, alt) in enumerate(names):
+    for row, ((chromosome, position, ref, alt), effects) in enumerate(zip(names, _effects(table), strict=True)):
         frequencies: list[dict[str, object]] = []
         for at, population in enumerate(about.strata):
             count, number = cells["alleleCount"][row][at], cells["alleleNumber"][row][at]
@@ -229,10 +263,19 @@ def _records(about: Publication, table: Table) -> list[bytes]:
             told |= {name: cells[name][row][at] for name in columns if not hidden[name][row][at]}
             frequencies.append(told)
         record = variation(chromosome, position, ref, alt, about.assembly)
+        if effects:
+            record["molecularAttributes"] = molecular(effects)
         if frequencies:
             record["frequencyInPopulations"] = [source | {"frequencies": frequencies}]
         out.append(msgspec.json.encode(record) + b",")
     return out
+
+
+def molecular(effects: Sequence[tuple[str, str]]) -> dict[str, object]:
+    """What a variant does to proteins, as a record tells it: changes without ``p.``, and their genes."""
+    genes = sorted({gene for gene, _ in effects if gene})
+    told: dict[str, object] = {"aminoacidChanges": sorted({change.removeprefix("p.") for _, change in effects})}
+    return told | ({"geneIds": genes} if genes else {})
 
 
 def variation(chromosome: str, position: int, ref: str, alt: str, assembly: Assembly) -> dict[str, object]:
