@@ -84,6 +84,7 @@ def test_weights_on_few_people_are_refused_whatever_they_follow_from(
             check_steering(weights, policy)
 
     monkeypatch.setattr(steps, "check_steering", look)
+    monkeypatch.setattr(steps, "check_model", lambda *_, **__: None)  # which ends a steered run, too, in the end
     blind = True
     assert "small_cell" not in ask(federation, when="null", shows=True)
     assert min(smallest) < 4  # undefended, a node's part of the sums rests on three people

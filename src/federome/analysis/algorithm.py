@@ -213,6 +213,13 @@ class Algorithm(ABC):
         """
         return float(sites) if any("position" in rows.key for rows in self.releases.values()) else 0.0
 
+    def estimates(self, nodes: int) -> int:  # noqa: ARG002
+        """At most how many parameters one of its models has, where so many nodes contribute; 0 where it only counts.
+
+        Nodes ask for three people for each of them, before any work and over all rounds of sums together.
+        """
+        return 0
+
     def traits(self, view: View) -> Iterable[NDArray[np.float64]]:  # noqa: ARG002
         """Values of the traits whose statistics with genotypes leave, each (people,): counted for each cohort."""
         return ()

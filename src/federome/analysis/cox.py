@@ -202,6 +202,9 @@ class Cox(Algorithm):
         others = (self.entry, *self.since, self.strata, self.cluster)
         return Reads(tuple(dict.fromkeys((self.time, self.event, *columns, *filter(None, others)))))
 
+    def estimates(self, nodes: int) -> int:  # noqa: ARG002
+        return len(self.terms)
+
     @property
     def _efron(self) -> bool:
         return self.ties == "efron" and self.model == "cox"

@@ -100,6 +100,9 @@ class GeneBurden(OverGenes):
         super().__post_init__()
         _ = self.model  # raises Invalid where a column is named twice
 
+    def estimates(self, nodes: int) -> int:
+        return self.model.estimates(nodes)
+
     @property
     def model(self) -> GwasLogistic:
         """The same question about variants: its null model and its sums are used."""

@@ -143,6 +143,10 @@ class Association(Algorithm):
         """Lead variants: as many as chance brings below the threshold, or what a study usually finds."""
         return max(self.threshold * sites, min(sites, USUAL_HITS))
 
+    def estimates(self, nodes: int) -> int:
+        """A variant's effect beside the null model: covariates and intercepts."""
+        return 1 + len(self.covariates) + (nodes if self.site_intercepts else 1)
+
     def people(self, view: View) -> People:
         """Who takes part; worked out once for a view, not for every block."""
         known = _PEOPLE.setdefault(view, {})

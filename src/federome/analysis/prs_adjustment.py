@@ -68,6 +68,10 @@ class PrsAdjustment(Algorithm):
     def reads(self) -> Reads:
         return Reads(columns=(self.score, *self.components))
 
+    def estimates(self, nodes: int) -> int:  # noqa: ARG002
+        """Of mean and variance."""
+        return 2 * (1 + len(self.components))
+
     def _columns(self, view: View) -> Floats:
         """Score and components of those who have all of them: (people, 1 + K)."""
         columns = np.column_stack([view.numbers(name) for name in (self.score, *self.components)])

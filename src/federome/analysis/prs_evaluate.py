@@ -138,6 +138,10 @@ class PrsEvaluate(Algorithm):
         columns = dict.fromkeys((self.score, self.phenotype or "diagnoses", *self.covariates, *extra))
         return Reads(columns=tuple(columns))
 
+    def estimates(self, nodes: int) -> int:  # noqa: ARG002
+        """Of each group's own model; a group with fewer than three people for each is left out."""
+        return 2 + len(self.covariates)
+
     def _labels(self) -> list[tuple[str, str]]:
         sexes = SEXES if self.by else ("all",)
         return [(name, sex) for name in group_names(self.populations) for sex in sexes]

@@ -198,6 +198,10 @@ class TreatmentEffect(Algorithm):
         columns = [name.partition("=")[0] for name in self.covariates]
         return Reads(tuple(dict.fromkeys((self.time, self.event, self.treatment, *columns))))
 
+    def estimates(self, nodes: int) -> int:
+        """The model of who is treated."""
+        return len(self.covariates) + (nodes if self.site_intercepts else 1)
+
     # At the node ---------------------------------------------------------------------------------------------------
 
     def local(self, view: View, block: Block | None, state: State) -> Table:  # noqa: ARG002

@@ -53,9 +53,10 @@ class Published(Document):
 
 
 def groups(algorithm: Algorithm, site: OpenSite) -> list[int]:
-    """People of the cohort and of each group that is told of by itself; nothing where no genotypes are told of."""
+    """People of the cohort and of each group that is told of by itself; of the cohort alone where no genotypes are told
+    of and a model is fitted, and nothing where neither is."""
     if algorithm.reads.variants is None and not algorithm.tells(0):
-        return []
+        return [site.view.people] if algorithm.estimates(1) else []
     return [site.view.people, *(int(mask.sum()) for mask in algorithm.told_of(site.view))]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from federome.disclosure.door import FEWEST
 from federome.errors import Refused
+from federome.network.modelling import check_model
 from federome.network.perturbing import is_perturbable, ledger
 from federome.network.pricing import groups, pooled_sizes, quote, traits_left
 from federome.network.protocol import mapping
@@ -27,6 +28,7 @@ def price(node: Node, question: Question, site: OpenSite) -> Outcome:
         raise Refused("sizes were shown of nodes that are not asked.", codes=["token_invalid"])
     alone = len(parties) < FEWEST
     sizes = groups(question.algorithm, site) if alone else pooled_sizes([sizes_of(node, question, p) for p in parties])
+    check_model(question.algorithm, sum(sizes[:1]), node.policy(question), nodes=1 if alone else len(parties))
     told = quote(
         question,
         worth_here(node, question, site, sizes),

@@ -24,10 +24,11 @@ from federome.disclosure.door import check_steering, gate, veto
 from federome.errors import Invalid, Refused
 from federome.model.index import BlockIndex, merge, named_blocks
 from federome.model.order import RunOrder
-from federome.model.release import Count, Label, Policy, Rows
+from federome.model.release import Count, Label, Policy, Round, Rows
 from federome.model.table import Table
 from federome.model.variant import Bin, Region, Variant, token
 from federome.network import sums, tags
+from federome.network.modelling import check_model, taking_part, turns_told
 from federome.network.notebook import Work
 from federome.network.perturbing import pay, perturbed
 from federome.network.pricing import (
@@ -96,13 +97,16 @@ def roster(node: Node, question: Question, site: OpenSite) -> Outcome:
     if mine.data_release != digest(mapping(question.work.detail, "releases")):
         raise Refused("the roster names another data release of this node.", codes=["token_invalid"])
     node.notebook.admit(proposed, party=node.name)
-    risk = charge(node, question, site, pooled_sizes([sizes_of(node, question, c.name) for c in proposed.contributors]))
+    sizes = {c.name: sizes_of(node, question, c.name) for c in proposed.contributors}
+    risk = charge(node, question, site, pooled_sizes([*sizes.values()]), nodes=len(sizes))
     box = generate("ECDH-ES+A256KW")
     kept = question.work.detail.get("box")
     if isinstance(kept, dict):
         box = private_key_from_jwk(kept)
     document: Body = proposed.to_document()
-    node.notebook.update(question.order.run, {**question.work.detail, "roster": document, "box": box.secret_jwk()})
+    people: Body = {name: of[0] for name, of in sizes.items() if of}
+    told: Body = {"roster": document, "box": box.secret_jwk(), "people": people}
+    node.notebook.update(question.order.run, {**question.work.detail, **told})
     word: Body = {"box": dict(box.public.jwk())}
     return Said(
         {
@@ -114,9 +118,13 @@ def roster(node: Node, question: Question, site: OpenSite) -> Outcome:
     )
 
 
-def charge(node: Node, question: Question, site: OpenSite, pooled: Sequence[int]) -> Body:
-    """Reserve what the answer will be worth to somebody who tests membership; what the meter then reads."""
+def charge(node: Node, question: Question, site: OpenSite, pooled: Sequence[int], *, nodes: int) -> Body:
+    """Reserve what the answer will be worth to somebody who tests membership; what the meter then reads.
+
+    ``Refused`` before that for a model of too many parameters for these people.
+    """
     policy = node.policy(question)
+    check_model(question.algorithm, sum(pooled[:1]), policy, nodes=nodes)
     read = reserve(question, worth_here(node, question, site, pooled), node.budgets, policy)
     try:
         pay(question, node.budgets, policy, releases_of(question), accounts_of(question, policy))
@@ -190,6 +198,7 @@ def contribute(node: Node, question: Question, site: OpenSite) -> Outcome:
     command, algorithm = question.command, question.algorithm
     shared = _shared(node, question)
     declared, policy = algorithm.round(command.round), node.policy(question)
+    _count_numbers(node, question, shared, declared)
     for weights in algorithm.weights(site.view, State(command.round, shared)):
         check_steering(weights, policy)
 
@@ -207,6 +216,21 @@ def contribute(node: Node, question: Question, site: OpenSite) -> Outcome:
             yield part, table
 
     return Summands(parts(), declared.totals)
+
+
+def _count_numbers(node: Node, question: Question, shared: Table, due: Round) -> None:
+    """Refuse a round after which a model would have told more numbers than its people allow."""
+    assert question.command is not None
+    run, algorithm = question.order.run, question.algorithm
+    if not algorithm.estimates(1):
+        return
+    now = detail(node, run)
+    brought = mapping(now, "people")
+    lost = _lost(node, roster_of(question.work)) if question.work is not None else set()
+    people = taking_part(shared, [number(brought, name) for name in brought if name not in lost])
+    told = turns_told(now.get("told"), due, question.command.turn)
+    check_model(algorithm, people, node.policy(question), nodes=len(brought), rounds=len(told))
+    node.notebook.update(run, {**now, "told": told})
 
 
 def _computed(algorithm: Algorithm, site: OpenSite, asked: tuple[BlockIndex | None, State]) -> Table:
@@ -268,14 +292,19 @@ def alone(node: Node, question: Question, site: OpenSite) -> Outcome:
     """Fewer than three contributors: this node computes for itself and releases under its own rules."""
     algorithm = question.algorithm
     policy = node.policy(question)
-    charge(node, question, site, groups(algorithm, site))
+    sizes = groups(algorithm, site)
+    charge(node, question, site, sizes, nodes=1)
     key = secrets.token_bytes(32)
     site.use(key)
     blocks = list(_own_blocks(algorithm, site, key))
     by_number = {block.number: block for block in blocks}
     program = Program(algorithm, blocks)
+    rounds = 0
     while program.round is not None:
         waiting = program.waiting
+        rounds += not program.due.gated
+        people = taking_part(program.shared.shared, sizes[:1])
+        check_model(algorithm, people, policy, nodes=1, rounds=rounds)
         asked = [(by_number.get(part), program.state(part)) for part in waiting]
         computed = node.workers.map(lambda each: contribution(algorithm, site, *each), asked)
         for part, exact in zip(waiting, computed, strict=True):
