@@ -37,8 +37,10 @@ from federome.trust.canonical import canonical
 from federome.trust.keys import PrivateKey, generate, save_private_key
 
 MONDAY = datetime(2026, 6, 1, 9, tzinfo=UTC)
-AXE = Path(axe_package.__file__).parent / "axe.min.js"
+AXE = (Path(axe_package.__file__).parent / "axe.min.js").read_text()
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+COLOURS = ["color-contrast", "link-in-text-block"]
+"""The rules that another colour scheme can break."""
 WATCH = """
 window.federomeViolations = [];
 document.addEventListener("securitypolicyviolation",
@@ -287,16 +289,35 @@ class Window:
         self.page.goto(urljoin(self.url, place))
 
     def check(self) -> list[str]:
-        """What is wrong with the page that is open: accessibility, content policy, foreign requests, width."""
+        """What is wrong with the page that is open: accessibility, content policy, foreign requests."""
         found = [f"policy: {each}" for each in self.page.evaluate("window.federomeViolations || []")]
-        self.page.evaluate(AXE.read_text())
-        told = self.page.evaluate("tags => axe.run(document, {runOnly: tags})", TAGS)
-        for each in told["violations"]:
+        self.page.evaluate(AXE)
+        return self._axe(TAGS) + [f"{self.page.url}: {fault}" for fault in [*found, *self.faults]]
+
+    def check_dark(self) -> list[str]:
+        """What is wrong with its colours in the dark, after ``check``."""
+        self.page.emulate_media(color_scheme="dark")
+        found = self._axe(COLOURS)
+        self.page.emulate_media(color_scheme="light")
+        return [f"dark: {fault}" for fault in found]
+
+    def _axe(self, only: list[str]) -> list[str]:
+        run = "only => axe.run(document, {runOnly: only, resultTypes: ['violations']}).then(told => told.violations)"
+        found = []
+        for each in self.page.evaluate(run, only):
             found += [
                 f"axe {each['id']}: {node['target']} {node['html'][:120]} {node['failureSummary']}"
                 for node in each["nodes"]
             ]
-        return [f"{self.page.url}: {fault}" for fault in [*found, *self.faults]]
+        return [f"{self.page.url}: {fault}" for fault in found]
+
+    def narrow(self) -> int:
+        """How wide the page is in a window of 320 px, which 1280 px at 400 % zoom are too."""
+        usual = self.page.viewport_size
+        self.page.set_viewport_size({"width": 320, "height": 640})
+        wide = self.width()
+        self.page.set_viewport_size(usual)
+        return wide
 
     def width(self) -> int:
         return int(self.page.evaluate("document.documentElement.scrollWidth"))
@@ -309,7 +330,9 @@ class Window:
 @contextmanager
 def window(browser: Any, served: Portal, name: str = "", **options: Any) -> Iterator[Window]:
     """A window in which somebody is logged in already (or nobody)."""
-    context = browser.new_context(viewport=options.pop("viewport", {"width": 1100, "height": 800}), **options)
+    context = browser.new_context(
+        viewport=options.pop("viewport", {"width": 1100, "height": 800}), reduced_motion="reduce", **options
+    )
     context.set_default_timeout(60_000)
     context.add_init_script(WATCH)
     held = Window(context.new_page(), served.url)

@@ -1,7 +1,7 @@
 """Every page of the portal in a real browser: found by following links as each person, so a new page is looked at too.
 
-No accessibility fault (axe, light and dark), no breach of the content policy, no foreign request, nothing lost without
-JavaScript or on a narrow screen, everything in reach of the keyboard.
+No accessibility fault (axe; colours in the dark as well), no breach of the content policy, no foreign request, nothing
+lost without JavaScript or on a narrow screen, everything in reach of the keyboard.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.beacons import Seen, beacon_of, put
-from tests.portals import CAST, Portal, crawl, free_port, furnish, portal, served, window
+from tests.portals import CAST, Portal, Window, crawl, free_port, furnish, portal, served, window
 
 from federome.standards.beacon import server
 from federome.standards.beacon.hub import BEACONS
@@ -30,6 +30,21 @@ ELSEWHERE = {
     "/portal/applications/{application}/files/{file}",
 }
 SHOTS = Path("build") / "screenshots"
+RULES = ("light", "dark", "narrow", "script", "finnish", "keyboard")
+STOPS = """scope => {
+  let n = 0;
+  const stops = "a[href], button, summary, select, textarea, input:not([type=hidden]), [tabindex='0']";
+  for (const e of document.querySelectorAll(`${scope} :is(${stops})`)) if (e.checkVisibility()) e.dataset.stop = n++;
+  const told = window.federomeStop = {inside: true, reached: 0, unseen: 0}, seen = new Set();
+  document.addEventListener("focusin", ({target}) => {
+    const stop = target.dataset.stop;
+    told.inside = stop !== undefined;
+    if (stop === undefined || seen.has(stop)) return;
+    told.reached = seen.add(stop).size;
+    told.unseen += getComputedStyle(target).outlineStyle === "none";
+  });
+  return n;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -72,83 +87,65 @@ def test_every_page_is_reached(there: Portal, found: dict[str, tuple[str, str]])
     assert set(there.routes()) - set(found) - ELSEWHERE == set()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_breaks_a_rule(there: Portal, found: dict[str, tuple[str, str]], browser: Any, scheme: str) -> None:
-    faults = []
+@pytest.fixture(scope="module")
+def walked(there: Portal, found: dict[str, tuple[str, str]], browser: Any) -> dict[str, list[str]]:
+    """What is wrong with every page, by rule. One walk for all rules: opening pages is what takes the time."""
+    wrong: dict[str, list[str]] = {rule: [] for rule in RULES}
     for name in sorted({name for name, _ in found.values()}):
-        with window(browser, there, name, color_scheme=scheme) as held:
+        tabbed = False
+        with window(browser, there, name) as held, window(browser, there, name, java_script_enabled=False) as bare:
             for template, (who, place) in found.items():
-                if who != name:
-                    continue
-                held.go(place)
-                faults += held.check()
-                held.shoot(SHOTS / scheme / f"{template.strip('/').replace('/', '-')}.png")
-    assert faults == []
-
-
-def test_narrow_without_javascript_and_in_finnish(
-    there: Portal,
-    found: dict[str, tuple[str, str]],
-    browser: Any,
-) -> None:
-    wrong = []
-    for name in sorted({name for name, _ in found.values()}):
-        with (
-            window(browser, there, name) as usual,
-            window(browser, there, name, java_script_enabled=False, viewport={"width": 320, "height": 640}) as bare,
-        ):
-            for who, place in found.values():
-                if who != name:
-                    continue
-                usual.go(place)
-                bare.go(place)
-                if usual.page.inner_text("main") != bare.page.inner_text("main"):
-                    wrong.append(f"{place}: other words without JavaScript")
-                if bare.width() > 320:
-                    wrong.append(f"{place}: {bare.width()} px wide at 320")
-                bare.go(f"{place}{'&' if '?' in place else '?'}lang=fi")
-                if bare.page.get_attribute("html", "lang") != "fi" or bare.width() > 320:
-                    wrong.append(f"{place}: Finnish, {bare.width()} px")
-                bare.page.context.clear_cookies(name="__Host-federome-language")
-    assert wrong == []
-
-
-def test_everything_is_in_reach_of_the_keyboard(
-    there: Portal,
-    found: dict[str, tuple[str, str]],
-    browser: Any,
-) -> None:
-    """Tab reaches every link, button and field, and one sees where one is."""
-    wrong = []
-    for name in sorted({name for name, _ in found.values()}):
-        with window(browser, there, name) as held:
-            for who, place in found.values():
                 if who == name:
                     held.go(place)
-                    wrong += [f"{place}: {fault}" for fault in _tabbed(held.page)]
-    assert wrong == []
+                    bare.go(place)
+                    _look(held, bare, place, wrong)
+                    held.shoot(SHOTS / f"{template.strip('/').replace('/', '-')}.png")
+                    whole = not tabbed  # header and footer are everywhere the same
+                    wrong["keyboard"] += [f"{place}: {fault}" for fault in _tabbed(held.page, whole=whole)]
+                    tabbed = True
+                    _in_finnish(bare, place, wrong)
+    return wrong
 
 
-def _tabbed(page: Any) -> list[str]:
-    wanted = page.evaluate(
-        """() => { let n = 0; for (const e of document.querySelectorAll("a[href], button, summary, select, textarea, "
-        + "input:not([type=hidden]), [tabindex='0']")) if (e.checkVisibility()) { e.dataset.stop = n++; } return n; }"""
-    )
-    reached: set[str] = set()
-    unseen, last = 0, ""
+def _look(held: Window, bare: Window, place: str, wrong: dict[str, list[str]]) -> None:
+    wrong["light"] += held.check()
+    wrong["dark"] += held.check_dark()
+    if held.page.inner_text("main") != bare.page.inner_text("main"):
+        wrong["script"].append(f"{place}: other words without JavaScript")
+    if (wide := held.narrow()) > 320:
+        wrong["narrow"].append(f"{place}: {wide} px wide at 320")
+
+
+def _in_finnish(bare: Window, place: str, wrong: dict[str, list[str]]) -> None:
+    bare.go(f"{place}{'&' if '?' in place else '?'}lang=fi")
+    if bare.page.get_attribute("html", "lang") != "fi" or (wide := bare.narrow()) > 320:
+        wrong["finnish"].append(f"{place}: {wide} px wide at 320")
+    bare.page.context.clear_cookies(name="__Host-federome-language")
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_no_page_breaks_a_rule(walked: dict[str, list[str]], rule: str) -> None:
+    assert walked[rule] == []
+
+
+def _tabbed(page: Any, *, whole: bool) -> list[str]:
+    """Tab reaches every link, button and field of the content (or the whole page), and one sees where one is."""
+    wanted = page.evaluate(STOPS, "body" if whole else "main")
+    faults = []
+    if not whole:
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")  # the skip link
+        faults += ["the skip link leads elsewhere"] * (page.evaluate("document.activeElement.id") != "main")
+    reached, unseen = 0, 0
     for _ in range(2 * wanted + 20):  # a date is several stops in one field
         page.keyboard.press("Tab")
-        stop, outline = page.evaluate(
-            "[document.activeElement.dataset.stop || '', getComputedStyle(document.activeElement).outlineStyle]"
-        )
-        if stop in reached and stop != last:
+        told = page.evaluate("window.federomeStop")
+        reached, unseen = told["reached"], told["unseen"]
+        if not told["inside"] or reached == wanted:
             break
-        unseen += bool(stop) and stop != last and outline == "none"  # parts within a date have the browser's own mark
-        last = stop
-        reached.add(stop)
-    radios = page.evaluate("[...document.querySelectorAll('input[type=radio]')].length")
-    missed = wanted - len(reached - {""})
-    return [f"{missed} not reached"] * (missed > radios) + [f"{unseen} without an outline"] * (unseen > 0)
+    radios = page.evaluate("document.querySelectorAll('main input[type=radio]').length")
+    missed = wanted - reached
+    return faults + [f"{missed} not reached"] * (missed > radios) + [f"{unseen} without an outline"] * (unseen > 0)
 
 
 def test_log_in_and_out(there: Portal, browser: Any) -> None:
