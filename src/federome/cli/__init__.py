@@ -28,6 +28,7 @@ from federome.cli import (
     cancer,
     econ,
     identity,
+    importing,
     match,
     onboard,
     ontology,
@@ -81,6 +82,7 @@ for name, group in (
     ("match", match.match_app),
     ("ontology", ontology.ontology_app),
     ("onboard", onboard.onboard_app),
+    ("import", importing.import_app),
 ):
     app.add_typer(group, name=name)
 node_app.add_typer(approvals.consent_app, name="consent")

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from federome.ingest.manifest import Manifest
+from federome.model.dataset import DatasetManifest
 from federome.store.blocks import BlockFile
 from federome.store.catalogue import Store
 from federome.store.sites import Sites
@@ -43,7 +44,7 @@ class StoredSites:
     """
 
     store: Store
-    manifest: Manifest
+    manifest: Manifest | DatasetManifest
     _files: dict[str, tuple[BlockFile, ...]] = field(default_factory=dict)
     _open: dict[BlockFile, Sites] = field(default_factory=dict)
 

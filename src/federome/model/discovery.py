@@ -19,8 +19,11 @@ Tier = Literal["public", "registered", "controlled"]
 Kind = Literal["codes", "number", "text"]
 ONSET = "age_of_onset"
 """Years from birth to the first diagnosis, of the two columns that hold them."""
+DISEASES = "disease_terms"
+"""Diagnoses in ontologies other than ICD-10, each with its prefix: what an imported Beacon may hold."""
 COLUMNS: dict[str, Kind] = {
     "diagnosis_icd10": "codes",
+    DISEASES: "codes",
     "hpo_terms": "codes",
     "medication_atc": "codes",
     "age": "number",
@@ -48,7 +51,7 @@ COLUMNS: dict[str, Kind] = {
 }
 """What may be asked of people, by column of the minimal dataset; ``age`` is that on the day of the data release."""
 NEEDS: dict[str, tuple[str, ...]] = {"age": ("birth_year",), ONSET: ("diagnosis_year", "birth_year"), "sex": ()}
-"""Stored columns behind those that are computed."""
+"""Stored columns behind those that are computed, where they are not stored themselves."""
 SIMILAR: dict[Similarity, float] = {"exact": 1.0, "high": 0.75, "medium": 0.5, "low": 0.25}
 """Least share of common ancestors (Jaccard index over both terms' ancestors, themselves included)."""
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from federome.errors import Invalid
 from federome.model.discovery import (
+    DISEASES,
     ONSET,
     SIMILAR,
     Coded,
@@ -157,7 +158,7 @@ class Census:
     def numbers(self, column: str) -> NDArray[np.float64]:
         """A column of numbers, NaN where unknown."""
         self._check(column, "number")
-        return self._keep(column, lambda: self._onset() if column == ONSET else self.view.numbers(column))
+        return self._keep(column, lambda: self._read_numbers(column))
 
     def words(self, column: str) -> _Words:
         """A column of texts."""
@@ -231,13 +232,14 @@ class Census:
             codes = tuple(code.upper().replace(".", "") for code in codes)
         else:
             wanted = asked.term
-            if (asked.descendants or asked.similarity != "exact") and self._ontology is None:
+            ontology = None if column == DISEASES else self._ontology
+            if (asked.descendants or asked.similarity != "exact") and ontology is None:
                 raise Invalid(
                     "what lies below this term is not known here.",
                     where=f"filter {asked.term[:60]}",
                     remedy="Ask with includeDescendantTerms false.",
                 )
-            if self._ontology is not None and self._ontology.status(wanted) not in ("known", "merged"):
+            if ontology is not None and ontology.status(wanted) not in ("known", "merged"):
                 raise Invalid("the ontology here does not know this term.", where=f"filter {asked.term[:60]}")
             above = self._above
         if not asked.descendants and asked.similarity == "exact":
@@ -257,6 +259,10 @@ class Census:
         if not len(fits):
             return np.zeros(self.people, np.bool_), np.zeros(self.people, np.bool_)
         return fits[held.at], known[held.at]
+
+    def _read_numbers(self, column: str) -> NDArray[np.float64]:
+        computed = column == ONSET and column not in self.view.columns
+        return self._onset() if computed else self.view.numbers(column)
 
     def _onset(self) -> NDArray[np.float64]:
         people, years, _ = self.view.codes("diagnosis_year")

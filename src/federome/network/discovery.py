@@ -279,7 +279,11 @@ class NodeDesk:
         release, view = self._holdings.everybody(dataset)
         manifest = release.manifest
         policy = manifest.policy.public()
-        kinds = {name: kind for name, kind in COLUMNS.items() if view.columns.issuperset(NEEDS.get(name, (name,)))}
+        kinds = {
+            name: kind
+            for name, kind in COLUMNS.items()
+            if name in view.columns or view.columns.issuperset(NEEDS.get(name, (name,)))
+        }
         census = Census(view, kinds, self._ontology)
         within = self._holdings.may(view, _USE)
         people = int(within.sum())

@@ -13,6 +13,7 @@ from typing import Final, Literal, cast, get_args
 
 from federome.errors import Invalid
 from federome.model.discovery import (
+    DISEASES,
     ONSET,
     Coded,
     Criterion,
@@ -114,21 +115,28 @@ CODES: Final = (
         "Phenotypic features",
         names=("phenotypicFeatures", "phenotypicFeatures.featureType", "phenotypicFeatures.featureType.id"),
     ),
+    Field(DISEASES, "Diagnoses in other ontologies than ICD-10"),
     Field("medication_atc", "Medication", names=("treatment", "treatments", "treatments.treatmentCode.id")),
 )
 FIELDS: Final[Mapping[str, Field]] = {
     name.lower(): each for each in (*NUMBERS, *WORDS, *CODES) for name in (each.column, *each.names)
 }
-_FAMILIES: Final[Mapping[str, tuple[str, str]]] = {  # prefix: column, and what its codes look like
+FAMILIES: Final[Mapping[str, tuple[str, str]]] = {  # prefix: column, and what its codes look like
     "ICD10": ("diagnosis_icd10", r"[A-Z][0-9][0-9A-Z](\.?[0-9A-Z]{1,4})?"),
     "ICD10CM": ("diagnosis_icd10", r"[A-Z][0-9][0-9A-Z](\.?[0-9A-Z]{1,4})?"),
     "HP": ("hpo_terms", r"[0-9]{7}"),
     "ATC": ("medication_atc", r"[A-Z]([0-9]{2}([A-Z]([A-Z]([0-9]{2})?)?)?)?"),
+    "MONDO": (DISEASES, r"[0-9]{7}"),
+    "OMIM": (DISEASES, r"[0-9]{6}"),
+    "ORPHA": (DISEASES, r"[0-9]{1,7}"),
+    "SNOMED": (DISEASES, r"[0-9]{6,18}"),
+    "SNOMEDCT": (DISEASES, r"[0-9]{6,18}"),
 }
 _TEXTS: Final[Mapping[str, str]] = {
     "HANCESTRO": "ancestry",
     "NCBITAXON": "sample_organism",
     "UBERON": "sample_anatomical_location",
+    "GAZ": "country_of_origin",
 }
 _BLOCK: Final = re.compile(r"([A-Z])([0-9]{2})-([A-Z])([0-9]{2})")
 _SCOPES: Final[Mapping[str, str]] = {
@@ -268,9 +276,8 @@ def _field(known: Field, given: Mapping[str, object], where: str) -> Criterion:
 def _number(known: Field, text: str, where: str) -> float:
     """A value in the column's own unit; ages also as ISO 8601 durations."""
     text = text.strip()
-    if known.units is _YEARS and (duration := _DURATION.fullmatch(text.upper())):
-        years, months, weeks, days = (float(part or 0) for part in duration.groups())
-        return years + months / 12 + weeks * 7 / 365.25 + days / 365.25
+    if known.units is _YEARS and (age := years(text)) is not None:
+        return age
     found = _NUMBER.fullmatch(text)
     unit = found[2].strip().lower() if found else ""
     if not found or (unit and unit not in known.units):
@@ -279,15 +286,24 @@ def _number(known: Field, text: str, where: str) -> float:
     return float(found[1]) * (known.units[unit] if unit else 1.0)
 
 
+def years(text: str) -> float | None:
+    """An ISO 8601 duration in years; ``None`` for anything else."""
+    found = _DURATION.fullmatch(text.strip().upper())
+    if found is None:
+        return None
+    whole, months, weeks, days = (float(part or 0) for part in found.groups())
+    return whole + months / 12 + weeks * 7 / 365.25 + days / 365.25
+
+
 def _term(name: str, given: Mapping[str, object], where: str) -> Criterion:
     """An ontology term, or a custom filter ``field:word``."""
     prefix, _, code = name.partition(":")
     below, similarity = given.get("includeDescendantTerms", True), given.get("similarity", "exact")
     if not isinstance(below, bool) or similarity not in get_args(Similarity):
         raise Invalid("includeDescendantTerms is true or false, similarity exact, high, medium or low.", where=where)
-    if prefix.upper() in _FAMILIES:
+    if prefix.upper() in FAMILIES:
         _check_scope(given, "individual", where)
-        column, form = _FAMILIES[prefix.upper()]
+        column, form = FAMILIES[prefix.upper()]
         family = "ICD10" if prefix.upper() == "ICD10CM" else prefix.upper()
         if family == "ICD10" and (block := _BLOCK.fullmatch(code.upper())):
             letter, first, last_letter, last = block.groups()
@@ -340,6 +356,7 @@ def terms_of(rooms: Sequence[Room]) -> list[dict[str, object]]:
     kinds = {
         "diagnosis_icd10": "International Classification of Diseases, version 10",
         "hpo_terms": "Human Phenotype Ontology",
+        DISEASES: "Ontology of diseases",
         "medication_atc": "Anatomical Therapeutic Chemical classification",
     }
     codes = {(term.id, term.column): term.label for room in rooms for term in room.terms}

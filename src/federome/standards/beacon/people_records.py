@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, cast
 
-from federome.model.discovery import ONSET, Person, Room
+from federome.model.discovery import DISEASES, ONSET, Person, Room
 from federome.standards.beacon.filters import FIELDS, NUMBERS
 from federome.trust.canonical import Json
 
@@ -47,8 +47,10 @@ def individual(person: Person, room: Room) -> Record:
     """The person."""
     values = person.values
     told: Record = {"id": person.id, "sex": cast(Json, _SEX.get(str(values.get("sex", "")), _SEX[""]))}
-    if codes := values.get("diagnosis_icd10"):
-        told["diseases"] = [{"diseaseCode": {"id": f"ICD10:{code}", "label": code}} for code in cast(list[str], codes)]
+    diseases = [f"ICD10:{code}" for code in cast(list[str], values.get("diagnosis_icd10", []))]
+    diseases += cast(list[str], values.get(DISEASES, []))
+    if diseases:
+        told["diseases"] = [{"diseaseCode": {"id": code, "label": code.rpartition(":")[2]}} for code in diseases]
     if codes := values.get("hpo_terms"):
         told["phenotypicFeatures"] = [{"featureType": {"id": code, "label": code}} for code in cast(list[str], codes)]
     if codes := values.get("medication_atc"):

@@ -56,6 +56,16 @@ def sequence(text: str) -> tuple[str, Assembly | None]:
     return known
 
 
+def read_place(text: str) -> tuple[str, Assembly | None] | None:
+    """What an accession names: chromosome, and assembly if its version is one of ours; ``None`` for other texts."""
+    found = _ACCESSION.fullmatch(text.strip())
+    if not found:
+        return None
+    stem, version = found[1].upper(), found[2]
+    names = {name.partition(".")[0]: place for name, (place, _) in _OF_ACCESSION.items()}
+    return _OF_ACCESSION.get(f"{stem}.{version}") or ((names[stem], None) if stem in names else None)
+
+
 def accession(chromosome: str, assembly: Assembly) -> str:
     """The RefSeq accession of a chromosome."""
     return ACCESSIONS[assembly][chromosome]
