@@ -21,7 +21,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from federome.analysis.algorithm import Algorithm, Block, Products, Variants, View
+from federome.analysis.algorithm import Algorithm, Block, Carried, Products, Variants, View
 from federome.analysis.program import Gate, Namer, run_in_process
 from federome.errors import Invalid
 from federome.model.cohort import Carrier, Cohort, Diagnosis
@@ -67,6 +67,7 @@ class MemoryView:
     texts: Mapping[str, NDArray[np.str_]]
     kin: tuple[tuple[int, int], ...] = ()
     carries: Callable[[Carrier], Mask] | None = None
+    lines: Callable[[Carrier], list[tuple[Variant, Genotypes]]] | None = None
 
     @property
     def people(self) -> int:
@@ -101,6 +102,17 @@ class MemoryView:
             assert self.carries is not None, "this view knows no genotypes"
             keep &= self.carries(carrier)[self.ids]
         return keep
+
+    def carried(self, wanted: Carrier) -> Carried:
+        assert self.lines is not None, "this view knows no genotypes"
+        found = [
+            (person, token(b"", variant.chromosome, variant.position, variant.ref, variant.alt), copies)
+            for variant, line in self.lines(wanted)
+            for person, copies in enumerate(line[self.ids].tolist())
+            if copies > 0
+        ]
+        people, variants, copies = zip(*found, strict=True) if found else ((), (), ())
+        return Carried(np.array(people, np.int64), np.array(variants, np.uint64), np.array(copies, np.int8))
 
     def where(self, keep: Mask) -> MemoryView:
         return replace(
@@ -152,7 +164,8 @@ class MemorySite:
 
     def __post_init__(self) -> None:
         carries = partial(_carries, self.variants, self.genotypes)
-        object.__setattr__(self, "view", replace(self.view, carries=carries))
+        lines = partial(_qualifying, self.variants, self.genotypes)
+        object.__setattr__(self, "view", replace(self.view, carries=carries, lines=lines))
 
     def block(self, index: BlockIndex, rows: Table | None) -> Block:
         """The site's part of a block of the common index, restricted to the column ``row`` of a state's table."""
@@ -212,19 +225,28 @@ def consequence(variant: Variant) -> str:
     return "missense_variant" if len(variant.ref) == len(variant.alt) else "frameshift_variant"
 
 
-def _carries(variants: Sequence[Variant], genotypes: Genotypes, wanted: Carrier) -> Mask:
-    """Carriers by variant, region or gene, over all people of a site."""
+def _qualifying(variants: Sequence[Variant], genotypes: Genotypes, wanted: Carrier) -> list[tuple[Variant, Genotypes]]:
+    """The rare variants of a gene or region with the wanted consequence, and everybody's copies."""
     if wanted.gene and wanted.gene not in GENES:
         raise Invalid("no gene is called that here.")
-    found = np.zeros(genotypes.shape[1], bool)
     regions = (Region.parse(wanted.region),) if wanted.region else GENES.get(wanted.gene, ())
-    asked = Variant.parse(wanted.variant) if wanted.variant else None
+    found = []
     for variant, copies in zip(variants, genotypes, strict=True):
         called = copies >= 0
         rare = called.any() and copies[called].mean() / 2 <= wanted.rare_below
         rare &= not wanted.consequences or consequence(variant) in wanted.consequences
         if rare and any(region.holds(variant.chromosome, variant.position) for region in regions):
-            found |= copies > 0
+            found.append((variant, copies))
+    return found
+
+
+def _carries(variants: Sequence[Variant], genotypes: Genotypes, wanted: Carrier) -> Mask:
+    """Carriers by variant, region or gene, over all people of a site."""
+    found = np.zeros(genotypes.shape[1], bool)
+    for _, copies in _qualifying(variants, genotypes, wanted):
+        found |= copies > 0
+    asked = Variant.parse(wanted.variant) if wanted.variant else None
+    for variant, copies in zip(variants, genotypes, strict=True):
         if asked is not None and _place(variant) == _place(asked):
             found |= (copies > 0) if variant == asked else (copies >= 0) & (copies < 2)
     return found

@@ -76,6 +76,12 @@ def _gene_burden(site: MemorySite) -> Sequence[Parameters]:
     return [plain, {**plain, "covariates": [], "unrelated": False}, {**plain, "covariates": ["pc1", "age"]}]
 
 
+def _gene_skat(site: MemorySite) -> Sequence[Parameters]:
+    plain = {**_gene_burden(site)[0], "consequences": "any"}
+    # Where REF and ALT may be exchanged carriers are others: insertions only, or no exchange.
+    return [{**plain, "consequences": "loss-of-function"}, {**_gene_burden(site)[1]}, {**_gene_burden(site)[2]}]
+
+
 def _cox(site: MemorySite) -> Sequence[Parameters]:
     # The shift compares each node with itself and clusters lie within nodes: unit tests look at both.
     plain = {"time": "months", "event": "died", "covariates": ["age", "pc1"], "exits_min": 5, "tell_shift": False}
@@ -165,6 +171,7 @@ EXAMPLES: dict[str, Example] = {
     "cox": Example(_cox, people=(120, 150)),
     "gene-background": Example(_gene_background),
     "gene-burden": Example(_gene_burden, people=(60, 120)),
+    "gene-skat": Example(_gene_skat, people=(60, 120)),
     "gwas-linear": Example(_gwas_linear, people=(40, 120)),
     "gwas-logistic": Example(_gwas_logistic, people=(60, 120)),
     "score-validation": Example(_score_validation, people=(80, 120)),

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from federome import __version__
 from federome.errors import Invalid
-from federome.model.cohort import Cohort
-from federome.model.products import Products
+from federome.model.cohort import Carrier, Cohort
+from federome.model.products import Carried, Products
 from federome.model.release import Round, Rows
 from federome.model.table import Mask, Table
 from federome.model.variant import Region, Variant
@@ -51,6 +51,9 @@ class View(Protocol):
 
     def meets(self, cohort: Cohort) -> Mask:
         """Who meets further criteria, shape (people,)."""
+
+    def carried(self, wanted: Carrier) -> Carried:
+        """Who carries which variant of a gene or region; ``Invalid`` where this node cannot tell."""
 
     def where(self, keep: Mask) -> View:
         """The same view restricted to some of its people."""
@@ -340,6 +343,7 @@ __all__ = [
     "DONE",
     "Algorithm",
     "Block",
+    "Carried",
     "Finished",
     "Products",
     "Reads",

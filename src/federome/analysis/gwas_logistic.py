@@ -161,10 +161,7 @@ class GwasLogistic(Association):
     # At the node ---------------------------------------------------------------------------------------------------
 
     def local(self, view: View, block: Block | None, state: State) -> Table:
-        people = self.people(view)
-        one_sided = 0
-        if self.site_intercepts and people.size and np.ptp(people.outcome) == 0:
-            one_sided, people = people.size, people.without_anybody()
+        people, one_sided = self._taking_part(view)
         if state.round == "moments":
             cases = int(people.outcome.sum())
             numbers = {"cases": cases, "controls": people.size - cases, "one_sided": one_sided}
@@ -182,6 +179,20 @@ class GwasLogistic(Association):
         if state.round == "score":
             return self._scores(people, block, state, null)
         return self._refinements(people, block, state, null, design)
+
+    def null(self, view: View, shared: Table) -> tuple[People, Fitted]:
+        """Who takes part, under the model without genotypes."""
+        people, _ = self._taking_part(view)
+        effects = shared.floats("effects")[0]
+        design = self._design(people, shared)
+        return people, fit(design, people.outcome, effects, own_intercept=self.site_intercepts)
+
+    def _taking_part(self, view: View) -> tuple[People, int]:
+        """The people, and how many stand aside because a site with an intercept of its own has only one status."""
+        people = self.people(view)
+        if self.site_intercepts and people.size and np.ptp(people.outcome) == 0:
+            return people.without_anybody(), people.size
+        return people, 0
 
     def weights(self, view: View, state: State) -> Iterable[Floats]:
         """What the null model's effects make of each person: a model may be steered until one of them counts."""

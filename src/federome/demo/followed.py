@@ -22,9 +22,10 @@ from federome.analysis.program import Gate, run_in_process
 from federome.disclosure.door import gate
 from federome.errors import Invalid
 from federome.ingest.registry import Archive, Download, cache_folder, obtain, registry_download, zip_members
-from federome.model.cohort import Cohort
+from federome.model.cohort import Carrier, Cohort
 from federome.model.dataset import DatasetManifest
 from federome.model.index import BlockIndex
+from federome.model.products import Carried
 from federome.model.release import Policy, Round
 from federome.model.table import Mask, Table
 from federome.store.catalogue import Store
@@ -158,6 +159,10 @@ class FrameView:
             keep &= values >= (-np.inf if wanted.low is None else wanted.low)
             keep &= values <= (np.inf if wanted.high is None else wanted.high)
         return keep
+
+    def carried(self, wanted: Carrier) -> Carried:
+        """See ``View.carried``: never known."""
+        raise Invalid("these people have no genotypes.", where=wanted.gene[:40])
 
     def where(self, keep: Mask) -> FrameView:
         """See ``View.where``."""

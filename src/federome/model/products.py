@@ -1,4 +1,4 @@
-"""Weighted sums over people for a block of variants: what the store's kernels return and regressions are built from."""
+"""What the store tells of people's genotypes: weighted sums for a block of variants, and who carries what of a gene."""
 
 from __future__ import annotations
 
@@ -17,3 +17,14 @@ class Products(NamedTuple):
     """Σ Wᵢ over people not called."""
     double: NDArray[np.float64]
     """Σ Wᵢ over people with two copies of the counted allele."""
+
+
+class Carried(NamedTuple):
+    """Who carries which variant, one line a person and variant, each of shape (lines,)."""
+
+    people: NDArray[np.int64]
+    """The person's place in the view."""
+    variants: NDArray[np.uint64]
+    """The variant's token under no key, the same at every node: see :func:`federome.model.variant.token`."""
+    copies: NDArray[np.int8]
+    """1 or 2; a man's one copy on X counts 2."""

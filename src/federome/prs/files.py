@@ -19,7 +19,8 @@ from federome.analysis.prs_evaluate import PrsEvaluate
 from federome.errors import Invalid
 from federome.ingest.contigs import stored_chromosome
 from federome.ingest.vcf import VcfHeader
-from federome.model.cohort import Cohort
+from federome.model.cohort import Carrier, Cohort
+from federome.model.products import Carried
 from federome.model.table import Mask, Table
 from federome.prs.ancestry import Panel, Place, read_panel
 from federome.prs.person import PersonScore, person_score, place_of
@@ -194,6 +195,10 @@ class TableView:
     def meets(self, cohort: Cohort) -> Mask:  # noqa: ARG002
         """Everybody."""
         return np.ones(self.people, np.bool_)
+
+    def carried(self, wanted: Carrier) -> Carried:
+        """Never known."""
+        raise Invalid("a table knows no genotypes.", where=wanted.gene[:40])
 
     def where(self, keep: Mask) -> View:
         """See ``View``."""

@@ -17,7 +17,7 @@ from federome.errors import Invalid
 from federome.model.cohort import Carrier
 from federome.model.span import Span
 from federome.model.table import Mask
-from federome.model.variant import Region, Variant, chromosome_class, chromosome_rank, oriented
+from federome.model.variant import Region, Variant, chromosome_class, chromosome_rank, oriented, tokens
 from federome.store import kernels
 from federome.store.blocks import Block
 from federome.store.callability import covers
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Key = tuple[str, int, str, str]
 """Chromosome, position, REF, ALT."""
+Lines = tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int8]]
+"""Rows of people, tokens of variants, copies; one line for each person and variant."""
 REACH: Final = 10_000
 """Bases before a stretch in which a variant is looked for that reaches into it. Longer deletions are found by their
 start."""
@@ -61,6 +63,41 @@ def carriers(parts: Sequence[Part], criterion: Carrier) -> tuple[Mask, ...]:
     for found in _with_effects(_rare(parts, found_there, criterion.rare_below), criterion):
         out[found.part][:] |= kernels.any_carrier(found.block.pgen, found.rows)
     return out
+
+
+def carried(parts: Sequence[Part], criterion: Carrier) -> list[Lines]:
+    """For each part, who of all its people carries which variant: person's row, variant's token, copies of ALT.
+
+    As :func:`carriers` of a gene or region, variant by variant.
+    """
+    if criterion.variant or bool(criterion.gene) == bool(criterion.region):
+        raise Invalid("variants are listed of one gene or one region.")
+    lines: list[list[Lines]] = [[] for _ in parts]
+    for found in _with_effects(_rare(parts, _candidates(parts, criterion), criterion.rare_below), criterion):
+        sites, on, rows = found.block.sites, found.block.file.chromosome, found.rows.tolist()
+        names = tokens(
+            b"",
+            on,
+            (int(sites.positions[row]) for row in rows),
+            (sites.refs[row] for row in rows),
+            (sites.alts[row] for row in rows),
+        )
+        for row, name in zip(rows, names, strict=True):
+            people, copies = kernels.carriers(found.block.pgen, row)
+            has = (copies == 1) | (copies == 2)
+            people, copies = people[has].astype(np.int64), copies[has].astype(np.int8)
+            lines[found.part].append((people, np.full(len(people), name), copies))
+    none = np.zeros(0, np.int64), np.zeros(0, np.uint64), np.zeros(0, np.int8)
+    return [
+        (
+            np.concatenate([a[0] for a in each]),
+            np.concatenate([a[1] for a in each]),
+            np.concatenate([a[2] for a in each]),
+        )
+        if each
+        else none
+        for each in lines
+    ]
 
 
 def carrying(parts: Sequence[Part], spans: Sequence[Span]) -> tuple[Mask, ...]:

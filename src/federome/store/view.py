@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federome.errors import Invalid
-from federome.model.cohort import Cohort
+from federome.model.cohort import Carrier, Cohort
+from federome.model.products import Carried
 from federome.model.span import Span
 from federome.model.table import Mask
 from federome.model.variant import Assembly
 from federome.store import derived, phenotypes
-from federome.store.carriers import Key, carriers, carriers_of_each, carrying, proteins
+from federome.store.carriers import Key, carried, carriers, carriers_of_each, carrying, proteins
 from federome.store.catalogue import MALE, UNKNOWN, BatchRecord, DataRelease, People, Store
 from federome.store.phenotypes import Closure, Phenotypes
 from federome.store.sites import Effects
@@ -187,6 +188,19 @@ class StudyView:
             known.append(has[rows])
         places = np.concatenate(people)
         return places[places >= 0], np.concatenate(entries)[places >= 0], np.concatenate(known)
+
+    def carried(self, wanted: Carrier) -> Carried:
+        """Who carries which variant of a gene or region; ``Invalid`` as of :meth:`meets`."""
+        people, names, copies = [], [], []
+        parts = zip(carried(self.parts, wanted), self.parts, self.members, self.slices, strict=True)
+        for (rows, variants, held), part, members, where in parts:
+            place = np.full(part.batch.people, -1, np.int64)
+            place[members] = np.arange(where.start, where.stop)
+            inside = place[rows] >= 0
+            people.append(place[rows][inside])
+            names.append(variants[inside])
+            copies.append(held[inside])
+        return Carried(np.concatenate(people), np.concatenate(names), np.concatenate(copies))
 
     def carrying(self, spans: Sequence[Span]) -> Mask:
         """Who carries any variant of these spans, shape (people,)."""

@@ -1,6 +1,7 @@
-"""``gene-background`` and ``gene-burden`` over five stores, against counting by hand and logistic regression.
+"""``gene-background``, ``gene-burden`` and ``gene-skat`` over five stores, against counting by hand and regression.
 
 In the stores 16 men with a severe course, of five countries, each have a loss-of-function variant of their own in TLR7.
+POLY has variants that 20 people of all countries share: of one half have a severe course, of another nobody.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from tests.unit.store.small_stores import Batch, Site, manifest, put
-from tests.worlds import threshold_gate
+from tests.worlds import Watched, threshold_gate
 
 from federome.analysis.algorithm import Algorithm, View
 from federome.analysis.gene_background import GeneBackground
 from federome.analysis.gene_burden import GeneBurden
+from federome.analysis.gene_skat import PLACES, GeneSkat
 from federome.analysis.program import run_in_process
 from federome.disclosure import door
 from federome.errors import Invalid
@@ -29,7 +32,8 @@ from federome.store.view import StudyView
 
 K, PEOPLE, SILENT = 10, 200, "G07"
 TLR7 = GeneRegion("TLR7", "X", 12_867_072, 12_890_361)  # GRCh38, Ensembl
-REGIONS = [*(GeneRegion(f"G{n:02}", "1", n * 100_000, n * 100_000 + 20_000) for n in range(1, 40)), TLR7]
+POLY = GeneRegion("POLY", "2", 1_000_000, 1_020_000)
+REGIONS = [*(GeneRegion(f"G{n:02}", "1", n * 100_000, n * 100_000 + 20_000) for n in range(1, 40)), POLY, TLR7]
 NAMES = tuple(region.symbol for region in REGIONS)
 POLICY = Policy(k_min=K, k_public=20)
 
@@ -43,6 +47,8 @@ class Node:
     age: np.ndarray
     severe: np.ndarray
     carried: Mapping[str, np.ndarray]
+    copies: Mapping[Site, np.ndarray]
+    """Of each qualifying variant, what everybody has."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ def make_node(folder: Path, number: int) -> Node:
             carried[gene.symbol] |= copies > 0
 
     for gene in REGIONS:
-        if gene is TLR7 or gene.symbol == SILENT:
+        if gene in (TLR7, POLY) or gene.symbol == SILENT:
             continue
         for at in range(int(rng.integers(1, 9))):
             write(gene, 10 + at, rng.choice(PEOPLE, 1), "stop_gained")
@@ -83,6 +89,14 @@ def make_node(folder: Path, number: int) -> Node:
         write(TLR7, 10 + at, np.array([person]), "stop_gained")
     write(TLR7, 90, rng.choice(np.flatnonzero(~male & ~severe), 1), "stop_gained")
     write(TLR7, 95, rng.choice(np.flatnonzero(male & ~severe), 3), "synonymous_variant")
+    own = np.random.default_rng(number)
+    for at, among_severe in enumerate((2, 1, 1, 0)):
+        chosen = [own.choice(np.flatnonzero(severe), among_severe, replace=False)]
+        chosen.append(own.choice(np.flatnonzero(~severe), 4 - among_severe, replace=False))
+        write(POLY, 10 + at, np.concatenate(chosen), "stop_gained")
+    write(POLY, 20, own.choice(PEOPLE, 3, replace=False), "stop_gained")
+    write(POLY, 30 + number, own.choice(PEOPLE, 2, replace=False), "stop_gained")
+    copies = {site: held for site, held in genotypes.items() if effects[site][0][1] == "stop_gained"}
     common = rng.random(PEOPLE) < 0.3
     genotypes["X", TLR7.start + 99, "G", "A"] = np.where(common, 2, 0).astype(np.int8)  # common: does not qualify
     effects["X", TLR7.start + 99, "G", "A"] = (("TLR7", "stop_gained"),)
@@ -93,7 +107,7 @@ def make_node(folder: Path, number: int) -> Node:
     # one node's gene map lacks a gene
     genes = [region for region in REGIONS if number or region.symbol != "G02"]
     release = put(store, batch, about=manifest(), phenotypes=table, genes=genes, block_variants=1_000)
-    return Node(StudyView.freeze(store, [release]), male, age, severe, carried)
+    return Node(StudyView.freeze(store, [release]), male, age, severe, carried, copies)
 
 
 @pytest.fixture(scope="module")
@@ -150,14 +164,7 @@ def test_burden_is_the_score_test_of_the_regression_with_site_indicators(nodes: 
     question = GeneBurden(genes=NAMES, phenotype="severe", covariates=("years", "male"), rare_below=0.01)
     sites = [StoreSite(node.view) for node in nodes]
     told = run_in_process(question, sites, [], gate=threshold_gate(K), names=lambda _, t: t)["genes"]
-    outcome = np.concatenate([node.severe for node in nodes]).astype(float)
-    columns = [np.concatenate([getattr(node, name) for node in nodes]).astype(float) for name in ("age", "male")]
-    design = np.column_stack([*columns, np.kron(np.eye(len(nodes)), np.ones((PEOPLE, 1)))])
-    effects = np.zeros(design.shape[1])
-    for _ in range(30):
-        chance = 1 / (1 + np.exp(-design @ effects))
-        weight = chance * (1 - chance)
-        effects += np.linalg.solve(design.T * weight @ design, design.T @ (outcome - chance))
+    design, residual, weight = null_model(nodes)
     shown = ~told.withheld["statistic"]
     compared = 0
     for at in np.flatnonzero(shown).tolist():
@@ -167,10 +174,88 @@ def test_burden_is_the_score_test_of_the_regression_with_site_indicators(nodes: 
         carries = np.concatenate([node.carried[name] for node in nodes]).astype(float)
         inside = np.linalg.solve(design.T * weight @ design, design.T @ (weight * carries))
         left = carries - design @ inside
-        expected = left @ (outcome - chance) / np.sqrt(left**2 @ weight)
+        expected = left @ residual / np.sqrt(left**2 @ weight)
         assert told.floats("statistic")[at] == pytest.approx(expected, abs=1e-8)
         compared += 1
     assert compared > 20
+
+
+def null_model(nodes: list[Node]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Covariates with site indicators, and each person's outcome less its chance and the chance's variance."""
+    outcome = np.concatenate([node.severe for node in nodes]).astype(float)
+    columns = [np.concatenate([getattr(node, name) for node in nodes]).astype(float) for name in ("age", "male")]
+    design = np.column_stack([*columns, np.kron(np.eye(len(nodes)), np.ones((PEOPLE, 1)))])
+    effects = np.zeros(design.shape[1])
+    for _ in range(30):
+        chance = 1 / (1 + np.exp(-design @ effects))
+        weight = chance * (1 - chance)
+        effects += np.linalg.solve(design.T * weight @ design, design.T @ (outcome - chance))
+    return design, outcome - chance, weight
+
+
+def textbook(nodes: list[Node], gene: GeneRegion) -> tuple[float, float, float, float]:
+    """Burden z, SKAT's Q, and p values of SKAT and ACAT-V as the papers define them, on everybody's genotypes."""
+    sites = sorted({site for node in nodes for site in node.copies if site[0] == gene.chromosome})
+    sites = [site for site in sites if gene.start <= site[1] <= gene.end]
+    none = np.zeros(PEOPLE)
+    dense = np.array([np.concatenate([node.copies.get(site, none) for node in nodes]) for site in sites], float).T
+    enough = (dense > 0).sum(axis=0) >= K
+    tested = dense[:, enough]
+    if (rest := dense[:, ~enough].max(axis=1, initial=0)).astype(bool).sum() >= K:
+        tested = np.column_stack([tested, rest])
+    design, residual, weight = null_model(nodes)
+    inside = np.linalg.solve(design.T * weight @ design, design.T * weight @ tested)
+    left = tested - design @ inside
+    score, covariance = tested.T @ residual, left.T * weight @ left
+    frequency = tested.mean(axis=0) / 2
+    w = stats.beta.pdf(frequency, 1, 25)
+    z = w @ score / np.sqrt(w @ covariance @ w)
+    q = float(((w * score) ** 2).sum())
+    draws = np.random.default_rng(1).multivariate_normal(np.zeros(len(w)), covariance * np.outer(w, w), 400_000)
+    single = stats.norm.sf(np.abs(score) / np.sqrt(np.diag(covariance))) * 2
+    share = w**2 * frequency * (1 - frequency)
+    t = share @ (1 / np.tan(single * np.pi)) / share.sum()
+    return float(z), q, float(((draws**2).sum(axis=1) > q).mean()), float(stats.cauchy.sf(t))
+
+
+@pytest.mark.parametrize("gene", [POLY, TLR7], ids=lambda gene: gene.symbol)
+def test_skat_is_the_textbooks_on_everybodys_genotypes(nodes: list[Node], gene: GeneRegion) -> None:
+    question = GeneSkat(genes=(gene.symbol, SILENT), phenotype="severe", covariates=("years", "male"), rare_below=0.01)
+    told = run_in_process(
+        question, [StoreSite(node.view) for node in nodes], [], gate=threshold_gate(K), names=lambda _, t: t
+    )
+    z, _, skat, acat_v = textbook(nodes, gene)
+    row = {name: told["genes"].floats(name)[0] for name in ("burden", "skat", "acat_v", "acat_o")}
+    assert row["burden"] == pytest.approx(-np.log10(2 * stats.norm.sf(abs(z))), abs=1e-6)
+    assert row["acat_v"] == pytest.approx(-np.log10(acat_v), abs=1e-6)
+    if gene is POLY:
+        assert told["genes"].ints("variants")[0] == 5 and told["genes"].ints("others")[0] == 10
+        assert 10 ** -row["skat"] == pytest.approx(skat, abs=4 * np.sqrt(skat / 400_000))
+        assert row["skat"] > 2 > 1 > row["burden"]  # up and down: no burden, but a spread
+    else:  # only variants of one person each: one column, whose square is tested
+        assert told["genes"].ints("variants")[0] == 0 and told["genes"].ints("others")[0] == 21
+        assert row["skat"] == pytest.approx(row["burden"], abs=1e-6)
+    assert told["genes"].withheld["skat"][1] and told["genes"].withheld["others"][1]  # nobody, or too few: not told
+
+
+def test_what_few_people_carry_is_in_no_sum_by_itself(nodes: list[Node]) -> None:
+    """Without a threshold scores of single carriers reach the releaser, and tell of each whether they are severe."""
+    question = GeneSkat(genes=("POLY", "TLR7"), phenotype="severe", covariates=("years", "male"), rare_below=0.01)
+    alone = {}
+    for k in (0, K):
+        seen = Watched(threshold_gate(k))
+        run_in_process(question, [StoreSite(node.view) for node in nodes], [], gate=seen, names=lambda _, t: t)
+        counted = next(total for total in seen.totals if "plain" in total.columns).ints("carriers")
+        scored = next(total for total in seen.totals if "cross" in total.columns)
+        alone[k] = scored.rows, int(((counted > 0) & (counted < K)).sum())
+    assert alone[0][0] == 5 + alone[0][1] > 10  # each of them a column
+    assert alone[K][0] == 5 + 1 + 1  # five variants and the rest of POLY, the rest of TLR7
+
+
+def test_too_many_genes_for_tests_of_variants_are_refused() -> None:
+    with pytest.raises(Invalid, match="too many"):
+        GeneSkat(genes=tuple(f"G{n}" for n in range(101)), phenotype="severe")
+    assert PLACES == 1024
 
 
 def test_questions_that_mean_nothing_are_refused() -> None:
