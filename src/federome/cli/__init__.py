@@ -459,6 +459,10 @@ def demo(
     cache: Annotated[Path | None, typer.Option(help="Where made cohorts are kept.")] = None,
     to: Annotated[Path, typer.Option("--out", help="Where figures go.")] = Path("demo-out"),
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the facts to this file.")] = None,
+    keep: Annotated[
+        bool | None,
+        typer.Option("--keep/--no-keep", help="Stay up at the end, portal and all, until Ctrl-C; so on a terminal."),
+    ] = None,
     export_hospital: Annotated[
         Path | None, typer.Option("--export-hospital", help="Only write a small hospital's folder there, to onboard.")
     ] = None,
@@ -483,6 +487,7 @@ def demo(
         out=to,
         json_file=json_file,
         console=out,
+        keep=sys.stdin.isatty() and sys.stdout.isatty() if keep is None else keep,
     )
 
 

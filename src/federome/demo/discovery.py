@@ -85,9 +85,10 @@ def _serve(stage: Stage) -> str:
     """Beacons of all nodes and one over them, as processes; returns where that one is."""
     members, ports = [], {}
     for data in stage.nodes:
-        port = ports[f"beacon-{data.node}"] = free_port()
+        name = f"beacon-{data.node}"
+        port = ports[name] = stage.federation.ports.get(name) or free_port()
         folder = str(stage.federation.node_folder(data.node))
-        stage.federation.start(f"beacon-{data.node}", "beacon", "serve", "--dir", folder, "--port", str(port))
+        stage.federation.start(name, "beacon", "serve", "--dir", folder, "--port", str(port))
         members.append(f"{data.node}=http://127.0.0.1:{port}/api")
     port = ports["beacon-network"] = free_port()
     stage.federation.start("beacon-network", "beacon", "network", *members, "--port", str(port))

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -37,7 +37,10 @@ END_S: Final = 8.0
 
 @dataclass
 class LocalFederation:
-    """Hub and nodes under one folder. Use as a context manager: whatever was started is ended."""
+    """Hub and nodes under one folder. Use as a context manager: whatever was started is ended.
+
+    ``furnish`` puts further files into the hub's folder before its process starts; ``ports`` are those that it chose.
+    """
 
     root: Path
     nodes: tuple[str, ...]
@@ -47,6 +50,8 @@ class LocalFederation:
     person: PrivateKey = field(default_factory=lambda: generate("ES256"))
     port: int = 0
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
+    furnish: Callable[[LocalFederation], None] = lambda _federation: None
 
     @property
     def url(self) -> str:
@@ -79,6 +84,7 @@ class LocalFederation:
         )
         init_hub(hub, settings, self.authority.public)
         save_private_key(self.person, self.root / "person.jwk")
+        self.furnish(self)
         self.start_hub()
         for node in self.nodes:
             enrol(self.node_folder(node), invite(hub, node), modules=self.modules, network="development")

@@ -24,7 +24,7 @@ from federome.analysis.allele_frequency import AlleleFrequency
 from federome.analysis.cohort_count import CohortCount
 from federome.analysis.gwas_linear import GwasLinear
 from federome.client import Event
-from federome.demo import care, cohorts
+from federome.demo import care, cohorts, portal
 from federome.demo.access import who_may
 from federome.demo.cancer import cancer_story
 from federome.demo.common_disease import common_disease
@@ -62,8 +62,12 @@ def play(
     out: Path,
     json_file: Path | None,
     console: Console,
+    keep: bool = False,
 ) -> Facts:
-    """Run the whole demonstration. Raises what a scene could not do; everything started is ended either way."""
+    """Run the whole demonstration. Raises what a scene could not do; everything started is ended either way.
+
+    With ``keep`` everything stays up afterwards, for the portal, until somebody ends it.
+    """
     started = time.perf_counter()
     facts = Facts()
     names = cohorts.node_names(nodes)
@@ -85,15 +89,25 @@ def play(
     facts.variants = sum(node.variants for node in prepared.nodes)
     with (
         tempfile.TemporaryDirectory(prefix="federome-demo-") as root,
-        LocalFederation(Path(root), names, modules=("federome.demo.greedy",)) as federation,
+        LocalFederation(
+            Path(root),
+            names,
+            modules=("federome.demo.greedy",),
+            furnish=lambda federation: portal.furnish(federation, prepared.nodes),
+        ) as federation,
     ):
         stage = Stage(console, federation, prepared, out, facts)
         for scene in SCENES:
             scene(stage)
-    facts.seconds = round(time.perf_counter() - started, 1)
-    console.print(f"\n[bold green]Done[/] in {facts.seconds:.0f} s. Figures and tables: {out}")
-    if json_file is not None:
-        write_json(json_file, vars(facts))
+        facts.portal = portal.told(federation) if keep else {}
+        facts.seconds = round(time.perf_counter() - started, 1)
+        console.print(f"\n[bold green]Done[/] in {facts.seconds:.0f} s. Figures and tables: {out}")
+        if json_file is not None:
+            write_json(json_file, vars(facts))
+        if keep:
+            portal.keep(federation, console)
+        else:
+            console.print("The portal was up meanwhile. With --keep it stays, and people of every role can log in.")
     return facts
 
 

@@ -37,6 +37,7 @@ class Facts:
     real_genotypes: str = ""
     seconds: float = 0.0
     stories: dict[str, object] = field(default_factory=dict)
+    portal: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass

@@ -39,7 +39,8 @@ def pages(site: Site, desk: Desk) -> Face:
     def mine(request: Request) -> Response:
         person = visit_of(request).person
         found = [one for one in desk.visible(person) if _own(one, person)] if person else []
-        return site.page(request, "applications.html", mine=found, desk=desk, **wording.words())
+        titles = {one.opened.id: title_of(desk, one) for one in found}
+        return site.page(request, "applications.html", mine=found, titles=titles, **wording.words())
 
     @api.post("/applications")
     @open_to("session")
@@ -268,6 +269,12 @@ def _editable(desk: Desk, application: str, person: Person) -> Application:
             remedy="Comment on it, or withdraw it.",
         )
     return found
+
+
+def title_of(desk: Desk, found: Application) -> str:
+    """What its applicant calls an application; nothing, while it has no title."""
+    answers = desk.book.answers(found.content.answers) if found.content else {}
+    return next(iter(answers.get("title", ())), "")
 
 
 def _own(found: Application, person: Person | None) -> bool:

@@ -17,6 +17,7 @@ from federome.network.desk import Desk
 from federome.network.doors import Caller, open_to
 from federome.portal import wording
 from federome.portal.languages import N_
+from federome.portal.pages.applications import title_of
 from federome.portal.route import pages_of
 from federome.portal.site import PREFIX, Face, MenuEntry, Site, see, visit_of
 
@@ -83,8 +84,7 @@ def _waiting(desk: Desk, found: Application, person: Person) -> Waiting:
         if _WHO.get(each.who) in person.roles and (not each.node or each.node in nodes or "dac-member" in person.roles)
     )
     acts = tuple(act for act in desk.offered(found, person) if act.name not in _IDLE and not _done(found, act, person))
-    title = desk.book.answers(found.content.answers).get("title", ("",))[0] if found.content else ""
-    return Waiting(found, acts, owed, title)
+    return Waiting(found, acts, owed, title_of(desk, found))
 
 
 def _done(found: Application, act: Act, person: Person) -> bool:
