@@ -1,7 +1,7 @@
 """Records of released cohorts for the differencing audit: in memory, and in an append-only file.
 
-Sizes and block counts of all cohorts are held in memory and decide which sets of people have to be looked at; the
-sets themselves lie compressed in the file. A record is there completely or not at all.
+Sizes and folded bits of all cohorts are held in memory and decide which sets of people have to be looked at; the sets
+themselves lie compressed in the file. A record is there completely or not at all.
 """
 
 from __future__ import annotations
@@ -19,37 +19,36 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from federome.disclosure.differencing import BLOCKS, DEPTH, Members, Signature
+from federome.disclosure.differencing import DEPTH, FOLDED, Members, Words, bits_apart
 from federome.errors import Damaged, Invalid
 
-_MAGIC: Final = b"FDCOHORT1\n"
-# size, words, bytes of the compressed set, their CRC-32, people in each block; then the CRC-32 of all this
-_HEAD: Final = struct.Struct(f"<QIII{BLOCKS}I")
+_MAGIC: Final = b"FDCOHORT2\n"
+# size, words, bytes of the compressed set, their CRC-32, its folded bits; then the CRC-32 of all this
+_HEAD: Final = struct.Struct(f"<QIII{8 * FOLDED}s")
 _CRC: Final = struct.Struct("<I")
 _RECORD: Final = _HEAD.size + _CRC.size
 
 
 class _Index:
-    """Signatures of all cohorts in one growing array, and the latest cohorts themselves."""
+    """Sizes and folded bits of all cohorts in growing arrays."""
 
     def __init__(self) -> None:
-        self._signatures = np.zeros((64, BLOCKS), np.int32)
+        self._folded = np.zeros((64, FOLDED), np.uint64)
         self._sizes = np.zeros(64, np.int64)
         self.count = 0
 
-    def add(self, signature: Signature) -> None:
+    def add(self, size: int, folded: Words) -> None:
         if self.count == len(self._sizes):
-            self._signatures = np.concatenate([self._signatures, np.zeros_like(self._signatures)])
+            self._folded = np.concatenate([self._folded, np.zeros_like(self._folded)])
             self._sizes = np.concatenate([self._sizes, np.zeros_like(self._sizes)])
-        self._signatures[self.count] = signature
-        self._sizes[self.count] = signature.sum()
+        self._folded[self.count] = folded
+        self._sizes[self.count] = size
         self.count += 1
 
     def near(self, cohort: Members, within: int) -> NDArray[np.int64]:
-        """Numbers of cohorts that size and signature leave possible."""
+        """Numbers of cohorts that size and folded bits leave possible."""
         sized = np.flatnonzero(np.abs(self._sizes[: self.count] - cohort.size) < within)
-        apart = np.abs(self._signatures[sized] - cohort.signature.astype(np.int32)).sum(axis=1)
-        return np.asarray(sized[apart < within], np.int64)
+        return np.asarray(sized[bits_apart(self._folded[sized], cohort.folded) < within], np.int64)
 
 
 class MemoryCohorts:
@@ -77,7 +76,7 @@ class MemoryCohorts:
     def add(self, cohort: Members) -> None:
         """See :class:`federome.disclosure.differencing.Cohorts`."""
         with self._lock:
-            self._index.add(cohort.signature)
+            self._index.add(cohort.size, cohort.folded)
             self._cohorts.append(cohort)
 
 
@@ -138,8 +137,9 @@ class FileCohorts:
 
     def add(self, cohort: Members) -> None:
         """See :class:`federome.disclosure.differencing.Cohorts`. On disk when this returns."""
-        body = zlib.compress(cohort.to_bytes(), 1)
-        head = _HEAD.pack(cohort.size, len(cohort.words), len(body), zlib.crc32(body), *cohort.signature.tolist())
+        body = zlib.compress(cohort.to_bytes(), 1 if _compressible(cohort) else 0)
+        folded = cohort.folded.astype("<u8").tobytes()
+        head = _HEAD.pack(cohort.size, len(cohort.words), len(body), zlib.crc32(body), folded)
         record = head + _CRC.pack(zlib.crc32(head)) + body
         with self.exclusive():
             written = os.write(self._file, record)
@@ -152,8 +152,8 @@ class FileCohorts:
 
     def _note(self, head: bytes) -> None:
         """Take a record at the end of what is known into the index."""
-        _, _, length, crc, *signature = _HEAD.unpack(head)
-        self._index.add(np.array(signature, np.int64))
+        size, _, length, crc, folded = _HEAD.unpack(head)
+        self._index.add(size, np.frombuffer(folded, "<u8"))
         self._places.append((self._end + _RECORD, length, crc))
         self._end += _RECORD + length
 
@@ -186,9 +186,14 @@ class FileCohorts:
         self._end = len(_MAGIC)
 
     def _load(self, at: int) -> Members:
-        """One cohort from the file; its block counts must be those of the index."""
+        """One cohort from the file; what was read must be what was written."""
         offset, length, crc = self._places[at]
         body = os.pread(self._file, length, offset)
         if len(body) != length or zlib.crc32(body) != crc:
             raise Damaged("a released cohort on record is damaged.", where=self._path.name)
         return Members.from_bytes(zlib.decompress(body))
+
+
+def _compressible(cohort: Members) -> bool:
+    """Whether time spent on compressing saves space: bits of which one in twenty is set hardly shrink."""
+    return not 0.05 < cohort.size / max(64 * len(cohort.words), 1) < 0.95

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Final, Protocol
 
 import numpy as np
@@ -23,10 +23,9 @@ from federome.errors import Invalid, Refused
 from federome.model.release import Policy
 from federome.model.table import Mask
 
-BLOCKS: Final = 64
+FOLDED: Final = 32
 DEPTH: Final = 100
 Words = NDArray[np.uint64]
-Signature = NDArray[np.int64]  # (BLOCKS,): people in each block; their sum is the size
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +38,9 @@ class Members:
     words: Words
 
     def __post_init__(self) -> None:
-        used = np.flatnonzero(self.words)
-        object.__setattr__(self, "words", self.words[: int(used[-1]) + 1 if len(used) else 0])
+        if len(self.words) and not self.words[-1]:
+            left = self.words[::-1] != 0
+            object.__setattr__(self, "words", self.words[: len(left) - int(left.argmax()) if left.any() else 0])
 
     @classmethod
     def of(cls, mask: Mask) -> Members:
@@ -62,16 +62,19 @@ class Members:
         return (self.words if sys.byteorder == "little" else self.words.astype("<u8")).tobytes()
 
     @cached_property
-    def signature(self) -> Signature:
-        """People in each of 64 blocks (word number modulo 64): no two sets are closer than their signatures."""
-        counts = np.bitwise_count(self.words).astype(np.int64)
-        padded = np.concatenate([counts, np.zeros(-len(counts) % BLOCKS, np.int64)])
-        return np.asarray(padded.reshape(-1, BLOCKS).sum(axis=0), np.int64)
+    def folded(self) -> Words:
+        """The set in 2,048 bits (FOLDED words): of the people who share a bit it says whether they are odd in number.
 
-    @property
+        That of a symmetric difference is the exclusive or of both; so no two sets are closer than these bits, and sets
+        of any size that have nothing to do with each other are about a thousand bits apart.
+        """
+        padded = np.concatenate([self.words, np.zeros(-len(self.words) % FOLDED, np.uint64)])
+        return np.asarray(np.bitwise_xor.reduce(padded.reshape(-1, FOLDED), axis=0), np.uint64)
+
+    @cached_property
     def size(self) -> int:
         """Number of people."""
-        return int(self.signature.sum())
+        return int(np.bitwise_count(self.words).sum(dtype=np.int64))
 
     @cached_property
     def digest(self) -> str:
@@ -150,23 +153,32 @@ def check(cohort: Members, earlier: Cohorts, *, secret: bytes, policy: Policy) -
     return False
 
 
+def bits_apart(one: Words, other: Words) -> NDArray[np.int64]:
+    """How many bits differ between folded sets, (n, FOLDED), and another or as many others: their distance at least."""
+    return np.asarray(np.bitwise_count(one ^ other).sum(axis=1, dtype=np.int64))
+
+
 def _close_to_two(cohort: Members, recent: Sequence[Members], within: int) -> bool:
-    """Whether counts about two earlier cohorts, added or subtracted, nearly give a count about this one."""
+    """Whether counts about two earlier cohorts, added or subtracted, nearly give a count about this one.
+
+    An overlap (or overhang) and a distance below ``within`` leave the exclusive or of all three below twice that: a
+    test of their folded bits, after which hardly any pair is left to be looked at.
+    """
     if len(recent) < 2:
         return False
-    signatures = np.stack([members.signature for members in recent]).astype(np.int32)
-    sizes = signatures.sum(axis=1)
+    folded = np.stack([members.folded for members in recent])
+    first, second = _pairs(len(recent))
+    possible = bits_apart(folded[first] ^ cohort.folded, folded[second]) < 2 * within
     found = False
-    for sign in (1, -1):
-        # An overlap (or overhang) below `within` and a distance below `within` bound what sizes and, where these
-        # leave a pair possible, signatures can differ by.
-        first, second = np.nonzero(np.abs(sizes[:, None] + sign * sizes - cohort.size) < 2 * within)
-        distinct = first < second if sign > 0 else first != second
-        first, second = first[distinct], second[distinct]
-        apart = np.abs(signatures[first] + sign * signatures[second] - cohort.signature.astype(np.int32)).sum(axis=1)
-        for at in np.flatnonzero(apart < 2 * within).tolist():
-            one, other = recent[first[at]], recent[second[at]]
-            loose = (one & other) if sign > 0 else (other - one)
-            made = (one | other) if sign > 0 else (one - other)
+    for at in np.flatnonzero(possible).tolist():
+        one, other = recent[first[at]], recent[second[at]]
+        both = one & other
+        for made, loose in ((one | other, both), (one ^ both, other ^ both), (other ^ both, one ^ both)):
             found |= loose.size < within and 0 < (cohort ^ made).size < within
     return found
+
+
+@cache
+def _pairs(number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    first, second = np.triu_indices(number, 1)
+    return first, second

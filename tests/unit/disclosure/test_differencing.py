@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from federome.disclosure.cohorts import FileCohorts, MemoryCohorts
-from federome.disclosure.differencing import Cohorts, Members, admit, check
+from federome.disclosure.differencing import Cohorts, Members, admit, bits_apart, check
 from federome.disclosure.sticky import sticky_k
 from federome.errors import Damaged, Invalid, Refused
 from federome.model.release import Policy
@@ -61,7 +61,10 @@ def test_members_are_a_set() -> None:
             assert made.size == len(expected)
             assert made.digest == people(*expected, among=6_000).digest  # whatever numbers could still come
         assert Members.from_bytes(one.to_bytes()).digest == one.digest
-        assert np.abs(one.signature - other.signature).sum() <= (one ^ other).size
+        bound = int(bits_apart(one.folded[None], other.folded)[0])
+        assert bound <= (one ^ other).size
+        assert bound % 2 == (one ^ other).size % 2
+        assert (one ^ other).folded.tolist() == (one.folded ^ other.folded).tolist()
     for wrong in (np.zeros((2, 2), np.bool_), np.zeros(3)):
         with pytest.raises(Invalid):
             Members.of(wrong)  # type: ignore[arg-type]
@@ -114,9 +117,17 @@ def test_cohorts_that_overlap_tell_nothing_by_their_sum(earlier: Cohorts) -> Non
     assert not refused(people(*range(601)), earlier)
 
 
-def test_the_audit_agrees_with_comparing_everything_with_everything() -> None:
+@pytest.mark.parametrize("spread", [1, 7, 1024, 2048])
+def test_the_audit_agrees_with_comparing_everything_with_everything(spread: int) -> None:
+    """People ``spread`` numbers apart, so that in folded sets many, or all, share a bit."""
     rng = np.random.default_rng(5)
     seen = [False, False]
+
+    def people(*numbers: int) -> Members:
+        mask = np.zeros(200 * spread, np.bool_)
+        mask[spread * np.array(numbers, np.int64)] = True
+        return Members.of(mask)
+
     for _ in range(60):
         ledger = MemoryCohorts()
         parts = [frozenset(np.flatnonzero(rng.random(200) < 0.3).tolist()) for _ in range(2)]
@@ -224,7 +235,7 @@ def test_a_record_cut_off_while_written_is_dropped_and_all_others_kept(tmp_path:
 
 def test_a_file_cut_off_in_its_first_line_begins_anew(tmp_path: Path) -> None:
     path = tmp_path / "cohorts"
-    path.write_bytes(b"FDCO")
+    path.write_bytes(b"FDCO")  # of the magic
     assert not audited(people(*range(500)), FileCohorts(path))
     assert audited(people(*range(500)), FileCohorts(path))
 
@@ -282,7 +293,14 @@ def halves(rng: np.random.Generator) -> Members:
     return Members.of(mask)
 
 
-@pytest.mark.parametrize(("draw", "distinct"), [(random_cohorts, 500), (halves, 100)])
+def few(rng: np.random.Generator) -> Members:
+    """So few that no block of people tells them apart."""
+    mask = np.zeros(100_032, np.bool_)
+    mask[rng.choice(100_032, 150, replace=False)] = True
+    return Members.of(mask)
+
+
+@pytest.mark.parametrize(("draw", "distinct"), [(random_cohorts, 500), (halves, 100), (few, 500)])
 def test_ten_thousand_earlier_cohorts_of_100_000_people_take_less_than_50_ms(
     draw: Callable[[np.random.Generator], Members], distinct: int
 ) -> None:
