@@ -166,6 +166,13 @@ class Algorithm(ABC):
         """Whom it is about; the node freezes these people before anything runs."""
         return Cohort()
 
+    def alone(self) -> Algorithm:
+        """The question to answer where fewer than three nodes take part and each answers for itself; mostly this one.
+
+        It must release the same tables.
+        """
+        return self
+
     @abstractmethod
     def local(self, view: View, block: Block | None, state: State) -> Table:
         """This node's part of the round ``state.round``: exactly the columns that the round declares.

@@ -1,15 +1,16 @@
 """``cox``: proportional hazards on a common grid of times, exactly as on the pooled data on that grid.
 
 Sums over the nodes, in turn: how many people end in which way, and when on average; halvings of the time axis until
-blocks hold few people enough (see ``follow_up``); then Newton's method on sums over the risk sets of the grid, which
-differ from each other by nobody or by enough people; last, the robust variance and how far the estimates lie from
-those of the times as recorded, which each node can tell for its own people.
+blocks hold few people enough (see ``follow_up``); Newton's method on sums over the risk sets of the grid, which
+differ from each other by nobody or by enough people; last, where asked for, the robust variance. Newton's method
+begins while the axis is still being halved, a step on each grid, so that few are left on the last one. How far the
+estimates lie from those of the times as recorded each node can tell for its own people.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 from weakref import WeakKeyDictionary
 
@@ -21,7 +22,8 @@ from federome.analysis import follow_up
 from federome.analysis.algorithm import DONE, Algorithm, Block, Finished, Reads, State, Table, View, algorithm
 from federome.analysis.cohort_count import EVERYBODY, label_codes
 from federome.analysis.follow_up import EVENT, HALVES, START, Grid, Ints, Marks
-from federome.analysis.logistic import CONVERGED, Newton
+from federome.analysis.followed import Followed, Name, Optional, covariate
+from federome.analysis.logistic import Newton, Sums, limited
 from federome.analysis.partial_likelihood import Episodes, exposures, likelihood
 from federome.analysis.regression import (
     Floats,
@@ -38,42 +40,17 @@ from federome.model.cohort import Cohort
 from federome.model.release import Count, Label, Number, Round, Rows, Statistic
 from federome.model.table import Column, Mask
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
-Optional = Annotated[str, msgspec.Meta(max_length=60)]
 STEPS = 40
+CONVERGED = 1e-13
+"""Newton decrement after which the step that follows leaves effects within 1e-12 standard errors."""
 RUNAWAY = 12.0
 """A log hazard ratio per standard deviation that only separation produces."""
 PARAMETER_SHARE = 1 / 5
 """Most parameters per event: below five events each, estimates are not to be trusted (Vittinghoff, McCulloch 2007)."""
 _ENTERED = 2
+_RISKS = ("risk", "tied", "observed")
+"""Packed sums over risk sets and over those with the event, and sums of covariates of the latter, slot by slot."""
 _BIG = Number(bound=2.0**48)
-
-
-@dataclass(frozen=True, eq=False)
-class Followed:
-    """Complete people at one node. Times (n,), ``x`` (n, K) in own units, ``switch`` (n, W) NaN where never."""
-
-    entry: Floats
-    exit: Floats
-    event: Mask
-    stratum: Ints
-    cluster: Ints
-    x: Floats
-    switch: Floats
-    incomplete: int
-
-    def take(self, keep: Mask) -> Followed:
-        """Some of the people."""
-        return Followed(
-            self.entry[keep],
-            self.exit[keep],
-            self.event[keep],
-            self.stratum[keep],
-            self.cluster[keep],
-            self.x[keep],
-            self.switch[keep],
-            self.incomplete,
-        )
 
 
 _FOLLOWED: WeakKeyDictionary[View, dict[object, object]] = WeakKeyDictionary()
@@ -95,7 +72,7 @@ class Cox(Algorithm):
     ``piecewise-exponential``: constant hazards between the same cuts, for nodes that have to answer alone.
     ``shift`` is how far estimates would move on the times as recorded: one step of Newton's method on the scores that
     each node finds for its own people with and without the grid, added up. Unlike all else it depends on who is at
-    which node.
+    which node. ``beta_recorded`` is ``beta`` with that step taken.
 
     The people whose kind of end is too rare to be told stand aside. Raises ``Invalid`` for negative times, other
     codes of events, too few events, constant, collinear or separating covariates.
@@ -122,6 +99,7 @@ class Cox(Algorithm):
     modules: ClassVar[tuple[str, ...]] = (
         "federome.analysis.cohort_count",
         "federome.analysis.follow_up",
+        "federome.analysis.followed",
         "federome.analysis.logistic",
         "federome.analysis.partial_likelihood",
         "federome.analysis.regression",
@@ -135,11 +113,17 @@ class Cox(Algorithm):
             gated=True,
         ),
         Round(
+            "refine",
+            scope="people",
+            totals=Rows({**HALVES.columns, **dict.fromkeys(_RISKS, _BIG)}, release_class="model"),
+            gated=True,
+        ),
+        Round(
             "fit",
             scope="people",
-            totals=Rows(dict.fromkeys(("risk", "tied", "observed"), _BIG), release_class="model"),
+            totals=Rows(dict.fromkeys((*_RISKS, "plain", "shift"), _BIG), release_class="model"),
         ),
-        Round("spread", scope="people", totals=Rows({"meat": _BIG, "shift": _BIG}, release_class="model")),
+        Round("spread", scope="people", totals=Rows({"meat": _BIG}, release_class="model")),
     )
     broadcasts: ClassVar[frozenset[str]] = follow_up.BROADCASTS | {
         *("mean_x", "scale", "trial", "base", "best", "tries", "null", "at_risk", "risk", "tied", "information"),
@@ -154,6 +138,7 @@ class Cox(Algorithm):
                 ),
                 "shift": Statistic(digits=3),
                 "shift_in_se": Statistic(digits=3),
+                "beta_recorded": Statistic(),
             },
             release_class="summary-statistics",
             key=("covariate",),
@@ -163,6 +148,7 @@ class Cox(Algorithm):
                 "people": Count(people=True),
                 "events": Count(people=True),
                 "incomplete": Count(people=True),
+                "method": Label(),
                 "intervals": Statistic(),
                 "log_likelihood": Statistic(guard="events"),
                 "null_log_likelihood": Statistic(guard="events"),
@@ -222,6 +208,10 @@ class Cox(Algorithm):
     def _trees(self) -> int:
         return self._strata * (_ENTERED + bool(self.entry) + len(self.since))
 
+    def alone(self) -> Cox:
+        """One node's people only: constant hazards, whose few intervals cost least (see the page on survival)."""
+        return replace(self, model="piecewise-exponential")
+
     # At the node ---------------------------------------------------------------------------------------------------
 
     def local(self, view: View, block: Block | None, state: State) -> Table:  # noqa: ARG002
@@ -241,11 +231,22 @@ class Cox(Algorithm):
         episodes = known.get(key)
         if not isinstance(episodes, Episodes):
             episodes = known[key] = self._episodes(some, grid, state.shared)
+        if state.round == "spread":
+            return Table({"meat": self._meat(episodes, some, grid, state.shared)[None]})
         effects = state.shared.floats("trial")[0]
-        if state.round == "fit":
-            risk, tied, observed = self._sums(episodes, some, grid, effects)
-            return Table({"risk": risk, "tied": tied, "observed": observed})
-        return self._spread(episodes, some, grid, state.shared)
+        risks = self._sums(episodes, some, grid, effects)
+        if state.round == "refine":
+            del known[key]  # the next grid is another one
+            flat = {name: values.reshape(1, -1) for name, values in zip(_RISKS, risks, strict=True)}
+            return Table({**grid.halves(self._marks(everybody)).columns, **flat})
+        shift = np.zeros_like(risks[2])
+        if self.tell_shift:
+            exact = known.get((self, "recorded"))
+            if not isinstance(exact, Episodes):
+                exact = known[self, "recorded"] = some.recorded(self._fixed(some, state.shared), self._strata)
+            shift[0] = exact.score(effects) - self._score(episodes, risks, effects)
+        plain = risks[0][:, 0] if not effects.any() else self._sums(episodes, some, grid, 0 * effects)[0][:, 0]
+        return Table({**dict(zip(_RISKS, risks, strict=True)), "plain": plain, "shift": shift})
 
     def _followed(self, view: View) -> Followed:
         """Complete people. Whoever lacks a value, or belongs to no stratum asked about, is incomplete."""
@@ -316,7 +317,7 @@ class Cox(Algorithm):
         for at in range(count, len(block)):
             column = kind[at] + (not self.entry)
             begins[marks.person[at], column] = lower[block[at]]
-        fixed = (people.x - shared.floats("mean_x")) / shared.floats("scale")
+        fixed = self._fixed(people, shared)
         cuts = np.sort(np.maximum(begins, begins[:, :1]), axis=1)
         parts = []
         for at in range(cuts.shape[1]):
@@ -327,6 +328,10 @@ class Cox(Algorithm):
         start, until, event = (np.concatenate([part[i] for part in parts]) for i in range(3))
         x = np.concatenate([part[3] for part in parts]).astype(np.float64)
         return Episodes.ordered(np.tile(np.arange(count), cuts.shape[1]), start, until, event, x, first)
+
+    def _fixed(self, people: Followed, shared: Table) -> Floats:
+        """Covariates in units of everybody's spread, from everybody's mean."""
+        return np.asarray((people.x - shared.floats("mean_x")) / shared.floats("scale"))
 
     def _slots_before(self, grid: Grid, slots: Ints) -> tuple[Ints, Ints]:
         """For each block: slots up to its ends, and up to its beginnings: where who ends, or begins, in it stands."""
@@ -356,47 +361,24 @@ class Cox(Algorithm):
         spent = np.clip(np.minimum(ended, high) - np.maximum(began, low), 0, None)
         return np.where(own, spent, 0.0)
 
-    def _spread(self, episodes: Episodes, people: Followed, grid: Grid, shared: Table) -> Table:
-        """Products of residuals, and the score on the times as recorded less that on the grid, each node by itself."""
-        effects = shared.floats("base")[0]
-        width = len(effects)
-        slots = grid.of(*range(self._strata))
-        meat = np.zeros(width * (width + 1) // 2)
-        if self.robust or self.cluster:
-            at_risk, at_event = (shared.floats(name).reshape(len(slots), -1) for name in ("risk", "tied"))
-            residuals = episodes.residuals(effects, at_risk, at_event, grid.count[slots, 0], efron=self._efron)
-            clusters = people.cluster[episodes.person]
-            summed: Floats = np.stack([np.bincount(clusters, column) for column in residuals.T], axis=1).astype(float)
-            meat = packed(summed.T @ summed)
-        risk, tied, observed = self._sums(episodes, people, grid, effects)
-        events = np.bincount(episodes.stop[episodes.event] - 1, minlength=len(slots))
-        gridded = likelihood(risk, tied, observed, events, effects, efron=self._efron).score[0]
-        shift = self._recorded(people, shared).score(effects) - gridded if self.tell_shift else np.zeros(width)
-        return Table({"meat": meat[None], "shift": shift[None]})
+    def _score(self, episodes: Episodes, risks: tuple[Floats, Floats, Floats], effects: Floats) -> Floats:
+        """The score of this node's people alone, on the grid."""
+        events = np.bincount(episodes.stop[episodes.event] - 1, minlength=episodes.slots)
+        return np.asarray(likelihood(*risks, events, effects, efron=self._efron).score[0])
 
-    def _recorded(self, people: Followed, shared: Table) -> Episodes:
-        """The same people with a slot for every time at which somebody of this node has an event. Never leaves."""
-        times = [np.unique(people.exit[people.event & (people.stratum == s)]) for s in range(self._strata)]
-        offset = np.cumsum([0, *(len(each) for each in times)])
-        first = np.repeat(offset[:-1], [len(each) for each in times])
-        fixed = (people.x - shared.floats("mean_x")) / shared.floats("scale")
-        cuts = np.sort(np.column_stack([people.entry, np.fmax(people.switch, people.entry[:, None])]), axis=1)
-        parts = []
-        for at in range(cuts.shape[1]):
-            low = cuts[:, at]
-            high = np.fmin(cuts[:, at + 1] if at + 1 < cuts.shape[1] else people.exit, people.exit)
-            on = people.switch <= low[:, None]
-            slots = np.zeros((2, len(low)), np.int64)
-            for stratum, own in enumerate(times):
-                here = people.stratum == stratum
-                for line, values in enumerate((low, high)):
-                    slots[line, here] = offset[stratum] + np.searchsorted(own, values[here], side="right")
-            event = people.event & (high == people.exit) & np.isfinite(low)
-            slots[1] = np.where(np.isfinite(low), slots[1], slots[0])
-            parts.append((*slots, event, np.column_stack([fixed, on])))
-        start, stop, event = (np.concatenate([part[i] for part in parts]) for i in range(3))
-        x = np.concatenate([part[3] for part in parts]).astype(np.float64)
-        return Episodes.ordered(np.tile(np.arange(len(people.exit)), cuts.shape[1]), start, stop, event, x, first)
+    def _meat(self, episodes: Episodes, people: Followed, grid: Grid, shared: Table) -> Floats:
+        """Products of residuals, summed by cluster."""
+        slots = grid.of(*range(self._strata))
+        at_risk, at_event = (shared.floats(name).reshape(len(slots), -1) for name in ("risk", "tied"))
+        effects = shared.floats("base")[0]
+        events = grid.count[slots, 0]
+        if self.model == "cox":
+            residuals = episodes.residuals(effects, at_risk, at_event, events, efron=self._efron)
+        else:
+            residuals = episodes.residuals_of_spent(self._spent(episodes, people, grid), effects, at_risk, events)
+        clusters = people.cluster[episodes.person]
+        summed: Floats = np.stack([np.bincount(clusters, column) for column in residuals.T], axis=1).astype(float)
+        return packed(summed.T @ summed)
 
     # At the releaser -----------------------------------------------------------------------------------------------
 
@@ -404,11 +386,11 @@ class Cox(Algorithm):
         match state.round:
             case "start":
                 return self._step_start(state, total)
-            case "halve":
+            case "halve" | "refine":
                 return self._step_halve(state, total)
             case "fit":
                 return self._step_fit(state, total)
-        told = {**state.shared.columns, **total.only("meat", "shift").columns}
+        told = {**state.shared.columns, **total.only("meat").columns}
         return state.to(DONE, shared=Table(told, state.shared.withheld))
 
     def _step_start(self, state: State, total: Table) -> State:
@@ -432,10 +414,18 @@ class Cox(Algorithm):
         shared, level = state.shared, int(state.shared.ints("level")[0]) + 1
         before = Grid.read(shared)
         grid = before.halved(total, self.exits_min)
+        columns = {**shared.columns, **grid.columns(), "level": np.array([level])}
+        if state.round == "halve":
+            columns |= self._first(total, grid)
+        else:
+            columns["trial"] = self._refined(before, total, shared.floats("trial"))
         if level < self.halvings and grid.open.any():
-            columns = {**shared.columns, **grid.columns(), "level": np.array([level])}
-            return state.to("halve", shared=Table(columns, shared.withheld))
-        slots = grid.of(*range(self._strata))
+            return state.to("refine", shared=Table(columns, shared.withheld))
+        columns["at_risk"] = np.zeros((1, len(grid.of(*range(self._strata)))), np.int64)
+        return state.to("fit", shared=Table(columns, shared.withheld))
+
+    def _first(self, total: Table, grid: Grid) -> dict[str, Column]:
+        """Where Newton's method starts, once everybody's covariates are known in units of their spread."""
         people, events = self._people(grid)
         size = len(self.terms)
         if size > events * PARAMETER_SHARE:
@@ -445,19 +435,26 @@ class Cox(Algorithm):
                 remedy="Use fewer covariates or more people.",
             )
         found = units(total, self.covariates, people)
-        first: dict[str, Column] = {
-            "level": np.array([level]),
+        return {
             "mean_x": found["mean"],
             "scale": found["scale"],
-            **dict.fromkeys(("trial", "base"), np.zeros((1, size))),
+            **dict.fromkeys(("trial", "base", "shift"), np.zeros((1, size))),
             **dict.fromkeys(("best", "null"), np.array([-1e300])),
             "tries": np.array([0]),
-            "at_risk": np.zeros((1, len(slots)), np.int64),
-            "information": np.zeros((1, size * (size + 1) // 2)),
+            **dict.fromkeys(("information", "meat"), np.zeros((1, size * (size + 1) // 2))),
         }
-        return state.to(
-            "fit", shared=Table({**shared.only("incomplete").columns, **grid.columns(), **first}, shared.withheld)
-        )
+
+    def _refined(self, grid: Grid, total: Table, trial: Floats) -> Floats:
+        """One step of Newton's method on a grid that is not the last; none where that grid cannot tell."""
+        events = grid.count[grid.of(*range(self._strata)), 0]
+        size, slots = trial.shape[1], len(events)
+        risk, tied, observed = (total.floats(name).reshape(slots, -1) for name in _RISKS)
+        found = likelihood(risk, tied, observed, events, trial[0], efron=self._efron)
+        if collinear(found.information[0], np.full(size, float(events.sum()))) is not None:
+            return trial
+        step = np.linalg.solve(found.information[0], found.score[0])
+        moved = trial + limited(step[None])
+        return moved if np.abs(moved).max() < RUNAWAY / 2 else np.zeros_like(trial)
 
     def _people(self, grid: Grid) -> tuple[int, int]:
         """People and events on the grid."""
@@ -472,18 +469,19 @@ class Cox(Algorithm):
         events = grid.count[grid.of(*range(self._strata)), 0]
         tries = int(shared.ints("tries")[0])
         trial = shared.floats("trial")
-        risk, tied, observed = (total.floats(name) for name in ("risk", "tied", "observed"))
+        risk, tied, observed = (total.floats(name) for name in _RISKS)
         found = likelihood(risk, tied, observed, events, trial[0], efron=self._efron)
-        columns: dict[str, Column] = {}
+        columns: dict[str, Column] = {"tries": np.array([tries + 1])}
         if not tries:
+            columns |= self._nothing(total.floats("plain"), events)
+            if trial.any() and self._misled(found, float(columns["null"][0]), int(events.sum())):
+                columns["trial"] = np.zeros_like(trial)
+                return state.to("fit", shared=Table({**shared.columns, **columns}, shared.withheld))
+        if not tries or not trial.any():
             self._check(found.information[0], int(events.sum()))
-            columns["null"] = found.loglik
-            if self.model == "cox":
-                columns["at_risk"] = np.rint(risk[:, 0]).astype(np.int64)[None]
         search = Newton(trial, shared.floats("base"), shared.floats("best"))
         search, decrement = search.advance(found, inverted(found.information))
-        lost = np.isnan(decrement[0]) or tries >= STEPS or np.abs(trial).max() > RUNAWAY
-        if lost:
+        if np.isnan(decrement[0]) or tries >= STEPS or np.abs(trial).max() > RUNAWAY:
             raise Invalid(
                 "the likelihood has no maximum: a covariate separates those with an event from the others.",
                 where="covariates",
@@ -493,13 +491,29 @@ class Cox(Algorithm):
             "trial": search.trial,
             "base": search.base,
             "best": search.level,
-            "tries": np.array([tries + 1]),
             "information": packed(found.information),
         }
-        if decrement[0] <= CONVERGED:
-            columns |= {"trial": search.base, "risk": risk.reshape(1, -1), "tied": tied.reshape(1, -1)}
-        done = "spread" if decrement[0] <= CONVERGED else "fit"
-        return state.to(done, shared=Table({**shared.columns, **columns}, shared.withheld))
+        if decrement[0] > CONVERGED:
+            return state.to("fit", shared=Table({**shared.columns, **columns}, shared.withheld))
+        columns |= {"base": search.trial, "risk": risk.reshape(1, -1), "tied": tied.reshape(1, -1)}
+        columns["shift"] = total.floats("shift")[:1]
+        due = "spread" if self.robust or self.cluster else DONE
+        return state.to(due, shared=Table({**shared.columns, **columns}, shared.withheld))
+
+    def _nothing(self, plain: Floats, events: Ints) -> dict[str, Column]:
+        """Log likelihood without any effect, and how many are at risk, from who is (or how long) without weights."""
+        slots = len(events)
+        nobody, tied = np.zeros((slots, 0)), events.astype(np.float64)[:, None]
+        found = likelihood(plain[:, None], tied, nobody, events, np.zeros(0), efron=self._efron)
+        told: dict[str, Column] = {"null": found.loglik}
+        if self.model == "cox":
+            told["at_risk"] = np.rint(plain).astype(np.int64)[None]
+        return told
+
+    def _misled(self, found: Sums, null: float, events: int) -> bool:
+        """Whether coarser grids led away from the maximum: then the last one starts from no effect."""
+        lost = collinear(found.information[0], np.full(len(self.terms), float(events))) is not None
+        return lost or not found.loglik[0] >= null
 
     def _check(self, information: Floats, events: int) -> None:
         scale = np.full(len(information), float(events))
@@ -519,6 +533,7 @@ class Cox(Algorithm):
             "people": np.array([people]),
             "events": np.array([events]),
             "incomplete": shared["incomplete"],
+            "method": np.array([f"{self.model}, {self.ties}" if self.model == "cox" else self.model], np.str_),
             "intervals": np.array([len(slots)]),
             "log_likelihood": shared["best"],
             "null_log_likelihood": shared["null"],
@@ -555,6 +570,7 @@ class Cox(Algorithm):
                 "high": np.exp(beta + width),
                 "shift": shift,
                 "shift_in_se": shift / se,
+                "beta_recorded": beta + shift,
             }
         )
 
@@ -579,12 +595,3 @@ class Cox(Algorithm):
             },
             {"at_risk": at_risk < 1},
         )
-
-
-def covariate(view: View, name: str) -> Floats:
-    """A numeric column, or 1 and 0 for ``column=level`` of a text column; NaN where unknown, (people,)."""
-    column, equals, level = name.partition("=")
-    if not equals:
-        return view.numbers(column)
-    labels = view.labels(column)
-    return np.where(labels == "", np.nan, labels == level)

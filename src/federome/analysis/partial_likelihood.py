@@ -105,6 +105,14 @@ class Episodes:
         own = np.where(self.event[:, None], self.x - drawn[2, at], 0.0)
         return np.asarray(own - weight * (passed[:, None] * self.x - passed_means))
 
+    def residuals_of_spent(self, spent: Floats, effects: Floats, risk: Floats, events: Ints) -> Floats:
+        """The same (n, K) where hazards are constant within slots, of which each episode ``spent`` some time (n, J)."""
+        mean = risk[:, 1 : 1 + self.x.shape[1]] / risk[:, :1]
+        passed = spent * (events / risk[:, 0])
+        own = np.where(self.event[:, None], self.x - mean[self.stop - 1], 0.0)
+        weight = np.exp(self.x @ effects)[:, None]
+        return np.asarray(own - weight * (passed.sum(axis=1)[:, None] * self.x - passed @ mean))
+
     def score(self, effects: Floats) -> Floats:
         """The score (K,) of these people alone, Efron's handling of ties; strata are those of ``first``."""
         width = self.x.shape[1]

@@ -19,8 +19,8 @@ from scipy import special
 from federome.analysis import follow_up
 from federome.analysis.algorithm import DONE, Algorithm, Block, Finished, Reads, State, Table, View, algorithm
 from federome.analysis.cohort_count import EVERYBODY, label_codes
-from federome.analysis.cox import Name, Optional, covariate
 from federome.analysis.follow_up import CENSORED, COMPETING, EVENT, HALVES, KINDS, START, Grid, Ints, Marks
+from federome.analysis.followed import Name, Optional, covariate
 from federome.analysis.regression import LN10, Floats
 from federome.errors import Invalid
 from federome.model.cohort import Cohort
@@ -56,8 +56,8 @@ class SurvivalCurves(Algorithm):
 
     modules: ClassVar[tuple[str, ...]] = (
         "federome.analysis.cohort_count",
-        "federome.analysis.cox",
         "federome.analysis.follow_up",
+        "federome.analysis.followed",
         "federome.analysis.logistic",
         "federome.analysis.partial_likelihood",
         "federome.analysis.regression",

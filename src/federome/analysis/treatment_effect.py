@@ -20,8 +20,8 @@ from scipy import special
 from federome.analysis import follow_up, logistic
 from federome.analysis.algorithm import DONE, Algorithm, Block, Finished, Reads, State, Table, View, algorithm
 from federome.analysis.cohort_count import EVERYBODY
-from federome.analysis.cox import Name, covariate
 from federome.analysis.follow_up import EVENT, HALVES, START, Grid, Ints, Marks
+from federome.analysis.followed import Name, covariate
 from federome.analysis.logistic import CONVERGED, Newton, Sums
 from federome.analysis.regression import (
     Floats,
@@ -98,8 +98,8 @@ class TreatmentEffect(Algorithm):
 
     modules: ClassVar[tuple[str, ...]] = (
         "federome.analysis.cohort_count",
-        "federome.analysis.cox",
         "federome.analysis.follow_up",
+        "federome.analysis.followed",
         "federome.analysis.logistic",
         "federome.analysis.partial_likelihood",
         "federome.analysis.regression",

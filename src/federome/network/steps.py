@@ -290,7 +290,7 @@ def conclude(node: Node, question: Question, site: OpenSite) -> Outcome:
 
 def alone(node: Node, question: Question, site: OpenSite) -> Outcome:
     """Fewer than three contributors: this node computes for itself and releases under its own rules."""
-    algorithm = question.algorithm
+    algorithm = question.algorithm.alone()
     policy = node.policy(question)
     sizes = groups(algorithm, site)
     charge(node, question, site, sizes, nodes=1)
