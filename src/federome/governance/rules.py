@@ -174,24 +174,26 @@ def permit(case: Case) -> Iterator[Reason]:
         return
     if request.grant is not None and request.grant != grant.id:
         yield _no("R10", "no_permit", "the permit shown is not the one that is named.", about=request.grant)
-    yield from _validity(case, grant)
+    named = f"{'request' if wanted is HealthDataRequest else 'permit'} {grant.id}"
+    yield from _validity(case, grant, named)
     if request.person is None or grant.person(request.person) is None:
-        yield _no("R10", "person_not_named", f"{grant.id} does not name this person.", about=grant.id)
+        yield _no("R10", "person_not_named", f"{named} does not name this person.", about=grant.id)
     if request.node not in grant.nodes:
-        yield _no("R10", "node_not_in_permit", f"{grant.id} does not cover this node.", about=request.node)
-    covered = {named.dataset for named in grant.at_node(request.node)}
+        yield _no("R10", "node_not_in_permit", f"{named} does not cover the data of this node.", about=request.node)
+    covered = {each.dataset for each in grant.at_node(request.node)}
     for name in request.datasets:
         if name not in covered:
-            yield _no("R10", "dataset_not_in_permit", f"{grant.id} does not cover {name} here.", about=name)
+            says = f"{named} does not cover {name}." if request.node in grant.nodes else ""  # else that was said
+            yield _no("R10", "dataset_not_in_permit", says, about=name)
     if case.ontology is None:
-        says = f"the ontology release that {grant.id} pins is not installed here."
+        says = f"the ontology release that {named} pins is not installed here."
         yield _no("R10", "incomplete", says, about=str(grant.ontology))
     elif request.purpose is not None and not within(request.purpose, grant.purpose, case.ontology):
-        yield _no("R10", "purpose_mismatch", f"the stated purpose is not within that of {grant.id}.", about=grant.id)
+        yield _no("R10", "purpose_mismatch", f"the stated purpose is not within that of {named}.", about=grant.id)
     algorithm = request.algorithm
     klass = case.approval.release_class if case.approval else None
     if algorithm is not None and not any(a.covers(algorithm, release_class=klass) for a in grant.algorithms):
-        says = f"{grant.id} does not cover {algorithm.name} {algorithm.version}."
+        says = f"{named} does not allow {algorithm.name} {algorithm.version}."
         yield _no("R10", "algorithm_not_approved", says, about=algorithm.name)
 
 
@@ -355,14 +357,14 @@ def within(stated: Purpose, granted: Purpose, ontology: Hierarchy) -> bool:
     return all(any(ontology.covers(own, disease) for own in granted.diseases) for disease in stated.diseases)
 
 
-def _validity(case: Case, grant: Permit | HealthDataRequest) -> Iterator[Reason]:
+def _validity(case: Case, grant: Permit | HealthDataRequest, named: str) -> Iterator[Reason]:
     today = case.now.date()
     if today < grant.valid_from:
-        yield _no("R10", "permit_not_started", f"{grant.id} starts on {grant.valid_from}.", about=grant.id)
+        yield _no("R10", "permit_not_started", f"{named} starts on {grant.valid_from}.", about=grant.id)
     if today > grant.valid_until:
-        yield _no("R10", "permit_expired", f"{grant.id} ended on {grant.valid_until}.", about=grant.id)
+        yield _no("R10", "permit_expired", f"{named} ended on {grant.valid_until}.", about=grant.id)
     if grant.id in case.state.suspended:
-        yield _no("R10", "permit_suspended", f"{grant.id} is suspended.", about=grant.id)
+        yield _no("R10", "permit_suspended", f"{named} is suspended.", about=grant.id)
 
 
 def _visa_reasons(case: Case, rule: str) -> Iterator[Reason]:

@@ -65,15 +65,18 @@ def reason_of(problem: Json) -> str:
 
 
 def reasons_of(refused: Body) -> str:
-    """Who refused and why, each reason once; where all say the same, only that."""
+    """Who refused and why, for people: nodes that say the same are named together, and each reason is told once."""
     by_reason: dict[str, list[str]] = {}
     for party, problem in refused.items():
         by_reason.setdefault(reason_of(problem).rstrip("."), []).append(party)
-    if len(by_reason) == 1:
-        ((reason, parties),) = by_reason.items()
-        return f"{reason} ({', '.join(parties)})."
-    told = "; ".join(f"{', '.join(parties)}: {reason}" for reason, parties in by_reason.items())
-    return f"not every node agreed: {told}."
+    return "; ".join(_refusing(*each) for each in by_reason.items()) + "."
+
+
+def _refusing(reason: str, parties: Sequence[str]) -> str:
+    *some, last = parties
+    if not some:
+        return f"{last} refused: {reason}"
+    return f"{', '.join(some)} and {last} refused: {reason.replace('of this node', 'of these nodes')}"
 
 
 def codes_of(problem: Json) -> list[str]:

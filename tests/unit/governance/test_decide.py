@@ -435,7 +435,7 @@ def test_a_decision_explains_itself_in_sentences() -> None:
     lines = explain(judge(replace(ORDER, datasets=("D9",))))
     assert lines[0] == "R1 default deny: D9 is not a dataset of this node."
     assert "R9 accreditation: not asked for here." in lines
-    assert "R10 permit: P1 does not cover D9 here." in lines
+    assert "R10 permit: permit P1 does not cover D9." in lines
     assert lines[-1] == "DENY at FI, 2026-06-01T12:00:00Z (dataset_not_in_permit, incomplete)."
 
 

@@ -14,6 +14,7 @@ from tests.worlds import make_world, random_assignment
 from federome.analysis.cohort_count import CohortCount
 from federome.errors import Invalid
 from federome.governance.case import LocalRefusal
+from federome.model.permit import DatasetGrant
 from federome.model.release import Policy
 from federome.network.jobs import Coordinator
 from federome.network.ledger import Run
@@ -45,6 +46,17 @@ def test_without_a_permit_for_it_nobody_answers(tmp_path: Path) -> None:
     ended = federation.settle(run)
     assert ended.state == "failed"
     assert "dataset_not_in_permit" in codes(ended)
+    assert says(ended) == "ES, FI, GB and IT refused: permit P-1 does not cover the data of these nodes."
+
+
+def test_nodes_that_refuse_alike_are_named_together_and_the_others_apart(tmp_path: Path) -> None:
+    federation = build(tmp_path)
+    permit = federation.permit(datasets=(DatasetGrant("another", "FI"), DatasetGrant("it-1", "IT")))
+    ended = federation.settle(federation.coordinator.submit(permit, federation.orders(QUESTION), person="alice"))
+    assert says(ended) == (
+        "ES and GB refused: permit P-1 does not cover the data of these nodes; "
+        "FI refused: permit P-1 does not cover fi-1."
+    )
 
 
 def test_an_order_is_good_for_one_run(tmp_path: Path) -> None:
