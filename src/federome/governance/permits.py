@@ -14,7 +14,7 @@ from federome.errors import Invalid, Refused
 from federome.model.permit import HealthcareContract, HealthDataRequest, Permit
 from federome.trust.canonical import JsonValue
 from federome.trust.keys import KeyRing, PrivateKey, SigningAlgorithm
-from federome.trust.signing import check_claims, peek, sign, verify
+from federome.trust.signing import check_claims, declared_type, peek, sign, verify
 
 Grant: TypeAlias = Permit | HealthDataRequest | HealthcareContract
 G = TypeVar("G", Permit, HealthDataRequest, HealthcareContract)
@@ -62,7 +62,7 @@ def verify_contract(token: str, ring: KeyRing, now: datetime) -> HealthcareContr
 
 def verify_grant(token: str, ring: KeyRing, now: datetime) -> Grant:
     """Whichever of the three kinds the token declares itself to be."""
-    match peek(token).header.get("typ"):
+    match declared_type(token):
         case str(declared) if declared == REQUEST_TYPE:
             return verify_request(token, ring, now)
         case str(declared) if declared == CONTRACT_TYPE:

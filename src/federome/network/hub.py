@@ -10,7 +10,7 @@ import hashlib
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from io import BufferedWriter
 from pathlib import Path
 from typing import Final
@@ -26,6 +26,7 @@ from federome.errors import FederomeError, Invalid, Refused
 from federome.network.doors import open_to
 from federome.network.jobs import Coordinator
 from federome.network.protocol import (
+    INLINE_BYTES,
     MAX_LETTER_BYTES,
     MAX_PART_BYTES,
     MAX_REPLY_BYTES,
@@ -39,6 +40,8 @@ from federome.trust.signing import OWN_ALGORITHMS, Verified, check_claims, verif
 
 MSGPACK: Final = "application/msgpack"
 TICK_S: Final = 0.5
+LOOK_S: Final = 5.0
+"""How often a poll looks whether its caller is still there."""
 MAX_HEARTBEAT_BYTES: Final = 1 << 14
 UPLOAD_PIECE: Final = 1 << 20
 TOKENS_REMEMBERED: Final = 1024
@@ -49,7 +52,7 @@ class Waiters:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._events: dict[str, asyncio.Event] = {}
+        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
         self._local: dict[str, threading.Event] = {}
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -64,23 +67,29 @@ class Waiters:
         """Something is due for these parties."""
         for ready in filter(None, map(self._local.get, parties)):
             ready.set()
-        events = [event for event in map(self._events.get, parties) if event is not None]
-        if events and self._loop is not None:
-            self._loop.call_soon_threadsafe(_set_all, events)
+        remote = [party for party in parties if party not in self._local]
+        if remote and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._let_go, remote)
 
-    def event(self, party: str) -> asyncio.Event:
-        """The event that a party's poll waits for."""
-        return self._events.setdefault(party, asyncio.Event())
+    @contextmanager
+    def expected(self, party: str) -> Iterator[asyncio.Future[None]]:
+        """What a poll of this party waits for, from now on; in the event loop only."""
+        woken = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(party, set()).add(woken)
+        try:
+            yield woken
+        finally:
+            self._waiting[party].discard(woken)
 
     def wake_all(self) -> None:
         """Let every open poll return: the hub is about to stop."""
-        for event in self._events.values():
-            event.set()
+        self._let_go(list(self._waiting))
 
-
-def _set_all(events: Sequence[asyncio.Event]) -> None:
-    for event in events:
-        event.set()
+    def _let_go(self, parties: Sequence[str]) -> None:
+        for party in parties:
+            for woken in self._waiting.get(party, ()):
+                if not woken.done():
+                    woken.set_result(None)
 
 
 class Callers:
@@ -194,24 +203,25 @@ class _Turns:
 
     @open_to("party")
     async def _reply(self, request: Request, party: str) -> Response:
-        answer = decode_reply(await bounded(request, MAX_REPLY_BYTES))
-        wait = _seconds(request, 0.0)
-        await run_in_threadpool(self._coordinator.reply, party, request.query_params.get("task", ""), answer)
+        received = await bounded(request, MAX_REPLY_BYTES)
+        answer, wait = decode_reply(received), _seconds(request, 0.0)
+        said = party, request.query_params.get("task", ""), answer
+        # All but the last answer of a step change memory only, which takes less time than to hand them to a thread.
+        if len(received) > INLINE_BYTES or not self._coordinator.take_at_once(*said):
+            await run_in_threadpool(self._coordinator.reply, *said)
         return await self._due(request, party, wait) if wait > 0 else Response(encode_tasks(()), media_type=MSGPACK)
 
     async def _due(self, request: Request, party: str, wait: float) -> Response:
         """What the party has to do, as soon as there is something, or nothing after ``wait`` seconds."""
-        event, instance = self._waiters.event(party), _instance(request)
-        end = time.monotonic() + min(wait, POLL_S)
+        instance, end = _instance(request), time.monotonic() + min(wait, POLL_S)
         while True:
-            event.clear()
-            tasks = self._coordinator.poll(party, instance)  # from memory
-            left = end - time.monotonic()
-            if tasks or left <= 0 or self._ended.is_set():
-                return Response(encode_tasks(tasks), media_type=MSGPACK)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(event.wait(), min(left, 5.0))
-            if await request.is_disconnected():
+            with self._waiters.expected(party) as woken:
+                tasks = self._coordinator.poll(party, instance)  # from memory
+                left = end - time.monotonic()
+                if tasks or left <= 0 or self._ended.is_set():
+                    return Response(encode_tasks(tasks), media_type=MSGPACK)
+                await asyncio.wait([woken], timeout=min(left, LOOK_S))
+            if _hung_up(request):
                 return Response(encode_tasks(()), media_type=MSGPACK)
 
 
@@ -343,6 +353,20 @@ def _first(pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield from pieces
 
     return rest()
+
+
+def _hung_up(request: Request) -> bool:
+    """Whether the caller is gone: tasks are not leased to a connection that nobody reads.
+
+    One step of ``receive`` tells; what it would have waited for stays for the next who asks.
+    """
+    waiting = request.receive()
+    try:
+        waiting.send(None)  # type: ignore[attr-defined]
+    except StopIteration as told:
+        return bool(told.value["type"] == "http.disconnect")
+    waiting.close()  # type: ignore[attr-defined]
+    return False
 
 
 def _seconds(request: Request, otherwise: float) -> float:

@@ -199,15 +199,20 @@ class Coordinator:
 
     def reply(self, party: str, task: str, reply: Reply) -> None:
         """Take an answer, once; then see whether the run can go on."""
-        seq = task.rpartition("/")[0].rpartition("/")[2]
-        blobs = {(f"part/{seq}/{part}", party): data for part, data in reply.parts.items()}
-        for name, data in reply.documents.items():
-            _check_document(_document(name), hashlib.sha256(data).hexdigest())
-            blobs[_document(name), ""] = data
-        run_id, new = self.ledger.answer(party, task, reply.body, blobs)
+        run_id, new = self.ledger.answer(party, task, reply.body, _enclosed(party, task, reply))
         self._leases.done(task)
         if new:
             self.advance(run_id)
+
+    def take_at_once(self, party: str, task: str, reply: Reply) -> bool:
+        """Take an answer if it is new and others are still waited for: what comes next is then up to them, or to time.
+
+        ``False`` where there is more to do, for which :meth:`reply` must be called, where waiting harms nobody.
+        """
+        taken = self.ledger.answer_at_once(party, task, reply.body, _enclosed(party, task, reply))
+        if taken:
+            self._leases.done(task)
+        return taken
 
     def upload(self, party: str, run: str, name: str, data: bytes) -> None:
         """Store one piece of a run under a party's name."""
@@ -689,6 +694,16 @@ def _list(value: Json) -> list[Json]:
 def _owner(party: str, name: str) -> str:
     """Documents belong to the run; parts and tokens to the party that made them."""
     return "" if name.startswith("document/") else party
+
+
+def _enclosed(party: str, task: str, reply: Reply) -> dict[tuple[str, str], bytes]:
+    """Parts and documents that came with an answer, by (name, owner)."""
+    seq = task.rpartition("/")[0].rpartition("/")[2]
+    blobs = {(f"part/{seq}/{part}", party): data for part, data in reply.parts.items()}
+    for name, data in reply.documents.items():
+        _check_document(_document(name), hashlib.sha256(data).hexdigest())
+        blobs[_document(name), ""] = data
+    return blobs
 
 
 def _releaser(run: Run) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,17 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple
-from uuid import uuid4
 
 import msgspec
 import sqlalchemy as sa
 
 from federome.db import Schema, migrate, read, write
-from federome.errors import Invalid, Unavailable
+from federome.errors import Invalid
+from federome.network.blobs import METADATA, Blobs, Held, below
 from federome.network.protocol import INLINE_BYTES, MESSAGE_BYTES, Body, Kind, Task
 from federome.trust.canonical import Json, canonical
 
-METADATA = sa.MetaData()
 RUN = sa.Table(
     "run",
     METADATA,
@@ -54,16 +52,6 @@ TASK = sa.Table(
     sa.Column("reply_digest", sa.String),
     sa.Index("task_due", "party", "done"),
     sa.Index("task_of_run", "run", "seq"),
-)
-BLOB = sa.Table(
-    "blob",
-    METADATA,
-    sa.Column("run", sa.String, primary_key=True),
-    sa.Column("name", sa.String, primary_key=True),
-    sa.Column("party", sa.String, primary_key=True),
-    sa.Column("digest", sa.String, nullable=False),
-    sa.Column("size", sa.Integer, nullable=False),
-    sa.Column("data", sa.LargeBinary),
 )
 SCHEMA = Schema("hub", METADATA)
 
@@ -134,6 +122,12 @@ class _Step:
     drop: tuple[str, ...] = ()
     held: bool = False
 
+    def take(self, held: _Open, body: Body, digest: str, small: Mapping[tuple[str, str], bytes]) -> None:
+        """An answer to one of the tasks, with the small blobs in it."""
+        self.small.update(small)
+        self.fresh.update(small)
+        held.reply, held.digest, held.done = body, digest, True
+
     @property
     def owes(self) -> bool:
         """Whether memory is ahead of the database."""
@@ -164,18 +158,24 @@ class Ledger:
     def __init__(self, engine: sa.Engine, folder: Path) -> None:
         migrate(engine, SCHEMA)
         self._engine = engine
-        self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        self._blobs = Blobs(engine, folder)
         self._writing = threading.RLock()
         with read(engine) as db:
             runs = [_run(row) for row in db.execute(sa.select(RUN).where(RUN.c.ended.is_(None)))]
             self._open = {run.id: _Step(run, self._tasks_of(db, run)) for run in runs}
 
     @contextmanager
-    def _write(self) -> Iterator[sa.Connection]:
+    def _write(self, run: str) -> Iterator[sa.Connection]:
         """A transaction. Writers of this process wait for each other here, where waiting is fair and short."""
-        with self._writing, write(self._engine) as db:
-            yield db
+        with self._writing:
+            try:
+                with write(self._engine) as db:
+                    yield db
+            except BaseException:
+                self._blobs.unsure(run)
+                raise
+            if run not in self._open:
+                self._blobs.unsure(run)
 
     # runs
 
@@ -183,7 +183,7 @@ class Ledger:
         """A new run with its first tasks; ``Invalid`` if its id was used before."""
         opened = {task.task.id: task for task in (_opened(run, due) for due in tasks)}
         try:
-            with self._write() as db:
+            with self._write(run.id) as db:
                 db.execute(RUN.insert(), _run_row(run))
                 db.execute(TASK.insert(), [_task_row(task) for task in opened.values()])
         except sa.exc.IntegrityError as error:
@@ -216,6 +216,7 @@ class Ledger:
                 self._open[run.id] = step
             else:
                 self._open.pop(run.id, None)
+                self._blobs.unsure(run.id)
 
     def settle(self) -> None:
         """Write the answers that have waited for their step to be complete."""
@@ -245,9 +246,9 @@ class Ledger:
         run, tasks = step.run, [*step.earlier, *step.tasks.values()]
         new = [task for task in tasks if not task.stored]
         answered = [task for task in tasks if task.stored and task.done and not task.told]
-        kept = {key: data for key, data in step.fresh.items() if not any(_below(key[0], name) for name in step.drop)}
-        with self._write() as db:
-            self._put_all(db, run.id, kept)
+        kept = {key: data for key, data in step.fresh.items() if not any(below(key[0], name) for name in step.drop)}
+        with self._write(run.id) as db:
+            self._blobs.enter(db, run.id, kept)
             db.execute(_SAVED, {f"new_{name}": value for name, value in _run_row(run).items()} | {"of": run.id})
             if new:
                 db.execute(TASK.insert(), [_task_row(task) for task in new])
@@ -259,7 +260,7 @@ class Ledger:
             if run.ended is not None:
                 db.execute(TASK.update().where(TASK.c.run == run.id, TASK.c.done == sa.false()).values(done=True))
                 db.execute(TASK.update().where(TASK.c.run == run.id, TASK.c.kind == "decide").values(body="{}"))
-            litter = self._drop(db, run.id, step.drop) if step.drop else []
+            litter = self._blobs.drop(db, run.id, step.drop) if step.drop else []
         for task in tasks:
             task.stored, task.told = True, task.done
         step.earlier, step.fresh, step.drop, step.held = [], {}, (), False
@@ -324,7 +325,7 @@ class Ledger:
         attachments: dict[str, bytes] = {}
         room = MESSAGE_BYTES
         for name in task.attached:
-            data = step.small.get((name, "")) or self._inline(step.run.id, name)
+            data = step.small.get((name, "")) or self._blobs.inline(step.run.id, name)
             if data is not None and len(data) <= room:
                 attachments[name] = data
                 room -= len(data)
@@ -346,12 +347,31 @@ class Ledger:
                 return self._answered_before(party, task, digest), False
             small = {key: data for key, data in blobs.items() if len(data) <= INLINE_BYTES}
             if len(small) < len(blobs):
-                with self._write() as db:
-                    self._put_all(db, step.run.id, {key: data for key, data in blobs.items() if key not in small})
-            step.small.update(small)
-            step.fresh.update(small)
-            held.reply, held.digest, held.done = body, digest, True
+                with self._write(step.run.id) as db:
+                    self._blobs.enter(db, step.run.id, {key: data for key, data in blobs.items() if key not in small})
+            step.take(held, body, digest, small)
         return step.run.id, True
+
+    def answer_at_once(self, party: str, task: str, body: Body, blobs: Mapping[tuple[str, str], bytes]) -> bool:
+        """Take a new answer that does not complete its step and needs no writing, without waiting for anybody.
+
+        ``False``, and nothing is changed, in every other case.
+        """
+        if not self._writing.acquire(blocking=False):
+            return False
+        try:
+            step = self._open.get(task.rsplit("/", 2)[0])
+            held = None if step is None else step.tasks.get(task)
+            if step is None or held is None or held.done or held.party != party:
+                return False
+            if all(each.done or each is held for each in step.tasks.values()):
+                return False
+            if any(len(data) > INLINE_BYTES for data in blobs.values()):
+                return False
+            step.take(held, body, hashlib.sha256(canonical(body)).hexdigest(), blobs)
+            return True
+        finally:
+            self._writing.release()
 
     def _answered_before(self, party: str, task: str, digest: str) -> str:
         query = sa.select(TASK.c.run, TASK.c.reply_digest).where(TASK.c.id == task, TASK.c.party == party)
@@ -380,8 +400,8 @@ class Ledger:
 
     def put(self, run: str, name: str, party: str, data: bytes) -> None:
         """Store a blob; the same content again is fine, other content under the same name is ``Invalid``."""
-        with self._write() as db:
-            self._put_all(db, run, {(name, party): data})
+        with self._write(run) as db:
+            self._blobs.enter(db, run, {(name, party): data})
 
     def put_pieces(self, run: str, name: str, party: str, pieces: Iterable[bytes]) -> None:
         """The same for a blob that is made piece by piece and too large for memory."""
@@ -398,126 +418,37 @@ class Ledger:
 
     def put_file(self, run: str, name: str, party: str, pieces: Path, digest: str, size: int) -> None:
         """Take over an uploaded temporary file as a blob."""
-        target = self._path(run, name, party, digest)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(pieces, target)
-        with self._write() as db:
-            self._enter(db, run, [{"name": name, "party": party, "digest": digest, "size": size, "data": None}])
+        with self._write(run) as db:
+            self._blobs.take_file(db, run, name, party, pieces, Held(digest, size, inline=False))
 
     def temporary(self) -> Path:
         """A name for an upload in progress."""
-        folder = self._folder / "incoming"
-        folder.mkdir(exist_ok=True)
-        return folder / uuid4().hex
-
-    def _put_all(self, db: sa.Connection, run: str, blobs: Mapping[tuple[str, str], bytes]) -> None:
-        """Blobs by (name, owner)."""
-        rows: list[dict[str, object]] = []
-        for (name, party), data in blobs.items():
-            digest = hashlib.sha256(data).hexdigest()
-            if len(data) > INLINE_BYTES:
-                temporary, target = self.temporary(), self._path(run, name, party, digest)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                temporary.write_bytes(data)
-                os.replace(temporary, target)
-            kept = data if len(data) <= INLINE_BYTES else None
-            rows.append({"name": name, "party": party, "digest": digest, "size": len(data), "data": kept})
-        self._enter(db, run, rows)
-
-    def _enter(self, db: sa.Connection, run: str, rows: Sequence[dict[str, object]]) -> None:
-        fresh = []
-        for row in rows:
-            held = db.execute(_DIGEST, {"of": run, "called": row["name"], "by": row["party"]}).scalar_one_or_none()
-            if held is None:
-                fresh.append({"run": run, **row})
-            elif held != row["digest"]:
-                raise Invalid("a part was handed in before with other content.", where=f"{run}/{row['name']}"[:160])
-        if fresh:
-            db.execute(BLOB.insert(), fresh)
+        return self._blobs.temporary()
 
     def size(self, run: str, name: str, party: str = "") -> int | None:
         """Bytes of a blob, or ``None`` where there is none."""
-        if (data := self._held(run, name, party)) is not None:
+        if (data := self._small(run, name, party)) is not None:
             return len(data)
-        with read(self._engine) as db:
-            return db.execute(sa.select(BLOB.c.size).where(_key(run, name, party))).scalar_one_or_none()
+        return self._blobs.size(run, name, party)
 
     def get(self, run: str, name: str, party: str = "") -> bytes:
         """One blob; ``Unavailable`` if it is not (yet) there."""
         return b"".join(self.stream(run, name, party))
 
-    def stream(self, run: str, name: str, party: str = "", piece: int = 1 << 20) -> Iterator[bytes]:
-        """One blob in pieces, of which all but the last have the given size, or in one if it is small."""
-        if (data := self._held(run, name, party)) is not None:
+    def stream(self, run: str, name: str, party: str = "") -> Iterator[bytes]:
+        """One blob in pieces, of which all but the last have 1 MiB, or in one if it is small."""
+        if (data := self._small(run, name, party)) is not None:
             yield data
-            return
-        with read(self._engine) as db:
-            row = db.execute(sa.select(BLOB).where(_key(run, name, party))).one_or_none()
-        if row is None:
-            raise Unavailable("this part of the run is not there.", where=f"{run}/{name}"[:160])
-        if row.data is not None:
-            yield row.data
-            return
-        with self._path(run, name, party, row.digest).open("rb") as file:
-            while chunk := file.read(piece):
-                yield chunk
+        else:
+            yield from self._blobs.stream(run, name, party)
 
-    def drop(self, run: str, names: Sequence[str]) -> None:
-        """Forget blobs that are no longer needed; a name that ends in ``/`` stands for all below it."""
-        with self._write() as db:
-            litter = self._drop(db, run, names)
-        for path in litter:
-            path.unlink(missing_ok=True)
-
-    def _drop(self, db: sa.Connection, run: str, names: Sequence[str]) -> list[Path]:
-        """Files to remove after the commit: a file without a row is litter, a row without its file is damage."""
-        litter = []
-        for name in names:
-            # All names below "part/7/" lie between it and "part/70", because "0" follows "/".
-            bounds = {"of": run, "first": name, "end": f"{name[:-1]}0" if name.endswith("/") else f"{name}\x01"}
-            litter += [self._path(run, *row) for row in db.execute(_FILES, bounds)]
-            db.execute(_FORGET, bounds)
-        return litter
-
-    def _held(self, run: str, name: str, party: str) -> bytes | None:
+    def _small(self, run: str, name: str, party: str) -> bytes | None:
         step = self._open.get(run)
         return None if step is None else step.small.get((name, party)) or step.fresh.get((name, party))
-
-    def _inline(self, run: str, name: str) -> bytes | None:
-        with read(self._engine) as db:
-            return db.execute(sa.select(BLOB.c.data).where(_key(run, name, ""))).scalar_one_or_none()
-
-    def _path(self, run: str, name: str, party: str, digest: str) -> Path:
-        # Names come from parties: hashed, so that no name can be a path. The content is part of it, so that an upload
-        # that is refused for its content has not replaced the one before.
-        return self._folder / _safe(run) / _safe(f"{party}\x00{name}\x00{digest}")
-
-
-_WITHIN = sa.and_(
-    BLOB.c.run == sa.bindparam("of"), BLOB.c.name >= sa.bindparam("first"), BLOB.c.name < sa.bindparam("end")
-)
-_FILES = sa.select(BLOB.c.name, BLOB.c.party, BLOB.c.digest).where(_WITHIN, BLOB.c.data.is_(None))
-_FORGET = BLOB.delete().where(_WITHIN)
-_DIGEST = sa.select(BLOB.c.digest).where(
-    BLOB.c.run == sa.bindparam("of"), BLOB.c.name == sa.bindparam("called"), BLOB.c.party == sa.bindparam("by")
-)
-
-
-def _key(run: str, name: str, party: str) -> sa.ColumnElement[bool]:
-    return sa.and_(BLOB.c.run == run, BLOB.c.name == name, BLOB.c.party == party)
 
 
 def _json(document: Body | list[Json]) -> str:
     return msgspec.json.encode(document).decode()
-
-
-def _safe(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:40]
-
-
-def _below(name: str, place: str) -> bool:
-    """Whether a blob is dropped with ``place``: that name, or one below it where it ends in ``/``."""
-    return name.startswith(place) if place.endswith("/") else name == place
 
 
 def _opened(run: Run, due: Due) -> _Open:

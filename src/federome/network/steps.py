@@ -597,11 +597,11 @@ def _same(one: Table, other: Table) -> bool:
     if tuple(one.columns) != tuple(other.columns):
         return False
     return all(
-        one[name].shape == other[name].shape
-        and (
-            np.allclose(one.floats(name), other.floats(name), rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
-            if one[name].dtype.kind in "if"
-            else bool(np.all(one[name] == other[name]))
+        np.array_equal(one[name], other[name])
+        or (
+            one[name].shape == other[name].shape
+            and one[name].dtype.kind in "if"
+            and np.allclose(one.floats(name), other.floats(name), rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
         )
         for name in one.columns
     )

@@ -361,9 +361,14 @@ class RoundKey:
         return cls(roster.digest, roster.run, round, name, X25519PrivateKey.generate().private_bytes_raw())
 
     @cached_property
+    def opened(self) -> X25519PrivateKey:
+        """The secret as a key to exchange with; made once, because making one costs as much as an exchange."""
+        return X25519PrivateKey.from_private_bytes(self.secret)
+
+    @cached_property
     def public(self) -> bytes:
         """The X25519 public key, 32 bytes."""
-        return X25519PrivateKey.from_private_bytes(self.secret).public_key().public_bytes_raw()
+        return self.opened.public_key().public_bytes_raw()
 
     def announce(self, identity: PrivateKey) -> str:
         """The public key, bound to run, roster, round and party and signed by the party's identity key."""
@@ -513,7 +518,7 @@ def pair_secret(own: RoundKey, keys: RoundKeys, peer: str, *, use: str, length: 
     )
     try:
         public = X25519PublicKey.from_public_bytes(keys.publics[peer])
-        shared = X25519PrivateKey.from_private_bytes(own.secret).exchange(public)
+        shared = own.opened.exchange(public)
     except ValueError as error:  # a point of small order: the secret would be known to everybody
         raise Refused("a round key is no proper key", codes=["token_invalid"], where=peer) from error
     return HKDF(algorithm=SHA256(), length=length, salt=None, info=info).derive(shared)

@@ -154,6 +154,11 @@ def peek(token: str | bytes, *, max_bytes: int = MAX_TOKEN_BYTES) -> Unverified:
     return Unverified(_header(header), _object(_decode(payload), max_bytes=max_bytes), parts)
 
 
+def declared_type(token: str | bytes, *, max_bytes: int = MAX_TOKEN_BYTES) -> Json:
+    """The kind of document that a token claims to be, to choose its reader; ``Refused`` when it is malformed."""
+    return _header(_split(token, 3, max_bytes)[0]).get("typ")
+
+
 def sign_bytes(data: bytes, key: PrivateKey) -> bytes:
     """The bare signature of these bytes; ``Invalid`` when the key is not one for signing."""
     if key.algorithm == _ECDH:
