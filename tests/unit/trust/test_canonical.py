@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from federome.errors import Invalid
-from federome.trust.canonical import Json, _written, canonical, digest, digest_bytes, parse, parse_object
+from federome.trust.canonical import (
+    _DECODER,
+    Json,
+    _read_regular,
+    _written,
+    canonical,
+    digest,
+    digest_bytes,
+    parse,
+    parse_object,
+)
 
 # RFC 8785 appendix B: IEEE 754 bits and the text ECMAScript writes for them.
 NUMBERS = """
@@ -205,3 +215,28 @@ PLAIN |= st.floats(allow_nan=False, allow_infinity=False)
 )
 def test_the_quick_way_writes_what_the_slow_one_writes(document: Json) -> None:
     assert canonical(document).decode() == _written(document)
+
+
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=12,
+)
+
+
+@given(_ANYTHING, st.booleans(), st.booleans())
+def test_the_quick_reader_gives_what_the_careful_one_does_or_nothing(
+    document: Json, in_order: bool, tight: bool
+) -> None:
+    separators = (",", ":") if tight else None
+    text = json.dumps(document, sort_keys=in_order, ensure_ascii=False, separators=separators)
+    quick = _read_regular(text.encode("utf-8", "surrogatepass"))
+    if quick is not None:
+        assert repr(quick) == repr(_DECODER.decode(text))
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a":1,"a":1}', "9007199254740993", "18446744073709551616", '"\\ud800"', "NaN", "1E400", '{"b":1,"a":2}']
+)
+def test_the_quick_reader_leaves_faults_and_oddities_to_the_careful_one(text: str) -> None:
+    assert _read_regular(text.encode()) is None
