@@ -132,6 +132,9 @@ class GeneSkat(OverGenes):
             )
         _ = self.model  # raises Invalid where a column is named twice
 
+    def estimates(self, nodes: int) -> int:
+        return self.model.estimates(nodes)
+
     @property
     def model(self) -> GwasLogistic:
         """The same question about variants: its null model is used."""

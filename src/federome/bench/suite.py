@@ -22,6 +22,7 @@ NAMES: Final = (
     "survival",
     "beacon",
     "matching",
+    "genes",
     "pgx",
     "attacks",
     "onboard",

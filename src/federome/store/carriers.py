@@ -280,24 +280,21 @@ def _with_effects(found: Sequence[_Found], criterion: Carrier) -> Sequence[_Foun
     """Those with one of the wanted consequences; all of them if none is asked for."""
     if not criterion.consequences:
         return found
-    return [
-        _Found(
-            each.part, each.block, each.rows[_wanted_effects(each.block, criterion)[each.block.sites.effect[each.rows]]]
+    return [_Found(each.part, each.block, each.rows[_wanted_effects(each, criterion)]) for each in found]
+
+
+def _wanted_effects(found: _Found, criterion: Carrier) -> Mask:
+    """Which rows hold a wanted consequence (for the gene, where one is asked for). A block knows more than these."""
+    genes, sites = {criterion.gene, ""}, found.block.sites
+    codes, at = np.unique(sites.effect[found.rows], return_inverse=True)
+    wanted = [
+        any(
+            term in criterion.consequences and (not criterion.gene or gene in genes)
+            for gene, term in sites.effects[code]
         )
-        for each in found
+        for code in codes.tolist()
     ]
-
-
-def _wanted_effects(block: Block, criterion: Carrier) -> Mask:
-    """Which of a block's distinct effects hold a wanted consequence (for the gene, where one is asked for)."""
-    genes = {criterion.gene, ""}
-    return np.array(
-        [
-            any(term in criterion.consequences and (not criterion.gene or gene in genes) for gene, term in each)
-            for each in block.sites.effects
-        ],
-        np.bool_,
-    )
+    return np.array(wanted, np.bool_)[at]
 
 
 def _rare(parts: Sequence[Part], found: Sequence[_Found], limit: float) -> list[_Found]:

@@ -85,6 +85,16 @@ class Kinships:
 
 Genes = tuple[tuple[str, str, int, int], ...]
 """Symbol, chromosome, start and end of genes."""
+GeneMap = Mapping[str, tuple[tuple[str, int, int], ...]]
+"""Regions of genes by symbol, in order."""
+
+
+def by_symbol(genes: Genes) -> GeneMap:
+    """The same as a map."""
+    found: dict[str, list[tuple[str, int, int]]] = {}
+    for symbol, chromosome, start, end in sorted(genes):
+        found.setdefault(symbol, []).append((chromosome, start, end))
+    return {symbol: tuple(regions) for symbol, regions in found.items()}
 
 
 class Store:
@@ -97,6 +107,7 @@ class Store:
         self.written = db.Watch(database)
         self._people: dict[int, People] = {}
         self._files: dict[tuple[int, str], tuple[BlockFile, ...]] = {}
+        self._genes: dict[int, GeneMap] = {}
 
     @classmethod
     def open(cls, root: Path, *, cached_blocks: int = 64) -> Store:
@@ -214,13 +225,12 @@ class Store:
 
     def gene(self, release: DataRelease, symbol: str) -> tuple[tuple[str, int, int], ...]:
         """Regions (chromosome, start, end) of a gene in the newest gene table of a release."""
-        newest = [batch.number for batch in release.batches if batch.has_genes][-1:]
-        gene = tables.gene
-        query = sa.select(gene.c.chromosome, gene.c.start, gene.c.end)
-        query = query.where(gene.c.batch.in_(newest), gene.c.symbol == symbol)
-        query = query.order_by(gene.c.chromosome, gene.c.start, gene.c.end)
-        with db.read(self.database) as connection:
-            return tuple((r.chromosome, r.start, r.end) for r in connection.execute(query))
+        newest = next((batch.number for batch in reversed(release.batches) if batch.has_genes), None)
+        if newest is None:
+            return ()
+        if newest not in self._genes:  # tables of a batch never change
+            self._genes[newest] = by_symbol(self.genes(release))
+        return self._genes[newest].get(symbol, ())
 
     def genes(self, release: DataRelease) -> Genes:
         """Every gene (symbol, chromosome, start, end) in the newest gene table of a release."""

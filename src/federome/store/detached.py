@@ -18,7 +18,7 @@ from federome.errors import Unavailable
 from federome.model.table import Mask
 from federome.store.blocks import BlockCache, BlockFile
 from federome.store.callability import STORED
-from federome.store.catalogue import BatchRecord, DataRelease, Genes, Kinships, People, Store
+from federome.store.catalogue import BatchRecord, DataRelease, Genes, Kinships, People, Store, by_symbol
 from federome.store.layout import Layout
 from federome.store.phenotypes import Closure, Phenotypes
 from federome.store.view import Part, StudyView
@@ -46,6 +46,7 @@ class DetachedStore(Store):
         self._facts = facts
         self.layout = facts.layout
         self.blocks = BlockCache(CACHED_BLOCKS)
+        self._genes = {}
 
     def people(self, batch: BatchRecord) -> People:
         """See ``Store``."""
@@ -61,8 +62,9 @@ class DetachedStore(Store):
 
     def gene(self, release: DataRelease, symbol: str) -> tuple[tuple[str, int, int], ...]:
         """See ``Store``."""
-        found = sorted(self._facts.genes[release.number])
-        return tuple((chromosome, start, end) for name, chromosome, start, end in found if name == symbol)
+        if release.number not in self._genes:
+            self._genes[release.number] = by_symbol(self._facts.genes[release.number])
+        return self._genes[release.number].get(symbol, ())
 
     def genes(self, release: DataRelease) -> Genes:
         """See ``Store``."""
