@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
+from federome.cancer.fields import coded
 from federome.errors import Invalid
 
 SILENT: Final = frozenset({"Silent", "Intron", "IGR", "3'UTR", "5'UTR", "3'Flank", "5'Flank", "RNA"})
@@ -26,6 +27,17 @@ _THERAPIES: Final = {
     "HORMONE_THERAPY": "hormone therapy",
     "RADIO_THERAPY": "radiotherapy",
 }
+
+
+_CODES: Final = {
+    "topography": ("ICD_O_3_SITE",),
+    "morphology": ("ICD_O_3_HISTOLOGY",),
+    "stage": ("AJCC_PATHOLOGIC_TUMOR_STAGE", "TUMOR_STAGE"),
+    "T": ("PATH_T_STAGE", "AJCC_TUMOR_PATHOLOGIC_PT"),
+    "N": ("PATH_N_STAGE", "AJCC_NODES_PATHOLOGIC_PN"),
+    "M": ("PATH_M_STAGE", "AJCC_METASTASIS_PATHOLOGIC_PM"),
+}
+"""Columns by which public studies name them; the stages are those of pathology."""
 
 
 @dataclass
@@ -62,10 +74,15 @@ def read_study(folder: Path) -> Study:
     for sample in samples.values():
         by_patient.setdefault(sample.patient, []).append(sample)
     rows = [
-        _row(name, clinical, sorted(by_patient.get(name, []), key=lambda s: (s.day, s.id)), given.get(name, []), folder)
+        _row(clinical, sorted(by_patient.get(name, []), key=lambda s: (s.day, s.id)), given.get(name, []), folder)
+        | {"person_id": name, **_coded(_merged(clinical, by_patient.get(name, [])), skipped)}
         for name, clinical in patients.items()
     ]
     return Study(meta.get("cancer_study_identifier", folder.name), tuple(rows), skipped)
+
+
+def _count(skipped: dict[str, int], reason: str) -> None:
+    skipped[reason] = skipped.get(reason, 0) + 1
 
 
 def _open(path: Path) -> IO[str]:
@@ -104,7 +121,7 @@ def _samples(folder: Path, patients: Mapping[str, object], skipped: dict[str, in
     found = {}
     for row in _table(folder, "data_clinical_sample.txt", "SAMPLE_ID", "PATIENT_ID"):
         if row["PATIENT_ID"] not in patients:
-            skipped["samples of unknown patients"] = skipped.get("samples of unknown patients", 0) + 1
+            _count(skipped, "samples of unknown patients")
             continue
         panel = panels.get(matrix.get(row["SAMPLE_ID"], ""), frozenset())
         sample = Sample(row["SAMPLE_ID"], row["PATIENT_ID"], days.get(row["SAMPLE_ID"], 0.0), panel=panel, clinical=row)
@@ -153,7 +170,7 @@ def _mutations(folder: Path, samples: Mapping[str, Sample], skipped: dict[str, i
         elif row.get("Mutation_Status", "").upper() in ("GERMLINE", "LOH", "WILDTYPE"):
             reason = "germline calls"
         if reason or sample is None:
-            skipped[reason] = skipped.get(reason, 0) + 1
+            _count(skipped, reason)
             continue
         sample.genes.add(row["Hugo_Symbol"])
         change = row.get("HGVSp_Short", "")
@@ -166,24 +183,50 @@ def _has(folder: Path, name: str) -> bool:
 
 
 def _row(
-    patient: str, clinical: Mapping[str, str], samples: Sequence[Sample], given: Sequence[str], folder: Path
+    clinical: Mapping[str, str], samples: Sequence[Sample], given: Sequence[str], folder: Path
 ) -> dict[str, str | float | None]:
     flags = [word for column, word in _THERAPIES.items() if clinical.get(column, "").upper() == "YES"]
-    last = samples[-1] if samples else None
     known = {"GRADE": "grade", "TUMOR_SIZE": "tumour_size_mm", "AGE_AT_DIAGNOSIS": "age_at_diagnosis", "NPI": "npi"}
-    merged = {**(last.clinical if last else {}), **clinical}
+    merged = _merged(clinical, samples)
     return {
-        "person_id": patient,
         "os_months": _number(clinical.get("OS_MONTHS", ""), folder, "OS_MONTHS"),
         "os_died": _status(clinical.get("OS_STATUS", ""), folder),
         "tumour_type": merged.get("ONCOTREE_CODE", ""),
+        **alterations(samples),
+        "treatments": _list({*given, *flags}),
+        **{name: _number(merged.get(column, ""), folder, column) for column, name in known.items()},
+    }
+
+
+def _merged(clinical: Mapping[str, str], samples: Sequence[Sample]) -> dict[str, str]:
+    """What is known of a patient; of the latest sample where the patient's own line says nothing."""
+    return {**(samples[-1].clinical if samples else {}), **{key: value for key, value in clinical.items() if value}}
+
+
+def alterations(samples: Sequence[Sample]) -> dict[str, str]:
+    """Columns of what is altered in a patient's samples, which are in order of time, and of what was looked at."""
+    return {
         "tumour_genes": _list(set().union(*(s.genes for s in samples))),
         "tumour_variants": _list(set().union(*(s.variants for s in samples))),
         "tumour_acquired": _list(acquired(samples)),
         "tumour_panel": _list(set().union(*(s.panel for s in samples))),
-        "treatments": _list({*given, *flags}),
-        **{name: _number(merged.get(column, ""), folder, column) for column, name in known.items()},
     }
+
+
+def _coded(clinical: Mapping[str, str], skipped: dict[str, int]) -> dict[str, str]:
+    """Codes of stage and morphology where the study has them; what cannot be read is left out and counted."""
+    told = coded({})
+    first = {name: next((clinical[c] for c in columns if clinical.get(c)), "") for name, columns in _CODES.items()}
+    parts = [first.pop(letter).replace(" ", "") for letter in "TNM"]
+    tnm = [part if letter in part else letter + part for letter, part in zip("TNM", parts, strict=True) if part]
+    first["tnm"] = " ".join(f"p{part}" if part[0] in "TN" else part for part in tnm)
+    for name, text in first.items():
+        try:
+            known = {"topography": told["icdo_topography"]} if name == "tnm" else {}
+            told |= {key: value for key, value in coded({name: text, **known}).items() if value}
+        except Invalid:
+            _count(skipped, f"values of {name} that cannot be read")
+    return told
 
 
 def acquired(samples: Sequence[Sample]) -> set[str]:

@@ -18,6 +18,7 @@ from federome.errors import Invalid
 
 if TYPE_CHECKING:
     from federome.cancer.acmg import Classification
+    from federome.cancer.cbioportal import Study
     from federome.cancer.findings import Carried
     from federome.cancer.pedigree import Pedigree
     from federome.model.variant import Variant
@@ -40,9 +41,28 @@ def import_study(
 ) -> None:
     """Load the patients and tumours of a cBioPortal study into a node's store, as a new dataset."""
     from federome.cancer.cbioportal import read_study
+
+    _load(read_study(study), node, dataset, holder, permission, as_json=as_json)
+
+
+@cancer_app.command("tumours")
+def import_tumours(
+    folder: Annotated[Path, typer.Argument(help="A folder with patients.tsv, samples.tsv, panels/ and VCFs.")],
+    node: Annotated[Path, typer.Option("--dir", help="The node's folder.")],
+    dataset: Dataset,
+    holder: Annotated[str, typer.Option(help="The organisation that holds the data.")],
+    permission: Annotated[str, typer.Option(help="Data use: GRU, HMB, POA or NRES.")] = "GRU",
+    as_json: AsJson = False,
+) -> None:
+    """Load a hospital's own patients and tumours (tumour and normal VCFs) into a node's store, as a new dataset."""
+    from federome.cancer.tumours import read_folder
+
+    _load(read_folder(folder), node, dataset, holder, permission, as_json=as_json)
+
+
+def _load(found: Study, node: Path, dataset: str, holder: str, permission: str, *, as_json: bool) -> None:
     from federome.cancer.load import load_study
 
-    found = read_study(study)
     people = load_study(
         found, node / "data", dataset=dataset, holder=holder, permission=permission, released_on=date.today()
     )
