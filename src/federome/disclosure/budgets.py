@@ -61,6 +61,9 @@ class Budgets(Protocol):
     def commit(self, run: str) -> None:
         """The answer left: what was reserved is spent for good."""
 
+    def spend(self, run: str, charges: Sequence[Charge]) -> None:
+        """Reserve and commit at once: what is told at this moment."""
+
     def refund(self, run: str) -> None:
         """Nothing left the node: what was reserved is free again. ``Invalid`` after :meth:`commit`."""
 
@@ -105,6 +108,11 @@ class MemoryBudgets:
         """See :class:`Budgets`."""
         with self._lock:
             self._reservation(run, ended="refunded").state = "committed"
+
+    def spend(self, run: str, charges: Sequence[Charge]) -> None:
+        """See :class:`Budgets`."""
+        self.reserve(run, charges)
+        self.commit(run)
 
     def refund(self, run: str) -> None:
         """See :class:`Budgets`."""

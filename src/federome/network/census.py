@@ -36,11 +36,13 @@ from federome.model.span import Span
 from federome.model.table import Mask
 
 _KEPT: Final = 256  # masks of carriers that are kept for the next question
+_TERMS: Final = 32  # and of terms
 _FAMILIES: Final[Mapping[str, str]] = {"diagnosis_icd10": "ICD10:", "medication_atc": "ATC:"}
 """Prefix that a column's plain codes are asked with. Their hierarchy is that of their letters."""
 Truth = tuple[Mask, Mask]
 """Who meets a criterion, and of whom it is known at all."""
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 class Ancestry(Protocol):
@@ -93,6 +95,7 @@ class Census:
         self._lock = threading.Lock()
         self._held: dict[str, object] = {}
         self._carriers: OrderedDict[tuple[Span, ...], Mask] = OrderedDict()
+        self._codes: OrderedDict[Coded, Truth] = OrderedDict()
 
     @property
     def people(self) -> int:
@@ -144,15 +147,19 @@ class Census:
 
     def carrying(self, spans: tuple[Span, ...]) -> Mask:
         """Who carries a variant of these spans; the latest answers are kept."""
+        return self._latest(self._carriers, spans, _KEPT, lambda: self.view.carrying(spans))
+
+    def _latest(self, kept: OrderedDict[K, T], key: K, most: int, find: Callable[[], T]) -> T:
+        """What is kept under a key, or found now; the latest ``most`` are kept."""
         with self._lock:
-            if spans in self._carriers:
-                self._carriers.move_to_end(spans)
-                return self._carriers[spans]
-        found = self.view.carrying(spans)
+            if key in kept:
+                kept.move_to_end(key)
+                return kept[key]
+        found = find()
         with self._lock:
-            self._carriers[spans] = found
-            while len(self._carriers) > _KEPT:
-                self._carriers.popitem(last=False)
+            kept[key] = found
+            while len(kept) > most:
+                kept.popitem(last=False)
         return found
 
     def numbers(self, column: str) -> NDArray[np.float64]:
@@ -207,6 +214,9 @@ class Census:
         return found
 
     def _coded(self, asked: Coded) -> Truth:
+        return self._latest(self._codes, asked, _TERMS, lambda: self._with_code(asked))
+
+    def _with_code(self, asked: Coded) -> Truth:
         yes, known = np.zeros(self.people, np.bool_), np.zeros(self.people, np.bool_)
         columns = [column for column in asked.columns if self.kinds.get(column) == "codes"]
         if not columns:

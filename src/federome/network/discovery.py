@@ -12,6 +12,7 @@ import hmac
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -22,7 +23,7 @@ import numpy as np
 
 from federome.db import engine
 from federome.disclosure import risk
-from federome.disclosure.budgets import Budgets, Charge
+from federome.disclosure.budgets import Budgets, Charge, exhausted, overdrawn
 from federome.disclosure.cohorts import FileCohorts
 from federome.disclosure.counted import tell
 from federome.disclosure.differencing import Cohorts, Members, admit
@@ -102,13 +103,27 @@ class _Hall:
     def members(self, mask: Mask) -> Members:
         """A set of people by their lasting numbers."""
         bits = np.zeros(int(self.numbers.max(initial=0)) + 1, np.bool_)
-        bits[self.numbers] = mask
+        bits[self._places] = mask
         return Members.of(bits)
+
+    @cached_property
+    def _places(self) -> slice | np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+        """Where people's bits are: one stretch if their numbers are, which is copied at once."""
+        one_stretch = len(self.numbers) > 0 and bool(np.all(np.diff(self.numbers) == 1))
+        return slice(int(self.numbers[0]), int(self.numbers[-1]) + 1) if one_stretch else self.numbers
 
     @cached_property
     def everybody(self) -> Members:
         """All who may be counted."""
         return self.members(self.within)
+
+
+@dataclass(frozen=True)
+class _Worth:
+    """How many numbers an answer has, and ρ of them."""
+
+    sites: int
+    rho: float
 
 
 class NodeDesk:
@@ -128,6 +143,7 @@ class NodeDesk:
         self._holdings, self._node, self._opened, self._secret = holdings, node, opened, secret
         self._cohorts, self._budgets, self._ontology = lru_cache(None)(cohorts), budgets, ontology
         self._lock = threading.RLock()
+        self._aside = ThreadPoolExecutor(8, "audit")
         self._written = holdings.store.written
         self._halls: dict[str, _Hall] = {}
         self._told: OrderedDict[tuple[str, Sought], Counted] = OrderedDict()
@@ -155,7 +171,7 @@ class NodeDesk:
         hall = self._enter(sought)
         if not hall.policy.open_data:
             raise Refused("nobody is told of one by one here.", codes=["small_cell"], where=sought.dataset)
-        rows = np.flatnonzero(self._meant(hall, sought))[first : first + limit].tolist()
+        rows = np.flatnonzero(self._meant(hall, sought, self._meets(hall, sought)))[first : first + limit].tolist()
         names = hall.names()
         return tuple(Person(names[row], _values(hall.census, row)) for row in rows)
 
@@ -164,7 +180,7 @@ class NodeDesk:
         hall = self._enter(sought)
         if sought.spans is None:
             raise Invalid("a question about variants says where.", where="start")
-        among = self._meant(hall, msgspec.structs.replace(sought, spans=None))
+        among = self._meant(hall, msgspec.structs.replace(sought, spans=None), self._meets(hall, sought))
         most = 10**7 if hall.policy.open_data else MOST_VARIANTS
         carried = hall.census.variants(sought.spans, among, most=most)
         floor = max(hall.policy.threshold, 1)
@@ -173,34 +189,37 @@ class NodeDesk:
             meant = hall.members(among)
             if meant.size < floor:
                 return ()
-            self._charge(hall, sought, meant, sites=len(carried))
-            self._admit(hall, meant)
+            self._record(hall, sought, meant, worth=self._worth(hall, sought, meant.size, sites=len(carried)))
         return tuple(Carried(*key, _told_of(people, hall.policy)) for key, people in seen.items())
 
     # inside
 
     def _counted(self, hall: _Hall, sought: Sought) -> Counted:
-        meant = self._meant(hall, sought)
+        meets = self._meets(hall, sought)
+        meant = self._meant(hall, sought, meets)
         if hall.policy.open_data:
             return Counted(int(np.count_nonzero(meant)))
         some = hall.members(meant)
         told = tell(some, hall.everybody, hall.policy, secret=self._secret)
-        self._charge(hall, sought, some, sites=1)
-        if not told.few:
-            self._admit(hall, some)
+        worth = self._worth(hall, sought, int(np.count_nonzero(meets)), sites=1)
+        self._record(hall, sought, some, worth=worth, told=not told.few)
         return told
 
-    def _meant(self, hall: _Hall, sought: Sought) -> Mask:
+    def _meets(self, hall: _Hall, sought: Sought) -> Mask:
+        """Who meets the criterion, whatever they carry, shape (people,)."""
+        return hall.census.met(sought.criterion) & hall.within
+
+    def _meant(self, hall: _Hall, sought: Sought, meets: Mask) -> Mask:
         """Who the question is about, shape (people,)."""
-        meant = hall.census.met(sought.criterion) & hall.within
+        meant = meets
         if sought.spans is not None:
-            meant &= hall.census.carrying(sought.spans)
+            meant = meant & hall.census.carrying(sought.spans)
         if sought.person is not None:
             names = hall.names() if hall.policy.open_data else []
             only = np.zeros(hall.census.people, np.bool_)
             if sought.person in names:
                 only[names.index(sought.person)] = True
-            meant &= only
+            meant = meant & only
             if not meant.any():
                 raise Missing("nobody who may be told of has this id here.", where="id")
         return meant
@@ -213,29 +232,43 @@ class NodeDesk:
             hall.admitted = True
         admit(some, earlier, secret=self._secret, policy=hall.policy)
 
-    def _charge(self, hall: _Hall, sought: Sought, some: Members, *, sites: int) -> None:
-        """Draw on what may still be told to this account; the same answer at the same price costs once."""
+    def _record(self, hall: _Hall, sought: Sought, some: Members, *, worth: _Worth, told: bool = True) -> None:
+        """Put on record that an answer about some people is given: charge its account and, if their number is told,
+        admit them to the audit. Both are done before this returns, each while the other is written.
+
+        What cannot be paid is not admitted: nobody fills the audit with questions that are not answered.
+        """
+        charge, run = self._charge(hall, sought, some, worth)
+        if overdrawn(self._budgets.spent(charge.account) + charge.rho, charge.limit) and not self._budgets.known(run):
+            raise exhausted()
+        admitted = self._aside.submit(self._admit, hall, some) if told else None
+        try:
+            self._budgets.spend(run, [charge])
+        finally:
+            if admitted is not None:
+                admitted.result()
+
+    def _charge(self, hall: _Hall, sought: Sought, some: Members, worth: _Worth) -> tuple[Charge, str]:
+        """What is drawn from the asker's account, and its name: the same answer at the same price costs once."""
         policy, release = hall.policy, hall.room.release
         account = f"people:{sought.guest.account}:{release}"
-        rho = self._worth(hall, sought, sites)
-        asked = msgspec.json.encode([account, some.digest, sites, f"{rho:.12g}"])
+        asked = msgspec.json.encode([account, some.digest, worth.sites, f"{worth.rho:.12g}"])
         run = "people:" + hmac.new(self._secret, asked, hashlib.sha256).hexdigest()
-        self._budgets.reserve(run, [Charge(account, rho, risk.rho_at(policy.membership_power))])
-        self._budgets.commit(run)
+        return Charge(account, worth.rho, risk.rho_at(policy.membership_power)), run
 
-    def _worth(self, hall: _Hall, sought: Sought, sites: int) -> float:
+    def _worth(self, hall: _Hall, sought: Sought, meets: int, *, sites: int) -> _Worth:
         """ρ of the answer: one number each site, about the people who meet the criterion."""
         floor = hall.policy.threshold
-        meets = hall.census.met(sought.criterion) & hall.within
-        people = max(int(np.count_nonzero(meets)), floor, 1)
+        people = max(meets, floor, 1)
         rare = 0
         if sought.spans is not None and sites:
-            everywhere = int((hall.census.carrying(sought.spans) & hall.within).sum()) if sites == 1 else 0
+            carriers = hall.census.carrying(sought.spans) & hall.within if sites == 1 else np.zeros(0, np.bool_)
+            everywhere = int(np.count_nonzero(carriers))
             share = everywhere * people / max(hall.everybody.size, 1)
             rare = sites if everywhere < floor or share < 2 * risk.RARE else 0
         common = (sites - rare) / people
         # Such a price hardly depends on the number of people: the next lower power of two is dear enough.
-        return common + (rare * _dear(1 << people.bit_length() - 1, floor) if rare else 0.0)
+        return _Worth(sites, common + (rare * _dear(1 << people.bit_length() - 1, floor) if rare else 0.0))
 
     def _enter(self, sought: Sought) -> _Hall:
         hall = self._hall(sought.dataset)

@@ -55,6 +55,13 @@ class SqlBudgets:
 
     def reserve(self, run: str, charges: Sequence[Charge], *, until: float = math.inf) -> None:
         """See :class:`Budgets`; ``until`` is when the run's order expires."""
+        self._enter(run, charges, "reserved", until)
+
+    def spend(self, run: str, charges: Sequence[Charge]) -> None:
+        """See :class:`Budgets`."""
+        self._enter(run, charges, "committed", math.inf)
+
+    def _enter(self, run: str, charges: Sequence[Charge], as_state: str, until: float) -> None:
         asked: dict[str, float] = {}
         for charge in charges:
             asked[charge.account] = asked.get(charge.account, 0.0) + charge.rho
@@ -65,11 +72,13 @@ class SqlBudgets:
                 held = db.execute(sa.select(CHARGE.c.account, CHARGE.c.rho).where(CHARGE.c.run == run))
                 if {row.account: row.rho for row in held} != asked or state == "refunded":
                     raise Invalid("this run reserved something else, or ended.", remedy="Use a new run id.")
+                if state != as_state == "committed":
+                    db.execute(RUN.update().where(RUN.c.run == run).values(state=as_state))
                 return
             for charge in charges:
                 if overdrawn(self._spent(db, charge.account) + asked[charge.account], charge.limit):
                     raise exhausted()
-            db.execute(RUN.insert().values(run=run, state="reserved", until=until))
+            db.execute(RUN.insert().values(run=run, state=as_state, until=until))
             if asked:
                 rows = [{"run": run, "account": account, "rho": rho} for account, rho in asked.items()]
                 db.execute(CHARGE.insert(), rows)
