@@ -146,7 +146,7 @@ class FileCohorts:
             if written != len(record):
                 os.ftruncate(self._file, self._end)
                 raise Damaged("the record of released cohorts could not be written.", where=self._path.name)
-            os.fsync(self._file)
+            os.fdatasync(self._file)
             self._note(head)
             self._recent[self._index.count - 1] = cohort
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -143,6 +144,7 @@ class NodeDesk:
         self._holdings, self._node, self._opened, self._secret = holdings, node, opened, secret
         self._cohorts, self._budgets, self._ontology = lru_cache(None)(cohorts), budgets, ontology
         self._lock = threading.RLock()
+        self._spent: dict[str, float] = {}  # at most what each account has spent, as far as this desk knows
         self._aside = ThreadPoolExecutor(8, "audit")
         self._written = holdings.store.written
         self._halls: dict[str, _Hall] = {}
@@ -239,11 +241,15 @@ class NodeDesk:
         What cannot be paid is not admitted: nobody fills the audit with questions that are not answered.
         """
         charge, run = self._charge(hall, sought, some, worth)
-        if overdrawn(self._budgets.spent(charge.account) + charge.rho, charge.limit) and not self._budgets.known(run):
+        spent = self._spent.get(charge.account, math.inf)
+        if overdrawn(spent + charge.rho, charge.limit):  # as far as is known: what is repeated was counted twice
+            spent = self._budgets.spent(charge.account)
+        if overdrawn(spent + charge.rho, charge.limit) and not self._budgets.known(run):
             raise exhausted()
         admitted = self._aside.submit(self._admit, hall, some) if told else None
         try:
             self._budgets.spend(run, [charge])
+            self._spent[charge.account] = spent + charge.rho
         finally:
             if admitted is not None:
                 admitted.result()

@@ -40,6 +40,24 @@ PHENOTYPE = sa.Table(
     sa.Column("phenotype", sa.String, primary_key=True),
 )
 SCHEMA = Schema("spending", METADATA)
+# Statements of every question are made once: making them takes longer than running them.
+_STATE = sa.select(RUN.c.state).where(RUN.c.run == sa.bindparam("of"))
+_HELD = sa.select(CHARGE.c.account, CHARGE.c.rho).where(CHARGE.c.run == sa.bindparam("of"))
+_SPENT = (
+    sa.select(sa.func.coalesce(sa.func.sum(CHARGE.c.rho), 0.0))
+    .join(RUN, RUN.c.run == CHARGE.c.run)
+    .where(
+        CHARGE.c.account == sa.bindparam("of"),
+        (RUN.c.state == "committed") | ((RUN.c.state == "reserved") & (RUN.c.until >= sa.bindparam("now"))),
+    )
+)
+_LATE = (
+    RUN.update()
+    .where(RUN.c.state == "reserved", RUN.c.until < sa.bindparam("now"))
+    .values(state=sa.literal("refunded"))
+)
+_ENDS = RUN.update().where(RUN.c.run == sa.bindparam("of")).values(state=sa.bindparam("as_state"))
+_NEW_RUN, _NEW_CHARGE = RUN.insert(), CHARGE.insert()
 
 
 class SqlBudgets:
@@ -67,21 +85,21 @@ class SqlBudgets:
             asked[charge.account] = asked.get(charge.account, 0.0) + charge.rho
         with write(self._engine) as db:
             self._expire(db)
-            state = db.execute(sa.select(RUN.c.state).where(RUN.c.run == run)).scalar()
+            state = db.execute(_STATE, {"of": run}).scalar()
             if state is not None:
-                held = db.execute(sa.select(CHARGE.c.account, CHARGE.c.rho).where(CHARGE.c.run == run))
+                held = db.execute(_HELD, {"of": run})
                 if {row.account: row.rho for row in held} != asked or state == "refunded":
                     raise Invalid("this run reserved something else, or ended.", remedy="Use a new run id.")
                 if state != as_state == "committed":
-                    db.execute(RUN.update().where(RUN.c.run == run).values(state=as_state))
+                    db.execute(_ENDS, {"of": run, "as_state": as_state})
                 return
             for charge in charges:
                 if overdrawn(self._spent(db, charge.account) + asked[charge.account], charge.limit):
                     raise exhausted()
-            db.execute(RUN.insert().values(run=run, state=as_state, until=until))
+            db.execute(_NEW_RUN, {"run": run, "state": as_state, "until": until})
             if asked:
                 rows = [{"run": run, "account": account, "rho": rho} for account, rho in asked.items()]
-                db.execute(CHARGE.insert(), rows)
+                db.execute(_NEW_CHARGE, rows)
 
     def commit(self, run: str) -> None:
         """See :class:`Budgets`."""
@@ -99,7 +117,7 @@ class SqlBudgets:
     def known(self, run: str) -> bool:
         """See :class:`Budgets`."""
         with read(self._engine) as db:
-            return db.execute(sa.select(RUN.c.state).where(RUN.c.run == run)).scalar() == "committed"
+            return db.execute(_STATE, {"of": run}).scalar() == "committed"
 
     def accounts(self) -> dict[str, float]:
         """ρ spent, by account."""
@@ -108,21 +126,18 @@ class SqlBudgets:
             return {name: self._spent(db, name) for name in names}
 
     def _spent(self, db: sa.Connection, account: str) -> float:
-        counted = (RUN.c.state == "committed") | ((RUN.c.state == "reserved") & (RUN.c.until >= self._clock()))
-        joined = sa.select(sa.func.coalesce(sa.func.sum(CHARGE.c.rho), 0.0)).join(RUN, RUN.c.run == CHARGE.c.run)
-        return float(db.execute(joined.where(CHARGE.c.account == account, counted)).scalar_one())
+        return float(db.execute(_SPENT, {"of": account, "now": self._clock()}).scalar_one())
 
     def _expire(self, db: sa.Connection) -> None:
-        late = (RUN.c.state == "reserved") & (RUN.c.until < self._clock())
-        db.execute(RUN.update().where(late).values(state="refunded"))
+        db.execute(_LATE, {"now": self._clock()})
 
     def _end(self, run: str, state: str, *, but: str) -> None:
         with write(self._engine) as db:
             self._expire(db)
-            held = db.execute(sa.select(RUN.c.state).where(RUN.c.run == run)).scalar()
+            held = db.execute(_STATE, {"of": run}).scalar()
             if held is None or held == but:
                 raise Invalid("nothing is reserved for this run any more.", remedy="Order the run again.")
-            db.execute(RUN.update().where(RUN.c.run == run).values(state=state))
+            db.execute(_ENDS, {"of": run, "as_state": state})
 
 
 class SqlPhenotypes:
