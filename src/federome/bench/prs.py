@@ -139,7 +139,7 @@ def _scoring(folder: Path, console: Console, *, quick: bool) -> Iterator[Row]:
 
 def _files_to_file(score: Path, made: Sample, options: Options, out: Path) -> None:
     with compared([score], made.pgen, options) as found:
-        write_scores(found.scores(), out)
+        write_scores(found.scores(threads=1), out)  # plink2 has one thread, too
 
 
 def _weights(folder: Path, weights: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> tuple[Path, Path]:

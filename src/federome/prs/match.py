@@ -114,7 +114,7 @@ class Matched:
 def wanted(scores: Sequence[ScoreFile], target_assembly: str) -> Wanted:
     """Positions at which scores need genotypes."""
     held: dict[str, set[int]] = {}
-    for score in scores:
+    for score in {id(each.rows.line): each for each in scores}.values():  # several scores may share their rows
         rows = score.rows
         chromosomes, positions = score.placed(target_assembly)  # type: ignore[arg-type]
         for chromosome, position, effect, other in zip(

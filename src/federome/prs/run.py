@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -45,17 +46,40 @@ class Compared:
     matched: tuple[Matched, ...]
     options: Options
 
-    def scores(self) -> Scores:
-        """Everybody's scores; ``Invalid`` where too little of a score was found."""
+    def scores(self, *, threads: int | None = None) -> Scores:
+        """Everybody's scores, on all processors or so many threads; ``Invalid`` where too little of one was found."""
         pgsc = self.options.rules == "pgsc"
         for each in self.matched:
             each.check(min_overlap=self.options.min_overlap, without_unscorable=self.options.without_unscorable or pgsc)
-        return score_people(self.target, self.matched)
+        return score_people(self.target, self.matched, threads=threads)
 
 
 @contextmanager
 def compared(files: Sequence[Path], genotypes: Path, options: Options) -> Iterator[Compared]:
     """All scores of the files matched against the genotypes; scratch files go when the context ends."""
+    with tempfile.TemporaryDirectory() as scratch:
+        with _uncollected():
+            found = _compare(files, genotypes, options, Path(scratch))
+        try:
+            yield found
+        finally:
+            for file in found.target.files:
+                file.close()
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without searches for cycles while hundreds of thousands of small records are made: they hold none."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _compare(files: Sequence[Path], genotypes: Path, options: Options, scratch: Path) -> Compared:
     pgsc = options.rules == "pgsc"
     duplicates: Duplicates = "first" if pgsc else options.duplicates
     scores = [each for file in files for each in read_scores(file, duplicates=duplicates, build=options.build)]
@@ -65,30 +89,25 @@ def compared(files: Sequence[Path], genotypes: Path, options: Options) -> Iterat
     def places(assembly: Assembly) -> Wanted:
         return wanted(scores, assembly)
 
-    with tempfile.TemporaryDirectory() as scratch:
-        target = open_target(
-            genotypes,
-            places,
-            scratch=Path(scratch),
-            assembly=options.assembly,
-            callable_bed=options.callable_bed,
-            reference=options.reference,
-            raw=pgsc,
-        )
-        made: list[Matched] = []
-        for each in scores:
-            alike = next((other for other in made if other.score.rows.line is each.rows.line), None)
-            if alike is not None:  # another column of weights of the same rows
-                made.append(replace(alike, score=each))
-            elif pgsc:
-                made.append(match_pgsc(each, target, keep_ambiguous=options.keep_ambiguous))
-            else:
-                made.append(match(each, target, frequencies=frequencies, keep_ambiguous=options.keep_ambiguous))
-        try:
-            yield Compared(target, tuple(made), options)
-        finally:
-            for file in target.files:
-                file.close()
+    target = open_target(
+        genotypes,
+        places,
+        scratch=scratch,
+        assembly=options.assembly,
+        callable_bed=options.callable_bed,
+        reference=options.reference,
+        raw=pgsc,
+    )
+    made: list[Matched] = []
+    for each in scores:
+        alike = next((other for other in made if other.score.rows.line is each.rows.line), None)
+        if alike is not None:  # another column of weights of the same rows
+            made.append(replace(alike, score=each))
+        elif pgsc:
+            made.append(match_pgsc(each, target, keep_ambiguous=options.keep_ambiguous))
+        else:
+            made.append(match(each, target, frequencies=frequencies, keep_ambiguous=options.keep_ambiguous))
+    return Compared(target, tuple(made), options)
 
 
 def _check_names(scores: Sequence[ScoreFile]) -> None:

@@ -13,10 +13,10 @@ import hashlib
 import io
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,10 +146,9 @@ def read_scores(path: Path, *, duplicates: Duplicates = "refuse", build: str = "
     lines = content.decode("utf-8-sig", "strict") if _is_text(content) else _not_text(path)
     header, start, names = _head(lines, str(path))
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    reader = csv.reader(io.StringIO("".join(lines.splitlines(keepends=True)[start + 1 :])), delimiter="\t")
-    table, at = _table(reader, names, start + 1, str(path))
+    table, at = _plain_table(lines, names, start + 1) or _table(lines, names, start + 1, str(path))
     made = _Maker(str(path), header, names, table, at, digest, build)
-    return tuple(_without_repeats(each, duplicates) for each in made.scores())
+    return tuple(_without_repeats(made.scores(), duplicates))
 
 
 def _content(path: Path) -> bytes:
@@ -193,14 +192,28 @@ def _head(text: str, path: str) -> tuple[dict[str, str], int, list[str]]:
     raise Invalid("the file has no rows.", where=path, remedy="Fetch it again.")
 
 
-def _table(reader: object, names: Sequence[str], before: int, path: str) -> tuple[dict[str, list[str]], list[int]]:
+def _plain_table(text: str, names: Sequence[str], before: int) -> tuple[dict[str, list[str]], list[int]] | None:
+    """The same as `_table` for a file without quotes, blank lines and surprises, at once; else nothing."""
+    rows = text.split("\n")[before:]
+    if rows and not rows[-1]:
+        rows.pop()
+    tabs = len(names) - 1
+    if not rows or '"' in text or "\r" in text or len(set(names)) <= tabs or any(r.count("\t") != tabs for r in rows):
+        return None
+    cells = "\t".join(rows).split("\t")
+    lines = list(range(before + 1, before + len(rows) + 1))
+    return {name: cells[at :: len(names)] for at, name in enumerate(names)}, lines
+
+
+def _table(text: str, names: Sequence[str], before: int, path: str) -> tuple[dict[str, list[str]], list[int]]:
     """Columns by name, and the line of each row."""
     rows: list[list[str]] = []
     lines: list[int] = []
-    for row in reader:  # type: ignore[attr-defined]
+    reader = csv.reader(io.StringIO("".join(text.splitlines(keepends=True)[before:])), delimiter="\t")
+    for row in reader:
         if not row:
             continue
-        line = before + reader.line_num  # type: ignore[attr-defined]
+        line = before + reader.line_num
         if len(row) != len(names):
             raise Invalid(
                 f"the line has {len(row)} columns, the header has {len(names)}.",
@@ -490,9 +503,24 @@ def _number(text: str) -> float:
     return np.inf if np.isnan(value) else value
 
 
-def _without_repeats(score: ScoreFile, duplicates: Duplicates) -> ScoreFile:
-    """Refuse rows that stand twice, or mark all but the first."""
-    rows = score.rows
+def _without_repeats(scores: Sequence[ScoreFile], duplicates: Duplicates) -> Iterator[ScoreFile]:
+    """Refuse rows that stand twice, or mark all but the first. Scores that share their rows are looked at once."""
+    seen: ScoreRows | None = None
+    for score in scores:
+        rows = score.rows
+        if seen is None or rows.line is not seen.line:
+            repeats, seen = _repeats(rows), rows
+            marked = list(rows.trouble)
+            for row, before in repeats.items():
+                marked[row] = f"duplicate of line {int(rows.line[before])}"
+        if duplicates == "refuse":
+            for row, before in repeats.items():
+                _refuse_repeat(score, row, before)
+        yield replace(score, rows=replace(rows, trouble=marked))
+
+
+def _repeats(rows: ScoreRows) -> dict[int, int]:
+    """Rows of variants that stand in an earlier row, and that row."""
     first: dict[tuple[object, ...], int] = {}
     repeats: dict[int, int] = {}
     columns = (rows.chromosome, rows.position.tolist(), rows.name, rows.effect, rows.other, rows.kind, rows.trouble)
@@ -504,16 +532,15 @@ def _without_repeats(score: ScoreFile, duplicates: Duplicates) -> ScoreFile:
         before = first.setdefault((*place, *alleles, kind), row)
         if before != row:
             repeats[row] = before
-    if duplicates == "refuse":
-        for row, before in repeats.items():
-            same = rows.effect[before] == rows.effect[row] and np.array_equal(rows.weights[before], rows.weights[row])
-            raise Invalid(
-                f"the row {'repeats' if same else 'contradicts'} line {int(rows.line[before])}: the same variant"
-                f"{'' if same else ' with another weight'}.",
-                where=score.where(row),
-                remedy="Remove one of the two lines, or say --duplicates first.",
-            )
-    marked = list(rows.trouble)
-    for row, before in repeats.items():
-        marked[row] = f"duplicate of line {int(rows.line[before])}"
-    return replace(score, rows=replace(rows, trouble=marked))
+    return repeats
+
+
+def _refuse_repeat(score: ScoreFile, row: int, before: int) -> NoReturn:
+    rows = score.rows
+    same = rows.effect[before] == rows.effect[row] and np.array_equal(rows.weights[before], rows.weights[row])
+    raise Invalid(
+        f"the row {'repeats' if same else 'contradicts'} line {int(rows.line[before])}: the same variant"
+        f"{'' if same else ' with another weight'}.",
+        where=score.where(row),
+        remedy="Remove one of the two lines, or say --duplicates first.",
+    )

@@ -38,7 +38,7 @@ class Scores:
 
 def score_people(target: Target, matched: Sequence[Matched], *, threads: int | None = None) -> Scores:
     """Everybody's scores. What was left out (no genotype, no frequency) adds nothing; verdicts say how much that is."""
-    plans = {id(each.rows): _Plan.of(each.rows) for each in matched}
+    plans = {key: _Plan.of(rows) for key, rows in {id(each.rows): each.rows for each in matched}.items()}
     codes = np.unique(np.concatenate([plan.codes for plan in plans.values()]))
     table = np.zeros((len(codes), 3, len(matched)))
     constant = np.zeros(len(matched))

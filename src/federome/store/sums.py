@@ -21,8 +21,8 @@ from federome.store.records import LOW, ONE, is_listed, people_of, read_listed, 
 INNER_PLANES = 256
 """Planes that share one set of lookup tables in `inner`."""
 
-SCORE_PLANES = 64
-"""Planes that are added to the people at once in `score`; a multiple of 8."""
+SCORE_PLANES = 64, 256
+"""Planes that are added to the people at once in `score`, for one score and for several; the former is one batch."""
 
 BYTE = np.uint64(255)
 
@@ -33,7 +33,13 @@ CARRIERS = 256
 """The same for listed people."""
 
 SPARSE_PLANE = 64
-"""A category with fewer than one in this many people is handled person by person."""
+"""In `inner`, a category with fewer than one in this many people is handled person by person."""
+
+SPARSE_SCORE, SPARSE_SCORES = 32, 512
+"""The same in `score`, for one score and for several: rows of sums are far away in memory, planes are not.
+
+At least 24 all: lists of three categories fit into scratch for an eighth of the people.
+"""
 
 
 def aligned(size: int) -> NDArray[np.float64]:
@@ -56,11 +62,11 @@ def score_lanes(scores: int) -> int:
 
 def score_scratch(people: int, variants: int, scores: int) -> tuple[NDArray[Any], ...]:
     """What `score` works in: tile, held, tables, turned, sums, listed. Untouched parts of it take no memory."""
-    groups = min(SCORE_PLANES // 8, -(-3 * variants // 8))
-    tile = np.zeros((-(-people // 512), 8 * groups, 8), np.uint64)
     lanes = score_lanes(scores)
-    held, tables = np.empty((8 * groups, scores)), aligned(groups * 256 * lanes)
-    return tile, held, tables, np.empty((groups, 8), np.uint64), aligned(64 * lanes), aligned(4 * lanes)
+    batches = min(SCORE_PLANES[lanes > 1] // 64, -(-3 * variants // 64))
+    tile = np.zeros((-(-people // 512), 64 * batches + 1, 8), np.uint64)  # one more: rows must not share a cache set
+    held, tables = aligned(64 * batches * lanes), aligned(batches * (2048 if lanes == 1 else 256 * lanes))
+    return tile, held, tables, np.empty((8, 8), np.uint64), aligned(64 * lanes), aligned(4 * lanes)
 
 
 @inlined
@@ -73,14 +79,15 @@ def _split(lo, hi, het, double, missing):
 
 
 @inlined
-def read_parts(data, types, offsets, bases, people, v, most, planes, ids, categories):
+def read_parts(data, types, offsets, bases, people, v, share, planes, ids, categories):
     """A record as a list of people with their categories, and planes of its larger categories.
 
     Returns (entries of the list, or -1 if inconsistent; bit c set if ``planes[1 + c]`` holds category c). Hom-ref
-    is nowhere, every other person either in the list or in a plane. ``most``: how long the list of a sparse or 1-bit
-    record may be. How a record is split depends on it alone.
+    is nowhere, every other person either in the list or in a plane. A category becomes a plane if more than one in
+    ``share`` people have it; a sparse or 1-bit record is a list if that is no longer. How a record is split depends on
+    it alone.
     """
-    if is_listed(data, types, offsets, people, v, most):
+    if is_listed(data, types, offsets, people, v, people // share):
         entries, high = read_listed(data, types, offsets, people, v, planes, ids, categories)
         return entries, (1 << high) & ~1
     if not read_planes(data, types, offsets, bases, people, v, planes[0], planes[1], ids, categories):
@@ -90,7 +97,7 @@ def read_parts(data, types, offsets, bases, people, v, most, planes, ids, catego
     for category in range(1, 4):
         plane = planes[1 + category]
         size = size_of(plane)
-        if size * SPARSE_PLANE > people:
+        if size * share > people:
             dense |= 1 << category
         elif size > 0:
             people_of(plane, ids[entries:])
@@ -174,9 +181,7 @@ def inner(
         v, at = variants[row], row * width
         if v < 0:
             continue
-        entries, dense = read_parts(
-            data, types, offsets, bases, people, v, people // SPARSE_PLANE, planes, ids, categories
-        )
+        entries, dense = read_parts(data, types, offsets, bases, people, v, SPARSE_PLANE, planes, ids, categories)
         if entries < 0:
             return v
         _gather_all(ids, categories, entries, rows, width, part, out, at, step)
@@ -193,7 +198,7 @@ def inner(
 
 
 @inlined
-def _transpose(x):
+def _turn_bytes(x):
     """Eight plane words in, their 8 x 64 bits turned: byte j of word k is bit 8j+k of every plane."""
     for i in range(4):
         t = ((x[i] >> np.uint64(4)) ^ x[i + 4]) & np.uint64(0x0F0F0F0F0F0F0F0F)
@@ -210,19 +215,45 @@ def _transpose(x):
 
 
 @inlined
-def _score_tables(weights, used, lanes, tables):
-    """For eight planes at a time: the sum of weights of every subset, flat float64 [groups, 256, lanes]."""
-    for group in range((used + 7) >> 3):
-        base = (group << 8) * lanes
-        for score in range(weights.shape[1]):
-            tables[base + score] = 0.0
-            for bit in range(8):
-                slot = 8 * group + bit
-                weight = weights[slot, score] if slot < used else 0.0
-                for subset in range(1 << bit):
-                    tables[base + ((1 << bit) + subset) * lanes + score] = (
-                        tables[base + subset * lanes + score] + weight
-                    )
+def _turn_words(turned):
+    """Then, of eight such groups [8, 8]: word (k, j) becomes the bits of all 64 planes at bit 8j+k."""
+    for k in range(8):
+        for i in range(4):
+            t = ((turned[i, k] >> np.uint64(32)) ^ turned[i + 4, k]) & np.uint64(0x00000000FFFFFFFF)
+            turned[i + 4, k] ^= t
+            turned[i, k] ^= t << np.uint64(32)
+        for i in (0, 1, 4, 5):
+            t = ((turned[i, k] >> np.uint64(16)) ^ turned[i + 2, k]) & np.uint64(0x0000FFFF0000FFFF)
+            turned[i + 2, k] ^= t
+            turned[i, k] ^= t << np.uint64(16)
+        for i in (0, 2, 4, 6):
+            t = ((turned[i, k] >> np.uint64(8)) ^ turned[i + 1, k]) & np.uint64(0x00FF00FF00FF00FF)
+            turned[i + 1, k] ^= t
+            turned[i, k] ^= t << np.uint64(8)
+
+
+@inlined
+def _byte_tables(held, batches, tables):
+    """For eight planes at a time: the sum of weights of every subset, flat float64 [batches, 8, 256]."""
+    for group in range(8 * batches):
+        base = group << 8
+        tables[base] = 0.0
+        for bit in range(8):
+            weight = held[8 * group + bit]
+            for subset in range(1 << bit):
+                tables[base + (1 << bit) + subset] = tables[base + subset] + weight
+
+
+@inlined
+def _nibble_tables(held, batches, lanes, tables):
+    """For four planes at a time: rows of weights of every subset, flat float64 [batches, lanes / 8, 16, 16, 8]."""
+    at = np.int64(0)
+    for batch in range(batches):
+        for column in range(0, lanes, LANES):
+            for nibble in range(16):
+                first = (64 * batch + 4 * nibble) * lanes + column
+                put_subsets(tables, at, held, first, first + lanes, first + 2 * lanes, first + 3 * lanes)
+                at += 16 * LANES
 
 
 @inlined
@@ -230,7 +261,7 @@ def _look_up(turned, tables, sums):
     """``sums[8j + k]`` = Σ over groups of the number for byte j of word k; eight sums at a time in registers."""
     for k in range(8):
         s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
-        for group in range(turned.shape[0]):
+        for group in range(8):
             word, base = turned[group, k], np.uint64(group << 8)
             s0 += tables[base + (word & BYTE)]
             s1 += tables[base + ((word >> np.uint64(8)) & BYTE)]
@@ -246,31 +277,30 @@ def _look_up(turned, tables, sums):
 
 @inlined
 def _look_up_rows(turned, tables, lanes, sums):
-    """The same for rows of ``lanes`` scores."""
-    sums[:] = 0.0
+    """Add the same for rows of ``lanes`` scores, four planes a look-up: such tables stay in the nearest cache."""
+    _turn_words(turned)
     for column in range(0, lanes, LANES):
-        for group in range(turned.shape[0]):
-            for k in range(8):
-                word = turned[group, k]
-                for j in range(8):
-                    entry = (group << 8) + np.int64(word & BYTE)
-                    word >>= np.uint64(8)
-                    add_row(sums, (8 * j + k) * lanes + column, tables, entry * lanes + column)
+        table = tables[column << 8 :]
+        for k in range(8):
+            for j in range(8):
+                add_looked_up(sums, (8 * j + k) * lanes + column, table, turned[j, k])
 
 
 @inlined
 def _add_tile(tile, used, people, tables, lanes, turned, sums, out):
-    """Add the weights of ``used`` planes to their people: one table look-up for eight planes."""
-    groups = (used + 7) >> 3
+    """Add the weights of ``used`` planes to their people, 64 planes at a time."""
+    batches, size = (used + 63) >> 6, 2048 if lanes == 1 else lanes << 8
     for w in range((people + 63) >> 6):
-        for group in range(groups):
-            for k in range(8):
-                turned[group, k] = tile[w >> 3, 8 * group + k, w & 7]
-            _transpose(turned[group])
-        if lanes == 1:
-            _look_up(turned[:groups], tables, sums)
-        else:
-            _look_up_rows(turned[:groups], tables, lanes, sums)
+        sums[:] = 0.0
+        for batch in range(batches):
+            for group in range(8):
+                for k in range(8):
+                    turned[group, k] = tile[w >> 3, 64 * batch + 8 * group + k, w & 7]
+                _turn_bytes(turned[group])
+            if lanes == 1:
+                _look_up(turned, tables[batch * size :], sums)
+            else:
+                _look_up_rows(turned, tables[batch * size :], lanes, sums)
         for person in range(w << 6, min((w << 6) + 64, people)):
             bit = ((person & 31) << 1) + ((person >> 5) & 1)
             if lanes == 1:
@@ -278,6 +308,18 @@ def _add_tile(tile, used, people, tables, lanes, turned, sums, out):
             else:
                 for column in range(0, lanes, LANES):
                     add_row(out, person * lanes + column, sums, bit * lanes + column)
+
+
+@inlined
+def _flush(tile, held, used, people, tables, lanes, turned, sums, out):
+    """Add the ``used`` planes with the weights that are held for them."""
+    held[used * lanes :] = 0.0
+    batches = (used + 63) >> 6
+    if lanes == 1:
+        _byte_tables(held, batches, tables)
+    else:
+        _nibble_tables(held, batches, lanes, tables)
+    _add_tile(tile, used, people, tables, lanes, turned, sums, out)
 
 
 @inlined
@@ -303,11 +345,12 @@ def score(
     Into zeroed flat float64 [people, lanes], where lanes are the scores, or a multiple of 8 if there are several.
     """
     used, scores, lanes = np.int64(0), values.shape[2], sums.size >> 6
+    share = SPARSE_SCORE if lanes == 1 else SPARSE_SCORES
     for row in range(variants.size):
         v = variants[row]
         if v < 0:
             continue
-        entries, dense = read_parts(data, types, offsets, bases, people, v, people, planes, ids, categories)
+        entries, dense = read_parts(data, types, offsets, bases, people, v, share, planes, ids, categories)
         if entries < 0:
             return v
         for category in range(3):
@@ -318,12 +361,10 @@ def score(
             if dense >> category & 1:
                 _keep(planes[1 + category], tile, used)
                 for score in range(scores):
-                    held[used, score] = values[row, category - 1, score]
+                    held[used * lanes + score] = values[row, category - 1, score]
                 used += 1
-                if used == held.shape[0]:
-                    _score_tables(held, used, lanes, tables)
-                    _add_tile(tile, used, people, tables, lanes, turned, sums, out)
+                if used * lanes == held.size:
+                    _flush(tile, held, used, people, tables, lanes, turned, sums, out)
                     used = np.int64(0)
-    _score_tables(held, used, lanes, tables)
-    _add_tile(tile, used, people, tables, lanes, turned, sums, out)
+    _flush(tile, held, used, people, tables, lanes, turned, sums, out)
     return -1
