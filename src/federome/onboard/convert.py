@@ -7,12 +7,13 @@ typed form needs to fit into memory. Every cell that does not read as its field 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import duckdb
+import pandas as pd
 
 from federome.errors import Invalid
 from federome.ingest.columns import COLUMNS, Column
@@ -20,6 +21,7 @@ from federome.onboard.canon import SQL_TYPES, cell, trimmed, value_class
 from federome.onboard.findings import FIRST, Finding
 from federome.onboard.mapping import FieldMapping, Plan, TableMapping, check_complete
 from federome.onboard.tables import Source, broken_lines, literal, open_table, quoted, shifted_line
+from federome.onboard.words import Coded, encode
 
 MEMORY: Final = "1GB"
 
@@ -51,15 +53,26 @@ def open_workbench(spill: Path, *, threads: int = 2) -> duckdb.DuckDBPyConnectio
     return connection
 
 
-def convert(connection: duckdb.DuckDBPyConnection, plan: Plan, folder: Path, *, scratch: Path, mend: bool) -> People:
-    """Read all mapped tables. With ``mend``, cells that can be mended without loss are, and each kind is reported."""
+def convert(
+    connection: duckdb.DuckDBPyConnection,
+    plan: Plan,
+    folder: Path,
+    *,
+    scratch: Path,
+    mend: bool,
+    by_words: bool = True,
+) -> People:
+    """Read all mapped tables. With ``mend``, cells that can be mended without loss are, and each kind is reported.
+
+    ``by_words`` reads each different word once where a table allows it; what is found is the same without.
+    """
     findings: list[Finding] = []
     main: Source | None = None
     parts: list[tuple[str, tuple[str, ...]]] = []
     for number, table in enumerate(plan.table):
         source = open_table(folder / table.file, table.dialect, scratch)
         check_complete(table, source.columns)
-        findings += _typed(connection, f"t{number}", source, table, mend=mend)
+        findings += _typed(connection, f"t{number}", source, table, mend=mend, by_words=by_words)
         main = main or source
         parts.append((f"t{number}", tuple(table.fields)))
     assert main is not None
@@ -79,61 +92,168 @@ def convert(connection: duckdb.DuckDBPyConnection, plan: Plan, folder: Path, *, 
 
 
 def _typed(
-    connection: duckdb.DuckDBPyConnection, name: str, source: Source, table: TableMapping, *, mend: bool
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    source: Source,
+    table: TableMapping,
+    *,
+    mend: bool,
+    by_words: bool,
 ) -> Iterator[Finding]:
     """Make the table ``name`` of typed fields with two masks: which fields are wrong, which were mended."""
-    columns = {field: COLUMNS[field] for field in table.fields}
+    used = {table.person} | {column for how in table.fields.values() for column in (how.column, *how.where)}
+    coded = encode(source, sorted(used)) if by_words else None
+    readings = {
+        field: _reading(at, COLUMNS[field], how, table, mend=mend)
+        for at, (field, how) in enumerate(table.fields.items())
+    }
+    known = {} if coded is None else _read_words(connection, coded, table, mend=mend)
+    rows = source.sql if coded is None else _coded_rows(connection, coded, table)
+    by_cell = [read for field, read in readings.items() if field not in known]
+    cells = {field: known.get(field) or _by_cell(read, mend=mend) for field, read in readings.items()}
     # Four projections, one over the other, so that nothing is computed twice: text, parsed, strict, outcome.
-    text, parsed, strict = [f"{trimmed(table.person, table.missing)} AS _person"], ["*"], ["*"]
-    outcome, wrong, mended = ["_person"], ["0::UBIGINT"], ["0::UBIGINT"]
-    for at, (field_name, how) in enumerate(table.fields.items()):
-        column, flag = columns[field_name], f"{1 << at}::UBIGINT"
-        text.append(f"{_kept(how, table)} AS r{at}")
-        if column.listed:
-            read = cell(column, how, table.dialect, "x", "x")
-            kind = SQL_TYPES[column.kind].removesuffix("[]")
-            parsed.append(f"{_items(how, f'r{at}')} AS p{at}")
-            strict.append(f"list_transform(p{at}, lambda x: ({read.strict})::{kind}) AS s{at}")
-            holes = f"len(s{at}) > len(list_filter(s{at}, lambda x: x IS NOT NULL))"
-            better = f"list_transform(p{at}, lambda x: coalesce(({read.strict})::{kind}, ({read.mended})::{kind}))"
-            hopeless = f"len({better}) > len(list_filter({better}, lambda x: x IS NOT NULL))"
-            value = f"CASE WHEN {holes} THEN {better} ELSE s{at} END" if mend else f"s{at}"
-            outcome.append(
-                f"coalesce(CASE WHEN {holes} THEN list_filter({value}, lambda x: x IS NOT NULL) ELSE s{at} END, [])"
-                f"::{SQL_TYPES[column.kind]} AS {field_name}"
-            )
-            failed = f"s{at} IS NOT NULL AND {holes}"
-        else:
-            read = cell(column, how, table.dialect, f"r{at}", f"p{at}")
-            kind = SQL_TYPES[column.kind]
-            parsed.append(f"({read.parsed})::{read.kind} AS p{at}")
-            strict.append(f"({read.strict})::{kind} AS s{at}")
-            better = f"({read.mended})::{kind}"
-            hopeless = f"{better} IS NULL"
-            outcome.append(f"coalesce(s{at}, {better}) AS {field_name}" if mend else f"s{at} AS {field_name}")
-            failed = f"r{at} IS NOT NULL AND s{at} IS NULL"
-        wrong.append(f"CASE WHEN {failed}{f' AND {hopeless}' if mend else ''} THEN {flag} ELSE 0 END")
-        mended.append(f"CASE WHEN {failed} THEN CASE WHEN {hopeless} THEN 0 ELSE {flag} END ELSE 0 END")
-    layers = source.sql
-    for layer in (text, parsed, strict):
-        layers = f"(SELECT {', '.join(layer)} FROM {layers})"  # noqa: S608 - names are quoted
-    outcome += [f"{' + '.join(wrong)} AS _wrong", f"{' + '.join(mended)} AS _mended"]
-    connection.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT {', '.join(outcome)} FROM {layers}")  # noqa: S608
-    broken = list(broken_lines(connection, source))
-    if not broken:
-        (rows,) = connection.execute(f"SELECT count(*) FROM {name}").fetchall()[0]  # noqa: S608 - the name is ours
-        broken = list(shifted_line(source, int(rows)))
+    text = [f"{trimmed(table.person, table.missing)} AS _person", "*", *(read.text for read in by_cell)]
+    for layer in (text, ["*", *(read.parsed for read in by_cell)], ["*", *(read.strict for read in by_cell)]):
+        rows = f"(SELECT {', '.join(layer)} FROM {rows})"  # noqa: S608 - names are quoted
+    outcome = ["_person", *(f"{each.value} AS {field}" for field, each in cells.items())]
+    for mask, tests in (("_wrong", [c.wrong for c in cells.values()]), ("_mended", [c.mended for c in cells.values()])):
+        flags = [f"CASE WHEN {test} THEN {1 << at}::UBIGINT ELSE 0 END" for at, test in enumerate(tests) if test]
+        outcome.append(f"{' + '.join(['0::UBIGINT', *flags])} AS {mask}")
+    connection.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT {', '.join(outcome)} FROM {rows}")  # noqa: S608
+    broken: list[Finding] = []
+    if coded is None:
+        broken = list(broken_lines(connection, source))
+        if not broken:
+            (count,) = connection.execute(f"SELECT count(*) FROM {name}").fetchall()[0]  # noqa: S608
+            broken = list(shifted_line(source, int(count)))
     yield from broken
     if not broken:
-        yield from _cells(connection, name, source, table, columns, mend=mend)
+        yield from _cells(connection, name, source, table, {field: COLUMNS[field] for field in readings}, mend=mend)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One field of one table as SQL in four layers, each over the one before, so that nothing is computed twice.
+
+    ``text``, ``parsed``, ``strict`` and ``outcome`` are what each layer selects; ``failed`` holds where a cell did not
+    read strictly, ``hopeless`` where it cannot be mended either.
+    """
+
+    text: str
+    parsed: str
+    strict: str
+    outcome: str
+    failed: str
+    hopeless: str
+
+    def layers(self, rows: str) -> str:
+        """The first three layers over some rows, which stay beside them."""
+        for layer in (self.text, self.parsed, self.strict):
+            rows = f"(SELECT *, {layer} FROM {rows})"  # noqa: S608 - names are quoted
+        return rows
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """One field as SQL over the rows: its value, and where it is wrong or was mended; empty for nowhere."""
+
+    value: str
+    wrong: str
+    mended: str
+
+
+def _by_cell(read: Reading, *, mend: bool) -> _Cells:
+    hopeless = f"CASE WHEN {read.failed} THEN {read.hopeless} ELSE false END"
+    mended = f"CASE WHEN {read.failed} THEN NOT ({read.hopeless}) ELSE false END"
+    return _Cells(read.outcome, hopeless if mend else read.failed, mended)
+
+
+def _read_words(
+    connection: duckdb.DuckDBPyConnection, coded: Coded, table: TableMapping, *, mend: bool
+) -> dict[str, _Cells]:
+    """Every different word of a column is read once; a row then takes what was made of its word."""
+    found: dict[str, _Cells] = {}
+    for at, (name, how) in enumerate(table.fields.items()):
+        if how.column not in coded.words:
+            continue
+        column = COLUMNS[name]
+        read = _reading(at, column, replace(how, where={}), table, mend=mend)
+        cells = _by_cell(read, mend=mend)
+        connection.register("words", pd.DataFrame({how.column: coded.words[how.column]}, dtype=object))
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE found AS SELECT {cells.value} AS value, {cells.wrong} AS wrong, "  # noqa: S608
+            f"{cells.mended} AS mended FROM {read.layers('words')}"
+        )
+        connection.unregister("words")
+        (wrong, mended) = connection.execute("SELECT bool_or(wrong), bool_or(mended) FROM found").fetchall()[0]
+        value = _looked_up(connection, f"value_{at}", "value", coded, how.column)
+        tests = [
+            _where(how, _looked_up(connection, f"{what}_{at}", what, coded, how.column)) if any_ else ""
+            for what, any_ in (("wrong", wrong), ("mended", mended))
+        ]
+        value = f"coalesce({_where(how, value)}, [])" if how.where and column.listed else _where(how, value)
+        found[name] = _Cells(value, *tests)
+    return found
+
+
+def _looked_up(connection: duckdb.DuckDBPyConnection, name: str, what: str, coded: Coded, column: str) -> str:
+    """SQL: of a row's word, what the table ``found`` says of it."""
+    connection.execute(f"SET VARIABLE {name} = (SELECT list({what} ORDER BY rowid) FROM found)")  # noqa: S608
+    return f"list_extract(getvariable('{name}'), {quoted(coded.number(column))} + 1)"
+
+
+def _coded_rows(connection: duckdb.DuckDBPyConnection, coded: Coded, table: TableMapping) -> str:
+    """The rows as numbers of words and kept texts; columns whose text is asked for besides are written out."""
+    numbers = {coded.number(column): codes for column, codes in coded.codes.items()}
+    connection.register("coded", pd.DataFrame(numbers | dict(coded.texts), copy=False))
+    asked = {table.person} | {column for how in table.fields.values() for column in how.where}
+    texts = ["*"]
+    for at, column in enumerate(sorted(asked & set(coded.words))):
+        connection.register("words", pd.DataFrame({"word": coded.words[column]}, dtype=object))
+        connection.execute("CREATE OR REPLACE TEMP TABLE found AS SELECT word FROM words")
+        texts.append(f"{_looked_up(connection, f'text_{at}', 'word', coded, column)} AS {quoted(column)}")
+    return f"(SELECT {', '.join(texts)} FROM coded)"  # noqa: S608 - names are quoted
+
+
+def _reading(at: int, column: Column, how: FieldMapping, table: TableMapping, *, mend: bool) -> Reading:
+    """How the field in the place ``at`` is read from its text."""
+    kind = SQL_TYPES[column.kind]
+    text = f"{_kept(how, table)} AS r{at}"
+    if not column.listed:
+        read = cell(column, how, table.dialect, f"r{at}", f"p{at}")
+        better = f"({read.mended})::{kind}"
+        return Reading(
+            text,
+            f"({read.parsed})::{read.kind} AS p{at}",
+            f"({read.strict})::{kind} AS s{at}",
+            f"coalesce(s{at}, {better})" if mend else f"s{at}",
+            f"r{at} IS NOT NULL AND s{at} IS NULL",
+            f"{better} IS NULL",
+        )
+    read = cell(column, how, table.dialect, "x", "x")
+    item = kind.removesuffix("[]")
+    holes = f"len(s{at}) > len(list_filter(s{at}, lambda x: x IS NOT NULL))"
+    better = f"list_transform(p{at}, lambda x: coalesce(({read.strict})::{item}, ({read.mended})::{item}))"
+    value = f"CASE WHEN {holes} THEN {better} ELSE s{at} END" if mend else f"s{at}"
+    return Reading(
+        text,
+        f"{_items(how, f'r{at}')} AS p{at}",
+        f"list_transform(p{at}, lambda x: ({read.strict})::{item}) AS s{at}",
+        f"coalesce(CASE WHEN {holes} THEN list_filter({value}, lambda x: x IS NOT NULL) ELSE s{at} END, [])::{kind}",
+        f"s{at} IS NOT NULL AND {holes}",
+        f"len({better}) > len(list_filter({better}, lambda x: x IS NOT NULL))",
+    )
 
 
 def _kept(how: FieldMapping, table: TableMapping) -> str:
-    text = trimmed(how.column, table.missing)
+    return _where(how, trimmed(how.column, table.missing))
+
+
+def _where(how: FieldMapping, sql: str) -> str:
     if not how.where:
-        return text
+        return sql
     held = " AND ".join(f"trim({quoted(name)}) = {literal(value)}" for name, value in how.where.items())
-    return f"CASE WHEN {held} THEN {text} END"
+    return f"CASE WHEN {held} THEN {sql} END"
 
 
 def _items(how: FieldMapping, raw: str) -> str:
@@ -158,6 +278,9 @@ def _cells(
         for what in ("wrong", "mended")
     ]
     if not parts:
+        return
+    odd = connection.execute(f"SELECT bit_or(_wrong) | bit_or(_mended) FROM {name}").fetchall()[0][0]  # noqa: S608
+    if not odd:
         return
     counts = connection.execute(f"SELECT {', '.join(parts)} FROM {name}").fetchall()[0]  # noqa: S608 - names are ours
     for at, (field_name, column) in enumerate(columns.items()):
@@ -262,6 +385,12 @@ def _known_people(connection: duckdb.DuckDBPyConnection, name: str, table: Table
 def _join(connection: duckdb.DuckDBPyConnection, parts: Sequence[tuple[str, tuple[str, ...]]]) -> tuple[str, ...]:
     """The table ``people`` in the main table's order; of several rows a person, lists are joined, the last counts."""
     main, own = parts[0]
+    if len(parts) == 1 and "person_id" not in own:
+        # The table is there already: it is given its name, and is still found under the other.
+        view = f"CREATE VIEW {main} AS SELECT rowid, person_id AS _person, _wrong, _mended FROM people"  # noqa: S608
+        connection.execute(f"ALTER TABLE {main} RENAME COLUMN _person TO person_id")
+        connection.execute(f"ALTER TABLE {main} RENAME TO people; {view}")
+        return ("person_id", *own)
     selected = [f"m.{name}" for name in own if name != "person_id"]
     joins, fields = [], [name for name in own if name != "person_id"]
     for table, names in parts[1:]:

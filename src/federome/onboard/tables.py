@@ -198,8 +198,12 @@ def broken_lines(connection: duckdb.DuckDBPyConnection, source: Source) -> Itera
             "Put quotes around fields that hold the separator, and write one row a line.",
             count=len(lines), lines=lines[:FIRST], value="row", every=lambda: iter(lines),
         )  # fmt: skip
-    connection.execute("DROP TABLE IF EXISTS reject_errors")
-    connection.execute("DROP TABLE IF EXISTS reject_scans")
+    forget_rejects(connection)
+
+
+def forget_rejects(connection: duckdb.DuckDBPyConnection) -> None:
+    """What a scan that looks at a part of the rows has left behind; every such scan is followed by a whole one."""
+    connection.execute("DROP TABLE IF EXISTS reject_errors; DROP TABLE IF EXISTS reject_scans")
 
 
 def shifted_line(source: Source, rows: int) -> Iterator[Finding]:
