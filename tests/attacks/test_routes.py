@@ -44,7 +44,8 @@ from federome.network.transport import party_token
 from federome.portal.sessions import Sessions
 from federome.portal.site import SESSION_COOKIE
 from federome.standards.beacon.documents import Identity as BeaconIdentity
-from federome.standards.beacon.server import Beacon, application
+from federome.standards.beacon.routes import application
+from federome.standards.beacon.server import Beacon
 from federome.standards.beacon.shelf import Shelf
 from federome.trust.dpop import make_proof
 from federome.trust.keys import PrivateKey, generate, load_private_key

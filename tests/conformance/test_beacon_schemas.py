@@ -20,7 +20,7 @@ from tests.beacons import Seen, beacon_of, put
 from tests.desks import make_desk, make_people
 
 from federome.model.release import Policy
-from federome.standards.beacon.server import application
+from federome.standards.beacon.routes import application
 
 ROOT = "https://raw.githubusercontent.com/ga4gh-beacon/beacon-v2/main/"
 VRS = "https://w3id.org/ga4gh/schema/vrs/1.3/vrs.json"

@@ -68,7 +68,8 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from federome.standards.beacon.documents import Identity
-from federome.standards.beacon.server import Beacon, application
+from federome.standards.beacon.routes import application
+from federome.standards.beacon.server import Beacon
 from federome.standards.beacon.shelf import Shelf
 from federome.standards.service_info import Operator
 shelf, port = Shelf.open(Path(sys.argv[1])), int(sys.argv[2])

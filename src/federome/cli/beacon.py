@@ -156,6 +156,7 @@ def beacon_serve(
     people: Annotated[bool, typer.Option("--people", help="Also count people, at the node's desk.")] = False,
     run: Annotated[str, typer.Option(help="Where permitted people send algorithms (the hub's WES).")] = "",
     htsget: Annotated[str, typer.Option(help="Where workspaces of this node get tickets for files.")] = "",
+    capacity: Annotated[int, typer.Option(min=1, help="Requests answered at a time; others get 503.")] = 64,
     production: Annotated[bool, typer.Option("--production", help="Say that real people are in it.")] = False,
 ) -> None:
     """Serve the node's published tables as a Beacon v2 at /api, until told to stop."""
@@ -191,6 +192,7 @@ def beacon_serve(
         key=key,
         about=about,
         desk=desk,
+        capacity=capacity,
         guests=Guests(access, name, identity.url, time.time),
     )
 

@@ -18,6 +18,7 @@ import tomllib
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import quote, urlencode
@@ -29,12 +30,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from federome.errors import FederomeError, Invalid, Missing, Refused
+from federome.errors import Damaged, FederomeError, Invalid, Missing, Refused
 from federome.governance.permits import verify_permit
 from federome.model.strict import Document, Identifier
 from federome.standards.crypt4gh_stream import encrypted
 from federome.standards.htsget_index import LAST, Format, Piece, Region, open_indexed
-from federome.standards.service_info import Operator, service_info
+from federome.standards.service_info import Operator, service_info, tested
 from federome.trust.canonical import Json
 from federome.trust.keys import KeyRing
 
@@ -132,6 +133,18 @@ class Htsget:
     suspended: Callable[[], Collection[str]]
     clock: Callable[[], float]
     random: Callable[[int], bytes] = secrets.token_bytes
+
+    def check(self, kind: Kind) -> None:
+        """``Damaged`` unless all files of a kind are where the settings say, with an index beside them."""
+        listed = [each for each in self.settings().file if each.kind == kind]
+        lost = 0
+        for each in listed:
+            try:
+                open_indexed(Path(each.path), each.format)
+            except FederomeError:
+                lost += 1
+        if lost:
+            raise Damaged(f"{lost:,} of {len(listed):,} files, or their indexes, are not where they were.")
 
     def ticket(self, kind: Kind, name: str, asked: Asked, authorization: str, address: str) -> dict[str, Json]:
         """Where the parts of an answer are."""
@@ -349,7 +362,19 @@ def application(service: Htsget, *, prefix: str = "/htsget") -> Starlette:
         return StreamingResponse(body, status, {**headers, "cache-control": "no-store"}, "application/octet-stream")
 
     async def info(_request: Request, kind: Kind) -> Response:
-        document = service_info(service.operator, artifact="htsget", version="1.3.0", description=f"{kind} by region")
+        document = service_info(
+            service.operator,
+            artifact="htsget",
+            version="1.3.0",
+            description=f"{kind} by region",
+            capabilities={
+                "methods": ["GET", "POST"],
+                "formats": [*FORMATS[kind]],
+                "classes": ["header", "body"],
+                "encryptionSchemes": ["c4gh"],
+            },
+            self_test=tested({"settings": service.settings, "files": partial(service.check, kind)}),
+        )
         facts: dict[str, Json] = {
             "datatype": kind,
             "formats": [*FORMATS[kind]],

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from federome import __version__
+from federome.errors import FederomeError
 from federome.trust.canonical import Json
 
 DOCUMENTATION: Final = "https://github.com/federome/federome/tree/main/docs/reference"
@@ -23,8 +25,31 @@ class Operator:
     environment: str = "prod"
 
 
-def service_info(operator: Operator, *, artifact: str, version: str, description: str) -> dict[str, Json]:
-    """The document of one service; ``artifact`` and ``version`` name the GA4GH specification it implements."""
+def tested(checks: Mapping[str, Callable[[], object]]) -> dict[str, Json]:
+    """What a service's test of itself found just now; a check passes if it raises nothing."""
+    told: list[Json] = []
+    for name, check in checks.items():
+        try:
+            check()
+            told.append({"name": name, "passed": True})
+        except FederomeError as failure:
+            told.append({"name": name, "passed": False, "says": failure.message})
+    return {"passed": all(isinstance(each, dict) and each["passed"] is True for each in told), "checks": told}
+
+
+def service_info(
+    operator: Operator,
+    *,
+    artifact: str,
+    version: str,
+    description: str,
+    capabilities: Mapping[str, Json],
+    self_test: Mapping[str, Json],
+) -> dict[str, Json]:
+    """The document of one service; ``artifact`` and ``version`` name the GA4GH specification it implements.
+
+    Beyond the specification: ``capabilities``, what can be asked of it, and ``selfTest``, what :func:`tested` found.
+    """
     document: dict[str, Json] = {
         "id": f"{operator.id}.{artifact}",
         "name": operator.name,
@@ -34,5 +59,7 @@ def service_info(operator: Operator, *, artifact: str, version: str, description
         "documentationUrl": f"{DOCUMENTATION}/{artifact}.md",
         "environment": operator.environment,
         "version": __version__,
+        "capabilities": dict(capabilities),
+        "selfTest": dict(self_test),
     }
     return document | ({"contactUrl": operator.contact} if operator.contact else {})

@@ -36,7 +36,7 @@ from federome.network.people import read_sealed
 from federome.network.protocol import Body, mapping, text
 from federome.standards import wes_documents as documents
 from federome.standards.form import read_form
-from federome.standards.service_info import Operator
+from federome.standards.service_info import Operator, tested
 from federome.trust.canonical import Json, canonical, parse, parse_object
 from federome.trust.signing import peek
 
@@ -211,12 +211,12 @@ def router(
     """
     api = APIRouter(prefix=PREFIX, route_class=ProblemRoute)
     desk = _Desk(coordinator, people or People(hub, clock))
-    told = documents.about(operator, offers, hub=hub)
 
     @api.get("/service-info")
     @open_to("anyone")
     def service_info() -> JSONResponse:
-        return JSONResponse(told)
+        found = tested({"ledger of runs": lambda: coordinator.ledger.has(""), "member list": coordinator.members.ring})
+        return JSONResponse(documents.about(operator, offers, hub=hub, self_test=found))
 
     _add_runs(api, desk)
     _add_tasks(api, desk)

@@ -62,13 +62,18 @@ def state(run: Run) -> str:
     return _STATES.get(run.state, "UNKNOWN")
 
 
-def about(operator: Operator, offers: Sequence[Offer], *, hub: str) -> Body:
+def about(operator: Operator, offers: Sequence[Offer], *, hub: str, self_test: Body) -> Body:
     """Service-info with the WES fields, and what this hub offers: its name (the audience of tokens) and algorithms."""
     basic = service_info(
         operator,
         artifact="wes",
         version=WES_VERSION,
         description="Approved algorithms over the federation's nodes. Needs a signed permit and one order per node.",
+        capabilities={
+            "algorithms": [f"{offer.algorithm.name}@{offer.algorithm.version}" for offer in offers],
+            "attachments": ["permit", "orders", "passport", "sealed"],
+        },
+        self_test=self_test,
     )
     return basic | {
         "workflow_type_versions": {WORKFLOW_TYPE: {"workflow_type_version": [WORKFLOW_TYPE_VERSION]}},

@@ -17,7 +17,7 @@ from tests.bffs import ALLELES, SIZE, ZYGOSITY, export, write
 from federome.errors import Damaged, FederomeError, Invalid, Refused
 from federome.network.discovery import open_desk
 from federome.onboard.bff import Imported, Wanted, import_bff
-from federome.standards.beacon.server import application
+from federome.standards.beacon.routes import application
 
 TODAY, NOW = date(2026, 11, 1), 1_793_620_000.0
 

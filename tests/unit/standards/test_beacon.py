@@ -19,8 +19,9 @@ from tests.beacons import IDENTITY, Seen, beacon_of, put
 from federome.errors import Damaged, Invalid
 from federome.model.discovery import Guest
 from federome.model.span import variant_type
+from federome.standards.beacon.routes import application
 from federome.standards.beacon.sequences import genomic_hgvs, read_hgvs, sequence
-from federome.standards.beacon.server import Beacon, application
+from federome.standards.beacon.server import Beacon
 from federome.standards.beacon.shelf import Book, Shelf, bind
 
 GENES = [("BRCA1", "17", "900", "1100")]

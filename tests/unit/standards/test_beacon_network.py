@@ -18,7 +18,7 @@ from tests.beacons import IDENTITY, Seen, beacon_of, put
 from tests.desks import make_desk, make_people
 
 from federome.model.release import Policy
-from federome.standards.beacon import server
+from federome.standards.beacon import routes
 from federome.standards.beacon.network import Member, Network, application
 
 TABLES = {
@@ -74,7 +74,7 @@ def apps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     for name, variants in TABLES.items():
         folder = tmp_path_factory.mktemp(name)
         put(folder, f"{name}-cohort", variants, node=name.upper(), strata=("Total",), genes=[("G", "17", "90", "200")])
-        out[name] = server.application(beacon_of(folder))
+        out[name] = routes.application(beacon_of(folder))
     out["hung"] = Starlette(routes=[Route("/{rest:path}", hangs, methods=["GET", "POST"])])
     out["odd"] = Starlette(routes=[Route("/{rest:path}", babbles, methods=["GET", "POST"])])
     out["gone"] = Dead()
@@ -143,7 +143,7 @@ def test_one_dataset_at_two_members_counts_once_under_the_stricter_minimum(
 ) -> None:
     put(tmp_path, "fi-cohort", TABLES["fi"][:2], node="XX", strata=("Total",), k=50)
     strict = beacon_of(tmp_path)
-    network, _ = network_of(apps | {"strict": server.application(strict)}, "fi", "strict", deadline_s=10)
+    network, _ = network_of(apps | {"strict": routes.application(strict)}, "fi", "strict", deadline_s=10)
     told = run(asked(network, "/api/g_variants?referenceName=17&requestedGranularity=record")).json()
     assert [each["resultsCount"] for each in told["response"]["resultSets"]] == [2]
     assert told["responseSummary"]["numTotalResults"] == 2
@@ -170,7 +170,7 @@ def test_people_of_all_members_are_counted(tmp_path: Path) -> None:
     )
     opened = make_people(tmp_path / "b", seed=16, size=60, dataset="b")
     desks = {world.dataset: make_desk(world) for world in (closed, opened)}
-    members = {name: server.application(beacon_of(tmp_path / f"none-{name}", desk)) for name, desk in desks.items()}
+    members = {name: routes.application(beacon_of(tmp_path / f"none-{name}", desk)) for name, desk in desks.items()}
     body = {
         "meta": {"apiVersion": "v2.0"},
         "query": {

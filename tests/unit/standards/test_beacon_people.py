@@ -20,7 +20,8 @@ from federome.model.discovery import Coded, Criterion, Every, Measured, Not, Som
 from federome.model.release import Policy
 from federome.model.span import Span
 from federome.standards.beacon.people import People
-from federome.standards.beacon.server import Beacon, application
+from federome.standards.beacon.routes import application
+from federome.standards.beacon.server import Beacon
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from federome.network import publication
 from federome.network.discovery import NodeDesk, Opened
 from federome.network.holdings import StoreHoldings
 from federome.network.publishing import publish
-from federome.standards.beacon.server import application
+from federome.standards.beacon.routes import application
 from federome.store.catalogue import Store
 from federome.store.writer import BatchWriter, VariantInfo
 

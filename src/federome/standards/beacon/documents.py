@@ -180,10 +180,15 @@ def info(identity: Identity) -> Document:
     }
 
 
-def service(identity: Identity) -> Document:
+def service(identity: Identity, capabilities: Mapping[str, Json], self_test: Mapping[str, Json]) -> Document:
     """``/service-info``."""
     return service_info(
-        identity.operator, artifact="beacon", version=API_VERSION.removeprefix("v"), description=identity.description
+        identity.operator,
+        artifact="beacon",
+        version=API_VERSION.removeprefix("v"),
+        description=identity.description,
+        capabilities=capabilities,
+        self_test=self_test,
     )
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Literal, cast
 
 import httpx2 as httpx
@@ -20,11 +21,13 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from federome.errors import FederomeError, Missing
+from federome.errors import FederomeError, Unavailable
 from federome.standards.beacon import documents
 from federome.standards.beacon.documents import ALL_TYPES, Document, EntryType, Identity
 from federome.standards.beacon.request import Asked, Granularity
-from federome.standards.beacon.server import HEADERS, LOGO, read_asked
+from federome.standards.beacon.routes import BOTH, Handler, logo, lost, saying
+from federome.standards.beacon.wire import CAPACITY, HEADERS, Capacity, failed, read_asked, sent
+from federome.standards.service_info import tested
 from federome.trust.canonical import Json
 
 DEADLINE_S: Final = 5.0
@@ -143,6 +146,22 @@ class Network:
     def _timeout(self) -> httpx.Timeout:
         return httpx.Timeout(self.deadline_s, connect=min(CONNECT_S, self.deadline_s))
 
+    def service(self) -> Document:
+        """``/service-info``, with the members and whether each answered when it was asked last."""
+
+        def answered(member: Member) -> None:
+            if member.name in self.suspected:
+                raise Unavailable("it did not answer when it was asked last.")
+
+        capabilities: Document = {
+            "entryTypes": [each.id for each in ALL_TYPES],
+            "members": [each.name for each in self.members],
+            "deadlineSeconds": self.deadline_s,
+            "streaming": ["text/event-stream"],
+        }
+        checks = {f"member {each.name}": partial(answered, each) for each in self.members}
+        return documents.service(self.identity, capabilities, tested(checks))
+
     async def answer(self, path: str, entry: EntryType, asked: Asked, authorization: str = "") -> Document:
         """Everybody's answers as one. ``exists`` is true if somebody has it, the counts are added."""
         heard = [each async for each in self.ask(path, asked, authorization)]
@@ -240,53 +259,53 @@ def _floor(part: Document) -> int:
 # addresses
 
 
-def application(network: Network, *, prefix: str = "/api") -> Starlette:
+def application(network: Network, *, prefix: str = "/api", capacity: int = CAPACITY) -> Starlette:
     """The network at ``prefix``. ``Accept: text/event-stream`` gives members' answers as they come."""
     identity = network.identity
     say: dict[str, Callable[[], Document]] = {
         "": lambda: documents.informational(identity, documents.info(identity)),
         "/": lambda: documents.informational(identity, documents.info(identity)),
         "/info": lambda: documents.informational(identity, documents.info(identity)),
-        "/service-info": lambda: documents.service(identity),
+        "/service-info": network.service,
         "/configuration": lambda: documents.informational(identity, documents.configuration((), ALL_TYPES)),
         "/map": lambda: documents.informational(identity, documents.beacon_map(identity, ALL_TYPES)),
         "/entry_types": lambda: documents.informational(identity, documents.entry_types(ALL_TYPES)),
         "/filtering_terms": lambda: documents.informational(identity, documents.filtering_terms()),
         "/health": lambda: {"status": "ok", "suspected": list[Json](sorted(network.suspected))},
     }
-
-    def saying(make: Callable[[], Document]) -> Callable[[Request], Awaitable[Response]]:
-        async def say_it(_request: Request) -> Response:
-            return _json(make())
-
-        return say_it
-
-    def asking(entry: EntryType) -> Callable[[Request], Awaitable[Response]]:
-        async def ask(request: Request) -> Response:
-            try:
-                asked = await read_asked(request)
-            except FederomeError as failure:
-                return _json(documents.error(identity, failure), failure.status)
-            authorization = request.headers.get("authorization", "")
-            if "text/event-stream" in request.headers.get("accept", ""):
-                events = _events(network, entry, asked, authorization)
-                return StreamingResponse(events, media_type="text/event-stream", headers=HEADERS)
-            return _json(await network.answer(entry.path, entry, asked, authorization))
-
-        return ask
-
-    async def lost(_request: Request) -> Response:
-        failure = Missing("there is nothing at this address.", remedy=f"See {prefix}/map.")
-        return _json(documents.error(identity, failure), failure.status)
-
-    async def logo(_request: Request) -> Response:
-        return Response(LOGO, media_type="image/svg+xml", headers=HEADERS)
-
-    both = ["GET", "POST"]
     routes = [Route(f"{prefix}{path}", saying(make), methods=["GET"]) for path, make in say.items()]
-    routes += [Route(f"{prefix}/{entry.path}", asking(entry), methods=both) for entry in ALL_TYPES]
-    routes += [Route(f"{prefix}/logo.svg", logo, methods=["GET"]), Route("/{rest:path}", lost, methods=both)]
-    return Starlette(routes=routes)
+    routes += [
+        Route(f"{prefix}/{entry.path}", _told(network, _asking(network, entry)), methods=BOTH) for entry in ALL_TYPES
+    ]
+    routes += [
+        Route(f"{prefix}/logo.svg", logo, methods=["GET"]),
+        Route("/{rest:path}", _told(network, lost(prefix)), methods=BOTH),
+    ]
+    app = Starlette(routes=routes)
+    app.add_middleware(Capacity, most=capacity, identity=identity)
+    return app
+
+
+def _told(network: Network, handler: Handler) -> Handler:
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except FederomeError as failure:
+            return failed(network.identity, failure)
+
+    return answer
+
+
+def _asking(network: Network, entry: EntryType) -> Handler:
+    async def ask(request: Request) -> Response:
+        asked = await read_asked(request)
+        authorization = request.headers.get("authorization", "")
+        if "text/event-stream" in request.headers.get("accept", ""):
+            events = _events(network, entry, asked, authorization)
+            return StreamingResponse(events, media_type="text/event-stream", headers=HEADERS)
+        return sent(_ENCODE(await network.answer(entry.path, entry, asked, authorization)))
+
+    return ask
 
 
 async def _events(network: Network, entry: EntryType, asked: Asked, authorization: str) -> AsyncIterator[bytes]:
@@ -297,7 +316,3 @@ async def _events(network: Network, entry: EntryType, asked: Asked, authorizatio
         parts = _parts(each, "collections" if entry.collection else "resultSets") if each.answer else []
         yield b"event: node\ndata: " + _ENCODE(each.told | {"results": list[Json](parts)}) + b"\n\n"
     yield b"event: answer\ndata: " + _ENCODE(network.merged(entry, asked, heard)) + b"\n\n"
-
-
-def _json(document: Document, status: int = 200) -> Response:
-    return Response(_ENCODE(document), status_code=status, media_type="application/json", headers=HEADERS)

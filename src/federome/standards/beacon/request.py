@@ -233,7 +233,7 @@ def spans(asked: Asked, places: Places) -> Sequence[tuple[Assembly, Span]]:
     ``Invalid`` for parameters that contradict each other, that are not enough, or that these tables cannot answer.
     """
     given = asked.parameters
-    for name, why in _UNANSWERABLE.items():
+    for name, why in UNANSWERABLE.items():
         if name in given:
             raise Invalid(why, where=name)
     assembly = assembly_name(str(given["assemblyId"])) if "assemblyId" in given else None
@@ -254,7 +254,7 @@ def spans(asked: Asked, places: Places) -> Sequence[tuple[Assembly, Span]]:
     return narrowed
 
 
-_UNANSWERABLE: Final[Mapping[str, str]] = {
+UNANSWERABLE: Final[Mapping[str, str]] = {
     "mateName": "adjacencies are not published here.",
 }
 

@@ -16,8 +16,10 @@ from starlette.requests import Request
 
 from federome.standards.beacon.documents import Identity
 from federome.standards.beacon.people import People
-from federome.standards.beacon.server import NOBODY, Beacon, Visitor, anybody, application
+from federome.standards.beacon.routes import application
+from federome.standards.beacon.server import NOBODY, Beacon, Visitor, anybody
 from federome.standards.beacon.shelf import Shelf
+from federome.standards.beacon.wire import CAPACITY
 
 if TYPE_CHECKING:
     from federome.model.discovery import Guest
@@ -65,6 +67,7 @@ def serve(
     about: Catalogue | None = None,
     desk: Desk | None = None,
     guests: Callable[[str], Guest] | None = None,
+    capacity: int = CAPACITY,
 ) -> None:
     """Serve until SIGTERM or SIGINT; with ``about`` also the catalogue of what is published, with ``desk`` people.
 
@@ -83,7 +86,7 @@ def serve(
         )
     people = People(identity, desk) if desk is not None else None
     beacon = Beacon(identity, shelf, known(guests) if guests else anybody, people)
-    run_application(application(beacon, beside=beside), host, port, certificate, key)
+    run_application(application(beacon, beside=beside, capacity=capacity), host, port, certificate, key)
 
 
 def known(guests: Callable[[str], Guest]) -> Visitor:

@@ -1,8 +1,8 @@
-"""Beacon v2 behind HTTP: a small ASGI application over a shelf of published tables.
+"""What a Beacon v2 answers: about itself, its datasets, and the variants of a shelf of published tables.
 
 The process that serves it holds published tables and nothing else: no genotype, no person, no key of the node. Where
-people can be counted it asks the node's desk. A page
-is put together from slices that were encoded when the table was published.
+people can be counted it asks the node's desk. A page is put together from slices that were encoded when the table was
+published. ``routes.py`` gives the answers addresses.
 """
 
 from __future__ import annotations
@@ -10,17 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 import numpy as np
-from anyio import to_thread
-from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
-from federome.errors import FederomeError, Invalid, Missing
+from federome.errors import Invalid, Missing
 from federome.model.discovery import Guest, Room
 from federome.model.span import Span
 from federome.model.variant import Assembly, Variant
@@ -29,8 +25,6 @@ from federome.standards.beacon.documents import (
     ALL_TYPES,
     DATASET,
     ENTRY_TYPES,
-    PEOPLE_TYPES,
-    RELATED,
     VARIANT,
     Document,
     EntryType,
@@ -39,24 +33,11 @@ from federome.standards.beacon.documents import (
 from federome.standards.beacon.filters import ids
 from federome.standards.beacon.people import People
 from federome.standards.beacon.people import dataset as room_as_dataset
-from federome.standards.beacon.request import Asked, Granularity, from_body, from_query, spans
+from federome.standards.beacon.request import UNANSWERABLE, VARIANT_PARAMETERS, Asked, Granularity, spans
 from federome.standards.beacon.shelf import Book, Rows, Shelf, paged
-from federome.trust.canonical import Json
+from federome.standards.service_info import tested
 
-MAX_BODY: Final = 1 << 18
-MAX_QUERY: Final = 1 << 14
-LOGO: Final = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64" role="img"><title>Federome</title>'
-    '<g fill="none" stroke="#14507a" stroke-width="5"><path d="M20 6c0 26 24 26 24 52M44 6c0 26-24 26-24 52"/>'
-    '<path d="M24 16h16M24 48h16"/></g></svg>'
-)
 _ENCODE: Final = msgspec.json.Encoder().encode
-_DECODE: Final = msgspec.json.Decoder().decode
-HEADERS: Final = {
-    "access-control-allow-origin": "*",
-    "x-content-type-options": "nosniff",
-    "cache-control": "no-store",
-}
 Visitor = Callable[[Request], Awaitable[Guest]]
 """Who asks, by the proofs in the request."""
 NOBODY: Final = Guest()
@@ -77,7 +58,7 @@ class Atlas:
 
 @dataclass(frozen=True)
 class Beacon:
-    """The questions a Beacon answers; ``server`` of this module gives them addresses."""
+    """The questions a Beacon answers."""
 
     identity: Identity
     shelf: Callable[[], Shelf]
@@ -112,6 +93,37 @@ class Beacon:
                 {name: tuple(sorted(places)) for name, places in genes.items()},
             )
         return self._atlases[key]
+
+    def configuration(self) -> Document:
+        """``/configuration``."""
+        books, rooms = [book.about for book in self.shelf().books], self.rooms
+        tiers = {*(each.tier for each in books), *(each.tier for each in rooms)}
+        synthetic = all(each.synthetic for each in books) and all(each.synthetic for each in rooms)
+        return documents.configuration(tiers, self.types, synthetic=synthetic)
+
+    def terms(self, only: str | None) -> Document:
+        """What can be filtered by, everywhere or in one dataset: nothing of frequency tables, which hold no people."""
+        if self.people is None or (only is not None and only not in {room.dataset for room in self.rooms}):
+            if only is not None and only not in self.shelf().by_dataset:
+                raise Missing("no dataset has this id here.", where="id")
+            return documents.informational(self.identity, documents.filtering_terms())
+        return documents.informational(self.identity, self.people.terms(only))
+
+    def service(self) -> Document:
+        """``/service-info``, with what can be asked here and whether tables and desk answer now."""
+        shelf, people = self.shelf(), self.people
+        checks: dict[str, Callable[[], object]] = {f"table of {name}": b.check for name, b in shelf.by_dataset.items()}
+        if people is not None:
+            checks["desk of people"] = people.desk.rooms
+        capabilities: Document = {
+            "entryTypes": [each.id for each in self.types],
+            "granularities": [*get_args(Granularity)],
+            "parameters": [*sorted(VARIANT_PARAMETERS - UNANSWERABLE.keys())],
+            "assemblies": [*sorted(shelf.assemblies)],
+            "filters": [] if people is None else ["ontology", "alphanumeric", "custom"],
+            "filtersLogic": [] if people is None else ["AND", "OR", "NOT"],
+        }
+        return documents.service(self.identity, capabilities, tested(checks))
 
     def variants(self, asked: Asked, guest: Guest) -> bytes:
         """The answer to a question about variants, encoded."""
@@ -260,210 +272,3 @@ def token(asked: Asked, shelf: Shelf, number: int) -> str:
         releases,
     ]
     return f"p{number}.{hashlib.blake2b(_ENCODE(question), digest_size=8).hexdigest()}"
-
-
-# addresses
-
-
-def application(beacon: Beacon, *, prefix: str = "/api", beside: Sequence[Route] = ()) -> Starlette:
-    """The Beacon at ``prefix``: framework endpoints, datasets, and variants by GET and POST; ``beside`` it others."""
-    say: dict[str, Callable[[], Document]] = {
-        "": lambda: documents.informational(beacon.identity, documents.info(beacon.identity)),
-        "/info": lambda: documents.informational(beacon.identity, documents.info(beacon.identity)),
-        "/service-info": lambda: documents.service(beacon.identity),
-        "/configuration": lambda: documents.informational(beacon.identity, _configuration(beacon)),
-        "/map": lambda: documents.informational(beacon.identity, documents.beacon_map(beacon.identity, beacon.types)),
-        "/entry_types": lambda: documents.informational(beacon.identity, documents.entry_types(beacon.types)),
-        "/filtering_terms": lambda: _terms(beacon, None),
-        "/health": lambda: {"status": "ok"},
-    }
-
-    def saying(make: Callable[[], Document]) -> Callable[[Request], Awaitable[Response]]:
-        async def say_it(_request: Request) -> Response:
-            return _json(_ENCODE(make()))
-
-        return say_it
-
-    async def variants(request: Request, only: str | None = None) -> Response:
-        asked = await _asked(request, beacon)
-        if only is not None:
-            asked = replace(asked, datasets=frozenset({only}))
-        if beacon.people and (asked.filters or (only is not None and only not in beacon.shelf().by_dataset)):
-            return await about_people(request, VARIANT, asked)
-        return _json(beacon.variants(asked, await beacon.visitor(request)))
-
-    async def of_dataset(request: Request) -> Response:
-        name = request.path_params["id"]
-        if name not in beacon.shelf().by_dataset and name not in {room.dataset for room in beacon.rooms}:
-            raise Missing("no dataset has this id here.", where="id")
-        return await variants(request, name)
-
-    async def about_people(
-        request: Request, entry: EntryType, asked: Asked, of: tuple[EntryType, str] | None = None
-    ) -> Response:
-        assert beacon.people is not None
-        guest = await beacon.visitor(request)
-        told = await to_thread.run_sync(
-            lambda: beacon.people.answer(entry, asked, guest, beacon.atlas(), of=of)  # type: ignore[union-attr]
-        )
-        return _json(_ENCODE(told))
-
-    def below(entry: EntryType, parent: EntryType) -> Callable[[Request], Awaitable[Response]]:
-        """Records of one kind that belong to a record of another, by its id."""
-
-        async def of_parent(request: Request) -> Response:
-            asked, name = await _asked(request, beacon), request.path_params["id"]
-            if not parent.collection:
-                return await about_people(request, entry, asked, (parent, name))
-            if name not in {room.dataset for room in beacon.rooms}:
-                raise Missing(f"no {parent.id} has this id here.", where="id")
-            return await about_people(request, entry, replace(asked, datasets=frozenset({name})))
-
-        return of_parent
-
-    def of_kind(entry: EntryType) -> Callable[[Request], Awaitable[Response]]:
-        async def all_of(request: Request) -> Response:
-            return await about_people(request, entry, await _asked(request, beacon))
-
-        return all_of
-
-    def single(entry: EntryType) -> Callable[[Request], Awaitable[Response]]:
-        async def one(request: Request) -> Response:
-            asked = await _asked(request, beacon)
-            if "requestedGranularity" not in request.query_params and request.method == "GET":
-                asked = replace(asked, granularity="record")
-            return await about_people(request, entry, asked, (entry, request.path_params["id"]))
-
-        return one
-
-    async def cohorts(request: Request) -> Response:
-        assert beacon.people is not None
-        asked = await _asked(request, beacon)
-        if request.method == "GET" and "requestedGranularity" not in request.query_params:
-            asked = replace(asked, granularity="record")
-        return _json(_ENCODE(beacon.people.cohorts(asked, request.path_params.get("id"))))
-
-    async def variant(request: Request) -> Response:
-        asked = await _asked(request, beacon)
-        granularity: Granularity = asked.granularity if "requestedGranularity" in request.query_params else "record"
-        return _json(beacon.variant(request.path_params["id"], await beacon.visitor(request), granularity))
-
-    async def datasets(request: Request) -> Response:
-        asked = await _asked(request, beacon)
-        if request.method == "GET" and "requestedGranularity" not in request.query_params:
-            asked = replace(asked, granularity="record")  # a list of names helps nobody who asks for datasets
-        return _json(_ENCODE(beacon.datasets(asked, request.path_params.get("id"))))
-
-    async def terms(request: Request) -> Response:
-        return _json(_ENCODE(_terms(beacon, request.path_params.get("id"))))
-
-    async def logo(_request: Request) -> Response:
-        return Response(LOGO, media_type="image/svg+xml", headers=HEADERS)
-
-    def told(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        async def answer(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except FederomeError as failure:
-                return _json(_ENCODE(documents.error(beacon.identity, failure)), failure.status)
-
-        return answer
-
-    both = ["GET", "POST"]
-    routes = [Route(f"{prefix}{path}", told(saying(make)), methods=["GET"]) for path, make in say.items()]
-    routes += [
-        Route(f"{prefix}/", told(saying(say[""])), methods=["GET"]),
-        Route(f"{prefix}/logo.svg", logo, methods=["GET"]),
-        Route(f"{prefix}/g_variants", told(variants), methods=both),
-        Route(f"{prefix}/g_variants/{{id}}", told(variant), methods=both),
-        Route(f"{prefix}/datasets", told(datasets), methods=both),
-        Route(f"{prefix}/datasets/{{id}}", told(datasets), methods=both),
-        Route(f"{prefix}/datasets/{{id}}/g_variants", told(of_dataset), methods=both),
-        Route(f"{prefix}/datasets/{{id}}/filtering_terms", told(terms), methods=both),
-    ]
-    if beacon.people is not None:
-        routes.append(Route(f"{prefix}/individuals/filtering_terms", told(terms), methods=both))
-        routes.append(Route(f"{prefix}/cohorts/{{id}}/filtering_terms", told(terms), methods=both))
-        for path in ("", "/{id}"):
-            routes.append(Route(f"{prefix}/cohorts{path}", told(cohorts), methods=both))
-        for entry in PEOPLE_TYPES:
-            routes.append(Route(f"{prefix}/{entry.path}", told(of_kind(entry)), methods=both))
-            routes.append(Route(f"{prefix}/{entry.path}/{{id}}", told(single(entry)), methods=both))
-        routes += [
-            Route(f"{prefix}/{parent.path}/{{id}}/{entry.path}", told(below(entry, parent)), methods=both)
-            for parent, entries in RELATED.items()
-            for entry in entries
-            if (parent, entry) != (DATASET, VARIANT)
-        ]
-    return Starlette(routes=[*routes, *beside, Route("/{rest:path}", told(_lost(prefix)), methods=both)])
-
-
-def _configuration(beacon: Beacon) -> Document:
-    books, rooms = [book.about for book in beacon.shelf().books], beacon.rooms
-    tiers = {*(each.tier for each in books), *(each.tier for each in rooms)}
-    synthetic = all(each.synthetic for each in books) and all(each.synthetic for each in rooms)
-    return documents.configuration(tiers, beacon.types, synthetic=synthetic)
-
-
-def _terms(beacon: Beacon, only: str | None) -> Document:
-    """What can be filtered by: nothing of frequency tables, which hold no people."""
-    if beacon.people is None or (only is not None and only not in {room.dataset for room in beacon.rooms}):
-        if only is not None and only not in beacon.shelf().by_dataset:
-            raise Missing("no dataset has this id here.", where="id")
-        return documents.informational(beacon.identity, documents.filtering_terms())
-    return documents.informational(beacon.identity, beacon.people.terms(only))
-
-
-def _lost(prefix: str) -> Callable[[Request], Awaitable[Response]]:
-    """Where people end up who mistype an address: told what there is."""
-    likely: Mapping[str, str] = {"genomicVariations": "g_variants", "genomic_variations": "g_variants"}
-
-    async def lost(request: Request) -> Response:
-        word = request.path_params["rest"].rstrip("/").rpartition("/")[2][:40]
-        remedy = f"Try {prefix}/{likely[word]}." if word in likely else f"See {prefix}/map."
-        raise Missing("there is nothing at this address.", remedy=remedy)
-
-    return lost
-
-
-async def _asked(request: Request, beacon: Beacon) -> Asked:
-    """The question of a request; a page token in it must be one for this question."""
-    asked = await read_asked(request)
-    if asked.token and asked.token != token(asked, beacon.shelf(), asked.skip):
-        raise Invalid(
-            "this page token belongs to another question or an older data release.",
-            where="currentPage",
-            remedy="Start at the first page.",
-        )
-    return asked
-
-
-async def read_asked(request: Request) -> Asked:
-    """The question of a GET or POST."""
-    if len(request.url.query) > MAX_QUERY:
-        raise Invalid("the address is too long.", remedy="Send a POST.")
-    if request.method == "GET":
-        return from_query(request.query_params.multi_items())
-    return from_body(await _body(request))
-
-
-async def _body(request: Request) -> Json | Mapping[str, object]:
-    held = bytearray()
-    async for piece in request.stream():
-        held += piece
-        if len(held) > MAX_BODY:
-            raise Invalid("the request is too large.", remedy=f"Send at most {MAX_BODY >> 10} kB.")
-    if not held:
-        return {}
-    try:
-        told: Json = _DECODE(bytes(held))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Invalid("the request is not JSON.", where="body") from None
-    return told
-
-
-def _json(body: bytes, status: int = 200) -> Response:
-    return Response(body, status_code=status, media_type="application/json", headers=HEADERS)
-
-
-__all__ = ["Beacon", "EntryType", "anybody", "application", "read_asked", "token"]

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from federome.errors import Damaged
 from federome.model.span import NO_LIMIT, TYPES, Span, variant_type
 from federome.model.table import Table
-from federome.model.variant import Assembly, chromosome_rank
+from federome.model.variant import CHROMOSOMES, Assembly, chromosome_rank
 from federome.network.publication import CHANGES, Publication
 from federome.network.publication import newest as newest_publications
 from federome.network.publication import read as read_publication
@@ -73,6 +73,17 @@ class Book:
         """REF and ALT of a row."""
         ref, _, alt = self.alleles[self.allele_at[row] : self.allele_at[row + 1]].decode("ascii").partition(">")
         return ref, alt
+
+    def check(self) -> None:
+        """``Damaged`` unless the first and the last variant are found where they are, with their own records."""
+        for row in {0, self.rows - 1} if self.rows else ():
+            ref, alt = self.allele(row)
+            chromosome, position = CHROMOSOMES[int(self.keys[row]) >> _SHIFT], int(self.keys[row]) & (1 << _SHIFT) - 1
+            span = Span(chromosome, position, position, starts=(position, position), ref=ref, alt=alt)
+            (record,) = self.page(np.array([row]))
+            name = f"{self.about.assembly}:{chromosome}:{position}:{ref}:{alt}"
+            if row not in self.find(span) or f'"variantInternalId":"{name}"'.encode() not in bytes(record):
+                raise Damaged("a bound table does not find its own variants.", remedy="Publish the dataset again.")
 
     def find(self, span: Span) -> Rows:
         """Rows of the variants in a span, in order."""
