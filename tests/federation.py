@@ -37,8 +37,9 @@ from federome.model.release import Policy
 from federome.model.table import Mask, Table
 from federome.model.variant import Bin, Variant, token
 from federome.network.consents import ConsentBook
+from federome.network.course import ENDED
 from federome.network.exchange import Exchange
-from federome.network.jobs import ENDED, Coordinator
+from federome.network.jobs import Coordinator
 from federome.network.ledger import Ledger, Run
 from federome.network.local import LocalPort
 from federome.network.node import Node

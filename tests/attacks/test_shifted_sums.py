@@ -35,7 +35,7 @@ def build(root: Path) -> Federation:
 def ask(federation: Federation, change: Change, question: Algorithm = QUESTION, *, doing: str = "contribute") -> Run:
     """The whole run, at a hub that changes the sums of those rounds."""
     coordinator = federation.coordinator
-    honest = coordinator._sum
+    honest = coordinator.course._sum
 
     def lying(run: Run, part: int, parties: Sequence[str], sent: int) -> tuple[str, bytes] | None:
         name, data = honest(run, part, parties, sent) or ("", b"")
@@ -44,7 +44,7 @@ def ask(federation: Federation, change: Change, question: Algorithm = QUESTION, 
             change(vector)
         return name, vector.tobytes()
 
-    coordinator._sum = lying  # type: ignore[method-assign]
+    coordinator.course._sum = lying  # type: ignore[method-assign]
     return federation.settle(federation.ask(question))
 
 

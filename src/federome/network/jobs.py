@@ -1,7 +1,7 @@
-"""The coordinator: moves each run from step to step once everybody it waits for has answered.
+"""The coordinator: takes runs in, hands out tasks, takes answers, keeps time, and moves each run on when it can.
 
-It routes, adds masked parts and keeps time; it is trusted with nothing. Every step is a transaction, every transition
-may be repeated, and everything it knows is in the ledger: kill it anywhere, start it again, and runs go on.
+It is trusted with nothing. Every step (``course.py``) is a transaction, every transition may be repeated, and
+everything it knows is in the ledger: kill it anywhere, start it again, and runs go on.
 
     deciding → rostering → (dealing → indexing →) (sharing →) leading ⇄ working → concluding → complete | held
                                                               (first sum: working → surviving → revealing → leading)
@@ -24,67 +24,41 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from federome.analysis.algorithm import build
 from federome.errors import FederomeError, Invalid, Refused, Unavailable
 from federome.governance.orders import claimed_order
-from federome.model.index import merge
 from federome.model.order import RunOrder
-from federome.model.table import Table
 from federome.network import letters
-from federome.network.adding import add_vectors, by_bin
 from federome.network.answers import (
     accepts,
-    announced,
     asks_price,
-    codes_of,
     late_problem,
-    nobody_refused,
-    prices,
     problem_of,
-    reasons_of,
-    review_needed,
-    risk_says,
-    told_object,
-    told_text,
 )
+from federome.network.course import ENDED, MINIMUM_SEALED, Course, changed, document_name, told_of
 from federome.network.exchange import Exchange
 from federome.network.leases import Leases
-from federome.network.ledger import NOTHING, Answered, Due, Ledger, Run
-from federome.network.losing import LOST, dealt, first_sum, may_lose, revealing, same_shapes
+from federome.network.ledger import Answered, Due, Ledger, Run
+from federome.network.losing import first_sum
 from federome.network.protocol import (
-    INLINE_BYTES,
     LEASE_S,
     MAX_PART_BYTES,
     Body,
-    Kind,
     Reply,
     Task,
-    mapping,
     number,
-    text,
     texts,
 )
 from federome.network.shares import threshold
-from federome.network.sums import Member, Roster
-from federome.trust.canonical import Json, digest
 from federome.trust.members import MemberSource
 
-ENDED: Final = ("complete", "held", "failed", "cancelled")
-MINIMUM_SEALED: Final = 3
-MAX_EVENTS: Final = 400
 NO_LETTERS: Final[Mapping[str, str]] = MappingProxyType({})
 LOG: Final = logging.getLogger("federome")
 
 
 class Coordinator:
-    """All runs of one hub. ``wake(*parties)`` is called when parties have something new to do.
-
-    ``exchange`` keeps the hub's own record and carries the nodes' checkpoints. ``within`` names parties that live in
-    this process and end with it.
-    """
+    """All runs of one hub: who may say what, and when a run goes on. How it goes on is in ``course``, which explains
+    the parameters of the same names."""
 
     def __init__(
         self,
@@ -103,8 +77,7 @@ class Coordinator:
         self._exchange = exchange
         self._clock = clock
         self._decide_s, self._lost_s = decide_s, lost_s
-        self._wake = wake or (lambda *_parties: None)
-        self._within = frozenset(within)
+        self.course = Course(ledger, members, exchange=exchange, clock=clock, wake=wake, within=within)
         self._leases = Leases()
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
@@ -152,7 +125,7 @@ class Coordinator:
         }
         state = letters.RELAYING if letter else "deciding"
         run = Run(first.run, person, state, 1, now, None, first.deadline.timestamp(), detail)
-        run = _said(run, "orders sent to the nodes", now)
+        run = told_of(run, "orders sent to the nodes", now)
         shown = self._exchange.shown_to(first.roster)
         papers: Body = {"permit": permit, "members": self.members.version}
         papers_of: dict[str, Body] = {
@@ -164,7 +137,7 @@ class Coordinator:
         else:
             due = [Due("decide", node, {**told, "checkpoints": shown[node]}) for node, told in papers_of.items()]
         self.ledger.add(run, due)
-        self._wake_all(due)
+        self.course.wake_all(due)
         return run
 
     def carry(self, party: str, to: str, name: str, sealed: str) -> None:
@@ -174,13 +147,13 @@ class Coordinator:
             raise Refused("letters go from node to node.", codes=["not_your_role"], where=to)
         if not self.ledger.has(run.id):
             self.ledger.add(run, [due])
-            self._wake_all([due])
+            self.course.wake_all([due])
 
     def cancel(self, run_id: str) -> Run:
         """Stop a run; ended runs stay as they are."""
         with self._lock(run_id):
             run = self.ledger.run(run_id)
-            return run if run.state in ENDED else self._end(run, "cancelled", {"cancelled": True})
+            return run if run.state in ENDED else self.course.end(run, "cancelled", {"cancelled": True})
 
     # parties
 
@@ -270,7 +243,7 @@ class Coordinator:
             except Exception as bug:  # noqa: BLE001
                 # One run must not stop the clock of all others; what was said in it stays out of the log.
                 LOG.error("run %s failed: %s", run.id, type(bug).__name__)
-                self._end(
+                self.course.end(
                     run, "failed", {"problem": problem_of(FederomeError("the hub failed to go on with this run."))}
                 )
 
@@ -285,20 +258,20 @@ class Coordinator:
                 over = now >= run.deadline
                 relaying = run.state == letters.RELAYING
                 if late and over and not relaying:
-                    run = self._end(run, "failed", late_problem(late))
+                    run = self.course.end(run, "failed", late_problem(late))
                     break
                 if late and not (
                     (relaying and over) or self._quorum_without(run, answers, now) or self._lost(run, answers, now)
                 ):
                     return
                 try:
-                    run = _STEPS[run.state](self, run, answers)
+                    run = self.course.step(run, answers)
                 except Unavailable as error:
                     if now < run.deadline:
                         return  # tried again at the next tick
-                    run = self._end(run, "failed", {"problem": problem_of(error)})
+                    run = self.course.end(run, "failed", {"problem": problem_of(error)})
                 except FederomeError as error:
-                    run = self._end(run, "failed", {"problem": problem_of(error)})
+                    run = self.course.end(run, "failed", {"problem": problem_of(error)})
         self._locks.pop(run_id, None)
 
     def _quorum_without(self, run: Run, answers: Sequence[Answered], now: float) -> bool:
@@ -322,306 +295,10 @@ class Coordinator:
             and not any(self._leases.busy(a.id, now) for a in answers if not a.done)
         )
 
-    # steps
-
-    def _decided(self, run: Run, answers: Sequence[Answered]) -> Run:
-        absent: Body = {a.party: a.reply["refused"] if a.done else _LATE for a in answers if not accepts(a)}
-        accepted = [a for a in answers if accepts(a)]
-        self._exchange.seen({a.party: a.reply.get("witnessed") for a in accepted}, now=self._clock())
-        run = _with(run, absent=absent)
-        if asks_price(run):
-            return self._price(run, accepted)
-        if absent and (run.detail["allow_partial"] is not True or len(accepted) < number(run.detail, "quorum")):
-            codes = sorted({c for problem in absent.values() for c in codes_of(problem)}) or ["deadline_passed"]
-            raise Refused(reasons_of(absent), codes=codes)
-        if len(accepted) < MINIMUM_SEALED:
-            known = self._exchange.known_of([a.party for a in accepted])
-            due = [Due("alone", a.party, {"known": known[a.party]}) for a in accepted]
-            return self._enter(run, "alone", due, said="fewer than three contributors: each node answers by itself")
-        releaser = self.members.named("releaser")[0]
-        releases = {a.party: digest(mapping(told_object(a, "terms"), "releases")) for a in accepted}
-        circle = Roster(
-            run=run.id,
-            question=digest({k: run.detail[k] for k in ("algorithm", "parameters")}),
-            contributors=tuple(
-                Member(a.party, self.members.find(a.party).key.public.kid, releases[a.party]) for a in accepted
-            ),
-            releaser=Member(releaser.name, releaser.key.public.kid),
-        )
-        roster: Body = circle.to_document()
-        statements: Body = {a.party: told_text(a, "statement") for a in accepted}
-        partial = may_lose(run, len(accepted))
-        body: Body = {"roster": roster, "statements": statements, "partial": partial}
-        body["members"] = self.members.version
-        body["members"] = self.members.version
-        due = [Due("roster", party, body) for party in (*(a.party for a in accepted), releaser.name)]
-        run = _with(run, roster=roster, statements=statements, partial=partial)
-        return self._enter(run, "rostering", due, said=f"{len(accepted)} nodes agreed")
-
-    def _price(self, run: Run, accepted: Sequence[Answered]) -> Run:
-        """Nothing is run: whoever would take part says what it would cost, knowing how many people all bring."""
-        if not accepted:
-            return self._end(run, "complete", {"result": prices(())})
-        statements: Body = {a.party: told_text(a, "statement") for a in accepted}
-        due = [Due("price", a.party, {"statements": statements}) for a in accepted]
-        return self._enter(run, "pricing", due, said=f"{len(accepted)} nodes work out the price")
-
-    def _priced(self, run: Run, answers: Sequence[Answered]) -> Run:
-        absent: Body = {a.party: a.reply["refused"] if a.done else _LATE for a in answers if not accepts(a)}
-        result = prices([a for a in answers if accepts(a)])
-        return self._end(run, "complete", {"result": result, "absent": mapping(run.detail, "absent") | absent})
-
-    def _rostered(self, run: Run, answers: Sequence[Answered]) -> Run:
-        nobody_refused(answers)
-        nodes = [a for a in answers if a.party != _releaser(run)]
-        run = _with(
-            run,
-            announcements=announced(nodes),
-            acknowledged={a.party: told_text(a, "acknowledged") for a in answers},
-            boxes={a.party: told_text(a, "box") for a in nodes},
-            releaser_box=next(a.reply.get("box") for a in answers if a not in nodes),
-            risk={a.party: told_object(a, "risk") for a in nodes},
-        )
-        run = _said(run, risk_says(mapping(run.detail, "risk")), self._clock())
-        variants = build(
-            text(mapping(run.detail, "algorithm"), "name"), mapping(run.detail, "parameters")
-        ).reads.variants
-        if variants is None or variants.named:
-            return self._begin(run, [])
-        dealer = min(a.party for a in nodes)
-        body: Body = {"boxes": run.detail["boxes"], "acknowledged": run.detail["acknowledged"]}
-        return self._enter(run, "dealing", [Due("deal", dealer, body)], said="the roster is fixed")
-
-    def _dealt(self, run: Run, answers: Sequence[Answered]) -> Run:
-        nobody_refused(answers)
-        keys, nodes = told_object(answers[0], "keys"), sorted(mapping(run.detail, "announcements"))
-        due = [
-            Due("index", node, {"key": text(keys, node), "acknowledged": run.detail["acknowledged"]}) for node in nodes
-        ]
-        return self._enter(run, "indexing", due, said="agreeing on the order of variants")
-
-    def _indexed(self, run: Run, answers: Sequence[Answered]) -> Run:
-        nobody_refused(answers)
-        blocks: list[Json] = []
-        readers = [self._tokens(run.id, a.party, number(a.reply, "pieces")) for a in answers]
-        for block in merge(by_bin(readers)):
-            self.ledger.put(run.id, f"block/{block.number}", "", block.to_table().to_bytes())
-            blocks.append({"chromosome": block.chromosome, "rows": block.rows})
-        if not blocks:
-            raise Invalid("no node has a variant there.", remedy="Check region and assembly.")
-        return self._begin(run, blocks)
-
-    def _tokens(self, run: str, party: str, pieces: int) -> Iterator[tuple[int, NDArray[np.uint64]]]:
-        for piece in range(pieces):
-            table = Table.from_bytes(b"".join(self._piece(run, f"tokens/{piece}", party)))
-            bins, tokens = table.ints("bin"), table.ints("token").view(np.uint64)
-            if bins.ndim != 1 or tokens.ndim != 1:
-                raise Invalid("a node's tokens are not a list.", where=party)
-            for part in np.split(np.arange(len(bins)), np.flatnonzero(np.diff(bins)) + 1):
-                if len(part):
-                    yield int(bins[part[0]]), tokens[part]
-
-    def _begin(self, run: Run, blocks: list[Json]) -> Run:
-        """Hand the run to the releaser. ``blocks`` is empty where the question itself names the variants."""
-        if run.detail["partial"] is True and "dealt" not in run.detail:
-            told: Body = {"boxes": run.detail["boxes"], "acknowledged": run.detail["acknowledged"]}
-            due = [Due("share", node, told) for node in sorted(mapping(run.detail, "announcements"))]
-            return self._enter(_with(run, blocks=blocks), "sharing", due, said="sharing keys, lest a node is lost")
-        roster = mapping(run.detail, "roster")
-        body: Body = {
-            "roster": roster,
-            "acknowledged": run.detail["acknowledged"],
-            "statements": run.detail["statements"],
-            "orders": run.detail["orders"],
-            "announcements": run.detail["announcements"],
-            "blocks": blocks,
-        }
-        releaser = _releaser(run)
-        return self._enter(run, "leading", [Due("begin", releaser, body)], said="computing", drop=("tokens/",))
-
-    def _shared(self, run: Run, answers: Sequence[Answered]) -> Run:
-        nobody_refused(answers)
-        return self._begin(_with(run, dealt=dealt(answers)), _list(run.detail["blocks"]))
-
-    def _led(self, run: Run, answers: Sequence[Answered]) -> Run:
-        """The releaser said what is next."""
-        nobody_refused(answers)
-        order = answers[0].reply
-        kind, turn = text(order, "do"), number(run.detail, "turn") + 1
-        if kind == "complete":
-            return self._complete(run, order)
-        body: Body = {
-            "command": text(order, "command"),
-            "turn": turn,
-            "announcements": run.detail["announcements"],
-            "acknowledged": run.detail["acknowledged"],
-        }
-        attached = tuple(_document(name) for name in texts(order, "documents"))
-        parts = order.get("parts")
-        match kind:
-            case "contribute" | "veto" | "names" | "conclude":
-                nodes = sorted(mapping(run.detail, "announcements"))
-                known = self._exchange.known_of(nodes) if kind == "conclude" else {}
-                due = [Due(kind, node, {**body, "known": known.get(node, [])}, attached) for node in nodes]
-                numbers: list[Json] = [part for part in _list(parts) if isinstance(part, int)]
-                run = _with(run, turn=turn, parts=numbers)
-                said = str(order.get("said", kind))
-                return self._enter(run, "working", due, doing=kind, said=said, drop=("sum/",))
-        raise Invalid("the releaser asked for something unknown.", where=kind[:40])
-
-    def _worked(self, run: Run, answers: Sequence[Answered]) -> Run:
-        """All nodes did their part: add up and let the releaser open the sum."""
-        answers = [a for a in answers if a.done]
-        nobody_refused(answers)
-        if first_sum(run):
-            return self._who_survived(run, answers)
-        doing = text(run.detail, "doing")
-        follow: dict[str, Kind] = {
-            "contribute": "opened",
-            "veto": "vetoed",
-            "names": "named",
-            "conclude": "concluded",
-        }
-        body: Body = {"turn": run.detail["turn"], "step": run.seq, "announcements": run.detail["announcements"]}
-        if doing in ("contribute", "veto"):
-            body["shapes"] = same_shapes(answers)
-            run = _with(run, announcements=announced(answers))
-            return self._opening(run, follow[doing], body, [a.party for a in answers], run.seq)
-        if doing == "names":
-            body["pieces"] = {a.party: told_object(a, "released") for a in answers}
-        else:
-            body["statements"] = {a.party: told_text(a, "statement") for a in answers}
-            body["receipts"] = {a.party: told_object(a, "receipt") for a in answers}
-            self._exchange.published({a.party: a.reply for a in answers})
-        return self._enter(run, "leading", [Due(follow[doing], _releaser(run), body)])
-
-    def _opening(self, run: Run, kind: Kind, body: Body, parties: Sequence[str], sent: int) -> Run:
-        """Add what these parties sent in step ``sent``, and let the releaser open the sums."""
-        parts = [int(str(part)) for part in _list(run.detail["parts"])]
-        sums = dict(filter(None, (self._sum(run, part, parties, sent) for part in parts)))
-        due = [Due(kind, _releaser(run), body, tuple(f"sum/{run.seq}/{part}" for part in parts))]
-        return self._enter(run, "leading", due, blobs=sums, drop=(f"part/{sent}/",))
-
-    def _who_survived(self, run: Run, answers: Sequence[Answered]) -> Run:
-        """Everybody who sent a part of the first sum is asked to sign that exactly these are in it."""
-        names: list[Json] = [a.party for a in answers]
-        lost = sorted(set(mapping(run.detail, "announcements")) - {a.party for a in answers})
-        sent: Body = {"step": run.seq, "shapes": same_shapes(answers), "announcements": announced(answers)}
-        absent = mapping(run.detail, "absent") | dict.fromkeys(lost, LOST)
-        body: Body = {"survivors": names, "acknowledged": run.detail["acknowledged"]}
-        due = [Due("survive", a.party, body) for a in answers]
-        said = f"going on without {', '.join(lost)}" if lost else "nobody was lost"
-        return self._enter(_with(run, sent=sent, absent=absent), "surviving", due, said=said)
-
-    def _survived(self, run: Run, answers: Sequence[Answered]) -> Run:
-        nobody_refused(answers)
-        signed: Body = {a.party: told_text(a, "survivors") for a in answers}
-        due = [Due("reveal", a.party, revealing(run, signed, a.party)) for a in answers]
-        return self._enter(_with(run, signed=signed), "revealing", due)
-
-    def _revealed(self, run: Run, answers: Sequence[Answered]) -> Run:
-        nobody_refused(answers)
-        sent, parties = mapping(run.detail, "sent"), [a.party for a in answers]
-        body: Body = {
-            "turn": run.detail["turn"],
-            "step": run.seq,
-            "announcements": run.detail["announcements"],
-            "shapes": sent["shapes"],
-            "survivors": run.detail["signed"],
-            "commitments": mapping(mapping(run.detail, "dealt"), "commitments"),
-            "revealed": {a.party: told_text(a, "revealed") for a in answers},
-        }
-        run = _with(run, announcements=sent["announcements"], dealt={})
-        return self._opening(run, "opened", body, parties, number(sent, "step"))
-
-    def _sum(self, run: Run, part: int, parties: Sequence[str], sent: int) -> tuple[str, bytes] | None:
-        """Add the masked vectors of one part modulo 2⁶⁴: noise plus noise, until the releaser opens it.
-
-        A small sum is given back, to be stored with the next step; a large one is stored at once, piece by piece.
-        """
-        name, source = f"sum/{run.seq}/{part}", f"part/{sent}/{part}"
-        sizes = {party: self.ledger.size(run.id, source, party) for party in parties}
-        if None in sizes.values() and self.ledger.size(run.id, name) is not None:
-            return None  # made before a restart
-        if missing := [party for party, size in sizes.items() if size is None]:
-            raise Invalid("a node answered without its part.", where=missing[0])
-        if len(set(sizes.values())) > 1 or (sizes[parties[0]] or 0) % 8:
-            raise Invalid("the nodes' parts differ in length.", where=f"part {part}")
-        added = add_vectors([self.ledger.stream(run.id, source, party) for party in sizes])
-        if (sizes[parties[0]] or 0) <= INLINE_BYTES:
-            return name, b"".join(added)
-        self.ledger.put_pieces(run.id, name, "", added)
-        return None
-
-    def _piece(self, run: str, name: str, party: str) -> Iterator[bytes]:
-        """Something that a party said it has uploaded."""
-        if self.ledger.size(run, name, party) is None:
-            raise Invalid("a node answered without its part.", where=party)
-        return self.ledger.stream(run, name, party)
-
-    def _alone(self, run: Run, answers: Sequence[Answered]) -> Run:
-        good = [a for a in answers if "refused" not in a.reply]
-        absent = mapping(run.detail, "absent") | {a.party: a.reply["refused"] for a in answers if "refused" in a.reply}
-        if not good or len(good) < number(run.detail, "quorum"):
-            raise Refused(
-                "too few nodes released a result.", codes=sorted({c for p in absent.values() for c in codes_of(p)})
-            )
-        self._exchange.published({a.party: a.reply for a in good})
-        result: Body = {
-            "mode": "alone",
-            "results": {a.party: told_object(a, "released") for a in good},
-            "receipts": {a.party: told_object(a, "receipt") for a in good},
-        }
-        return self._complete(_with(run, absent=absent), {"result": result})
-
-    def _relayed(self, run: Run, answers: Sequence[Answered]) -> Run:
-        """Everybody has answered, or is late."""
-        result, absent = letters.returned(answers, _LATE)
-        return self._end(_with(run, absent=absent), "complete", {"result": result})
-
-    def _complete(self, run: Run, order: Mapping[str, Json]) -> Run:
-        """The result is there: released, or held until checkers have looked at it."""
-        result = mapping(order, "result")
-        review = review_needed(result)
-        if review is None:
-            return self._end(run, "complete", {"result": result})
-        return self._end(run, "held", {"result": result, "review": review})
-
-    # bookkeeping
-
-    def _enter(
-        self,
-        run: Run,
-        state: str,
-        due: Sequence[Due],
-        *,
-        doing: str = "",
-        said: str = "",
-        blobs: Mapping[str, bytes] = NOTHING,
-        drop: Sequence[str] = (),
-    ) -> Run:
-        """The next step, in one transaction."""
-        run = dataclasses.replace(_with(run, doing=doing, entered=self._clock()), state=state, seq=run.seq + 1)
-        run = _said(run, said, self._clock())
-        # Whoever ends with this process is told nothing that would outlive it: written with the step that follows.
-        self.ledger.save(run, due, blobs, drop, hold=all(task.party in self._within for task in due))
-        self._wake_all(due)
-        return run
-
-    def _wake_all(self, due: Sequence[Due]) -> None:
-        self._wake(*(task.party for task in due))
-
-    def _end(self, run: Run, state: str, changes: Body) -> Run:
-        run = dataclasses.replace(_with(run, **changes), state=state, ended=self._clock())
-        run = _said(run, state, self._clock())
-        self._exchange.ended(run.id, state, digest(run.detail.get("result")), now=self._clock())
-        self.ledger.save(run, drop=[*_WORKING, *([] if state in ("complete", "held") else ["document/"])])
-        return run
-
     def amend(self, run_id: str, change: Callable[[Run], Run], said: str) -> Run:
         """Change a run that has ended, as output checkers do; what was held and may not leave is destroyed."""
         with self._lock(run_id):
-            run = _said(change(self.ledger.run(run_id)), said, self._clock())
+            run = told_of(change(self.ledger.run(run_id)), said, self._clock())
             self.ledger.save(run, drop=["document/"] if run.state == "failed" else [])
         self._locks.pop(run_id, None)
         return run
@@ -630,34 +307,11 @@ class Coordinator:
         with self._lock(run_id):
             run = self.ledger.run(run_id)
             if run.state not in ENDED:
-                self.ledger.save(_said(_with(run, **changes), said, self._clock()))
+                self.ledger.save(told_of(changed(run, **changes), said, self._clock()))
 
     def _lock(self, run_id: str) -> threading.Lock:
         with self._guard:
             return self._locks.setdefault(run_id, threading.Lock())
-
-
-_STEPS: Final[Mapping[str, Callable[[Coordinator, Run, Sequence[Answered]], Run]]] = {
-    "deciding": Coordinator._decided,
-    "pricing": Coordinator._priced,
-    "rostering": Coordinator._rostered,
-    "dealing": Coordinator._dealt,
-    "indexing": Coordinator._indexed,
-    "sharing": Coordinator._shared,
-    "leading": Coordinator._led,
-    "working": Coordinator._worked,
-    "surviving": Coordinator._survived,
-    "revealing": Coordinator._revealed,
-    "alone": Coordinator._alone,
-    letters.RELAYING: Coordinator._relayed,
-}
-_WORKING: Final = ("part/", "sum/", "tokens/", "block/")
-_LATE: Final[Body] = {
-    "type": "urn:federome:problem:unavailable",
-    "title": "Not available now",
-    "detail": "The node did not answer in time.",
-    "status": 503,
-}
 
 
 def _agreed(orders: Mapping[str, RunOrder]) -> RunOrder:
@@ -675,22 +329,6 @@ def _agreed(orders: Mapping[str, RunOrder]) -> RunOrder:
     return first
 
 
-def _with(run: Run, **changes: Json) -> Run:
-    return dataclasses.replace(run, detail={**run.detail, **changes})
-
-
-def _said(run: Run, said: str, now: float) -> Run:
-    if not said:
-        return run
-    event: Body = {"at": round(now, 3), "said": said}
-    events: list[Json] = [*_list(run.detail["events"]), event]
-    return _with(run, events=events[-MAX_EVENTS:])
-
-
-def _list(value: Json) -> list[Json]:
-    return value if isinstance(value, list) else []
-
-
 def _owner(party: str, name: str) -> str:
     """Documents belong to the run; parts and tokens to the party that made them."""
     return "" if name.startswith("document/") else party
@@ -701,17 +339,9 @@ def _enclosed(party: str, task: str, reply: Reply) -> dict[tuple[str, str], byte
     seq = task.rpartition("/")[0].rpartition("/")[2]
     blobs = {(f"part/{seq}/{part}", party): data for part, data in reply.parts.items()}
     for name, data in reply.documents.items():
-        _check_document(_document(name), hashlib.sha256(data).hexdigest())
-        blobs[_document(name), ""] = data
+        _check_document(document_name(name), hashlib.sha256(data).hexdigest())
+        blobs[document_name(name), ""] = data
     return blobs
-
-
-def _releaser(run: Run) -> str:
-    return text(mapping(mapping(run.detail, "roster"), "releaser"), "name")
-
-
-def _document(name: str) -> str:
-    return name if name.startswith("document/") else f"document/{name}"
 
 
 def _check_document(name: str, sha256: str) -> None:

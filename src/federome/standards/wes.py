@@ -27,8 +27,9 @@ from federome.governance.orders import claimed_order
 from federome.model.order import RunOrder
 from federome.model.sheet import csv_pieces, json_pieces
 from federome.model.table import Table
+from federome.network.course import ENDED
 from federome.network.doors import open_to
-from federome.network.jobs import ENDED, Coordinator
+from federome.network.jobs import Coordinator
 from federome.network.ledger import Answered, Run
 from federome.network.login import People
 from federome.network.offers import Offer

@@ -14,7 +14,7 @@ from federome.analysis.cohort_count import CohortCount
 from federome.analysis.gwas_linear import GwasLinear
 from federome.errors import Refused
 from federome.model.release import Policy
-from federome.network.jobs import ENDED
+from federome.network.course import ENDED
 from federome.network.ledger import Run
 from federome.network.protocol import mapping, text
 

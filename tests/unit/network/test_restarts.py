@@ -16,7 +16,7 @@ from federome.analysis.allele_frequency import AlleleFrequency
 from federome.analysis.gwas_linear import GwasLinear
 from federome.errors import Unavailable
 from federome.model.table import Table
-from federome.network.jobs import ENDED
+from federome.network.course import ENDED
 from federome.network.ledger import Run
 from federome.network.party import Party
 from federome.network.protocol import Reply, Task
