@@ -17,7 +17,8 @@ from federome.model.release import Policy
 from federome.model.table import Table
 from federome.network import steps
 from federome.network.protocol import Reply, mapping
-from federome.network.releaser import Releaser, Session
+from federome.network.releaser import Releaser
+from federome.network.session import Session
 
 QUESTION = GwasLogistic(phenotype="case", covariates=("age", "pc1"), minor_alleles_min=5)
 

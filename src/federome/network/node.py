@@ -31,7 +31,7 @@ from federome.governance.orders import claimed_order, consume
 from federome.governance.permits import Grant
 from federome.model.release import Policy, strictest
 from federome.model.strict import is_identifier
-from federome.network import quoting, sealing, steps, sums, surviving, tags
+from federome.network import quoting, rounds, sealing, steps, sums, surviving, tags, words
 from federome.network.commands import Command, link, read_command
 from federome.network.notebook import Beginning, Notebook, Work
 from federome.network.pace import Pace
@@ -184,9 +184,9 @@ class Node:
         command = read_command(
             text(task.body, "command"),
             self.members.ring("releaser"),
-            releaser=steps.roster_of(work).releaser.name,
+            releaser=words.roster_of(work).releaser.name,
             run=task.run,
-            previous=steps.previous_link(work, task.body),
+            previous=words.previous_link(work, task.body),
             now=now,
         )
         if command.doing != task.kind:
@@ -284,22 +284,22 @@ class Node:
                 digests: Body = {name: digest_bytes(data) for name, data in documents.items()}
                 told: Body = {
                     "tables": digests,
-                    "policy": steps.policy_document(policy),
+                    "policy": words.policy_document(policy),
                     "checks": list(released.checks),
                 }
                 if question.task.kind == "alone":
                     told["held"] = self.held(question)
                 return Reply(
-                    {"released": told, **steps.signed(self, question, told)},
+                    {"released": told, **words.signed(self, question, told)},
                     documents={digest_bytes(data): data for data in documents.values()},
                 )
 
     def _sealed(self, question: Question, summands: Summands) -> Reply:
         assert question.work is not None
         assert question.command is not None
-        command, roster = question.command, steps.roster_of(question.work)
+        command, roster = question.command, words.roster_of(question.work)
         pads = surviving.pads(self, question, roster)
-        check = tags.turn_key(steps.check_key(self, question, roster), roster.digest, command.turn)
+        check = tags.turn_key(words.check_key(self, question, roster), roster.digest, command.turn)
         inline: dict[int, bytes] = {}
         room = MESSAGE_BYTES
         digests: Body = {}
@@ -322,16 +322,16 @@ class Node:
         body: Body = {
             "parts": digests,
             "shapes": shapes,
-            "announcement": steps.announcement(self, roster, command.turn + 1),
+            "announcement": words.announcement(self, roster, command.turn + 1),
         }
-        return Reply({**body, **steps.signed(self, question, body)}, inline)
+        return Reply({**body, **words.signed(self, question, body)}, inline)
 
     def record(self, question: Question, decision: Decision, reply: Reply) -> Reply:
         """What was asked, decided and sent, as keyed digests: never a query text, a row or a name.
 
         The last word of a run leaves with the receipt that it is in this node's log.
         """
-        keyed = self._keyed(steps.plain(question.order.parameters))
+        keyed = self._keyed(words.plain(question.order.parameters))
         run = question.order.run
         detail: Body = {
             "permit": question.order.permit,
@@ -346,7 +346,7 @@ class Node:
             turn, links = question.command.turn, mapping(question.work.detail, "chain")
             chain = {at: told for at, told in links.items() if int(at) > turn - CHAIN_KEPT}
             chain[str(turn)] = link(text(question.task.body, "command"))
-            self.notebook.update(run, steps.detail(self, run) | {"chain": chain})
+            self.notebook.update(run, words.detail(self, run) | {"chain": chain})
         if question.task.kind in _LAST:
             if question.task.kind in _RELEASING:
                 self.budgets.commit(run)
@@ -381,7 +381,7 @@ class Node:
         self.notebook.end(run, task.id, encode_reply(reply))
         self.sites.pop(run, None)
         self.heard.pop(run, None)
-        shutil.rmtree(steps.folder(self, run), ignore_errors=True)
+        shutil.rmtree(rounds.folder(self, run), ignore_errors=True)
 
 
 def _text_digest(text: Json) -> str:

@@ -12,7 +12,8 @@ from federome.network.perturbing import is_perturbable, ledger
 from federome.network.pricing import groups, pooled_sizes, quote, traits_left
 from federome.network.protocol import mapping
 from federome.network.question import OpenSite, Outcome, Question, Said
-from federome.network.steps import accounts_of, releases_of, signed, sizes_of, worth_here
+from federome.network.steps import accounts_of, releases_of, sizes_of, worth_here
+from federome.network.words import signed
 
 if TYPE_CHECKING:
     from federome.network.node import Node

@@ -11,13 +11,11 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from federome.analysis.algorithm import Algorithm, State, build
 from federome.analysis.program import PEOPLE, Program
@@ -27,7 +25,7 @@ from federome.governance.orders import claimed_order
 from federome.model.index import BlockIndex, named_blocks
 from federome.model.release import Count, Policy, Round, strictest
 from federome.model.table import Table
-from federome.network import sealing, shares, steps, sums, tags
+from federome.network import sealing, shares, steps, sums, tags, words
 from federome.network.commands import Command, Doing, link, read_command
 from federome.network.files import replace_file
 from federome.network.kept import BlockStates, Saved, read_saved, read_table, write_saved, write_table
@@ -46,6 +44,7 @@ from federome.network.protocol import (
     text,
     texts,
 )
+from federome.network.session import Session, Shape
 from federome.trust.canonical import Json, digest, digest_bytes
 from federome.trust.keys import PrivateKey, Signer, generate, private_key_from_jwk
 from federome.trust.members import MemberSource
@@ -54,58 +53,6 @@ from federome.trust.signing import OWN_ALGORITHMS, peek, sign, verify
 RESULT_TYPE: Final = "federome-result+jws"
 ALTERED: Final = "altered"
 """Marks a run, by a file, in which a sum was not the one that the nodes had sent."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A block as the releaser needs it; its genome bins are read when a result is finished."""
-
-    number: int
-    chromosome: str
-    rows: int
-    read: Callable[[], BlockIndex]
-
-    @property
-    def bins(self) -> NDArray[np.int64]:
-        """Codes of the genome bins, shape (rows,)."""
-        return self.read().bins
-
-
-@dataclass
-class Session:
-    """One run at the releaser. What is here is either in the last commit or can be made again from it."""
-
-    run: str
-    roster: sums.Roster
-    algorithm: Algorithm
-    policy: Policy
-    program: Program
-    states: BlockStates
-    folder: Path
-    turn: int = 0
-    previous: str = ""
-    token: str = ""
-    command: Command | None = None
-    keys: dict[int, sums.RoundKey] = field(default_factory=dict)
-    saved: Saved | None = None
-    survivors: tuple[str, ...] = ()
-    announced: tuple[str, ...] = ()
-    check: bytes = b""
-
-    @cached_property
-    def parties(self) -> int:
-        """Number of contributors on the roster: what the encoding of numbers was agreed for."""
-        return len(self.roster.contributors)
-
-    @property
-    def left(self) -> list[sums.Member]:
-        """Contributors that are in the sums: all, or the survivors."""
-        return [m for m in self.roster.contributors if not self.survivors or m.name in self.survivors]
-
-    @property
-    def lost(self) -> set[str]:
-        """The others."""
-        return {m.name for m in self.roster.contributors} - {m.name for m in self.left}
 
 
 class Releaser:
@@ -181,7 +128,7 @@ class Releaser:
         said: Body = {"acknowledged": sums.acknowledge(roster, self._hand(roster))}
         if task.body.get("partial") is True:
             word: Body = {"run": task.run, "box": dict(self._box(task.run).public.jwk())}
-            said["box"] = sign(word, self._hand(roster), typ=steps.STATEMENT_TYPE)
+            said["box"] = sign(word, self._hand(roster), typ=words.STATEMENT_TYPE)
         return Reply(said)
 
     def _hand(self, roster: sums.Roster) -> PrivateKey:
@@ -321,7 +268,7 @@ class Releaser:
             "contributors": [member.name for member in session.left],
             "lost": [*sorted(session.lost)],
             "releases": {member.name: member.data_release for member in session.left},
-            "policy": steps.policy_document(session.policy),
+            "policy": words.policy_document(session.policy),
             "checks": list(released.checks),
             "transcript": session.previous,
         }
@@ -355,7 +302,7 @@ class Releaser:
     def _statement(self, token: str, party: str) -> Body:
         ring = self._members.ring("node")
         now = self._clock()
-        verified = verify(token, ring, typ=steps.STATEMENT_TYPE, algorithms=OWN_ALGORITHMS, now=now)
+        verified = verify(token, ring, typ=words.STATEMENT_TYPE, algorithms=OWN_ALGORITHMS, now=now)
         if verified.owner != party:
             raise Refused("a statement is somebody else's.", codes=["token_invalid"], where=party)
         return verified.payload

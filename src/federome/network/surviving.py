@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from federome.errors import Refused
-from federome.network import shares, steps, sums
+from federome.network import rounds, shares, sums, words
 from federome.network.protocol import Body, mapping, text, texts
 from federome.network.question import OpenSite, Outcome, Question, Said
 from federome.trust.keys import PublicKey, private_key_from_jwk
@@ -26,8 +26,8 @@ FIRST: Final = 1
 
 def share(node: Node, question: Question, _site: OpenSite) -> Outcome:
     """Draw a mask of this node's own, and give every contributor a sealed share of it and of the first round key."""
-    run, circle = question.order.run, steps.check_circle(node, question)
-    dealt, now = steps.folder(node, run) / "dealt.json", steps.detail(node, run)
+    run, circle = question.order.run, words.check_circle(node, question)
+    dealt, now = rounds.folder(node, run) / "dealt.json", words.detail(node, run)
     if "seed" in now and dealt.is_file():
         return Said(json.loads(dealt.read_text()))  # the shares of two dealings would not fit together
     boxes = {
@@ -35,7 +35,7 @@ def share(node: Node, question: Question, _site: OpenSite) -> Outcome:
         for member in circle.contributors
     }
     own_mask = shares.SelfMask.generate()
-    dealing = shares.deal(circle, _first_key(node, run), own_mask, boxes=boxes, identity=steps.hand(node, circle))
+    dealing = shares.deal(circle, _first_key(node, run), own_mask, boxes=boxes, identity=words.hand(node, circle))
     told: Body = {"commitment": dealing.commitment, "sealed": dict(dealing.sealed)}
     dealt.parent.mkdir(parents=True, exist_ok=True)
     dealt.write_text(json.dumps(told))
@@ -45,8 +45,8 @@ def share(node: Node, question: Question, _site: OpenSite) -> Outcome:
 
 def survive(node: Node, question: Question, _site: OpenSite) -> Outcome:
     """Sign who is in the sum: once in a run, and never fewer than the order's quorum."""
-    run, circle = question.order.run, steps.check_circle(node, question)
-    names, now = texts(question.task.body, "survivors"), steps.detail(node, run)
+    run, circle = question.order.run, words.check_circle(node, question)
+    names, now = texts(question.task.body, "survivors"), words.detail(node, run)
     everybody = len(names) == len(circle.contributors)
     if "seed" not in now:
         raise Refused("this run has no shares for a loss.", codes=["wrong_state"])
@@ -54,7 +54,7 @@ def survive(node: Node, question: Question, _site: OpenSite) -> Outcome:
         raise Refused("the order asks for more nodes than survived.", codes=["incomplete"])
     signed_before = now.get("survivors_record")
     token, record = shares.sign_survivors(
-        circle, FIRST, names, identity=steps.hand(node, circle), earlier=str(signed_before) if signed_before else None
+        circle, FIRST, names, identity=words.hand(node, circle), earlier=str(signed_before) if signed_before else None
     )
     if not everybody:
         node.notebook.narrow(circle, shares.constellation(circle, names), party=node.name)
@@ -64,8 +64,8 @@ def survive(node: Node, question: Question, _site: OpenSite) -> Outcome:
 
 def reveal(node: Node, question: Question, _site: OpenSite) -> Outcome:
     """For the releaser only: of each survivor the share of its own mask, of each lost node that of its round key."""
-    run, circle = question.order.run, steps.check_circle(node, question)
-    body, now = question.task.body, steps.detail(node, run)
+    run, circle = question.order.run, words.check_circle(node, question)
+    body, now = question.task.body, words.detail(node, run)
     if "survivors_record" not in now:
         raise Refused("this node has not signed who survived.", codes=["wrong_state"])
     ring, at = node.members.ring(), node.clock()
@@ -82,7 +82,7 @@ def reveal(node: Node, question: Question, _site: OpenSite) -> Outcome:
         agreed,
         signed=text(now, "survivors_record"),
         box=_box(node, question, text(body, "box"), circle.releaser.name),
-        identity=steps.hand(node, circle),
+        identity=words.hand(node, circle),
     )
     return Said({"revealed": told})
 
@@ -90,8 +90,8 @@ def reveal(node: Node, question: Question, _site: OpenSite) -> Outcome:
 def pads(node: Node, question: Question, circle: sums.Roster) -> sums.Pads:
     """The masks of this turn; in the first one with this node's own on top, where shares of it were dealt."""
     assert question.command is not None
-    seed = steps.detail(node, circle.run).get("seed")
-    made = steps.pads(node, question, circle)
+    seed = words.detail(node, circle.run).get("seed")
+    made = words.pads(node, question, circle)
     if question.command.turn != FIRST or not isinstance(seed, str):
         return made
     return shares.with_self_mask(made, shares.SelfMask(b64decode(seed)), _first_key(node, circle.run))
@@ -113,5 +113,5 @@ def _first_key(node: Node, run: str) -> sums.RoundKey:
 
 def _box(node: Node, question: Question, token: str, party: str) -> PublicKey:
     """A party's one-run key for sealed messages, as it stated it."""
-    said = steps.statement(node, token, party=party, run=question.order.run)
+    said = words.statement(node, token, party=party, run=question.order.run)
     return PublicKey.from_jwk(mapping(said, "box"))

@@ -31,7 +31,7 @@ from federome.errors import Damaged, Invalid, Refused, Unavailable
 from federome.governance.orders import verify_order
 from federome.model.permit import AlgorithmRef, PersonKey
 from federome.model.table import Table
-from federome.network import releaser, steps
+from federome.network import releaser, words
 from federome.trust.keys import KeyRing, PinnedKey, generate, save_private_key
 
 
@@ -100,8 +100,8 @@ def test_a_price_before_the_question(federation: Federation, connection: Connect
     with pytest.raises(Refused):
         replace(told, nodes=changed).verify(ring, now=federation.now())
     said = "\n".join(lines(told))
-    for words in ("What would leave: frequencies", "Access is controlled", "released automatically", "Nothing was run"):
-        assert words in said
+    for line in ("What would leave: frequencies", "Access is controlled", "released automatically", "Nothing was run"):
+        assert line in said
     json.dumps(told.to_document())
     few = connection.price("cohort-count", datasets={"FI": ["fi-1"], "ES": ["none"]})
     assert list(few.absent) == ["ES"] and "ES would not take part" in "\n".join(lines(few))
@@ -138,7 +138,7 @@ def test_signatures_hold_without_the_hub(
         receipts = {"releaser": None, "nodes": {}}
         with pytest.raises(Refused):
             replace(result, provenance={**result.provenance, "receipts": receipts}).verify(ring, now=now)
-    assert (RESULT_TYPE, STATEMENT_TYPE) == (releaser.RESULT_TYPE, steps.STATEMENT_TYPE)
+    assert (RESULT_TYPE, STATEMENT_TYPE) == (releaser.RESULT_TYPE, words.STATEMENT_TYPE)
 
 
 def test_fewer_than_three_nodes_answer_each_for_itself(alone: Result) -> None:

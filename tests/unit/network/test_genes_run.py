@@ -16,7 +16,7 @@ from federome.analysis.gene_skat import TESTS, GeneSkat
 from federome.disclosure.risk import Question, price
 from federome.model.release import Policy
 from federome.model.table import Table
-from federome.network import steps
+from federome.network import rounds, steps
 from federome.network.pricing import groups, worth
 
 GENES = ("EARLY", "LATE", "ON-X", "BOTH", "UNKNOWN")
@@ -49,7 +49,7 @@ def test_scores_and_covariances_of_variants_stay_with_the_releaser(
     world = make_world(seed=7, people=400, variants=40)
     federation = build_federation(tmp_path, world.split(random_assignment(world, sites=4, seed=1)).sites)
     shown: set[str] = set()
-    read = steps._document
+    read = rounds.document
 
     def watched(*asked: Any) -> Table:
         table = read(*asked)

@@ -22,7 +22,7 @@ from federome.model.variant import Region, Variant
 from federome.network.ledger import Run
 from federome.network.pricing import _in_regions, _merged, _rare
 from federome.network.protocol import mapping
-from federome.network.steps import STATEMENT_TYPE
+from federome.network.words import STATEMENT_TYPE
 from federome.trust.signing import OWN_ALGORITHMS, verify
 
 TIGHT = Policy(difference_min=10, membership_power=0.11)
