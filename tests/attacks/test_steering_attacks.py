@@ -15,7 +15,7 @@ from federome.disclosure.door import check_steering
 from federome.errors import Refused
 from federome.model.release import Policy
 from federome.model.table import Table
-from federome.network import steps
+from federome.network import rounds, steps
 from federome.network.protocol import Reply, mapping
 from federome.network.releaser import Releaser
 from federome.network.session import Session
@@ -70,7 +70,7 @@ def test_an_honest_run_is_not_taken_for_a_steered_one(federation: Federation) ->
 @pytest.fixture
 def gullible(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nodes that believe any step, as if the releaser had forged the total that it follows from."""
-    monkeypatch.setattr(steps, "_same", lambda *_tables: True)
+    monkeypatch.setattr(rounds, "_same", lambda *_tables: True)
 
 
 @pytest.mark.usefixtures("gullible")
