@@ -16,7 +16,7 @@ from federome.analysis.gene_skat import TESTS, GeneSkat
 from federome.disclosure.risk import Question, price
 from federome.model.release import Policy
 from federome.model.table import Table
-from federome.network import rounds, steps
+from federome.network import rounds
 from federome.network.pricing import groups, worth
 
 GENES = ("EARLY", "LATE", "ON-X", "BOTH", "UNKNOWN")
@@ -56,7 +56,7 @@ def test_scores_and_covariances_of_variants_stay_with_the_releaser(
         shown.update(table.columns)
         return table
 
-    monkeypatch.setattr(steps, "_document", watched)
+    monkeypatch.setattr(rounds, "document", watched)
     question = GeneSkat(genes=GENES, rare_below=1.0, phenotype="case", covariates=("age", "pc1"))
     assert federation.settle(federation.ask(question)).state == "complete"
     assert {"carriers", "others", "information"} <= shown
