@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from federome.model.ontology import Ontology
     from federome.model.verdict import Verdict
+    from federome.onboard.clinical import Told
     from federome.onboard.findings import Finding
     from federome.quality.verdict import DatasetVerdict
     from federome.store.writer import BatchWriter
@@ -184,13 +185,33 @@ def take_fhir(
             told_words.constants,
             on_progress=lambda file, count: status.update(f"{file}: {count:,} resources"),
         )
+    _show_taken(told, provider / NOT_TAKEN, as_json=as_json)
+
+
+@onboard_app.command("omop")
+def take_omop(
+    export: Annotated[Path, typer.Argument(help="A folder of OMOP CDM 5.4 tables, .csv or .parquet, with concept.")],
+    provider: Folder,
+    as_json: AsJson = False,
+) -> None:
+    """Make the tables and mapping of a provider's folder from OMOP CDM 5.4; list all that was not taken."""
+    from federome.onboard import provider as words
+    from federome.onboard.omop import NOT_TAKEN, take_in_omop
+
+    told_words = words.read_provider(provider / words.NAME, today=datetime.now(UTC).date())
+    with err.status(str(export)):
+        told = take_in_omop(export, provider, told_words.constants)
+    _show_taken(told, provider / NOT_TAKEN, as_json=as_json)
+
+
+def _show_taken(told: Told, listed: Path, *, as_json: bool) -> None:
     facts = told.to_json()
     if as_json:
         sys.stdout.write(json.dumps(facts) + "\n")
         return
     for table, rows in told.rows.items():
         out.print(f"[cyan]{table:<12}[/] {rows:>9,} rows")
-    out.print(f"Not taken, {len(told.left):,} kinds: {provider / NOT_TAKEN}", soft_wrap=True)
+    out.print(f"Not taken, {len(told.left):,} kinds: {listed}", soft_wrap=True)
     for each in facts["not_taken"][:10]:
         element = f".{each['element']}" if each["element"] else ""
         out.print(f"  {each['count']:>9,} x {each['type']}{element}: {each['reason']}", soft_wrap=True, markup=False)

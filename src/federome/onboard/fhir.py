@@ -13,15 +13,15 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, get_args
 
 from federome.governance.consent import Consent
 from federome.governance.duo import TERMS
 from federome.model.strict import Document
+from federome.onboard.clinical import Table
 from federome.onboard.units import UNITS, ucum
 
 FORMAT: Final = "federome-fhir/1"
-Table = Literal["people", "diagnoses", "phenotypes", "medication", "measurements", "samples", "consents"]
 ICD10: Final = "http://hl7.org/fhir/sid/icd-10"
 HPO: Final = ("http://human-phenotype-ontology.org", "http://purl.obolibrary.org/obo/hp.owl")
 ATC: Final = "http://www.whocc.no/atc"

@@ -125,17 +125,21 @@ def _marks(sample: str, path: Path) -> tuple[str, Literal[".", ","]]:
     return separator, decimal
 
 
-def open_table(path: Path, dialect: Dialect | None, scratch: Path) -> Source:
-    """A table to scan. Other encodings than plain UTF-8 are rewritten into ``scratch`` first."""
+def open_table(path: Path, dialect: Dialect | None, scratch: Path, *, quotes: bool = True) -> Source:
+    """A table to scan. Other encodings than plain UTF-8 are rewritten into ``scratch`` first.
+
+    Without ``quotes``, a quotation mark is a sign like others.
+    """
     if path.suffix == ".parquet":
         return _parquet(path)
     dialect = dialect or sniff(path)
     plain = path if dialect.encoding == "utf-8" and not dialect.bom else _as_utf8(path, dialect, scratch)
     header = _header(plain, path, dialect)
     columns = "{" + ", ".join(f"{literal(name)}: 'VARCHAR'" for name in header) + "}"
+    marks = "quote = '\"', escape = '\"'" if quotes else "quote = '', escape = ''"
     sql = (
         f"read_csv({literal(str(plain))}, all_varchar = true, header = true, auto_detect = false, "
-        f"delim = {literal(dialect.separator)}, quote = '\"', escape = '\"', nullstr = '', "
+        f"delim = {literal(dialect.separator)}, {marks}, nullstr = '', "
         f"columns = {columns}, max_line_size = {MAX_LINE}, store_rejects = true)"
     )
     return Source(path.name, sql, header, dialect, path=plain)
