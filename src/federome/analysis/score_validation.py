@@ -7,7 +7,7 @@ curve (net benefit at each band's edge). The Nottingham index can be computed at
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, ClassVar
@@ -26,7 +26,7 @@ from federome.analysis.survival_curves import Curve
 from federome.errors import Invalid
 from federome.model.cohort import Cohort
 from federome.model.release import Count, Label, Number, Round, Rows, Statistic
-from federome.model.table import Column
+from federome.model.table import Column, Mask
 
 NOTTINGHAM: tuple[float, ...] = (3.4, 5.4)
 """Edges of the groups with good, moderate and poor prognosis (Galea et al. 1992)."""
@@ -118,6 +118,14 @@ class ScoreValidation(Algorithm):
     @property
     def _bands(self) -> int:
         return len(self.edges) + 1
+
+    def told_of(self, view: View) -> Iterator[Mask]:
+        """The people of each band: edges that hardly move would tell of the few that they pass."""
+        marks = self._people(view)[0]
+        for band in range(self._bands):
+            inside = np.zeros(view.people, np.bool_)
+            inside[marks.person[marks.group == band]] = True
+            yield inside
 
     def local(self, view: View, block: Block | None, state: State) -> Table:  # noqa: ARG002
         known = _KNOWN.setdefault(view, {})

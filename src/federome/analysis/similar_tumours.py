@@ -7,7 +7,7 @@ unaltered: it counts on neither side. Only sums over such cases leave, on a comm
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 from weakref import WeakKeyDictionary
@@ -116,6 +116,10 @@ class SimilarTumours(Algorithm):
         strata = [each.partition("=")[0] for each in self.strata]
         return Reads(tuple(dict.fromkeys((self.time, self.event, *columns, *strata))))
 
+    def told_of(self, view: View) -> Iterator[Mask]:
+        """The cases that are told of: one nearly the same set after another would tell of the few in between."""
+        yield self._chosen(view)
+
     def local(self, view: View, block: Block | None, state: State) -> Table:  # noqa: ARG002
         known = _MARKS.setdefault(view, {})
         if self not in known:
@@ -127,8 +131,8 @@ class SimilarTumours(Algorithm):
         placed = grid.place(marks) >= 0
         return Table({**grid.halves(marks).columns, "treated": treated[placed].sum(axis=0, dtype=np.int64)[None]})
 
-    def _cases(self, view: View) -> tuple[Marks, np.ndarray]:
-        """This node's most similar cases: their ends, and which treatments each had, (cases, treatments)."""
+    def _chosen(self, view: View) -> Mask:
+        """This node's most similar cases, (people,)."""
         exits, kinds = follow_up.times_of(view, self.time), follow_up.kinds_of(view, self.event, 0)
         fit = np.isfinite(exits) & np.isfinite(kinds)
         for each in self.strata:
@@ -136,7 +140,14 @@ class SimilarTumours(Algorithm):
             fit &= view.labels(column) == wanted
         alike = np.where(fit, self._similarity(view), 0.0)
         order = np.argsort(-alike, kind="stable")[: self.nearest]
-        chosen = np.sort(order[alike[order] >= self.similarity])
+        chosen = np.zeros(view.people, np.bool_)
+        chosen[order[alike[order] >= self.similarity]] = True
+        return chosen
+
+    def _cases(self, view: View) -> tuple[Marks, np.ndarray]:
+        """Their ends, and which treatments each had, (cases, treatments)."""
+        exits, kinds = follow_up.times_of(view, self.time), follow_up.kinds_of(view, self.event, 0)
+        chosen = np.flatnonzero(self._chosen(view))
         given = [_listed(text) for text in view.labels("treatments")[chosen].tolist()]
         treated = np.array([[name in each for name in self.treatments] for each in given], np.bool_)
         nobody = np.zeros(len(chosen), np.int64)

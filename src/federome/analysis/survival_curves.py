@@ -7,7 +7,7 @@ are those of the pooled people, each at the mean time of their block.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 from weakref import WeakKeyDictionary
@@ -25,6 +25,7 @@ from federome.analysis.regression import LN10, Floats
 from federome.errors import Invalid
 from federome.model.cohort import Cohort
 from federome.model.release import Count, Label, Round, Rows, Statistic
+from federome.model.table import Mask
 
 _MARKS: WeakKeyDictionary[View, dict[object, tuple[Marks, int]]] = WeakKeyDictionary()
 
@@ -113,6 +114,12 @@ class SurvivalCurves(Algorithm):
     @property
     def _names(self) -> tuple[str, ...]:
         return self.groups or ("all",)
+
+    def told_of(self, view: View) -> Iterator[Mask]:
+        """The people of each group."""
+        if self.by:
+            group = self._codes(view)
+            yield from (group == at for at in range(len(self._names)))
 
     def local(self, view: View, block: Block | None, state: State) -> Table:  # noqa: ARG002
         known = _MARKS.setdefault(view, {})

@@ -20,6 +20,7 @@ from scipy import special
 from federome.analysis import follow_up, logistic
 from federome.analysis.algorithm import DONE, Algorithm, Block, Finished, Reads, State, Table, View, algorithm
 from federome.analysis.cohort_count import EVERYBODY
+from federome.analysis.comparison import RUNAWAY, STEPS, e_value, means, pairs, risk_ratio, solve
 from federome.analysis.follow_up import EVENT, HALVES, START, Grid, Ints, Marks
 from federome.analysis.followed import Name, covariate
 from federome.analysis.logistic import CONVERGED, Newton, Sums
@@ -38,17 +39,19 @@ from federome.model.cohort import Cohort
 from federome.model.release import ALL, Count, Label, Number, Round, Rows, Statistic
 from federome.model.table import Column, Mask
 
-STEPS = 40
-RUNAWAY = 12.0
 STRATA = 10
 """Equal bands of the chance to be treated, in which overlap is counted."""
 BALANCED = 0.1
 """Largest standardised difference that is usually called balanced (Austin 2009)."""
 _BIG = Number(bound=2.0**48)
 _TREES = 2
+_PAIRS = "pairs_"
+"""Before the names of the columns of a state that hold the grid of the matched."""
 _HAZARDS = ("at_risk", "at_risk_treated", "ended", "ended_treated")
 """Σ of weights per interval: of those at risk, of the treated among them, and of those with the event."""
-COMPARISONS = ("unadjusted", "weighted")
+MATCHED = "matched"
+CALIPERS, TRIMS = (0.05, 0.1, 0.2, 0.3, 0.5), (0.0, 0.01, 0.02, 0.05, 0.1)
+"""Few to choose from, far apart: two answers at limits that are nearly the same would tell of the few in between."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,10 +79,13 @@ class TreatmentEffect(Algorithm):
 
     ``covariates`` are numeric columns or ``column=level``: everything known before treatment that moves both treatment
     and outcome. ``estimand``: ``ate`` weights everybody to the whole, ``att`` the untreated to the treated, ``overlap``
-    by the chance of the other treatment (Li, Morgan, Zaslavsky 2018), which needs no trimming. With ``ate`` and ``att``
-    patients whose chance lies outside ``trim`` … 1 − ``trim`` stand aside. Weights of ``ate`` are stabilised. The
-    variance is the sandwich's with weights taken as known, which is wide rather than narrow for ``ate`` (Lunceford and
-    Davidian 2004). ``e_value`` is how strongly an unmeasured confounder would have to go with both, as a risk ratio,
+    by the chance of the other treatment (Li, Morgan, Zaslavsky 2018), which needs no trimming; ``matched`` compares
+    pairs of a treated and another patient of the same node, whose log odds of treatment differ by at most ``caliper``
+    standard deviations there, on a grid of times of its own, and takes the variance over pairs (Austin 2014). With
+    ``ate`` and ``att`` patients whose chance lies outside ``trim`` … 1 − ``trim`` stand aside. Weights of ``ate`` are
+    stabilised. The variance is the sandwich's with weights or pairs taken as known, which is wide rather than narrow
+    for ``ate`` (Lunceford and Davidian 2004). ``e_value`` is how strongly an unmeasured confounder would have to go
+    with both, as a risk ratio,
     to explain the whole estimate, ``e_value_limit`` to move its interval to 1 (VanderWeele and Ding 2017; hazard ratios
     of common outcomes are first made into risk ratios by their square-root rule).
     """
@@ -89,7 +95,8 @@ class TreatmentEffect(Algorithm):
     treatment: Name
     covariates: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1, max_length=50)]
     cohort: Cohort = EVERYBODY
-    estimand: Literal["ate", "att", "overlap"] = "overlap"
+    estimand: Literal["ate", "att", "overlap", "matched"] = "overlap"
+    caliper: Annotated[float, msgspec.Meta(gt=0, le=2)] = 0.2
     trim: Annotated[float, msgspec.Meta(ge=0, lt=0.5)] = 0.02
     site_intercepts: bool = True
     halvings: Annotated[int, msgspec.Meta(ge=1, le=10)] = 6
@@ -98,6 +105,7 @@ class TreatmentEffect(Algorithm):
 
     modules: ClassVar[tuple[str, ...]] = (
         "federome.analysis.cohort_count",
+        "federome.analysis.comparison",
         "federome.analysis.follow_up",
         "federome.analysis.followed",
         "federome.analysis.logistic",
@@ -117,6 +125,13 @@ class TreatmentEffect(Algorithm):
             scope="people",
             totals=Rows(dict.fromkeys(("loglik", "score", "information"), _BIG), release_class="model"),
         ),
+        Round(
+            "pairs",
+            scope="people",
+            totals=Rows({**START.columns, "unmatched": Count(people=True)}),
+            gated=True,
+        ),
+        Round("halve_pairs", scope="people", totals=HALVES, gated=True),
         Round(
             "balance",
             scope="people",
@@ -143,6 +158,7 @@ class TreatmentEffect(Algorithm):
     broadcasts: ClassVar[frozenset[str]] = follow_up.BROADCASTS | {
         *("mean_x", "scale", "trial", "base", "best", "tries", "effects", "treated", "others", "weights"),
         *("means", "squares", "scaled", "log_hazard_ratio", "information", "meat", *_HAZARDS),
+        *(_PAIRS + name for name in ("tree", "low", "high", "mean", "count", "open", "level")),
     }
     releases: ClassVar[Mapping[str, Rows]] = {
         "effect": Rows(
@@ -192,6 +208,13 @@ class TreatmentEffect(Algorithm):
     def __post_init__(self) -> None:
         if self.treatment in self.covariates or len(set(self.covariates)) != len(self.covariates):
             raise Invalid("a column is used twice.", where="covariates", remedy="Name each once.")
+        for name, value, known in (("caliper", self.caliper, CALIPERS), ("trim", self.trim, TRIMS)):
+            if value not in known:
+                raise Invalid(
+                    f"{name} is none of a few fixed values, between which nobody can be aimed at.",
+                    where=name,
+                    remedy=f"Choose one of {', '.join(f'{each:g}' for each in known)}.",
+                )
 
     @property
     def reads(self) -> Reads:
@@ -229,10 +252,30 @@ class TreatmentEffect(Algorithm):
             )
             return Table({"loglik": found.loglik, "score": found.score, "information": packed(found.information)})
         chance = self._chance(design, treated, state.shared)
+        pair = pairs(chance, some.treated, self.caliper) if self.estimand == MATCHED else np.arange(len(chance))
+        if state.round in ("pairs", "halve_pairs"):
+            return self._paired(some, pair >= 0, state)
         weight = self._weights(chance, some.treated)
+        if self.estimand == MATCHED:
+            weight = np.where(pair >= 0, self._second(state.shared).place(self._marks(some)) >= 0, 0.0)
         if state.round == "balance":
             return self._balance(some, design, chance, weight)
-        return self._hazards(some, grid, weight, state)
+        return self._hazards(some, pair, weight, state)
+
+    def _paired(self, people: Patients, matched: Mask, state: State) -> Table:
+        """The ends of those who found a partner, for a grid of their own, and how many of each group found none."""
+        marks = self._marks(people.take(matched))
+        if state.round == "halve_pairs":
+            return self._second(state.shared).halves(marks)
+        unmatched = [int((group & ~matched).sum()) for group in (people.treated, ~people.treated)]
+        told = marks.start(0, trees=_TREES, groups=2)
+        return Table({**told.columns, "unmatched": np.array([unmatched])})
+
+    def _second(self, shared: Table) -> Grid:
+        """The grid of the adjusted comparison."""
+        if self.estimand != MATCHED:
+            return Grid.read(shared)
+        return Grid.read(Table({n.removeprefix(_PAIRS): v for n, v in shared.columns.items() if n.startswith(_PAIRS)}))
 
     def _patients(self, view: View) -> Patients:
         exits = follow_up.times_of(view, self.time)
@@ -266,6 +309,7 @@ class TreatmentEffect(Algorithm):
         """Balancing weights; 0 for those who are trimmed."""
         with np.errstate(divide="ignore", invalid="ignore"):
             weight = {
+                MATCHED: np.ones(len(chance)),
                 "ate": np.where(treated, 1 / chance, 1 / (1 - chance)),
                 "att": np.where(treated, 1.0, chance / (1 - chance)),
                 "overlap": np.where(treated, 1 - chance, chance),
@@ -295,39 +339,41 @@ class TreatmentEffect(Algorithm):
             told[name][0] = values
         return Table(told)
 
-    def _hazards(self, people: Patients, grid: Grid, weight: Floats, state: State) -> Table:
+    def _hazards(self, people: Patients, pair: Ints, weight: Floats, state: State) -> Table:
         """Sums over risk sets, or of squared residuals, without weights and with them: two rows.
 
         With one 0/1 covariate and weights that are fixed, one round of sums tells the whole likelihood.
         """
-        slots = grid.of(0)
-        block = grid.place(self._marks(people))
-        stop = np.searchsorted(grid.mean[slots], grid.mean[block], side="right")
-        both = np.stack([np.ones(len(weight)), self._scaled(weight, people.treated, state.shared)])
-        if state.round == "spread":
-            return Table(
-                {"meat": np.array([self._meat(people, stop, own, row, state.shared) for row, own in enumerate(both)])}
-            )
-        told = {name: np.zeros((2, len(slots))) for name in _HAZARDS}
-        for row, own in enumerate(both):
+        marks = self._marks(people)
+        grids = Grid.read(state.shared), self._second(state.shared)
+        both = np.ones(len(weight)), self._scaled(weight, people.treated, state.shared)
+        told = {name: np.zeros((2, max(len(grid.of(0)) for grid in grids))) for name in _HAZARDS}
+        meat = np.zeros(2)
+        for row, (own, grid) in enumerate(zip(both, grids, strict=True)):
+            slots, block = grid.of(0), grid.place(marks)
+            stop = np.searchsorted(grid.mean[slots], grid.mean[block], side="right") * (block >= 0)
+            if state.round == "spread":
+                alone = np.arange(len(own))
+                meat[row] = self._meat(people, stop, own, pair if row else alone, state.shared, row)
+                continue
             for name, of in (("at_risk", own), ("at_risk_treated", own * people.treated)):
                 ending = np.bincount(stop, of, len(slots) + 1)  # place 0: gone before the first event
-                told[name][row] = np.cumsum(ending[::-1])[::-1][1:]
+                told[name][row, : len(slots)] = np.cumsum(ending[::-1])[::-1][1:]
             for name, of in (("ended", own * people.event), ("ended_treated", own * people.event * people.treated)):
-                told[name][row] = np.bincount(stop, of, len(slots) + 1)[1:] if len(of) else 0.0
-        return Table(told)
+                told[name][row, : len(slots)] = np.bincount(stop, of, len(slots) + 1)[1:] if len(of) else 0.0
+        return Table({"meat": meat}) if state.round == "spread" else Table(told)
 
-    def _meat(self, people: Patients, stop: Ints, weight: Floats, row: int, shared: Table) -> float:
-        """Σ of squared weighted score residuals of one comparison (Lin and Wei 1989)."""
+    def _meat(self, people: Patients, stop: Ints, weight: Floats, pair: Ints, shared: Table, row: int) -> float:
+        """Σ of squared weighted score residuals of one comparison (Lin and Wei 1989), those of a pair added first."""
         beta = float(shared.floats("log_hazard_ratio")[0, row])
         at_risk, treated, ended, _ = (shared.floats(name).reshape(2, -1)[row] for name in _HAZARDS)
-        mean, total = _means(at_risk, treated, beta)
-        hazard = np.concatenate([[0.0], np.cumsum(ended / total)])
-        drawn = np.concatenate([[0.0], np.cumsum(ended * mean / total)])
+        mean, total = means(at_risk, treated, beta)
+        share = np.divide(ended, total, out=np.zeros_like(total), where=total > 0)
+        hazard, drawn = np.concatenate([[0.0], np.cumsum(share)]), np.concatenate([[0.0], np.cumsum(share * mean)])
         x = people.treated.astype(np.float64)
         own = np.where(people.event, x - np.concatenate([[0.0], mean])[stop], 0.0)
-        residual = own - np.exp(beta * x) * (x * hazard[stop] - drawn[stop])
-        return float(((weight * residual) ** 2).sum())
+        residual = weight * (own - np.exp(beta * x) * (x * hazard[stop] - drawn[stop]))
+        return float((np.bincount(pair[pair >= 0], residual[pair >= 0]) ** 2).sum())
 
     def _scaled(self, weight: Floats, treated: Mask, shared: Table) -> Floats:
         """Weights scaled so that each group counts as many people as it effectively has, which stabilises them."""
@@ -349,6 +395,8 @@ class TreatmentEffect(Algorithm):
                 return self._step_halve(state, total)
             case "chance":
                 return self._step_chance(state, total)
+            case "pairs" | "halve_pairs":
+                return self._step_pairs(state, total)
             case "balance":
                 return self._step_balance(state, total)
             case "hazards":
@@ -394,11 +442,32 @@ class TreatmentEffect(Algorithm):
         columns["tries"] = np.array([tries + 1])
         if decrement[0] > CONVERGED:
             return self._with(state, "chance", columns)
-        return self._with(state, "balance", columns | {"effects": search.trial})
+        due = "pairs" if self.estimand == MATCHED else "balance"
+        return self._with(state, due, columns | {"effects": search.trial})
+
+    def _step_pairs(self, state: State, total: Table) -> State:
+        """A grid for the matched, every block with enough of both groups of them."""
+        if state.round == "pairs":
+            if _hidden(total, "unmatched").any():
+                raise Invalid(
+                    "too few patients find no partner: those could be told from everybody less the matched.",
+                    where="estimand",
+                    remedy="Ask for the estimand overlap or att, or narrow the caliper.",
+                )
+            level, grid = 0, Grid.whole(total, trees=_TREES, groups=2, least=self.exits_min)
+            events = grid.count[grid.of(0)]
+            follow_up.need({"events among the matched": int(events.size and events.min())})
+        else:
+            level = int(state.shared.ints(f"{_PAIRS}level")[0]) + 1
+            grid = self._second(state.shared).halved(total, self.exits_min)
+        told = {**grid.columns(), "level": np.array([level])}
+        more = level < self.halvings and bool(grid.open.any())
+        due = "halve_pairs" if more else "balance"
+        return self._with(state, due, {f"{_PAIRS}{name}": column for name, column in told.items()})
 
     def _step_balance(self, state: State, total: Table) -> State:
         names = ("treated", "others")
-        hidden = {name: total.withheld.get(name, np.zeros(total.rows, np.bool_))[None] for name in names}
+        hidden = {name: _hidden(total, name)[None] for name in names}
         columns: dict[str, Column] = {name: np.where(hidden[name], 0, total.ints(name)[None]) for name in names}
         columns |= {name: total.floats(name)[:1] for name in ("weights", "means", "squares")}
         weights = total.floats("weights")[0].reshape(2, 2, 2)  # group, before and after, sum and sum of squares
@@ -435,7 +504,7 @@ class TreatmentEffect(Algorithm):
             "effect": self._effect(shared, np.array([np.abs(d).max() for d in (before, after)])),
             "balance": Table({"covariate": np.array(self.covariates, np.str_), "before": before, "after": after}),
             "overlap": Table({"chance_from": bands, **{n: shared.ints(n)[0] for n in hidden}}, hidden),
-            "curves": self._curves(shared, grid),
+            "curves": self._curves(shared, self._second(shared)),
             "groups": Table(groups, shared.only("incomplete").withheld),
         }
 
@@ -457,7 +526,7 @@ class TreatmentEffect(Algorithm):
         says = ["a difference between patients, not an effect of treatment", self._says(imbalance[1], low[1], high[1])]
         return Table(
             {
-                "comparison": np.array(COMPARISONS, np.str_),
+                "comparison": np.array(["unadjusted", MATCHED if self.estimand == MATCHED else "weighted"], np.str_),
                 "log_hazard_ratio": beta,
                 "se": se,
                 "hazard_ratio": np.exp(beta),
@@ -486,7 +555,8 @@ class TreatmentEffect(Algorithm):
     def _curves(self, shared: Table, grid: Grid) -> Table:
         """Survival of the weighted groups at the times of the grid."""
         slots = grid.of(0)
-        at_risk, treated, ended, ended_treated = (shared.floats(name).reshape(2, -1)[1] for name in _HAZARDS)
+        sums = (shared.floats(name).reshape(2, -1)[1, : len(slots)] for name in _HAZARDS)
+        at_risk, treated, ended, ended_treated = sums
         parts = []
         for group, (n, d) in enumerate(((treated, ended_treated), (at_risk - treated, ended - ended_treated))):
             survival = np.cumprod(1 - np.divide(d, n, out=np.zeros_like(d), where=n > 0))
@@ -502,42 +572,10 @@ class TreatmentEffect(Algorithm):
         return Table.stack(parts)
 
 
+def _hidden(total: Table, name: str) -> Mask:
+    return total.withheld.get(name, np.zeros(total[name].shape, np.bool_))
+
+
 def _both(treated: Mask) -> bool:
     """Whether there are treated and others."""
     return bool(len(treated)) and bool(treated.any()) and not bool(treated.all())
-
-
-def _means(at_risk: Floats, treated: Floats, beta: float) -> tuple[Floats, Floats]:
-    """Mean of the covariate over each risk set, and the risk set's weighted size."""
-    total = at_risk - treated + treated * np.exp(beta)
-    return treated * np.exp(beta) / total, total
-
-
-def solve(at_risk: Floats, treated: Floats, ended: Floats, ended_treated: Floats) -> tuple[float, float]:
-    """Log hazard ratio and information of a regression on one 0/1 covariate (ties by Breslow's method)."""
-    beta = 0.0
-    for _ in range(STEPS):
-        mean, _ = _means(at_risk, treated, beta)
-        score, information = float(ended_treated.sum() - ended @ mean), float(ended @ (mean * (1 - mean)))
-        if information <= 0 or abs(beta) > RUNAWAY:
-            break
-        step = float(np.clip(score / information, -1.0, 1.0))
-        beta += step
-        if abs(step) < 1e-12:
-            return beta, information
-    raise Invalid(
-        "one of the groups has no events to compare.",
-        where="treatment",
-        remedy="Widen the cohort, or follow it longer.",
-    )
-
-
-def risk_ratio(hazard_ratio: float) -> float:
-    """A hazard ratio of a common outcome as a risk ratio (VanderWeele and Ding 2017, for outcomes over 15 %)."""
-    return float((1 - 0.5 ** np.sqrt(hazard_ratio)) / (1 - 0.5 ** np.sqrt(1 / hazard_ratio)))
-
-
-def e_value(ratio: float) -> float:
-    """How strongly, as a risk ratio, an unmeasured confounder must go with both to explain ``ratio``."""
-    away = max(ratio, 1 / ratio)
-    return float(away + np.sqrt(away * (away - 1)))

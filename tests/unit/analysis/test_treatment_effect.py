@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 from tests.unit.analysis.survival_twins import sites_of, study
-from tests.worlds import run, threshold_gate
+from tests.worlds import Watched, run, threshold_gate
 
 from federome.analysis.algorithm import Table
-from federome.analysis.treatment_effect import TreatmentEffect, e_value, risk_ratio, solve
+from federome.analysis.comparison import e_value, pairs, risk_ratio, solve
+from federome.analysis.treatment_effect import TreatmentEffect
 from federome.errors import Invalid
 
 K = 10
@@ -59,6 +61,103 @@ def test_a_planted_benefit_is_found_where_the_unadjusted_comparison_shows_harm(e
     assert weighted["low"] < np.exp(-0.4) * 1.25  # a marginal ratio lies nearer to 1 than the one within patients
     assert np.abs(told["balance"].floats("before")).max() > 0.5
     assert np.abs(told["balance"].floats("after")).max() < 0.1
+
+
+def test_matched_pairs_find_the_planted_benefit_and_are_balanced() -> None:
+    assert "still differ" in effect(ask(confounded(), estimand="matched"), "matched")["says"]
+    told = ask(confounded(), estimand="matched", caliper=0.1)
+    matched = effect(told, "matched")
+    assert effect(told, "unadjusted")["low"] > 1
+    assert np.exp(-0.4) * 0.8 < matched["hazard_ratio"] < matched["high"] < 1
+    assert matched["largest_imbalance"] < 0.1 < np.abs(told["balance"].floats("before")).max()
+    sizes = told["groups"].records()[0]
+    assert sizes["effective_treated"] == sizes["effective_others"] < sizes["people"] / 2
+    assert matched["se"] > effect(told, "unadjusted")["se"]
+
+
+def by_hand(frame: pd.DataFrame, caliper: float) -> pd.DataFrame:
+    """Pairs chosen one by one, everybody compared with everybody, within each site."""
+    design = np.column_stack([frame[["sick", "age"]].to_numpy(), pd.get_dummies(frame["site"]).to_numpy(float)])
+    logit = design @ np.asarray(sm.Logit(frame["treated"], design).fit(disp=0, tol=1e-12).params)
+    found = frame.assign(logit=logit, pair=-1)
+    for site, some in found.groupby("site"):
+        free = some[some["treated"] == 0]
+        chosen = some[some["treated"] == 1].sort_values("logit", ascending=False)
+        for number, person in enumerate(chosen.itertuples()):
+            gap = (free["logit"] - person.logit).abs()
+            if len(gap) and gap.min() <= caliper * some["logit"].std(ddof=0):
+                found.loc[[person.Index, gap.idxmin()], "pair"] = 10_000 * int(str(site)) + number
+                free = free.drop(gap.idxmin())
+    return found
+
+
+def test_pairs_are_those_that_one_would_choose_by_hand_and_their_variance_goes_by_pairs() -> None:
+    frame = confounded(900)
+    told = ask(frame, estimand="matched", exits_min=2)
+    own = by_hand(frame, 0.2)
+    own = own[own["pair"] >= 0]
+    matched = effect(told, "matched")
+    assert told["groups"].records()[0]["effective_treated"] == len(own) / 2
+    for name, row in zip(("sick", "age"), told["balance"].records(), strict=True):
+        spread = np.sqrt(sum(frame[frame["treated"] == g][name].var(ddof=0) for g in (0, 1)) / 2)
+        means = own.groupby("treated")[name].mean()
+        assert row["after"] == pytest.approx((means[1] - means[0]) / spread, abs=1e-9)
+    beta, se = breslow(own)
+    assert matched["log_hazard_ratio"] == pytest.approx(beta, abs=0.6 * se)  # the grid: some 2 x 20 intervals
+    assert matched["se"] == pytest.approx(se, rel=0.08)
+
+
+def breslow(own: pd.DataFrame) -> tuple[float, float]:
+    """Cox on the times as recorded, variance over pairs."""
+    lifelines = pytest.importorskip("lifelines")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fitted = lifelines.CoxPHFitter().fit(
+            own[["time", "event", "treated", "pair"]], "time", "event", cluster_col="pair", robust=True
+        )
+    return float(fitted.params_["treated"]), float(fitted.standard_errors_["treated"])
+
+
+def test_everybody_finds_the_nearest_who_is_free() -> None:
+    rng = np.random.default_rng(1)
+    for people in (1, 2, 7, 60):
+        chance, treated = rng.uniform(0.05, 0.95, people).round(1 if people < 60 else 3), rng.random(people) < 0.4
+        found = pairs(chance, treated, 0.3)
+        logit = np.log(chance / (1 - chance))
+        reach, free = 0.3 * logit.std(), set(np.flatnonzero(~treated).tolist())
+        for person in np.flatnonzero(treated)[np.argsort(-logit[treated], kind="stable")].tolist():
+            mate = [i for i in np.flatnonzero(found == found[person]).tolist() if i != person]
+            nearest = min((abs(logit[i] - logit[person]) for i in free), default=np.inf)
+            if found[person] < 0:
+                assert nearest > reach
+            else:
+                assert len(mate) == 1
+                assert abs(logit[mate[0]] - logit[person]) == pytest.approx(nearest)
+                free.discard(mate[0])
+
+
+def test_no_block_of_the_matched_holds_few_of_either_group() -> None:
+    """Opens the totals: the second grid, too, tells of nobody or of at least k in both groups."""
+    frame = confounded(900)
+    watched = Watched(threshold_gate(K))
+    question = TreatmentEffect(
+        time="time", event="event", treatment="treated", covariates=("sick", "age"), estimand="matched", halvings=8
+    )
+    run(question, sites_of(frame, frame["site"]), gate=watched)
+    sums = next(total for total in watched.totals if "at_risk" in total)
+    for row in (0, 1):
+        for ended in (sums.floats("ended_treated")[row], (sums.floats("ended") - sums.floats("ended_treated"))[row]):
+            assert np.all((ended == 0) | (ended > K - 0.5))
+        at_risk = sums.floats("at_risk_treated")[row]
+        left = -np.diff(np.append(at_risk, 0.0))
+        assert np.all((np.abs(left) < 1e-9) | (left > K - 0.5))
+
+
+def test_few_without_a_partner_are_not_told_of() -> None:
+    rng = np.random.default_rng(3)
+    frame = confounded(600).assign(treated=(rng.random(600) < 0.3).astype(float))  # all find one: nothing decides
+    with pytest.raises(Invalid, match="too few patients find no partner"):
+        ask(frame, estimand="matched", caliper=0.5)
 
 
 def test_no_effect_where_none_was_planted() -> None:
@@ -153,6 +252,9 @@ def test_bad_input_is_refused() -> None:
     ):
         with pytest.raises(Invalid, match=word):
             ask(confounded(300).assign(**changes))
+    for limits in ({"caliper": 0.201}, {"trim": 0.021}):
+        with pytest.raises(Invalid, match="nobody can be aimed at"):
+            ask(confounded(300), estimand="matched", **limits)
     with pytest.raises(Invalid, match="used twice"):
         TreatmentEffect(time="t", event="e", treatment="x", covariates=("x",))
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from tests.federation import build_federation
 from tests.unit.analysis.survival_twins import sites_of
 from tests.unit.analysis.test_cox import patients
 from tests.worlds import run, threshold_gate
 
 from federome.analysis.cox import Cox
+from federome.analysis.similar_tumours import SimilarTumours
 from federome.analysis.survival_curves import SurvivalCurves
 from federome.model.table import Table
 from federome.network.protocol import mapping
@@ -53,3 +56,39 @@ def test_two_nodes_answer_each_for_itself(tmp_path: Path) -> None:
     own = [sites_of(frame[frame["site"] == at], ["all"] * 200) for at in (0, 1)]
     wanted = [run(question.alone(), each, gate=threshold_gate(10))["effects"].floats("beta") for each in own]
     np.testing.assert_allclose(np.sort(betas, axis=0), np.sort(wanted, axis=0), rtol=1e-5)
+
+
+def melanomas(people: int = 360) -> pd.DataFrame:
+    """Tumours alike in BRAF, some of them in PTEN, each with its therapy."""
+    rng = np.random.default_rng(5)
+    frame = pd.DataFrame(
+        {
+            "months": rng.exponential(20, people) + 0.1,
+            "died": (rng.random(people) < 0.7).astype(float),
+            "tumour_genes": np.where(rng.random(people) < 0.5, "BRAF;PTEN", "BRAF;TP53"),
+            "tumour_variants": "BRAF:p.V600E",
+            "tumour_acquired": "",
+            "tumour_panel": "BRAF;PTEN;TP53",
+            "treatments": np.where(rng.random(people) < 0.5, "dabrafenib", "none"),
+            "site": np.arange(people) % 3,
+        }
+    )
+    return frame
+
+
+def test_one_case_more_is_one_case_told_of_and_so_refused(tmp_path: Path) -> None:
+    """Two answers that differ by the nearest case each tell, by their difference, what that case was given."""
+    frame = melanomas()
+    sites = sites_of(frame, frame["site"])
+    plain = SimilarTumours(
+        time="months", event="died", genes=("BRAF", "PTEN"), treatments=("dabrafenib",), nearest=45, exits_min=5
+    )
+    fewer = replace(plain, nearest=44)
+    both = [run(each, sites, gate=threshold_gate(5))["treatments"].ints("cases")[0] for each in (plain, fewer)]
+    assert 0 < both[0] - both[1] <= 3, "undefended, the difference is what three people were given"
+    federation = build_federation(tmp_path, sites)
+    first = federation.settle(federation.ask(plain))
+    assert first.state == "complete", first.detail.get("problem")
+    second = federation.settle(federation.ask(fewer))
+    assert second.state == "failed"
+    assert "differencing" in str(second.detail["problem"])
