@@ -282,6 +282,16 @@ def test_a_node_lost_for_good_fails_the_run_by_name(federation: Quick, asking: C
 # strangers
 
 
+def test_everybody_reads_what_each_node_says_of_its_walls(federation: Quick, asking: Connection) -> None:
+    """A rehearsal installs no programs of others and tests nothing; whose word it is is signed all the same."""
+    deadline = time.time() + 300
+    while set(told := asking._info()["nodes"]) < {"FI", "ES", "IT"}:  # type: ignore[arg-type]
+        assert time.time() < deadline
+        time.sleep(0.2)
+    assert isinstance(told, dict)
+    assert {str(word["sandbox"]["codes"]) for word in told.values()} == {"['not_tested']"}  # type: ignore[call-overload,index]
+
+
 def test_an_invitation_works_once(federation: Quick, tmp_path: Path) -> None:
     invitation = invite(federation.root / "hub", "SE")
     enrol(tmp_path / "SE", invitation)

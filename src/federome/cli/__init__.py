@@ -224,6 +224,7 @@ def _faces(hub: Hub, clock: Callable[[], float] = time.time) -> list[APIRouter]:
             offers=offers(),
             stopping=hub.stopping,
             people=hub.people,
+            nodes=hub.words.all,
         ),
         output_reviews.router(
             OutputQueue(hub.coordinator, Checkers(hub.folder / CHECKERS), clock),

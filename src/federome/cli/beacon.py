@@ -117,6 +117,7 @@ def node_htsget(
     key: Annotated[Path | None, typer.Option(help="Key of the certificate.")] = None,
 ) -> None:
     """Hand reads and variants by region to this node's secure workspaces, as htsget.toml says, until told to stop."""
+    from federome.network.about import tested
     from federome.network.setup import node_settings, pinned_authorities
     from federome.standards.beacon.serve import run_application
     from federome.standards.htsget import SETTINGS, Htsget, Settings, application
@@ -133,7 +134,7 @@ def node_htsget(
     service = Htsget(
         name,
         f"{base}/htsget",
-        Operator(f"org.federome.{name.lower()}", f"htsget of {name}", name, base),
+        Operator(f"org.federome.{name.lower()}", f"htsget of {name}", name, base, told=lambda: tested(folder)),
         lambda: Settings.read(folder / SETTINGS),
         lambda: pinned_authorities(folder),
         suspended,
@@ -160,6 +161,7 @@ def beacon_serve(
     production: Annotated[bool, typer.Option("--production", help="Say that real people are in it.")] = False,
 ) -> None:
     """Serve the node's published tables as a Beacon v2 at /api, until told to stop."""
+    from federome.network.about import tested
     from federome.network.access import NodeAccess
     from federome.network.discovery_wire import SOCKET, RemoteDesk
     from federome.network.fetching import key_sets
@@ -177,7 +179,12 @@ def beacon_serve(
     base = (url or f"{scheme}://{host}:{port}").rstrip("/")
     environment = "prod" if production else "test"
     operator = Operator(
-        f"org.federome.{name.lower()}", f"Beacon of {name}", organization or name, base, "", environment
+        f"org.federome.{name.lower()}",
+        f"Beacon of {name}",
+        organization or name,
+        base,
+        environment=environment,
+        told=lambda: tested(folder),
     )
     identity = Identity(operator, f"{base}/api", apply=apply, run=run, htsget=htsget)
     access = NodeAccess(folder, key_sets(), development=settings.network == "development")

@@ -22,6 +22,7 @@ from starlette.concurrency import run_in_threadpool
 
 from federome.db import engine
 from federome.model.table import Table
+from federome.network.about import MAX_ABOUT_BYTES, Words
 from federome.network.approvals import load_modules
 from federome.network.bundled import installed, register
 from federome.network.certified import certified_options
@@ -63,6 +64,7 @@ class Hub:
     desk: Desk
     clock: Callable[[], float]
     exchange: Exchange
+    words: Words
 
 
 Faces = Callable[[Hub], Sequence[APIRouter]]
@@ -115,8 +117,11 @@ def build_hub(folder: Path, *, faces: Faces, clock: Callable[[], float] = time.t
     )
     people = People(settings.name, clock, logins)
     desk = open_desk(folder, url=settings.url, clock=clock)
-    hub = Hub(folder, settings, coordinator, releaser, party, waiters, stopping, people, logins, desk, clock, exchange)
-    routers = [_joining(folder, settings.name, members, clock), *faces(hub)]
+    words = Words(folder)
+    hub = Hub(
+        folder, settings, coordinator, releaser, party, waiters, stopping, people, logins, desk, clock, exchange, words
+    )
+    routers = [_joining(folder, settings.name, members, words, clock), *faces(hub)]
     if logins is not None:
         routers.append(login_router(logins))
     if settings.keep_exact:
@@ -184,7 +189,7 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)  # type: ignore[arg-type]
 
 
-def _joining(folder: Path, hub: str, members: MemberList, clock: Callable[[], float]) -> APIRouter:
+def _joining(folder: Path, hub: str, members: MemberList, words: Words, clock: Callable[[], float]) -> APIRouter:
     router = APIRouter(prefix=PREFIX)
     announced = Announced(folder, hub)
 
@@ -193,6 +198,13 @@ def _joining(folder: Path, hub: str, members: MemberList, clock: Callable[[], fl
     async def rotate(request: Request) -> Response:
         members.refresh()
         announced.take(await bounded(request, MAX_ROTATION_BYTES), members, now=clock())
+        return Response(status_code=204)
+
+    @router.post("/about")
+    @open_to("anyone")  # the word says itself whose it is
+    async def about(request: Request) -> Response:
+        members.refresh()
+        words.take((await bounded(request, MAX_ABOUT_BYTES)).decode("ascii", "replace"), members, now=clock())
         return Response(status_code=204)
 
     @router.post("/enrol")

@@ -27,6 +27,7 @@ from federome.errors import Invalid, Refused
 from federome.governance.case import LocalRefusal, State
 from federome.model.ontology import Icd10
 from federome.model.registry import AlgorithmApproval, Dataset, DataUse
+from federome.network import about
 from federome.network.access import NodeAccess
 from federome.network.approvals import load_modules
 from federome.network.bundled import Runner, installed, register
@@ -202,16 +203,20 @@ def build_node(
 def open_programs(folder: Path, report: Callable[[str], None]) -> Mapping[str, Json]:
     """Put up the walls for installed bundles, after the hostile self-test; what it found, as the node says of itself.
 
-    A node whose self-test fails takes no program of others; without bundles there is nothing to test.
+    A node whose self-test fails takes no program of others; without bundles nothing waits for it (``_say``).
     """
     programs = installed(folder)
     if not programs:
+        about.keep(folder, about.UNTESTED)
         return {}
     try:
         runner, found = _open_runner(folder)
     except Refused as refusal:
         report(f"programs of others are not run: {refusal.message}")
-        return {"passed": False, "codes": [*refusal.codes]}
+        failed: Mapping[str, Json] = {"passed": False, "codes": [*refusal.codes]}
+        about.keep(folder, failed)
+        return failed
+    about.keep(folder, found)
     for program in programs:
         register(program, runner)
     report(f"programs of others run behind {found['backend']}: the self-test's hostile ones were stopped")
@@ -238,9 +243,19 @@ def serve_node(folder: Path) -> None:
         signal.signal(number, lambda *_: ended.set())
     working = threading.Thread(target=party.run, name="node", daemon=True)
     working.start()
+    threading.Thread(target=_say, args=(folder, matching.node, ended), name="about", daemon=True).start()
     threading.Thread(target=matching.run, args=(ended,), name="matching", daemon=True).start()
     while not ended.wait(0.5) and working.is_alive():
         pass
     party.stop()
     # An open poll would hold the thread for up to half a minute; it is a daemon and ends with the process.
     working.join(GRACE_S)
+
+
+def _say(folder: Path, node: Node, ended: threading.Event) -> None:
+    """Try the walls where nothing needed them yet, unless all this is a rehearsal, and tell the hub what they hold."""
+    if not node.programs and node_settings(folder).network == "production":
+        about.keep(folder, about.try_walls(folder))
+    assert isinstance(node.port, HttpPort)
+    found = about.kept(folder)
+    about.tell(node.port, lambda: about.statement(node.name, found, node.key.current, now=node.clock()), ended)

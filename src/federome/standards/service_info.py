@@ -15,7 +15,10 @@ DOCUMENTATION: Final = "https://github.com/federome/federome/tree/main/docs/refe
 
 @dataclass(frozen=True)
 class Operator:
-    """Who runs a service. ``id`` is a domain in reverse notation (``eu.example.hub``), ``contact`` a URL or mailto."""
+    """Who runs a service. ``id`` is a domain in reverse notation (``eu.example.hub``), ``contact`` a URL or mailto.
+
+    ``told`` is what else the service says of itself.
+    """
 
     id: str
     name: str
@@ -23,6 +26,7 @@ class Operator:
     organization_url: str
     contact: str = ""
     environment: str = "prod"
+    told: Callable[[], Mapping[str, Json]] = dict
 
 
 def tested(checks: Mapping[str, Callable[[], object]]) -> dict[str, Json]:
@@ -51,6 +55,7 @@ def service_info(
     Beyond the specification: ``capabilities``, what can be asked of it, and ``selfTest``, what :func:`tested` found.
     """
     document: dict[str, Json] = {
+        **operator.told(),
         "id": f"{operator.id}.{artifact}",
         "name": operator.name,
         "type": {"group": "org.ga4gh", "artifact": artifact, "version": version},

@@ -204,11 +204,12 @@ def router(
     offers: Sequence[Offer],
     stopping: threading.Event | None = None,
     people: Callable[[Request], str] | None = None,
+    nodes: Callable[[], Body] = dict,
 ) -> APIRouter:
     """WES for one hub. ``hub`` is its name, the audience of every token; ``offers`` are ``network.offers.offers()``.
 
     ``people`` tells whose key asks: by their own token, and with ``hub.people`` by that of a login, too. ``stopping``
-    ends open long polls when the hub is about to stop.
+    ends open long polls when the hub is about to stop. ``nodes`` are the nodes' own words about themselves.
     """
     api = APIRouter(prefix=PREFIX, route_class=ProblemRoute)
     desk = _Desk(coordinator, people or People(hub, clock))
@@ -217,7 +218,7 @@ def router(
     @open_to("anyone")
     def service_info() -> JSONResponse:
         found = tested({"ledger of runs": lambda: coordinator.ledger.has(""), "member list": coordinator.members.ring})
-        return JSONResponse(documents.about(operator, offers, hub=hub, self_test=found))
+        return JSONResponse({**documents.about(operator, offers, hub=hub, self_test=found), "nodes": nodes()})
 
     _add_runs(api, desk)
     _add_tasks(api, desk)

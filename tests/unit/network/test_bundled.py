@@ -14,7 +14,7 @@ from tests.worlds import make_world, random_assignment
 from federome.analysis import algorithm as contract
 from federome.errors import Invalid, Refused
 from federome.model.table import Table
-from federome.network import serve_node
+from federome.network import about, serve_node
 from federome.network.bundled import Bundled, install, installed, register
 from federome.network.bundles import pack_folder, write_bundle
 from federome.network.ledger import Run
@@ -204,4 +204,5 @@ def test_a_node_whose_self_test_fails_takes_no_program_of_others(
     found = serve_node.open_programs(tmp_path, lines.append)
     assert found == {"passed": False, "codes": ["sandbox_self_test_failed"]}
     assert len(lines) == 1
+    assert about.kept(tmp_path) == found  # what its service-info says
     assert "women" not in contract.registered()
