@@ -34,6 +34,13 @@ def _cohort_count(site: MemorySite) -> Sequence[Parameters]:
     ]
 
 
+def _field_agreement(site: MemorySite) -> Sequence[Parameters]:
+    return [
+        {"field": "trait", "populations": list(POPULATIONS[:3])},
+        {"field": "age", "populations": list(POPULATIONS), "cohort": {"sex": "female"}},
+    ]
+
+
 def _allele_frequency(site: MemorySite) -> Sequence[Parameters]:
     named = [str(variant) for variant in site.variants[::2]]
     return [
@@ -170,6 +177,7 @@ EXAMPLES: dict[str, Example] = {
     "allele-frequency": Example(_allele_frequency),
     "cohort-count": Example(_cohort_count),
     "cox": Example(_cox, people=(120, 150)),
+    "field-agreement": Example(_field_agreement),
     "gene-background": Example(_gene_background),
     "gene-burden": Example(_gene_burden, people=(60, 120)),
     "gene-skat": Example(_gene_skat, people=(60, 120)),
