@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.unit.store.small_stores import POOL, Batch, draw_genotypes, manifest,
 from federome.disclosure.budgets import MemoryBudgets
 from federome.disclosure.cohorts import MemoryCohorts
 from federome.governance.consent import Consent, ConsentEvent, Ledger
-from federome.model.discovery import Coded, Criterion, Every, Measured, Not, Some, Tier, Worded
+from federome.model.discovery import SIMILAR, Coded, Criterion, Every, Measured, Not, Some, Tier, Worded
 from federome.model.ontology import Ontology, compile_terms, parse_obo
 from federome.model.release import Policy
 from federome.model.span import Span
@@ -66,6 +67,7 @@ class World:
     policy: Policy
 
 
+@cache
 def ontology() -> Ontology:
     """A handful of terms."""
     return compile_terms(parse_obo(OBO.splitlines()))
@@ -160,10 +162,13 @@ def fits(person: Mapping[str, Any], asked: Criterion) -> bool | None:
             head, wild, tail = pattern.partition("%")
             word = person[column]
             return bool(word.startswith(head) and word.endswith(tail) if wild else word == pattern)
-        case Coded(term, (column,), below, _):
+        case Coded(term, (column,), below, similarity):
             if person[column] is None:
                 return None
-            return any(_same(column, term, code, below) for code in person[column])
+            return any(
+                _same(column, term, code, below) or _alike(column, term, code, SIMILAR[similarity])
+                for code in person[column]
+            )
     raise AssertionError(asked)
 
 
@@ -173,6 +178,19 @@ def _same(column: str, term: str, code: str, below: bool) -> bool:
     plain = term.partition(":")[2].replace(".", "")
     code = code.replace(".", "")
     return code.startswith(plain) if below else code == plain
+
+
+def _alike(column: str, term: str, code: str, least: float) -> bool:
+    """Whether two terms share so many of the terms above them, themselves included (Jaccard index)."""
+    one, other = (_above(column, each) for each in (term, code))
+    return len(one & other) >= least * len(one | other)
+
+
+def _above(column: str, code: str) -> set[str]:
+    if column == "hpo_terms":
+        return {code, *ontology().ancestors(code)}
+    plain = code.rpartition(":")[2].replace(".", "")
+    return {plain[: at + 1] for at in range(len(plain))}
 
 
 def carries(person: Mapping[str, Any], spans: tuple[Span, ...] | None) -> bool:

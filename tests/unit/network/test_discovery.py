@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from federome.disclosure.counted import tell
 from federome.disclosure.differencing import Members
 from federome.errors import Invalid, Missing, Refused
 from federome.governance.consent import ConsentEvent
-from federome.model.discovery import Coded, Criterion, Every, Guest, Measured, Not, Some, Sought, Worded
+from federome.model.discovery import Coded, Criterion, Every, Guest, Measured, Not, Similarity, Some, Sought, Worded
 from federome.model.release import Policy
 from federome.model.span import Span
 from federome.network.discovery import NodeDesk
@@ -38,9 +39,10 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> World:
     return make_people(tmp_path_factory.mktemp("closed"), seed=5, size=200, policy=CLOSED)
 
 
+likeness = st.sampled_from(get_args(Similarity))
 leaves: st.SearchStrategy[Criterion] = st.one_of(
-    st.builds(Coded, st.sampled_from([f"ICD10:{code}" for code in (*ICD, "E1", "I2")]), st.just(("diagnosis_icd10",)), st.booleans()),  # noqa: E501
-    st.builds(Coded, st.sampled_from([*HPO, "HP:0000118"]), st.just(("hpo_terms",)), st.booleans()),
+    st.builds(Coded, st.sampled_from([f"ICD10:{code}" for code in (*ICD, "E1", "I2")]), st.just(("diagnosis_icd10",)), st.booleans(), likeness),  # noqa: E501
+    st.builds(Coded, st.sampled_from([*HPO, "HP:0000118"]), st.just(("hpo_terms",)), st.booleans(), likeness),
     st.builds(Coded, st.sampled_from([f"ATC:{code}" for code in (*ATC, "C10AA", "C")]), st.just(("medication_atc",)), st.booleans()),  # noqa: E501
     st.builds(Measured, st.just("bmi_kg_m2"), st.sampled_from(["=", "!", "<", ">", "<=", ">="]), st.integers(18, 40).map(float)),  # noqa: E501
     st.builds(Measured, st.sampled_from(["age", "age_of_onset"]), st.sampled_from(["<", ">=", "="]), st.integers(15, 90).map(float)),  # noqa: E501

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlencode
 
 import pytest
@@ -16,7 +16,7 @@ from tests.beacons import IDENTITY, beacon_of
 from tests.desks import ATC, HPO, ICD, World, carries, fits, make_desk, make_people
 from tests.openapi import fuzzed
 
-from federome.model.discovery import Coded, Criterion, Every, Measured, Not, Some, Worded
+from federome.model.discovery import Coded, Criterion, Every, Measured, Not, Similarity, Some, Worded
 from federome.model.release import Policy
 from federome.model.span import Span
 from federome.standards.beacon.people import People
@@ -48,6 +48,21 @@ def _hpo(code: str, below: bool) -> Case:
     return {"id": code, "includeDescendantTerms": below, "scope": "individuals"}, Coded(code, ("hpo_terms",), below)
 
 
+def _like(code: str, similarity: Similarity) -> Case:
+    column = "hpo_terms" if code.startswith("HP:") else "diagnosis_icd10"
+    return {"id": code, "similarity": similarity}, Coded(code, (column,), True, similarity)
+
+
+def _ldl(tenths: int, unit: str) -> Case:
+    bound = tenths / 10 + 0.05  # between two values, so that no rounding of units decides
+    value = {"mmol/L": bound, "mg/dL": bound * 38.665}[unit]
+    return {"id": "LDL", "operator": ">", "value": f"{value:.5f} {unit}"}, Measured("ldl_c_mmol_l", ">", bound)
+
+
+def _age(years: int, months: int) -> Case:
+    return {"id": "age", "operator": ">=", "value": f"P{years}Y{months}M"}, Measured("age", ">=", years + months / 12)
+
+
 def _bmi(operator: str, value: int, spelling: str) -> Case:
     return {"id": spelling, "operator": operator, "value": f"{value} kg/m2" if value % 2 else value}, Measured(
         "bmi_kg_m2",
@@ -76,6 +91,9 @@ plain: st.SearchStrategy[Case] = st.one_of(
     st.builds(_icd, st.sampled_from([*ICD, "I25"]), st.booleans()),
     st.builds(_hpo, st.sampled_from([*HPO, "HP:0000118"]), st.booleans()),
     st.builds(_bmi, st.sampled_from(["=", "!", "<", ">", "<=", ">="]), st.integers(18, 40), st.sampled_from(["BMI", "bmi", "LOINC:39156-5", "bmi_kg_m2"])),  # noqa: E501
+    st.builds(_like, st.sampled_from([*HPO, "ICD10:E11.2", "ICD10:I25"]), st.sampled_from(get_args(Similarity))),
+    st.builds(_ldl, st.integers(10, 59), st.sampled_from(["mmol/L", "mg/dL"])),
+    st.builds(_age, st.integers(30, 80), st.integers(1, 11)),
     st.builds(_onset, st.sampled_from(["<", ">=", ">"]), st.integers(20, 60)),
     st.builds(_smoking, st.sampled_from(["=", "!"]), st.sampled_from(["never", "%er", "f%"])),
     st.sampled_from(ATC).map(lambda c: ({"id": "treatment", "operator": "=", "value": f"ATC:{c}"}, Coded(f"ATC:{c}", ("medication_atc",)))),  # noqa: E501
@@ -217,6 +235,16 @@ def test_a_page_runs_through_people(world: World, http: TestClient) -> None:
         told = http.get(f"/api/individuals?requestedGranularity=record&limit=31&skip={skip}").json()
         seen += [record["id"] for record in told["response"]["resultSets"][0]["results"]]
     assert seen == [person["id"] for person in world.people]
+    by_token: list[str] = []
+    address = "/api/individuals?requestedGranularity=record&limit=31"
+    for more in range(4):
+        told = http.get(address).json()
+        by_token += [record["id"] for record in told["response"]["resultSets"][0]["results"]]
+        token = told["meta"]["receivedRequestSummary"]["pagination"].get("nextPage")
+        assert (token is None) == (more == 3)
+        address = f"/api/individuals?requestedGranularity=record&limit=31&currentPage={token}"
+    assert by_token == seen
+    assert http.get(address.replace("31", "30")).status_code == 400  # of another question
 
 
 def test_variants_of_one_person(world: World, http: TestClient) -> None:

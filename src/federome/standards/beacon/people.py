@@ -8,7 +8,7 @@ told where to apply.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, cast
 
 from federome.errors import Invalid, Missing, Refused
@@ -19,7 +19,7 @@ from federome.network.discovery import Desk
 from federome.standards.beacon import documents, filters
 from federome.standards.beacon.documents import COHORT, VARIANT, Document, EntryType, Identity
 from federome.standards.beacon.people_records import person_of, record
-from federome.standards.beacon.request import CHROMOSOMES, Asked, Granularity, Places, spans
+from federome.standards.beacon.request import CHROMOSOMES, Asked, Granularity, Places, paginated, spans
 from federome.standards.beacon.shelf import variation
 from federome.trust.canonical import Json
 
@@ -145,7 +145,8 @@ class People:
         if granularity == "record" and (answered or withheld) and not recorded:
             granularity = "count"
         total = sum(each.counted.count for each in answered)
-        page: Document = {"skip": asked.skip, "limit": asked.limit}
+        releases = [room.release for room in self.desk.rooms()]
+        page = paginated(replace(asked, granularity=granularity), total, releases)
         summary: Document = {"exists": total > 0}
         body: Document = {
             "meta": documents.meta(self.identity, asked, entry, granularity, page),

@@ -7,6 +7,7 @@ Source: Beacon v2.2 framework (requests/beaconRequestBody, requestParameters of 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from federome.model.strict import bounded
 from federome.model.variant import LAST_POSITION, Assembly, assembly_name, trim
 from federome.standards.beacon.filters import check_shape, read_compact
 from federome.standards.beacon.sequences import read_hgvs, sequence
+from federome.trust.canonical import Json
 
 Granularity = Literal["boolean", "count", "record"]
 Include = Literal["HIT", "ALL", "MISS", "NONE"]
@@ -107,6 +109,32 @@ class Asked:
     def of_variants(self) -> bool:
         """Whether it says anything about variants."""
         return bool(self.parameters.keys() - _PLACELESS)
+
+
+def paginated(asked: Asked, total: int, releases: Sequence[str]) -> dict[str, Json]:
+    """Where a page stands, with tokens that hold for this question on these releases and no other."""
+    page: dict[str, Json] = {"skip": asked.skip, "limit": asked.limit}
+    if asked.granularity != "record":
+        return page
+    page["currentPage"] = token(asked, releases, asked.skip)
+    if asked.first + asked.limit < total:
+        page["nextPage"] = token(asked, releases, asked.skip + 1)
+    if asked.skip:
+        page["previousPage"] = token(asked, releases, asked.skip - 1)
+    return page
+
+
+def token(asked: Asked, releases: Sequence[str], number: int) -> str:
+    """The name of a page: its number, and a digest of the question and the releases it is asked of."""
+    question = [
+        dict(asked.parameters),
+        [dict(each) for each in asked.filters],
+        asked.logic,
+        asked.limit,
+        sorted(asked.datasets or ()),
+        list(releases),
+    ]
+    return f"p{number}.{hashlib.blake2b(msgspec.json.encode(question, order='sorted'), digest_size=8).hexdigest()}"
 
 
 class Places(Protocol):

@@ -17,12 +17,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from federome.errors import FederomeError, Invalid, Missing
+from federome.errors import FederomeError, Missing
 from federome.standards.beacon import documents
 from federome.standards.beacon.documents import DATASET, PEOPLE_TYPES, RELATED, VARIANT, Document, EntryType
 from federome.standards.beacon.people import People
 from federome.standards.beacon.request import Asked, Granularity
-from federome.standards.beacon.server import Beacon, token
+from federome.standards.beacon.server import Beacon
 from federome.standards.beacon.wire import CAPACITY, HEADERS, Capacity, failed, read_asked, sent
 
 LOGO: Final = (
@@ -126,8 +126,7 @@ class _Doors:
         name = request.path_params["id"]
         if name not in self.beacon.shelf().by_dataset and name not in await self._rooms():
             raise Missing("no dataset has this id here.", where="id")
-        asked = replace(await asked_of(request, self.beacon), datasets=frozenset({name}))
-        return await self._variants(request, asked, name)
+        return await self._variants(request, await asked_of(request, self.beacon, name), name)
 
     async def _rooms(self) -> set[str]:
         return {room.dataset for room in await to_thread.run_sync(lambda: self.beacon.rooms)}
@@ -193,12 +192,12 @@ class _Counted:
         """Records of one kind that belong to a record of another, by its id."""
 
         async def answer(request: Request) -> Response:
-            asked, name = await asked_of(request, self.beacon), request.path_params["id"]
+            name = request.path_params["id"]
             if not parent.collection:
-                return await self.answer(request, entry, asked, (parent, name))
+                return await self.answer(request, entry, await asked_of(request, self.beacon), (parent, name))
             if name not in {room.dataset for room in await to_thread.run_sync(lambda: self.beacon.rooms)}:
                 raise Missing(f"no {parent.id} has this id here.", where="id")
-            return await self.answer(request, entry, replace(asked, datasets=frozenset({name})))
+            return await self.answer(request, entry, await asked_of(request, self.beacon, name))
 
         return answer
 
@@ -244,13 +243,11 @@ def lost(prefix: str) -> Handler:
     return answer
 
 
-async def asked_of(request: Request, beacon: Beacon) -> Asked:
-    """The question of a request; a page token in it must be one for this question."""
+async def asked_of(request: Request, beacon: Beacon, dataset: str | None = None) -> Asked:
+    """The question of a request, about one dataset where its path says so; a page token must be one for it."""
     asked = await read_asked(request)
-    if asked.token and asked.token != token(asked, beacon.shelf(), asked.skip):
-        raise Invalid(
-            "this page token belongs to another question or an older data release.",
-            where="currentPage",
-            remedy="Start at the first page.",
-        )
+    if dataset is not None:
+        asked = replace(asked, datasets=frozenset({dataset}))
+    if asked.token:
+        await to_thread.run_sync(beacon.check_page, asked)
     return asked

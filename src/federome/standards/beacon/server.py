@@ -7,7 +7,6 @@ published. ``routes.py`` gives the answers addresses.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, get_args
@@ -33,7 +32,15 @@ from federome.standards.beacon.documents import (
 from federome.standards.beacon.filters import ids
 from federome.standards.beacon.people import People
 from federome.standards.beacon.people import dataset as room_as_dataset
-from federome.standards.beacon.request import UNANSWERABLE, VARIANT_PARAMETERS, Asked, Granularity, spans
+from federome.standards.beacon.request import (
+    UNANSWERABLE,
+    VARIANT_PARAMETERS,
+    Asked,
+    Granularity,
+    paginated,
+    spans,
+    token,
+)
 from federome.standards.beacon.shelf import Book, Rows, Shelf, paged
 from federome.standards.service_info import tested
 
@@ -94,6 +101,19 @@ class Beacon:
             )
         return self._atlases[key]
 
+    def check_page(self, asked: Asked) -> None:
+        """``Invalid`` for a page token of another question, or of data releases that are no longer the newest."""
+        if not asked.token:
+            return
+        of_tables = [book.about.release for book in self.shelf().books]
+        of_people = [room.release for room in self.rooms]
+        if asked.token not in {token(asked, releases, asked.skip) for releases in (of_tables, of_people)}:
+            raise Invalid(
+                "this page token belongs to another question or an older data release.",
+                where="currentPage",
+                remedy="Start at the first page.",
+            )
+
     def configuration(self) -> Document:
         """``/configuration``."""
         books, rooms = [book.about for book in self.shelf().books], self.rooms
@@ -149,6 +169,8 @@ class Beacon:
                 closed[book.about.dataset] = "to be annotated with changes of proteins"
             else:
                 found.append((book, _rows(book, wanted, everywhere=everywhere)))
+        if not any(len(rows) for _, rows in found):
+            _check_reference(asked, wanted, [book for book, _ in found])
         if "aminoacidChange" in asked.parameters and not any(book.annotated for book in shelf.books):
             raise Invalid(
                 "no table here is annotated with changes of proteins.",
@@ -159,7 +181,7 @@ class Beacon:
 
     def _told(self, asked: Asked, found: list[tuple[Book, Rows]], closed: Mapping[str, str], shelf: Shelf) -> bytes:
         total = sum(len(rows) for _, rows in found)
-        page = _page(asked, total, shelf)
+        page = paginated(asked, total, [book.about.release for book in shelf.books])
         head = documents.meta(self.identity, asked, VARIANT, asked.granularity, page)
         if asked.test_mode:
             head["info"] = {"testMode": "the same answer: published tables hold nothing that a test may not see"}
@@ -231,6 +253,21 @@ def _rows(book: Book, wanted: Sequence[tuple[str, Span]], *, everywhere: bool) -
     return here[0] if len(here) == 1 else np.unique(np.concatenate(here))
 
 
+def _check_reference(asked: Asked, wanted: Sequence[tuple[str, Span]], books: Sequence[Book]) -> None:
+    """``Invalid`` where tables show that REF is another: an empty answer would read as "not seen"."""
+    if "referenceBases" not in asked.parameters:
+        return
+    for assembly, span in wanted:
+        here = [book.base_at(span.chromosome, span.first) for book in books if book.about.assembly == assembly]
+        first = (span.ref or "N")[0]
+        if span.starts == (span.first, span.first) and first != "N" and any(base not in ("", first) for base in here):
+            raise Invalid(
+                "the reference sequence has another base there.",
+                where="referenceBases",
+                remedy="Check assembly and position: they count from 0.",
+            )
+
+
 def _result_set(book: Book, rows: Rows, total: int) -> list[bytes | memoryview]:
     """One dataset's share of a page, and the comma behind it."""
     head: Document = {
@@ -245,30 +282,3 @@ def _result_set(book: Book, rows: Rows, total: int) -> list[bytes | memoryview]:
     for number, piece in enumerate(book.page(rows)):
         pieces += [b",", piece] if number else [piece]
     return [*pieces, b"]}", b","]
-
-
-def _page(asked: Asked, total: int, shelf: Shelf) -> Document:
-    """Where the page stands, with tokens that hold for this question on these releases and no other."""
-    page: Document = {"skip": asked.skip, "limit": asked.limit}
-    if asked.granularity != "record":
-        return page
-    page["currentPage"] = token(asked, shelf, asked.skip)
-    if asked.first + asked.limit < total:
-        page["nextPage"] = token(asked, shelf, asked.skip + 1)
-    if asked.skip:
-        page["previousPage"] = token(asked, shelf, asked.skip - 1)
-    return page
-
-
-def token(asked: Asked, shelf: Shelf, number: int) -> str:
-    """The name of a page: its number, and a digest of the question and the releases it is asked of."""
-    releases = [book.about.release for book in shelf.books]
-    question = [
-        dict(asked.parameters),
-        [dict(each) for each in asked.filters],
-        asked.logic,
-        asked.limit,
-        sorted(asked.datasets or ()),
-        releases,
-    ]
-    return f"p{number}.{hashlib.blake2b(_ENCODE(question), digest_size=8).hexdigest()}"

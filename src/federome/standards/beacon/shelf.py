@@ -85,6 +85,12 @@ class Book:
             if row not in self.find(span) or f'"variantInternalId":"{name}"'.encode() not in bytes(record):
                 raise Damaged("a bound table does not find its own variants.", remedy="Publish the dataset again.")
 
+    def base_at(self, chromosome: str, position: int) -> str:
+        """The reference's base at a position, where a variant that starts there shows it; else empty."""
+        key = (chromosome_rank(chromosome) << _SHIFT) + position
+        row = int(np.searchsorted(self.keys, key))
+        return self.allele(row)[0][0] if row < self.rows and self.keys[row] == key else ""
+
     def find(self, span: Span) -> Rows:
         """Rows of the variants in a span, in order."""
         base = chromosome_rank(span.chromosome) << _SHIFT

@@ -1,0 +1,196 @@
+"""A Beacon under load and under attack: full is said at once, slow bodies end, and it tests itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+from starlette.requests import Request
+from starlette.testclient import TestClient
+from tests.beacons import IDENTITY, Seen, beacon_of, put
+from tests.desks import make_desk, make_people
+
+from federome.errors import Unavailable
+from federome.model.discovery import Guest, Room
+from federome.standards.beacon import wire
+from federome.standards.beacon.network import Member, Network
+from federome.standards.beacon.network import application as network_application
+from federome.standards.beacon.people import People
+from federome.standards.beacon.routes import application
+from federome.standards.beacon.server import Beacon
+
+SEEN = [Seen("17", 100 + n, "A", "G", ((30, 2000),)) for n in range(5)] + [Seen("X", 5, "AC", "A", ((30, 2000),))]
+
+
+@pytest.fixture
+def beacon(tmp_path: Path) -> Beacon:
+    put(tmp_path / "tables", "one", SEEN, strata=("Total",))
+    return beacon_of(tmp_path / "tables")
+
+
+def test_beyond_capacity_it_says_so_at_once_and_below_nobody_is_refused(beacon: Beacon) -> None:
+    async def crowd() -> tuple[list[httpx.Response], list[httpx.Response], list[httpx.Response]]:
+        gate, inside = asyncio.Event(), 0
+
+        async def waits(_request: Request) -> Guest:
+            nonlocal inside
+            inside += 1
+            await gate.wait()
+            return Guest()
+
+        app = application(Beacon(IDENTITY, beacon.shelf, waits), capacity=5)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://b") as http:
+
+            def ask() -> Any:
+                return http.get("/api/g_variants?referenceName=17&requestedGranularity=count")
+
+            first = [asyncio.create_task(ask()) for _ in range(5)]
+            while inside < 5:
+                await asyncio.sleep(0)
+            beyond = [await ask() for _ in range(50)]  # each answered while the five still wait
+            gate.set()
+            served = [await each for each in first]
+            return served, beyond, [await ask() for _ in range(5)]
+
+    served, beyond, after = asyncio.run(crowd())
+    assert {each.status_code for each in (*served, *after)} == {200}
+    assert {each.json()["responseSummary"]["numTotalResults"] for each in served} == {5}
+    assert {each.status_code for each in beyond} == {503}
+    assert int(beyond[0].headers["retry-after"]) >= 1
+    error = beyond[0].json()["error"]
+    assert error["errorCode"] == error["status"] == 503 and beyond[0].json()["meta"]["beaconId"]
+
+
+def test_a_body_that_does_not_arrive_is_not_waited_for(beacon: Beacon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "BODY_S", 0.05)
+
+    async def drips() -> int:
+        told: list[Any] = []
+        pieces = iter([{"type": "http.request", "body": b'{"query"', "more_body": True}])
+
+        async def receive() -> Any:
+            for piece in pieces:
+                return piece
+            await asyncio.sleep(3600)
+
+        async def send(message: Any) -> None:
+            told.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/api/g_variants", "query_string": b"", "headers": []}
+        await application(beacon)(scope, receive, send)
+        return int(told[0]["status"])
+
+    assert asyncio.run(drips()) == 400
+
+
+class _Away:
+    """A desk that is not there."""
+
+    def rooms(self) -> tuple[Room, ...]:
+        raise Unavailable("the node's desk is not there.")
+
+
+def test_service_info_tells_what_can_be_asked_and_what_a_self_test_found(beacon: Beacon, tmp_path: Path) -> None:
+    desk = make_desk(make_people(tmp_path / "people", seed=4, size=40))
+    whole = Beacon(IDENTITY, beacon.shelf, people=People(IDENTITY, desk))
+    with TestClient(application(whole)) as http:
+        told = http.get("/api/service-info").json()
+    assert told["selfTest"]["passed"]
+    assert {each["name"] for each in told["selfTest"]["checks"]} == {"table of one", "desk of people"}
+    assert (
+        "aminoacidChange" in told["capabilities"]["parameters"] and "mateName" not in told["capabilities"]["parameters"]
+    )
+    assert "individual" in told["capabilities"]["entryTypes"]
+    [book] = beacon.shelf().books
+    book.keys = book.keys + 1  # as if the columns were of other records
+    half = Beacon(IDENTITY, beacon.shelf, people=People(IDENTITY, _Away()))  # type: ignore[arg-type]
+    with TestClient(application(half)) as http:
+        found = http.get("/api/service-info").json()["selfTest"]
+        away = http.get("/api/individuals")
+    assert not found["passed"] and [each["passed"] for each in found["checks"]] == [False, False]
+    assert away.status_code == 503 and away.headers["retry-after"]
+
+
+def test_a_network_tells_which_members_did_not_answer() -> None:
+    network = Network(IDENTITY, [Member("fi", "http://fi"), Member("es", "http://es")], httpx.AsyncClient())
+    network.suspected.add("es")
+    with TestClient(network_application(network)) as http:
+        told = http.get("/api/service-info").json()
+    assert told["capabilities"]["members"] == ["fi", "es"]
+    assert [each["passed"] for each in told["selfTest"]["checks"]] == [True, False]
+
+
+PLACE, SECRET = 31_337_421, "ACGTTGCAACGTTGCA"
+BAD: list[Any] = [
+    {"referenceName": "17", "start": [PLACE], "alternateBases": SECRET, "assemblyId": "GRCh37"},
+    {"referenceName": "17", "start": [PLACE], "alternateBases": SECRET, "assemblyId": "hg17"},
+    {"referenceName": "17", "start": [-PLACE], "alternateBases": SECRET},
+    {"referenceName": "17", "start": [PLACE * 1000], "alternateBases": SECRET},
+    {"referenceName": "17", "start": [PLACE, PLACE], "end": [5, 6]},
+    {"referenceName": "17", "start": [PLACE], "alternateBases": SECRET * 70_000},
+    {"referenceName": "1" * 1_000_000, "start": [PLACE], "alternateBases": SECRET},
+    {"genomicAlleleShortForm": f"NC_000017.11:g.{PLACE}{SECRET * 60_000}"},
+    {"aminoacidChange": SECRET * 60_000},
+    {"geneId": f"'; DROP TABLE genes; -- {SECRET}"},
+    {"geneId": "{{7*7}}${7*7}<%= 7*7 %>"},
+    {"referenceName": "17' OR '1'='1", "start": [PLACE], "alternateBases": "A"},
+    {"genomicAlleleShortForm": "NC_000017.11:g.5C>T", "referenceName": "17", "start": [PLACE]},
+    {"variantType": "SNP'; --", "referenceName": "17"},
+]
+
+
+@pytest.mark.parametrize("parameters", BAD)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_bad_questions_are_refused_in_beacons_envelope_and_logged_nowhere(
+    method: str,
+    parameters: dict[str, Any],
+    beacon: Beacon,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with TestClient(application(beacon)) as http:
+        if method == "GET":
+            flat = {key: ",".join(map(str, v)) if isinstance(v, list) else v for key, v in parameters.items()}
+            if sum(map(len, map(str, flat.values()))) > 60_000:
+                flat = {key: str(v)[:17_000] for key, v in flat.items()}  # no client sends more in an address
+            answer = http.get("/api/g_variants", params=flat)
+        else:
+            answer = http.post("/api/g_variants", content=json.dumps({"query": {"requestParameters": parameters}}))
+    assert answer.status_code == 400
+    told = answer.json()
+    assert told["meta"]["beaconId"] and told["error"]["errorCode"] == 400
+    assert {"type", "title", "status", "detail"} <= told["error"].keys()  # RFC 9457
+    assert len(answer.content) < 2_000
+    said = capfd.readouterr()
+    ours = [record for record in caplog.records if not record.name.startswith("httpx")]  # the test's own client
+    written = said.out + said.err + "".join(record.getMessage() for record in ours)
+    assert SECRET not in written and str(PLACE) not in written
+
+
+@pytest.mark.parametrize("ref", ["C", "CC", "T"])
+def test_another_reference_base_than_is_known_is_an_error_and_not_an_empty_answer(ref: str, beacon: Beacon) -> None:
+    with TestClient(application(beacon)) as http:
+        wrong = http.get(f"/api/g_variants?referenceName=17&start=100&referenceBases={ref}&alternateBases=G")
+        nothing_known = http.get(f"/api/g_variants?referenceName=17&start=7000&referenceBases={ref}&alternateBases=G")
+        right = http.get("/api/g_variants?referenceName=17&start=100&referenceBases=A&alternateBases=T")
+    assert wrong.status_code == 400 and "referenceBases" in wrong.json()["error"]["errorMessage"]
+    assert nothing_known.json()["responseSummary"] == right.json()["responseSummary"] == {"exists": False}
+
+
+def test_a_cursor_of_another_dataset_is_refused(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        put(tmp_path, name, SEEN, strata=("Total",))
+    with TestClient(application(beacon_of(tmp_path))) as http:
+        page = http.get("/api/datasets/one/g_variants?requestedGranularity=record&limit=2").json()
+        token = page["meta"]["receivedRequestSummary"]["pagination"]["nextPage"]
+        assert http.get(f"/api/datasets/one/g_variants?limit=2&requestedGranularity=record&currentPage={token}").json()[
+            "response"
+        ]
+        other = http.get(f"/api/datasets/two/g_variants?limit=2&requestedGranularity=record&currentPage={token}")
+    assert other.status_code == 400 and "currentPage" in other.json()["error"]["errorMessage"]
