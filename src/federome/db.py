@@ -11,20 +11,22 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic.migration import MigrationContext
-from alembic.operations import Operations
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import StaticPool
 
 from federome.errors import Damaged, FederomeError, Invalid, Unavailable
 
+if TYPE_CHECKING:
+    from alembic.operations import Operations
+
 BUSY_TIMEOUT_MS = 15_000
 _BUSY = ("database is locked", "database table is locked", "database is busy")
 
-Step = Callable[[Operations], None]
+Step = Callable[["Operations"], None]
 """One change of a schema, written with Alembic's operations (its batch mode alters tables on SQLite too)."""
 
 
@@ -156,6 +158,10 @@ def migrate(database: Engine, schema: Schema) -> None:
                 where=_place(database),
                 remedy="Run the newer release of the program that wrote them.",
             )
+        # Slow to load, and an upgrade is rare.
+        from alembic.migration import MigrationContext
+        from alembic.operations import Operations
+
         operations = Operations(MigrationContext.configure(connection))
         for step in schema.steps[held - 1 :]:
             step(operations)

@@ -9,7 +9,6 @@ which the integrand is a bell, so that the trapezoid rule gives the tail to many
 from __future__ import annotations
 
 import numpy as np
-from scipy import optimize
 
 from federome.analysis.regression import LN10, Floats
 
@@ -31,6 +30,7 @@ def minus_log10_tail(q: float, weights: Floats) -> float:
 
 def _minus_log10_tail(q: float, weights: Floats) -> float:
     """The same with a largest weight of 1, so that the branch point is at one half."""
+    from scipy import optimize  # half a second to load, and most processes never come here
 
     def exponent(s: complex | Floats) -> Floats:
         return np.asarray(-0.5 * np.log(1 - 2 * np.multiply.outer(s, weights)).sum(axis=-1) - np.multiply(s, q))

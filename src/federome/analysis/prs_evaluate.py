@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Final, Literal
 
 import msgspec
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from federome.analysis import prs_scores
 from federome.analysis.algorithm import DONE, Algorithm, Block, Finished, Reads, State, Table, View, algorithm
@@ -314,7 +314,7 @@ class PrsEvaluate(Algorithm):
         inverse = inverted(unpacked(shared.floats("information"), shared["trial"].shape[1]))
         effect = shared.floats("base")[:, 1]
         error = np.sqrt(np.where(gone, 1.0, inverse[:, 1, 1]))
-        reach = float(stats.norm.ppf(0.975))
+        reach = float(special.ndtri(0.975))
         auc, auc_se = (shared.floats(n) if n in shared else np.full(len(gone), UNKNOWN) for n in ("auc", "auc_se"))
         low, high = _on_logit(auc, np.maximum(auc_se, 0), reach)
         no_area = gone | (auc_se < 0)

@@ -14,7 +14,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linprog
 
 from federome.errors import Refused
 from federome.model.release import ALL, Label, Rows
@@ -166,6 +165,8 @@ def _exposed(values: NDArray[np.int64], hidden: Mask, cells: list[int], lines: l
             codes=["small_cell"],
             remedy="Ask for fewer or broader strata.",
         )
+    from scipy.optimize import linprog  # half a second to load, and most processes never come here
+
     place = {row: at for at, row in enumerate(cells)}
     system = np.zeros((len(lines), len(cells)))
     known = np.zeros(len(lines))

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, norm
+from scipy import special
 
 from federome.errors import Invalid
 
@@ -22,7 +22,7 @@ RARE: Final = 10.0
 """Expected carriers below which a site is priced by itself."""
 MISCALLED: Final = 1e-6
 """Chance that a member's own genotype is wrong on record (Shringarpure & Bustamante 2015)."""
-_ALARM: Final = float(norm.isf(FALSE_ALARMS))
+_ALARM: Final = float(-special.ndtri(FALSE_ALARMS))
 _TAIL: Final = 1e-12
 UNLIMITED: Final = 1e12
 """A budget that no question uses up."""
@@ -30,7 +30,7 @@ UNLIMITED: Final = 1e12
 
 def power(rho: float) -> float:
     """How many members (as a share) the best test recognises after answers worth ``rho``; 0.05 is guessing."""
-    return float(norm.cdf(math.sqrt(max(rho, 0.0)) - _ALARM))
+    return float(special.ndtr(math.sqrt(max(rho, 0.0)) - _ALARM))
 
 
 def rho_at(limit: float) -> float:
@@ -39,7 +39,7 @@ def rho_at(limit: float) -> float:
         return UNLIMITED
     if not FALSE_ALARMS < limit < 1:
         raise Invalid("a power lies between 0.05, which is guessing, and 1.")
-    return float((norm.ppf(limit) + _ALARM) ** 2)
+    return float((special.ndtri(limit) + _ALARM) ** 2)
 
 
 def rare_price(share: float, people: int, *, at_least: int, counted: bool) -> float:
@@ -63,6 +63,8 @@ def rare_price(share: float, people: int, *, at_least: int, counted: bool) -> fl
 
 def _answers(share: float, people: int, members: int, *, at_least: int, counted: bool) -> NDArray[np.float64]:
     """Chances of the answers "fewer", then each number of carriers, then more, when ``members`` carriers are known."""
+    from scipy.stats import binom  # half a second to load, and most processes never come here
+
     others = people - members
     last = max(at_least, int(binom.isf(_TAIL, people, share)) + 1) if counted else at_least - 1
     told = np.arange(at_least, last + 1) - members

@@ -22,7 +22,7 @@ import pytest
 
 from federome.demo import real
 from federome.errors import Damaged, Invalid, Unavailable
-from federome.ingest import registry
+from federome.ingest import package_index, registry
 
 PEOPLE = [
     ("HG1", "FIN", "male"),
@@ -317,11 +317,11 @@ def test_pins_are_those_that_were_published() -> None:
     ],
 )
 def test_pip_index_follows_pips_precedence(config: str, url: str | None) -> None:
-    assert registry.pip_index(config).url == url
+    assert package_index.pip_index(config).url == url
 
 
 def test_pip_certificates_are_used() -> None:
-    assert registry.pip_index("global.cert='/etc/ca.pem'\n").certificates == "/etc/ca.pem"
+    assert package_index.pip_index("global.cert='/etc/ca.pem'\n").certificates == "/etc/ca.pem"
 
 
 class Index(http.server.BaseHTTPRequestHandler):
@@ -371,7 +371,7 @@ def index() -> Iterator[str]:
 
 
 def configure(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    monkeypatch.setattr(registry, "_pip_config", lambda: f":env:.index-url='{url}'\n")
+    monkeypatch.setattr(package_index, "_pip_config", lambda: f":env:.index-url='{url}'\n")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
