@@ -147,6 +147,14 @@ def _score_validation(site: MemorySite) -> Sequence[Parameters]:
     return [plain, {**plain, "predicted": "case", "edges": [26.0, 28.0]}]
 
 
+def _tumour_alterations(site: MemorySite) -> Sequence[Parameters]:
+    return [
+        {"genes": ["BRAF", "TP53", "NONE"]},
+        {"genes": ["PTEN"], "acquired": True, "by": "sex", "groups": ["female", "male"]},
+        {"genes": ["NRAS"], "by": "population", "groups": ["FIN"], "cohort": {"sex": "female"}},
+    ]
+
+
 def _similar_tumours(site: MemorySite) -> Sequence[Parameters]:
     # Which cases are a node's nearest depends on the split, so here everybody alike counts.
     plain = {"time": "months", "event": "died", "treatments": ["dabrafenib", "ipilimumab"], "exits_min": 5}
@@ -185,6 +193,7 @@ EXAMPLES: dict[str, Example] = {
     "gwas-logistic": Example(_gwas_logistic, people=(60, 120)),
     "score-validation": Example(_score_validation, people=(80, 120)),
     "similar-tumours": Example(_similar_tumours, people=(80, 120)),
+    "tumour-alterations": Example(_tumour_alterations),
     "survival-curves": Example(_survival_curves, people=(60, 200)),
     "prs-adjustment": Example(_prs_adjustment, people=(40, 80)),
     "prs-evaluate": Example(_prs_evaluate, people=(40, 120)),

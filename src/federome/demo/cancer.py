@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from federome.analysis.cox import Cox
 from federome.analysis.similar_tumours import SimilarTumours
 from federome.analysis.survival_curves import SurvivalCurves
 from federome.analysis.treatment_effect import TreatmentEffect
+from federome.analysis.tumour_alterations import TumourAlterations
 from federome.demo import cancer_figures
 from federome.demo.followed import Cohorts, FrameSite, public_cohorts, run_sites
 from federome.demo.stage import Stage, plain
@@ -62,9 +64,8 @@ def treatment(stage: Stage, cohorts: Cohorts) -> dict[str, object]:
         label="covariate",
         title=f"{cohorts.name}: adjusted hazard ratios (associations, not effects)",
     )
-    told = run_sites(
-        TreatmentEffect(time="months", event="died", treatment=cohorts.treatment, covariates=cohorts.covariates), sites
-    )
+    question = TreatmentEffect(time="months", event="died", treatment=cohorts.treatment, covariates=cohorts.covariates)
+    told = run_sites(question, sites)
     cancer_figures.balance(
         told["balance"], stage.out / "cancer-balance.svg", title=f"{cohorts.name}: who was given {cohorts.treatment}"
     )
@@ -72,6 +73,11 @@ def treatment(stage: Stage, cohorts: Cohorts) -> dict[str, object]:
     for heading in ("comparison", "hazard ratio", "95 % interval", "what it says"):
         grid.add_column(heading)
     rows = told["effect"].records()
+    try:
+        paired = replace(question, estimand="matched", caliper=0.1)
+        rows += run_sites(paired, sites)["effect"].records()[1:]
+    except Invalid as error:
+        stage.console.print(f"  [yellow]not matched:[/] {plain(str(error))}")
     for row in rows:
         interval = f"{row['low']:.2f} to {row['high']:.2f}"
         grid.add_row(str(row["comparison"]), f"{row['hazard_ratio']:.2f}", interval, str(row["says"]))
@@ -106,6 +112,7 @@ def melanomas(*, planted: int = 120, others: int = 900, seed: int = 8) -> pd.Dat
                 "months": min(died, left),
                 "died": float(died <= left),
                 "tumour_type": "MEL",
+                "stage": "IV" if alike or rng.random() < 0.5 else "III",
                 "tumour_genes": ";".join(sorted(genes)),
                 "tumour_variants": "BRAF:p.V600E" if alike or ("BRAF" in genes and rng.random() < 0.8) else "",
                 "tumour_acquired": "PTEN" if alike else "",
@@ -136,6 +143,10 @@ def resistance(stage: Stage) -> dict[str, object]:
     except Invalid as error:
         stage.console.print(f"  {plain(str(error))}")
         return {"cases": None}
+    matrix = run_sites(TumourAlterations(genes=GENES, by="stage", groups=("III", "IV")), sites)["alterations"]
+    cancer_figures.alterations(
+        matrix, stage.out / "cancer-alterations.svg", title=f"Melanomas of {len(sites)} nodes, by stage (planted)"
+    )
     cases, treatments = told["cases"].records()[0], told["treatments"].records()
     given = ", ".join(
         f"{row['treatment']} in {row['cases'] if row['cases'] is not None else 'few'}" for row in treatments

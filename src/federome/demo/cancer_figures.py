@@ -58,7 +58,7 @@ def survival(
             lines = {n: np.concatenate([[1.0], part.floats(n)]) for n in ("survival", "low", "high")}
             axes.step(time, lines["survival"], where="post", color=colour, label=(names or {}).get(group, group))
             axes.fill_between(time, lines["low"], lines["high"], step="post", color=colour, alpha=0.15, linewidth=0)
-        axes.set(xlim=(0, last), ylim=(0, 1.02), xticks=ticks, ylabel="share surviving", title=title)
+        axes.set(xlim=(0, 1.01 * last), ylim=(0, 1.02), xticks=ticks, ylabel="share surviving", title=title)
         axes.set_xticklabels([f"{t:.0f}" for t in ticks])
         axes.legend(frameon=False, loc="upper right")
         axes.text(0, -0.17, f"at risk ({unit} above)", transform=axes.transAxes, color=GREY, fontsize=8)
@@ -97,12 +97,12 @@ def forest(effects: Table, path: Path, *, label: str, title: str) -> None:
 
 
 def balance(table: Table, path: Path, *, title: str, limit: float = 0.1) -> None:
-    """Standardised differences of covariates before and after weighting."""
+    """Standardised differences of covariates before and after weighting or matching."""
 
     def draw(axes: Axes) -> None:
         place = np.arange(table.rows)[::-1]
         for name, marker, colour in (("before", "o", COLOURS[1]), ("after", "D", COLOURS[0])):
-            axes.scatter(np.abs(table.floats(name)), place, marker=marker, color=colour, label=f"{name} weighting")
+            axes.scatter(np.abs(table.floats(name)), place, marker=marker, color=colour, label=f"{name} adjustment")
         axes.axvline(limit, color=GREY, linestyle="--", linewidth=0.8)
         axes.set_yticks(place, table["covariate"].tolist())
         axes.set(xlabel="absolute standardised difference (dashed: 0.1)", title=title)
@@ -152,7 +152,8 @@ def alterations(table: Table, path: Path, *, title: str) -> None:
                 axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black", fontsize=8)
         axes.set_title(title)
 
-    _drawn(path, (1.8 + 0.9 * len(groups), 1.2 + 0.3 * len(genes)), draw, table)
+    width = max(1.8 + 0.9 * len(groups), 0.5 + 0.085 * len(title))
+    _drawn(path, (width, 1.2 + 0.3 * len(genes)), draw, table)
 
 
 FIGURES: Final[Sequence[Callable[..., Any]]] = (survival, forest, balance, calibration, alterations)

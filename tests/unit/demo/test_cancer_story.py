@@ -64,6 +64,9 @@ def test_the_story_on_gbsg2_where_there_is_nothing_else(
 
 def test_the_planted_resistance_is_found(stage: Stage) -> None:
     assert cancer.resistance(stage)["cases"] == 120
+    rows = (stage.out / "cancer-alterations.csv").read_text().splitlines()
+    assert rows[0] == "gene,group,sequenced,altered,share"
+    assert len(rows) == 1 + 2 * len(cancer.GENES)
     assert "No case left its node" in stage.console.export_text()
 
 
