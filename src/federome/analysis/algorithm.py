@@ -223,6 +223,13 @@ class Algorithm(ABC):
         """
         return float(sites) if any("position" in rows.key for rows in self.releases.values()) else 0.0
 
+    def priced(self, view: View) -> Iterable[Mask]:
+        """Groups, each (people,), whose sizes a price depends on beside the cohort's: those that are told of.
+
+        As many at every node, empty ones included.
+        """
+        return self.told_of(view)
+
     def estimates(self, nodes: int) -> int:  # noqa: ARG002
         """At most how many parameters one of its models has, where so many nodes contribute; 0 where it only counts.
 

@@ -29,8 +29,6 @@ from federome.model.variant import Region
 ColumnName = Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
 SKIPPED = frozenset({"Y", "MT"})
 PARAMETER_SHARE = 1 / 3
-USUAL_HITS = 20
-"""Lead variants that a study is priced for."""
 
 
 def moments(*people: str) -> Rows:
@@ -47,7 +45,7 @@ def summary_rows(*people: str) -> Rows:
     """Declaration of the summary; ``people`` names the numbers of people who took part."""
     columns: dict[str, Rule] = dict.fromkeys((*people, "related", "incomplete"), Count(people=True))
     return Rows(
-        columns | {"tested": Statistic(), "lambda_gc": Statistic(guard=people[0])},
+        columns | {"tested": Statistic(), "lambda_gc": Statistic(guard=people[0]), "left_out": Statistic()},
         release_class="summary-statistics",
     )
 
@@ -85,7 +83,8 @@ class Association(Algorithm):
     without relatives. Tested are variants of chromosomes 1 to 22 and X (men counted 0 or 2, their heterozygous calls
     as missing) that reach ``maf_min``, ``minor_alleles_min`` and ``call_rate_min`` in the pooled sample; Y and MT are
     left out. Missing dosages take the pooled mean. ``threshold`` is the p value below which a variant is named,
-    ``clump_kb`` the distance within which the strongest stands for its neighbours.
+    ``clump_kb`` the distance within which the strongest stands for its neighbours. At most ``hits_max`` lead variants
+    are told, the strongest; so many the study is priced for, and the summary says how many were ``left_out``.
     """
 
     phenotype: Annotated[str, msgspec.Meta(max_length=60)] = ""
@@ -99,6 +98,7 @@ class Association(Algorithm):
     call_rate_min: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.9
     threshold: Annotated[float, msgspec.Meta(gt=0, le=1e-4)] = 5e-8
     clump_kb: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 500
+    hits_max: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 20
     full: bool = False
 
     modules: ClassVar[tuple[str, ...]] = (
@@ -140,8 +140,8 @@ class Association(Algorithm):
         yield self.outcome(view)
 
     def tells(self, sites: int) -> float:
-        """Lead variants: as many as chance brings below the threshold, or what a study usually finds."""
-        return max(self.threshold * sites, min(sites, USUAL_HITS))
+        """Lead variants: no more leave than are paid for."""
+        return float(min(sites, self.hits_max))
 
     def estimates(self, nodes: int) -> int:
         """A variant's effect beside the null model: covariates and intercepts."""

@@ -179,7 +179,7 @@ class GwasLinear(Association):
 
     def finish(self, state: State, blocks: Iterable[Finished]) -> Mapping[str, Table]:
         summary = state.shared.only("people", "related", "incomplete")
-        return gwas_report.report(blocks, summary, self.releases, window_kb=self.clump_kb)
+        return gwas_report.report(blocks, summary, self.releases, window_kb=self.clump_kb, most=self.hits_max)
 
 
 def _counts(people: People, block: Block) -> Table:

@@ -194,6 +194,11 @@ class GwasLogistic(Association):
             return people.without_anybody(), people.size
         return people, 0
 
+    def priced(self, view: View) -> Iterator[Mask]:
+        """Cases, whose frequencies follow from effects, and controls."""
+        outcome = self.outcome(view)
+        yield from (outcome == 1, outcome == 0)
+
     def weights(self, view: View, state: State) -> Iterable[Floats]:
         """What the null model's effects make of each person: a model may be steered until one of them counts."""
         if state.round == "moments":
@@ -485,7 +490,9 @@ class GwasLogistic(Association):
     def finish(self, state: State, blocks: Iterable[Finished]) -> Mapping[str, Table]:
         summary = state.shared.only("cases", "controls", "one_sided", "related", "incomplete")
         methods = {"test": METHODS, "model": METHODS}
-        return gwas_report.report(blocks, summary, self.releases, window_kb=self.clump_kb, labels=methods)
+        return gwas_report.report(
+            blocks, summary, self.releases, window_kb=self.clump_kb, most=self.hits_max, labels=methods
+        )
 
 
 _Columns = dict[str, np.ndarray]

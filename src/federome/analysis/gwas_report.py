@@ -204,14 +204,18 @@ def report(
     declared: Mapping[str, Rows],
     *,
     window_kb: int,
+    most: int,
     labels: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Mapping[str, Table]:
-    """All released tables. ``summary`` (one row) holds gated numbers of people; tested variants and λ are added.
+    """All released tables. ``summary`` (one row) holds gated numbers of people; tested variants, λ and how many leads
+    beyond the ``most`` strongest were left out are added.
 
     ``labels`` gives the texts for columns that were kept as codes.
     """
     tested = Tested.of(blocks)
-    found = hits(tested.candidates, declared["hits"], window_kb=window_kb)
+    leads = hits(tested.candidates, declared["hits"], window_kb=window_kb)
+    strongest = np.argsort(-leads.floats("minus_log10_p"), kind="stable")[:most]
+    found = leads.take(np.sort(strongest))
     for name, texts in (labels or {}).items():
         found = found.with_column(name, np.array(texts)[found.ints(name)])
     people = {name: np.where(_hidden(summary, name), 0, summary.ints(name)) for name in summary.columns}
@@ -219,6 +223,7 @@ def report(
         **people,
         "tested": np.array([len(tested.bins)], np.int64),
         "lambda_gc": np.array([inflation(tested.minus_log10_p)]),
+        "left_out": np.array([leads.rows - found.rows], np.int64),
     }
     return {
         "hits": found,

@@ -53,11 +53,11 @@ class Published(Document):
 
 
 def groups(algorithm: Algorithm, site: OpenSite) -> list[int]:
-    """People of the cohort and of each group that is told of by itself; of the cohort alone where no genotypes are told
+    """People of the cohort and of each group that prices depend on; of the cohort alone where no genotypes are told
     of and a model is fitted, and nothing where neither is."""
     if algorithm.reads.variants is None and not algorithm.tells(0):
         return [site.view.people] if algorithm.estimates(1) else []
-    return [site.view.people, *(int(mask.sum()) for mask in algorithm.told_of(site.view))]
+    return [site.view.people, *(int(mask.sum()) for mask in algorithm.priced(site.view))]
 
 
 def told_sizes(sizes: Sequence[int], policy: Policy) -> list[Json]:

@@ -169,8 +169,28 @@ def test_effects_turn_with_the_allele_they_are_told_for() -> None:
     )
     block = Finished(0, "1", np.zeros(8, np.int64), kept, names)
     declared = {"hits": gwas_report.hits_rows()}
-    hits = gwas_report.report([block], Table({"people": np.array([100])}), declared, window_kb=500)["hits"].records()
+    hits = gwas_report.report([block], Table({"people": np.array([100])}), declared, window_kb=500, most=20)[
+        "hits"
+    ].records()
     assert [(h["effect_allele"], h["beta"], h["statistic"], round(float(str(h["frequency"])), 9)) for h in hits] == [
         ("C", 1.5, 15.0, 0.25),
         ("G", 2.0, 10.0, 0.6),
     ]
+
+
+def test_no_more_hits_are_told_than_a_study_pays_for() -> None:
+    strength = np.array([9.0, 50.0, 23.0, 8.0, 31.0])
+    numbers = {name: np.linspace(0.1, 0.2, 5) for name in ("frequency", "beta", "se", "statistic")}
+    rows = np.arange(5)
+    kept = Table({"row": rows, "people": np.full(5, 90), **numbers, "minus_log10_p": strength})
+    texts = {name: np.full(5, letter) for name, letter in (("chromosome", "1"), ("ref", "A"), ("alt", "C"))}
+    names = Table({"row": rows, **texts, "position": 9_000_000 * (1 + rows), "flipped": np.zeros(5, np.bool_)})
+    block = Finished(0, "1", np.zeros(5, np.int64), kept, names)
+    for most in (1, 3, 5, 20):
+        told = gwas_report.report(
+            [block], Table({"people": np.array([90])}), {"hits": gwas_report.hits_rows()}, window_kb=500, most=most
+        )
+        strongest = sorted(strength.tolist(), reverse=True)[:most]
+        assert sorted(told["hits"].floats("minus_log10_p").tolist(), reverse=True) == strongest
+        assert np.all(np.diff(told["hits"].ints("position")) > 0)
+        assert told["summary"].ints("left_out").tolist() == [5 - len(strongest)]

@@ -7,12 +7,13 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
-from tests.federation import Federation, build_federation
+from tests.federation import Federation, WorldHoldings, WorldSite, build_federation
 from tests.worlds import make_world, random_assignment
 
 from federome.analysis.allele_frequency import AlleleFrequency
 from federome.analysis.cohort_count import CohortCount
 from federome.analysis.gwas_linear import GwasLinear
+from federome.analysis.gwas_logistic import GwasLogistic
 from federome.db import engine
 from federome.disclosure.budgets import Charge
 from federome.disclosure.risk import Question, price, rho_at
@@ -21,7 +22,7 @@ from federome.model.cohort import Cohort
 from federome.model.release import Policy
 from federome.network.ledger import Run
 from federome.network.node import Node
-from federome.network.pricing import Published, pooled_sizes, told_sizes
+from federome.network.pricing import Published, groups, pooled_sizes, told_sizes, worth
 from federome.network.protocol import mapping
 from federome.network.spending import SqlBudgets, SqlPhenotypes
 
@@ -99,6 +100,19 @@ def test_phenotypes_on_disk_are_bounded_for_each_cohort(tmp_path: Path) -> None:
     ledger.admit("another", "c", people=100, policy=policy)
     ledger.admit("cohort", "c", people=100, policy=Policy(open_data=True))
     assert (ledger.count("cohort"), ledger.count("another")) == (2, 1)
+
+
+def test_a_study_is_priced_for_what_it_may_tell_about_the_fewest_it_tells_of() -> None:
+    world = make_world(seed=7, people=300, variants=40)
+    (held,) = world.split(random_assignment(world, sites=1, seed=1)).sites
+    site = WorldSite(held, WorldHoldings("d", held, Policy()))
+    cases = held.view.numbers("case")
+    question = GwasLogistic(phenotype="case", hits_max=3)
+    sizes = groups(question, site)
+    assert sizes == [300, (cases == 1).sum(), (cases == 0).sum()]
+    told = worth(question, site, sizes, Policy())
+    assert price(told.charged) == pytest.approx(3 / min(sizes))
+    assert GwasLogistic(phenotype="case").tells(10**6) == 20
 
 
 def test_sizes_are_told_in_steps_of_the_threshold() -> None:
