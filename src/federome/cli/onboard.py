@@ -204,6 +204,36 @@ def take_omop(
     _show_taken(told, provider / NOT_TAKEN, as_json=as_json)
 
 
+@onboard_app.command("decommission")
+def decommission_dataset(
+    dataset: Annotated[str, typer.Argument(help="The dataset that ends.")],
+    node: NodeFolder,
+    really: Annotated[bool, typer.Option("--really", help="Do it; without, only what would be done is told.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """End a dataset: refused, out of the catalogue, everybody withdrawn, erased. Without --really a dry run."""
+    from federome.onboard.decommission import decommission, plan
+    from federome.store.catalogue import Store
+
+    store = Store.open(node / "data")
+    told = decommission(store, node, dataset, now=datetime.now(UTC)) if really else plan(store, node, dataset)
+    if as_json:
+        sys.stdout.write(json.dumps({"done": really, **told.to_document()}) + "\n")
+        return
+    will = "was" if really else "would be"
+    out.print(
+        f"[bold]{dataset}[/] {will} ended: {told.people:,} of {told.everybody:,} people withdrawn, "
+        f"{len(told.batches)} batches erased, {len(told.releases)} data releases answered no more.",
+        soft_wrap=True,
+    )
+    for path in told.removed:
+        out.print(f"  removed  {path}", soft_wrap=True)
+    for path in told.kept:
+        out.print(f"  kept     {path}", soft_wrap=True)
+    if not really:
+        out.print("Nothing was changed. --really does it; it cannot be taken back.")
+
+
 def _show_taken(told: Told, listed: Path, *, as_json: bool) -> None:
     facts = told.to_json()
     if as_json:

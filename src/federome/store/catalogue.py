@@ -167,6 +167,17 @@ class Store:
                 connection.execute(gone.insert(), [{"person": n, "at": at.isoformat()} for n in new])
         return len(new)
 
+    def withdraw_all(self, dataset: str, at: datetime) -> int:
+        """Exclude everybody of a dataset from every answer from now on; returns how many were active until now."""
+        person, gone = tables.person, tables.withdrawn
+        with db.write(self.database) as connection:
+            known = sa.select(gone.c.person)
+            who = sa.select(person.c.number).where(person.c.dataset == dataset, person.c.number.not_in(known))
+            new = list(connection.execute(who).scalars())
+            if new:
+                connection.execute(gone.insert(), [{"person": number, "at": at.isoformat()} for number in new])
+        return len(new)
+
     def active(self, batch: BatchRecord) -> Mask:
         """Who of a batch has not withdrawn, shape (people,)."""
         person, gone = tables.person, tables.withdrawn
