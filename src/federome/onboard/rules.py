@@ -1,7 +1,8 @@
 """The rules V1 to V14 of the minimal dataset that concern whole people, over the typed table, a scan for all of them.
 
-V2 (codes against their ontology) and the forms of single cells are judged where cells are read; V10 where variants
-are; V12 by quality control; V15 with the crosswalks. Each rule is one SQL condition that holds where it is broken.
+V2 (codes against their ontology) and the forms of single cells are judged where cells are read; V3 there too, where a
+day of birth becomes its year; V12 by quality control; V13 with the consents. Each rule is one SQL condition that holds
+where it is broken.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ def rules(constants: Mapping[str, object], today: date) -> tuple[Rule, ...]:
         Rule("V14", ("sample_id",), _direct("sample_id"), "the sample's name looks like a name, a national number "
              "or an address.", "Give pseudonyms that say nothing."),
     ]  # fmt: skip
+    found += _infections()
     if index:
         found.append(
             Rule("V8", ("case_status", "diagnosis_icd10"), f"(case_status <> 'control') <> ({has_index})",
@@ -77,12 +79,73 @@ def rules(constants: Mapping[str, object], today: date) -> tuple[Rule, ...]:
     return tuple(found)
 
 
+_TUMOURS = "('primary tumour', 'metastasis', 'recurrence')"
+
+
+def _tumours(fields: Collection[str]) -> list[Rule]:
+    """V7: of a tumour's sample it is known where it was, what it is, and what it is compared with."""
+    wanted = {
+        "tumour_topography": "its site (ICD-O-3 topography)",
+        "tumour_morphology": "its histology (ICD-O-3 morphology)",
+        "matched_normal": "a normal sample, or why there is none",
+    }
+    tumour = f"sample_pathological_state IN {_TUMOURS}"
+    found = []
+    for name, said in wanted.items():
+        read, test = ([name], f"{tumour} AND {name} IS NULL") if name in fields else ([], tumour)
+        found.append(
+            Rule("V7", ("sample_pathological_state", *read), test, f"a tumour's sample lacks {said}.", f"Give {name}.")
+        )
+    states = "sample_pathological_state IS NULL AND (tumour_topography IS NOT NULL OR tumour_morphology IS NOT NULL)"
+    found.append(
+        Rule("V7", ("sample_pathological_state", "tumour_topography", "tumour_morphology"), states,
+             "a tumour is described, and the sample is not said to be of one.", "Give the pathological state.")
+    )  # fmt: skip
+    return found
+
+
+def _infections() -> list[Rule]:
+    """V9: tests, severity and journeys belong to one illness."""
+    return [
+        Rule("V9", ("infection_test_date", "infection_severity_date"),
+             "infection_test_date - infection_severity_date NOT BETWEEN -14 AND 28",
+             "the test is more than 14 days before or 28 days after the greatest severity.",
+             "Look whether both are of one illness.", "warning"),
+        Rule("V9", ("travel_end", "infection_test_date"), "infection_test_date - travel_end NOT BETWEEN 0 AND 28",
+             "the journey did not end in the four weeks before the test.", "Leave it out, or correct a day.",
+             "warning"),
+    ]  # fmt: skip
+
+
+def _laboratory(people: People, constants: Mapping[str, object]) -> Iterator[Finding]:
+    """V11: alignments say what aligned them, and a laboratory without accreditation what it was tested by."""
+    for name, told in (("sequence_input_format", "read"), ("sequence_output_format", "wrote")):
+        if constants.get("sequence_aligner"):
+            break
+        aligned = "('EDAM:format_2572', 'EDAM:format_3462')"  # BAM, CRAM
+        if name in people.fields:
+            query = f"SELECT count(*) FILTER ({name} IN {aligned}) FROM people"  # noqa: S608 - names are ours
+            (count,) = people.connection.execute(query).fetchall()[0]
+        else:
+            count = people.count if str(constants.get(name, "")) in aligned and constants.get(name) else 0
+        if count:
+            yield Finding("V11", "error", people.main.file, "", f"the pipeline {told} BAM or CRAM, and no aligner is "
+                          "named.", "Give sequence_aligner under constants.", int(count), (), "absent")  # fmt: skip
+    without = [constants.get(name) == "no" for name in ("sequence_iso15189", "sequence_iso17025")]
+    if all(without) and constants.get("sequence_proficiency_test") != "yes":
+        yield Finding("V11", "error", people.main.file, "", "the laboratory has neither ISO 15189 nor ISO 17025 and no "
+                      "proficiency test.", "Give sequence_proficiency_test under constants.", people.count, (),
+                      "absent")  # fmt: skip
+
+
 def check(people: People, constants: Mapping[str, object], profile: Profile, *, today: date) -> list[Finding]:
     """Everything that these rules find."""
-    asked = [rule for rule in rules(constants, today) if set(rule.fields) <= set(people.fields)]
+    every = [*rules(constants, today), *_tumours(people.fields)]
+    asked = [rule for rule in every if set(rule.fields) <= set(people.fields)]
     return [
         *_asked(people, asked),
         *_missing(people, constants, profile),
+        *_laboratory(people, constants),
         *_repeated(people, "sample_id"),
     ]
 

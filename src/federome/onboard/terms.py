@@ -54,6 +54,7 @@ def check_terms(people: People, ontology: Ontology, *, mend: bool) -> Iterator[F
     yield from _found(
         people, aside, "error", "V6", "the term is no phenotypic abnormality.", "Give a term below HP:0000118."
     )
+    yield from _twice(people, ontology, now)
     if mend and old:
         yield from _found(
             people,
@@ -73,6 +74,28 @@ def check_terms(people: People, ontology: Ontology, *, mend: bool) -> Iterator[F
             f"the term is obsolete in {release}.",
             "--fix names its successor.",
         )
+
+
+def _twice(people: People, ontology: Ontology, now: Mapping[str, str]) -> Iterator[Finding]:
+    """V6: people of whom a term and one of its ancestors are said; different lists are asked once."""
+    query = f"SELECT DISTINCT {FIELD} FROM people WHERE len({FIELD}) > 1"  # noqa: S608 - the name is ours
+    both = []
+    for (terms,) in people.connection.execute(query).fetchall():
+        known = [now[str(term)] for term in terms if now.get(str(term))]
+        if any(one != other and ontology.covers(one, other) for one in known for other in known):
+            both.append(list(terms))
+    if not both:
+        return
+    people.connection.register("some_lists", pd.DataFrame({"terms": both}))
+    rows = people.connection.execute(
+        f"SELECT rowid FROM people WHERE {FIELD} IN (SELECT terms FROM some_lists) ORDER BY rowid"  # noqa: S608
+    ).fetchall()
+    people.connection.unregister("some_lists")
+    lines = [people.line(int(row)) for (row,) in rows]
+    yield Finding(
+        "V6", "warning", people.main.file, people.columns[FIELD], "a term and its ancestor are said of a person.",
+        "Keep the narrower one, unless both are meant.", len(lines), lines[:FIRST], "terms", partial(iter, lines),
+    )  # fmt: skip
 
 
 def _found(people: People, terms: list[str], level: str, rule: str, message: str, remedy: str) -> Iterator[Finding]:

@@ -97,3 +97,9 @@ def test_what_cannot_be_replaced_is_left_as_it_is(tmp_path: Path) -> None:
 def test_successors_are_followed_and_do_not_run_in_circles() -> None:
     assert successor(ONTOLOGY, "HP:0009999") == successor(ONTOLOGY, "HP:0002279") == "HP:0001250"
     assert successor(ONTOLOGY, "HP:0008888") == ""
+
+
+def test_v6_a_term_and_its_ancestor_are_told_and_stand(tmp_path: Path) -> None:
+    table = people(tmp_path, ["HP:0001250;HP:0000118", "HP:0001250", "HP:0000118|HP:0002279", "HP:0000118;HP:0000118"])
+    said = [each for each in check_terms(table, ONTOLOGY, mend=False) if each.level == "warning"]
+    assert [(each.rule, list(each.lines)) for each in said] == [("V6", [2, 4])]
