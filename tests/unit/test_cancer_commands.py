@@ -72,6 +72,14 @@ def test_the_report_is_for_the_hospital_and_the_queue_for_the_holder(tmp_path: P
     assert "BRCA2" in text
     assert "BRCA1" not in text
     assert json.loads((tmp_path / QUEUE).read_text())["gene"] == "BRCA1"
+    holders = [path.name for path in tmp_path.iterdir() if "BRCA1" in path.read_text() and path != carried]
+    assert sorted(holders) == sorted(["clinvar.txt", QUEUE]), "what turned up besides is in the queue and nowhere else"
+    carried.write_text("variant\tgene\tcopies\tcriteria\n13:32316461:A:G\tBRCA2\t1\tPVS1 PM2\n")
+    again = call(
+        "cancer", "interpret", str(carried), "--clinvar", str(tmp_path / "clinvar.txt"), "--person", "p1",
+        "--hospital", "H", "--asked", "BRCA2", "--holder", str(tmp_path),
+    )  # fmt: skip
+    assert again == text, "the hospital cannot even tell whether there was anything else"
     carried.write_text("variant\tgene\tcopies\n17-1-A-G\tBRCA1\t1\n")
     with pytest.raises(Invalid, match="needs variant, gene and copies"):
         call(

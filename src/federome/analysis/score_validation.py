@@ -30,6 +30,9 @@ from federome.model.table import Column, Mask
 
 NOTTINGHAM: tuple[float, ...] = (3.4, 5.4)
 """Edges of the groups with good, moderate and poor prognosis (Galea et al. 1992)."""
+LATE: tuple[float, ...] = (3.13, 3.86)
+"""Edges of low, intermediate and high risk of late recurrence by CTS5 (Dowsett et al. 2018)."""
+COMPUTED = ("nottingham", "cts5")
 _BIG = Number(bound=2.0**48)
 _KNOWN: WeakKeyDictionary[View, dict[object, tuple[Marks, Floats, int]]] = WeakKeyDictionary()
 
@@ -40,7 +43,9 @@ class ScoreValidation(Algorithm):
     """How well a score foretells an end by ``horizon``.
 
     ``score`` is a numeric column, or ``nottingham``: 0.2 · size in cm + stage of nodes (1 none, 2 up to three, 3 more)
-    + grade, from the columns ``size_mm``, ``positive_nodes`` and ``grade`` (Haybittle et al. 1982). ``edges`` cut
+    + grade, from the columns ``size_mm``, ``positive_nodes`` and ``grade`` (Haybittle et al. 1982), or ``cts5``, which
+    adds ``age`` (Dowsett et al. 2018; made for postmenopausal women with oestrogen receptors and without recurrence
+    five years after diagnosis: choose the cohort and count time from there). ``edges`` cut
     it into bands, each open at its upper end; they are public and the same at all nodes. ``predicted`` is a column with
     each person's predicted risk by the horizon; without it there is no calibration. Decision curves (Vickers, Elkin
     2006) are drawn where the score itself is that risk.
@@ -55,6 +60,7 @@ class ScoreValidation(Algorithm):
     size_mm: Name = "tumour_size_mm"
     positive_nodes: Name = "positive_nodes"
     grade: Name = "grade"
+    age: Name = "age_at_diagnosis"
     cohort: Cohort = EVERYBODY
     halvings: Annotated[int, msgspec.Meta(ge=1, le=10)] = 5
     exits_min: Annotated[int, msgspec.Meta(ge=2, le=100_000)] = 10
@@ -107,11 +113,16 @@ class ScoreValidation(Algorithm):
 
     @property
     def _own(self) -> bool:
-        return self.score == "nottingham"
+        return self.score in COMPUTED
+
+    @property
+    def _parts(self) -> tuple[str, ...]:
+        """Columns of a score that is computed here."""
+        return (self.size_mm, self.positive_nodes, self.grade, *((self.age,) if self.score == "cts5" else ()))
 
     @property
     def reads(self) -> Reads:
-        columns = (self.size_mm, self.positive_nodes, self.grade) if self._own else (self.score,)
+        columns = self._parts if self._own else (self.score,)
         others = (self.predicted,) if self.predicted else ()
         return Reads(tuple(dict.fromkeys((self.time, self.event, *columns, *others))))
 
@@ -142,7 +153,8 @@ class ScoreValidation(Algorithm):
     def _people(self, view: View) -> tuple[Marks, Floats, int]:
         exits, kinds = follow_up.times_of(view, self.time), follow_up.kinds_of(view, self.event, 0)
         if self._own:
-            score = nottingham(*(view.numbers(n) for n in (self.size_mm, self.positive_nodes, self.grade)))
+            parts = (view.numbers(name) for name in self._parts)
+            score = nottingham(*parts) if self.score == "nottingham" else cts5(*parts)
         else:
             score = view.numbers(self.score)
         predicted = view.numbers(self.predicted) if self.predicted else np.zeros(view.people)
@@ -233,6 +245,14 @@ def nottingham(size_mm: Floats, nodes: Floats, grade: Floats) -> Floats:
     stage = np.select([nodes == 0, (nodes > 0) & (nodes <= 3), nodes > 3], [1.0, 2.0, 3.0], np.nan)
     graded = np.where(np.isin(grade, (1, 2, 3)), grade, np.nan)
     return np.asarray(0.2 * size_mm / 10 + stage + graded)
+
+
+def cts5(size_mm: Floats, nodes: Floats, grade: Floats, age: Floats) -> Floats:
+    """Clinical treatment score after five years; NaN where a part is unknown or no grade."""
+    group = np.where(nodes >= 0, np.searchsorted([1, 2, 4, 10], nodes, side="right"), np.nan)
+    size = np.where(size_mm >= 0, np.minimum(size_mm, 30.0), np.nan)
+    graded = np.where(np.isin(grade, (1, 2, 3)), grade, np.nan)
+    return np.asarray(0.438 * group + 0.988 * (0.093 * size - 0.001 * size**2 + 0.375 * graded + 0.017 * age))
 
 
 def concordance(curves: list[Curve]) -> float:

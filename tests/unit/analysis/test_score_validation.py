@@ -13,7 +13,7 @@ from tests.unit.analysis.survival_twins import metabric, sites_of
 from tests.worlds import run, threshold_gate
 
 from federome.analysis.algorithm import Table, build
-from federome.analysis.score_validation import NOTTINGHAM, ScoreValidation, nottingham
+from federome.analysis.score_validation import LATE, NOTTINGHAM, ScoreValidation, cts5, nottingham
 from federome.errors import Invalid
 
 K = 10
@@ -40,6 +40,37 @@ def test_the_nottingham_index_is_its_formula() -> None:
     """Two centimetres, two positive nodes, grade 3: 0.4 + 2 + 3; METABRIC lists the same index."""
     found = nottingham(np.array([20.0, 10, 30, 20]), np.array([2.0, 0, 5, 1]), np.array([3.0, 1, 2, 4]))
     np.testing.assert_allclose(found, [5.4, 2.2, 5.6, np.nan])
+
+
+def test_cts5_is_its_formula() -> None:
+    """By hand: 0.438 · group of nodes + 0.988 · (0.093 · mm − 0.001 · mm² + 0.375 · grade + 0.017 · age)."""
+    size, nodes = np.array([20.0, 45, 10, 10, 10, -1]), np.array([0.0, 1, 3, 9, 10, 0])
+    found = cts5(size, nodes, np.array([2.0, 3, 1, 1, 1, 1]), np.array([60.0, 70, 50, 50, 50, 50]))
+    wanted = [0.988 * 3.23, 0.438 + 0.988 * (1.89 + 1.125 + 1.19)]
+    wanted += [0.438 * group + 0.988 * (0.83 + 0.375 + 0.85) for group in (2, 3, 4)]
+    np.testing.assert_allclose(found[:5], wanted)
+    assert np.isnan(found[5])
+    assert np.isnan(cts5(*(np.array([value]) for value in (20.0, np.nan, 2.0, 60.0))))
+
+
+def test_cts5_is_computed_at_the_nodes() -> None:
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame(
+        {
+            "tumour_size_mm": rng.uniform(5, 40, 3000), "positive_nodes": rng.integers(0, 12, 3000).astype(float),
+            "grade": rng.integers(1, 4, 3000).astype(float), "age_at_diagnosis": rng.uniform(50, 80, 3000),
+        }
+    )  # fmt: skip
+    score = cts5(
+        *(frame[name].to_numpy() for name in ("tumour_size_mm", "positive_nodes", "grade", "age_at_diagnosis"))
+    )
+    died = rng.exponential(30 / np.exp(score - 4))
+    frame = frame.assign(time=np.minimum(died, 20), event=(died <= 20).astype(float))
+    question = ScoreValidation(time="time", event="event", score="cts5", edges=LATE, horizon=10)
+    told = run(question, sites_of(frame, np.arange(3000) % 3), gate=threshold_gate(K))
+    bands = np.searchsorted(LATE, score, side="left")
+    assert told["bands"].ints("people").tolist() == np.bincount(bands).tolist()
+    assert told["summary"].floats("concordance")[0] > 0.6
 
 
 def test_the_index_tells_prognosis_on_metabric(shared: Path) -> None:

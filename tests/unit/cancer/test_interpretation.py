@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import stat
 from datetime import date
 from pathlib import Path
 
 import pytest
 
+import federome
 from federome.cancer.acmg import classify, evidence
 from federome.cancer.clinvar import class_of, read
 from federome.cancer.findings import ACTIONABLE, QUEUE, Carried, interpret, queue, report
@@ -172,3 +174,14 @@ def test_silence_is_no_finding_and_one_copy_of_mutyh_none_either(vcf: Path) -> N
         carried = [Carried(unknown, "MUTYH", copies)]
         assert len(interpret(carried, asked=["MUTYH"], clinvar=clinvar, classified=sure).asked) == findings
     assert len(ACTIONABLE) == 28
+
+
+def test_nothing_that_speaks_to_others_knows_the_queue() -> None:
+    """Incidental findings stay in the data holder's folder: no part that sends, serves or shows reads them."""
+    source = Path(federome.__file__).parent
+    readers = {
+        path.relative_to(source).as_posix()
+        for path in source.rglob("*.py")
+        if re.search(r"cancer(\.| import )findings|incidental-findings", path.read_text(encoding="utf-8"))
+    }
+    assert readers == {"cancer/findings.py", "cli/cancer.py"}
