@@ -36,7 +36,7 @@ from federome.network.match_asker import Asker
 from federome.network.match_desk import ASKED, HANDLE, MatchDesk
 from federome.network.match_node import build_office, outgoing
 from federome.network.match_office import LETTER, Office
-from federome.network.match_question import method
+from federome.network.match_question import Level, method
 from federome.network.node import Node
 from federome.network.party import Party
 from federome.network.protocol import Reply, Task, mapping
@@ -110,7 +110,10 @@ class World:
         """A clinician with a registered case, ready to ask."""
         office, book = self.offices[node], self.desk(node).book
         case = book.case(name, holder)
-        registration = book.registration(case, MEASURE, node, key=office.key, box=office.box.public)
+
+        def registration(level: Level) -> str:
+            return book.registration(case, MEASURE, node, key=office.key, box=office.box.public, level=level)
+
         return Asker(
             case,
             registration,

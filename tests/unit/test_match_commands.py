@@ -86,3 +86,28 @@ def test_one_id_twice_or_nobody_is_refused(world: Path) -> None:
     (world / "empty.jsonl").write_text("\n")
     nobody = RUN.invoke(app, ["match", "query", "--corpus", str(world / "empty.jsonl"), "--term", "HP:0000003"])
     assert isinstance(nobody.exception, Invalid)
+
+
+def test_variants_on_another_assembly_and_withdrawn_genes_are_named(world: Path) -> None:
+    seen = {"variant": "1:1000:A:G", "consequence": "missense_variant"}
+    lines: list[dict[str, object]] = [
+        {
+            "id": "old",
+            "observed": ["HP:0000003"],
+            "candidate_variants": [{"gene": "GBA", "assembly": "GRCh37", **seen}],
+        },
+        {"id": "new", "observed": ["HP:0000003"], "candidate_variants": [{"gene": "GBA1", **seen}]},
+    ]
+    (world / "queries.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    corpus = [{"id": "case", "observed": ["HP:0000003"], "candidate_variants": [{"gene": "GBA1", **seen}]}]
+    (world / "cases.jsonl").write_text("\n".join(map(json.dumps, corpus)))
+    files = ["--corpus", str(world / "cases.jsonl"), "--queries", str(world / "queries.jsonl")]
+    command = ["match", "run", *files, "--out", str(world / "run.tsv")]
+    told = json.loads(RUN.invoke(app, [*command, "--json"]).stdout)
+    assert told["notes"] == [
+        "old: GBA is withdrawn and was read as GBA1",
+        "old: a variant on GRCh37 was left out: variants are compared on GRCh38",
+    ]
+    assert "a variant on GRCh37 was left out" in RUN.invoke(app, command).stdout
+    scores = {line.split("\t")[0]: float(line.split("\t")[2]) for line in (world / "run.tsv").read_text().splitlines()}
+    assert scores["new"] == pytest.approx(scores["old"] + 4.0 - 0.5)  # the same variant, against the same class

@@ -10,7 +10,7 @@ doi:10.1126/science.abd4570; TLR7: van der Made et al. 2020, doi:10.1001/jama.20
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -98,9 +98,3 @@ class Rule:
         if abs(one.day - other.day) > self.days:
             return ()
         return tuple(sorted(set(self.explains(one)) & set(self.explains(other))))
-
-
-def observations(families: Iterable[str]) -> int:
-    """How many independent observations people are: relatives (one family) count once, people without a family each."""
-    listed = list(families)
-    return len({family for family in listed if family}) + sum(not family for family in listed)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federome.analysis.match_index import Index
-from federome.analysis.matching import Background, Measure, Profile, probability, ranking
+from federome.analysis.matching import Background, Genetic, Measure, Profile, genetic, probability, ranking
 from federome.model.patient import Patient
 
 LEAD_OVER = 10
@@ -28,11 +28,12 @@ class Match:
     score: float
     phenotype: float
     gene_evidence: float
+    genetic: Genetic
 
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Patients, indexed. ``by_gene`` and ``by_group`` hold ascending numbers."""
+    """Patients, indexed. ``by_gene`` (stretches by their megabases too) and ``by_group`` hold ascending numbers."""
 
     patients: tuple[Patient, ...]
     index: Index
@@ -55,8 +56,8 @@ class Corpus:
         by_gene = {gene: list(held) for gene, held in self.by_gene.items()}
         by_group = {group: list(held) for group, held in self.by_group.items()}
         for number, patient in enumerate(new, start=len(self.patients)):
-            for gene in dict.fromkeys(patient.genes):
-                by_gene.setdefault(gene, []).append(number)
+            for key in _keys(patient):
+                by_gene.setdefault(key, []).append(number)
             if patient.group:
                 by_group.setdefault(patient.group, []).append(number)
         return Corpus(self.patients + new, self.index.add_patients(new), by_gene, by_group)
@@ -72,15 +73,16 @@ class Corpus:
         found = self.index.search(query, top + len(own) + 1, allowed)
         scores = dict(zip(found.numbers.tolist(), found.scores.tolist(), strict=True))
         if background is not None:
-            sharing = sorted({n for gene in query.patient.genes for n in self.by_gene.get(gene, ())} - scores.keys())
+            sharing = sorted({n for key in _keys(query.patient) for n in self.by_gene.get(key, ())} - scores.keys())
             scores |= zip(sharing, self.index.scores(query, sharing).tolist(), strict=True)
         made = []
         for number, phenotype in scores.items():
             patient = self.patients[number]
             if number in own or patient.id == query.patient.id or (allowed is not None and not allowed[number]):
                 continue
-            evidence = background.shared(query.patient.genes, patient.genes) if background is not None else 0.0
-            made.append(Match(patient, number, ranking(phenotype, evidence), phenotype, evidence))
+            shared = genetic(background, query.patient, patient) if background is not None else Genetic()
+            score = ranking(phenotype, shared.evidence)
+            made.append(Match(patient, number, score, phenotype, shared.evidence, shared))
         return sorted(made, key=lambda match: (-match.score, match.number))[:top]
 
     def chances(self, query: Profile, matches: Sequence[Match], *, genes: bool) -> list[float]:
@@ -100,6 +102,11 @@ class Corpus:
                 )
             )
         return found
+
+
+def _keys(patient: Patient) -> dict[str, None]:
+    """What a patient is found by beside terms: candidate genes, and the megabases of stretches."""
+    return dict.fromkeys((*patient.genes, *(key for each in patient.findings for key in each.keys)))
 
 
 def warm(measure: Measure) -> None:

@@ -36,6 +36,8 @@ from federome.analysis.matching import (
     LACKING,
     PHENOTYPE_WEIGHT,
     SCALE,
+    TOLD_FLAT,
+    TOLD_FLAT_ALONE,
     Background,
     Measure,
     alert_threshold,
@@ -48,6 +50,7 @@ from federome.ingest.patients import read_patients
 from federome.ingest.registry import cache_folder
 from federome.model.information import information
 from federome.model.patient import Patient
+from federome.network.match_question import words_of
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -173,6 +176,7 @@ def _accuracy(world: World, rule: Measure) -> list[Row]:
     for name, some in halves:
         rows.append(_alerts(world, ALERT_WEIGHT * better + evidence, some, name))
     rows += _calibration(world, shared, phenotype, evidence)
+    rows += _told(world, rule, with_lists, background)
     return [*rows, *_noise(world, rule)]
 
 
@@ -240,6 +244,32 @@ def _calibration(world: World, shared: Floats, phenotype: Floats, evidence: Floa
         halves = world.half[r]
         worst = max(_error(features, truth, halves), _error(features, truth, ~halves))
         rows.append(Row(f"calibration error on unseen genes, {name}", round(worst, 4), "", 0.05, worst <= 0.05))
+    return rows
+
+
+def _told(world: World, rule: Measure, with_lists: Sequence[Patient], background: Background) -> list[Row]:
+    """The probability that an asker makes of told answers alone: ten terms asked, scores to two digits, ten listed."""
+    queries = [words_of(world.patients[i], rule, "terms") for i in world.asked]
+    phenotype = _scores(*_shared(rule, queries, world.patients))
+    evidence = _evidence(world, with_lists, background)
+    own = np.array([background.shared(with_lists[i].genes, with_lists[i].genes) for i in world.asked])
+    rows = []
+    for name, strength, best in (
+        ("phenotype", PHENOTYPE_WEIGHT * phenotype, np.full(len(own), PHENOTYPE_WEIGHT)),
+        ("with genes", PHENOTYPE_WEIGHT * phenotype + evidence, PHENOTYPE_WEIGHT + own),
+    ):
+        told = np.round(strength / best[:, None], 2) * best[:, None]
+        order = np.argsort(np.where(world.foreign, -strength, np.inf), axis=1, kind="stable")[:, :10]
+        r, c = np.repeat(np.arange(len(own)), 10), order.ravel()
+        if name == "with genes":
+            r, c = r[evidence[r, c] > 0], c[evidence[r, c] > 0]
+            x = np.minimum(told[r, c], TOLD_FLAT)
+        else:
+            x = np.minimum(told[r, c] / PHENOTYPE_WEIGHT, TOLD_FLAT_ALONE)
+        truth = (world.gene[world.asked[r]] == world.gene[c]).astype(float)
+        features, half = np.stack([np.ones(len(x)), x, x * x], axis=1), world.half[r]
+        worst = max(_error(features, truth, half), _error(features, truth, ~half))
+        rows.append(Row(f"the same from what another node tells, {name}", round(worst, 4), "", 0.05, worst <= 0.05))
     return rows
 
 

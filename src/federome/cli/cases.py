@@ -17,6 +17,7 @@ import typer
 from federome.errors import Invalid
 
 if TYPE_CHECKING:
+    from federome.analysis.matching import Explanation
     from federome.network.match_asker import Asker, Told
     from federome.network.match_desk import Contact
     from federome.network.match_node import Home
@@ -35,7 +36,9 @@ Session = Annotated[
     Path | None, typer.Option("--session", envvar="FEDEROME_SESSION", help="Your login, where the hub demands one.")
 ]
 Datasets = Annotated[list[str], typer.Option("--datasets", help="NODE:DATASET,… that are asked.")]
-Level = Annotated[Literal["genes", "terms", "both"], typer.Option(help="What of the case leaves, sealed.")]
+Level = Annotated[
+    Literal["genes", "terms", "both", "variants"], typer.Option(help="What of the case leaves, sealed; variants: all.")
+]
 Deadline = Annotated[float, typer.Option(min=1, help="Seconds until late nodes are named.")]
 
 
@@ -86,11 +89,13 @@ def register(
     count = home.desk.book.register_all(cases, home.desk.measure)
     ignored = {p.id: [asdict(each) for each in home.desk.measure.profile(p).ignored] for p in listed}
     ignored = {name: found for name, found in ignored.items() if found}
+    notes = {p.id: list(p.notes) for p in listed if p.notes}
     lines = [f"{count} cases are registered."]
     lines += [
         f"  {name}: ignored {', '.join(e['term'] + ' (' + e['why'] + ')' for e in v)}" for name, v in ignored.items()
     ]
-    _tell({"registered": count, "ignored": ignored}, "\n".join(lines), as_json)
+    lines += [f"  {name}: {note}" for name, told in notes.items() for note in told]
+    _tell({"registered": count, "ignored": ignored, "notes": notes}, "\n".join(lines), as_json)
 
 
 def withdraw(folder: NodeDir, person: Clinician, case: Name, as_json: AsJson = False) -> None:
@@ -117,14 +122,21 @@ def find(
     """Find patients like a registered case at other nodes. Says which nodes did not answer, and why."""
     home = _home(folder)
     with _asker(home, person, case, hub, key, contract, datasets, certificate, session, deadline) as (asker, nodes):
-        merged = asker.match(nodes, home.desk.measure, home.desk.background, level=level, top=top)
+        tables = home.desk.measure, home.desk.background
+        merged = asker.match(nodes, *tables, level=level, top=top)
+        chances, parts = asker.chances(merged, *tables, level=level), asker.parts(merged, *tables, level=level)
+    rows = list(zip(merged.matches, chances, parts, strict=True))
     facts = {
-        "matches": [asdict(match) for match in merged.matches],
+        "matches": [
+            {**asdict(m), "probability": round(chance, 3), "phenotype": [round(low, 2), round(high, 2)]}
+            for m, chance, (low, high) in rows
+        ],
         "silent": dict(merged.silent),
         "mismatched": dict(merged.mismatched),
     }
     lines = [
-        f"{m.score:.2f}  {m.evidence:9}  {m.node}  {m.handle}{f'  ({m.kin})' if m.kin else ''}" for m in merged.matches
+        f"{m.score:.2f}  {chance:4.0%}  {m.evidence:9}  {m.node}  {m.handle}{f'  ({m.kin})' if m.kin else ''}"
+        for m, chance, _ in rows
     ] or ["Nobody was found at the nodes that answered."]
     lines += [f"{node} did not answer: {why}" for node, why in merged.silent.items()]
     lines += [f"{node} scores with other tables: {why}" for node, why in merged.mismatched.items()]
@@ -221,7 +233,8 @@ def accept(
         raise Invalid("asking another node takes --key, --contract, --hub, --case and --datasets.", where="--node")
     words = datasets or []
     with _asker(home, person, case, hub, key, contract, words, certificate, session, deadline) as (asker, _nodes):
-        _tell_contact(asker.contact(node, handle, yes=True, address=address), as_json=as_json)
+        contact = asker.contact(node, handle, yes=True, address=address)
+        _tell_contact(contact, asker.reasons(contact, home.desk.measure), as_json=as_json)
 
 
 def decline(
@@ -235,11 +248,17 @@ def decline(
     _tell({"state": "declined"}, "Declined. The other side is not told.", as_json)
 
 
-def _tell_contact(contact: Contact, *, as_json: bool) -> None:
+def _tell_contact(contact: Contact, why: Explanation | None = None, *, as_json: bool) -> None:
     said = (
         f"Both agree. Write to {contact.address}." if contact.state == "agreed" else "Open: the other has not agreed."
     )
-    _tell({"state": contact.state, "address": contact.address}, said, as_json)
+    facts: dict[str, object] = {"state": contact.state, "address": contact.address}
+    if why is not None:
+        both = "; ".join(f"{term.name} (1 in {term.one_in:,.0f})" for term in why.shared) or "no term"
+        unlike = "; ".join(term.name for term in (*why.query_only, *why.candidate_only)) or "nothing"
+        said += f"\nBoth: {both}. Genes: {', '.join(why.genes) or 'none'}. In one alone: {unlike}."
+        facts["why"] = asdict(why)
+    _tell(facts, said, as_json)
 
 
 def _home(folder: Path) -> Home:

@@ -77,6 +77,7 @@ def run(
         "queries": len(asked),
         "unusable_queries": unusable,
         "ignored_terms": dict(ignored),
+        "notes": [f"{patient.id}: {note}" for patient in (*asked, *made.patients) for note in patient.notes],
         "lines": len(lines),
         "measure": made.measure.version,
         "background": None if rates is None else rates.source,
@@ -98,6 +99,10 @@ def _tell_run(facts: dict[str, object], ignored: Counter[str], *, as_json: bool)
         say(f"{silent} cases of the corpus have no usable term and can be found by genes only.\n")
     if unusable:
         say(f"No usable term or gene, so NOT matched (this is not 'no match'): {', '.join(unusable[:20])}\n")
+    notes = facts["notes"]
+    assert isinstance(notes, list)
+    for note in notes[:20]:
+        say(f"  {note}\n")
     for term, times in ignored.most_common(10):
         say(f"  ignored {times}x in queries: {term}\n")
 
@@ -154,6 +159,7 @@ def _document(
                 "score": round(m.score, 6),
                 "phenotype": round(m.phenotype, 4),
                 "gene_evidence": round(m.gene_evidence, 4),
+                "closest": m.genetic.tier,
                 "probability": round(chance, 3),
                 "why": asdict(why),
             }
@@ -165,6 +171,10 @@ def _document(
 def _text(match: Match, chance: float, why: Explanation) -> str:
     head = f"{match.patient.id}: probability {chance:.0%} of a shared cause (phenotype {match.phenotype:.2f}"
     lines = [head + (f", gene {', '.join(why.genes)}: {match.gene_evidence:.1f} nats)" if match.gene_evidence else ")")]
+    if match.genetic.tier not in (None, "gene"):
+        lines.append(f"  closest: the same {match.genetic.tier} ({match.genetic.gene})")
+    if why.copies_differ:
+        lines.append(f"  copies differ (one here, both there, or the reverse): {', '.join(why.copies_differ)}")
     for name, terms in (
         ("both", why.shared),
         ("only the query", why.query_only),

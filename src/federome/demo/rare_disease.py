@@ -12,8 +12,7 @@ from typing import Final
 
 from rich.table import Table as Grid
 
-from federome.analysis.match_search import LEAD_OVER, Corpus
-from federome.analysis.matching import Explanation, explain
+from federome.analysis.matching import Explanation
 from federome.demo.care import Clinic, Clinics, played
 from federome.demo.stage import Stage
 from federome.errors import Invalid
@@ -66,7 +65,7 @@ def _played(open_: Clinics) -> dict[str, object]:
         console.print(_listed(merged.matches[:4]))
         best = merged.matches[0]
         other = next(match for match in merged.matches if match.node == third.node)
-        chance, why = _compared(open_, second)
+        chance = asker.chances(merged, mine.home.desk.measure, mine.home.desk.background)[0]
         before = asker.contact(best.node, best.handle, yes=True, address=mine.address).state
         asker.contact(other.node, other.handle, yes=True, address=mine.address)
         declined_before = asker.contact(other.node, other.handle, yes=None).state
@@ -74,15 +73,21 @@ def _played(open_: Clinics) -> dict[str, object]:
         declined = asker.contact(other.node, other.handle, yes=None).state
         _decide(second, yes=True)
         agreed = asker.contact(best.node, best.handle, yes=None)
+        why = asker.reasons(agreed, mine.home.desk.measure)
     theirs = [wait.address for wait in second.home.desk.waiting(second.person) if wait.state == "agreed"]
-    if agreed.state != "agreed" or theirs != [mine.address] or {before, declined_before, declined} != {"open"}:
+    if (
+        why is None
+        or agreed.state != "agreed"
+        or theirs != [mine.address]
+        or {before, declined_before, declined} != {"open"}
+    ):
         raise Invalid("the contact did not go as it must.", where="rare disease")
     console.print(
         f"  {mine.person} says yes to both: [bold]{before}[/] and [bold]{declined_before}[/]. "
         f"{third.person} declines: still [bold]{declined}[/], as if nobody had looked.\n"
         f"  {second.person} says yes: [bold]{agreed.state}[/]. Only now: {agreed.address}, and there {theirs[0]}"
     )
-    _explained(open_, second, chance, why)
+    _explained(open_, chance, why)
     return {
         "asked": abroad,
         "found_at": best.node,
@@ -113,29 +118,15 @@ def _listed(matches: tuple[Handle, ...]) -> Grid:
     return grid
 
 
-def _compared(open_: Clinics, found: Clinic) -> tuple[float, Explanation]:
-    """Probability and reasons, from both descriptions: what only the demonstration has in one place."""
-    desk = open_.clinics[0].home.desk
-    abroad = [case.patient for clinic in open_.clinics[1:] for case in clinic.home.desk.book.cases(clinic.person)]
-    names = [(c.node, case.name) for c in open_.clinics[1:] for case in c.home.desk.book.cases(c.person)]
-    corpus, query = Corpus.of(desk.measure, abroad), desk.measure.profile(ASKED)
-    ranked = corpus.rank(query, LEAD_OVER, desk.background)
-    if names[ranked[0].number] != (found.node, SECOND.id):
-        raise Invalid("the second case is not the best match.", where="rare disease")
-    chance = corpus.chances(query, ranked, genes=True)[0]
-    return chance, explain(desk.measure, query, desk.measure.profile(SECOND))
-
-
 def _percent(chance: float) -> str:
     return "over 99 %" if chance > 0.99 else f"{100 * chance:.0f} %"
 
 
-def _explained(open_: Clinics, found: Clinic, chance: float, why: Explanation) -> None:
+def _explained(open_: Clinics, chance: float, why: Explanation) -> None:
     both = "; ".join(f"{term.name} (1 in {term.one_in:,.0f} diseases)" for term in why.shared)
     unlike = "; ".join(term.name for term in (*why.query_only, *why.candidate_only)) or "nothing"
     open_.stage.console.print(
-        f"  The two cases side by side: probability of a shared cause [bold]{_percent(chance)}[/]; "
-        f"both have {', '.join(why.genes)} on their list.\n  Both: {both}.\n  In one alone: {unlike}.\n"
-        f"  [dim]{found.node} told score and kind of evidence only; the demonstration has both descriptions and "
-        "compared them[/]"
+        f"  Probability of a shared cause, from score and evidence alone: [bold]{_percent(chance)}[/]. "
+        f"With the yes came the description; both have {', '.join(why.genes)} on their list.\n  Both: {both}.\n"
+        f"  In one alone: {unlike}."
     )

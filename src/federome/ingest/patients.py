@@ -1,7 +1,8 @@
 """Patients of a matching corpus: one JSON object a line, plain or gzip, read into what matching needs and no more.
 
-Read are ``id``, ``observed``, ``excluded``, ``candidate_genes`` (symbols; withdrawn ones as approved today), and
-``group`` or ``pmid`` (cases of one source are not independent). A line may also be a Phenopacket v2 or a Matchmaker
+Read are ``id``, ``observed``, ``excluded``, ``candidate_genes`` (symbols; withdrawn ones as approved today),
+``candidate_variants`` (on GRCh38, see ``model.finding``), and ``group`` or ``pmid`` (cases of one source are not
+independent). A line may also be a Phenopacket v2 or a Matchmaker
 Exchange patient, whose genes are candidates, and a file may be one list of them. Diagnoses, confirmed genes and
 variants are not read: somebody whose answer is known must not be found by the answer.
 """
@@ -17,18 +18,15 @@ from typing import Final, Literal
 import msgspec
 
 from federome.errors import Damaged, Invalid
+from federome.model.candidates import Candidate, Genomic, Named, exchanged, findings_of
 from federome.model.genes import approved
 from federome.model.patient import Patient
 
 MAX_LINE: Final = 1 << 20
 
 
-class _Id(msgspec.Struct):
-    id: str
-
-
 class _Phenotypic(msgspec.Struct):
-    type: _Id
+    type: Named
     excluded: bool = False
 
 
@@ -37,20 +35,17 @@ class _Feature(msgspec.Struct):
     observed: Literal["yes", "no"] = "yes"
 
 
-class _Genomic(msgspec.Struct):
-    gene: _Id
-
-
 class _Line(msgspec.Struct):
     id: str
     observed: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     candidate_genes: tuple[str, ...] = ()
+    candidate_variants: tuple[Candidate, ...] = ()
     group: str = ""
     pmid: str = ""
     phenotypicFeatures: tuple[_Phenotypic, ...] = ()  # noqa: N815 - Phenopackets v2
     features: tuple[_Feature, ...] = ()  # Matchmaker Exchange
-    genomicFeatures: tuple[_Genomic, ...] = ()  # noqa: N815
+    genomicFeatures: tuple[Genomic, ...] = ()  # noqa: N815
 
 
 _DECODER: Final = msgspec.json.Decoder(_Line)
@@ -83,8 +78,12 @@ def _patient(told: _Line) -> Patient:
     observed += [f.id for f in told.features if f.observed == "yes"]
     excluded = [f.type.id for f in told.phenotypicFeatures if f.excluded]
     excluded += [f.id for f in told.features if f.observed == "no"]
-    genes, _ = approved((*told.candidate_genes, *(f.gene.id for f in told.genomicFeatures)))
-    return Patient(told.id, (*told.observed, *observed), (*told.excluded, *excluded), genes, told.group or told.pmid)
+    candidates = [*told.candidate_variants, *(exchanged(feature) for feature in told.genomicFeatures)]
+    named = (*told.candidate_genes, *(each.gene for each in candidates if each.gene))
+    genes, notes = approved(named)
+    findings, unread = findings_of(candidates)
+    terms = (*told.observed, *observed), (*told.excluded, *excluded)
+    return Patient(told.id, *terms, genes, told.group or told.pmid, findings, (*notes, *unread))
 
 
 def _lines(path: Path) -> Iterator[bytes]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Evidence = Literal["gene", "phenotype"]
+Evidence = Literal["variant", "gene", "phenotype"]
+"""From the strongest. ``variant``: the same change, or the same stretch lost or gained."""
 Kin = Literal["", "family", "same person"]
 
 

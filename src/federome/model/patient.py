@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from federome.model.finding import Finding
 
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """Observed and excluded terms, candidate genes. ``group`` marks patients who are not independent of each other
-    (one publication, one family): they are no second case.
+    """Observed and excluded terms, candidate genes and, of some, the variants found in them. ``group`` marks patients
+    who are not independent of each other (one publication, one family): they are no second case. ``notes`` say what of
+    their document was read otherwise or left out.
     """
 
     id: str
@@ -16,3 +19,5 @@ class Patient:
     excluded: tuple[str, ...] = ()
     genes: tuple[str, ...] = ()
     group: str = ""
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)

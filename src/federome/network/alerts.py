@@ -47,7 +47,7 @@ from federome.trust.signing import OWN_ALGORITHMS, decrypt, encrypt, sign, verif
 
 Severity = Literal["immediate", "digest"]
 Channel = Callable[["Message"], None]
-EVIDENCE: Final = ("phenotype", "gene")
+EVIDENCE: Final = ("phenotype", "gene", "variant")
 ALERT_TYPE: Final = "federome-alert+jwt"
 RETRY_S: Final = 60.0
 RETRY_MOST_S: Final = 6 * 3600.0
@@ -367,6 +367,8 @@ class Alerts:
         said = [str(each) for each in db.execute(sa.select(OUTBOX.c.evidence).where(pair)).scalars()]
         if any(EVIDENCE.index(each) >= EVIDENCE.index(kind) for each in said):
             return 0
+        if row["rule"] and case.family and self._told_of_family(db, row, case):
+            return 0
         same = bool(row["same"]) and row["same"] == tag("person", case.person)
         relative = bool(row["family"]) and row["family"] == tag("family", case.family)
         kin = "same person" if same else "family" if relative else ""
@@ -378,6 +380,17 @@ class Alerts:
         )
         self._wait(db, message, row["id"], case.name, row["severity"], "home")
         return 1
+
+    def _told_of_family(self, db: Connection, row: RowMapping, case: Case) -> bool:
+        """Whether the question was told of a relative of this case: brothers who share a variant are one observation.
+
+        The asking case's own relatives are told of one by one: their clinician treats the family.
+        """
+        if row["family"] == tag("family", case.family):
+            return False
+        names = db.execute(sa.select(OUTBOX.c.found).where(OUTBOX.c.question == row["id"])).scalars()
+        held = [self._desk.book.find(str(name)) for name in names]
+        return any(each is not None and each.family == case.family for each in held)
 
     def _wait(self, db: Connection, message: Message, question: str, found: str, severity: str, channel: str) -> None:
         values = {

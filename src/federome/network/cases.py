@@ -23,8 +23,9 @@ from federome.analysis.match_search import Corpus
 from federome.analysis.matching import Measure
 from federome.db import Schema, migrate, read, write
 from federome.errors import Invalid, Missing
+from federome.model.finding import Finding
 from federome.model.patient import Patient
-from federome.network.match_question import MOST_GENES, MOST_TERMS, sign_registration, tag
+from federome.network.match_question import Level, sign_registration, tag, words_of, write_findings
 from federome.trust.canonical import Json
 from federome.trust.keys import PublicKey, Signer
 
@@ -79,6 +80,7 @@ class _Kept(msgspec.Struct, frozen=True):
     person: str
     family: str
     admission: Admission | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(eq=False)
@@ -173,16 +175,21 @@ class CaseBook:
         """The name by which others know a case: this node alone can make it again."""
         return hmac.new(self.secret, f"case\n{name}".encode(), "sha256").hexdigest()[:32]
 
-    def registration(self, case: Case, measure: Measure, node: str, *, key: Signer, box: PublicKey) -> str:
-        """This node's word that the case is here and whose it is, for ``REGISTRATION_DAYS`` days."""
-        content, ontology = measure.information.content, measure.information.ontology
-        rows = sorted(measure.profile(case.patient).rows, key=lambda row: (-content[row], row))[:MOST_TERMS]
+    def registration(
+        self, case: Case, measure: Measure, node: str, *, key: Signer, box: PublicKey, level: Level = "both"
+    ) -> str:
+        """This node's word that the case is here and whose it is, for ``REGISTRATION_DAYS`` days.
+
+        Whoever opens the letter reads it: so it holds no words beyond those of the level.
+        """
+        least = words_of(case.patient, measure, level)
         told: Mapping[str, Json] = {
             "node": node,
             "person": case.holder,
             "case": self.outside(case.name),
-            "terms": [ontology.ids[row] for row in rows],
-            "genes": list(case.patient.genes[:MOST_GENES]),
+            "terms": list(least.observed),
+            "genes": list(least.genes),
+            "findings": write_findings(least.findings),
             "same": tag("person", case.person),
             "family": tag("family", case.family),
         }
@@ -212,7 +219,7 @@ class CaseBook:
 
 
 def _check(case: Case, measure: Measure) -> None:
-    if not measure.profile(case.patient).rows and not case.patient.genes:
+    if not measure.profile(case.patient).rows and not case.patient.genes and not case.patient.findings:
         told = ", ".join(f"{each.term} ({each.why})" for each in measure.profile(case.patient).ignored)
         raise Invalid(f"the case has no usable term or gene: {told or 'none was given'}.", where=case.name[:60])
     if not case.name or not case.holder or not case.dataset:
@@ -221,7 +228,8 @@ def _check(case: Case, measure: Measure) -> None:
 
 def _row(case: Case) -> dict[str, object]:
     patient = case.patient
-    kept = _Kept(patient.observed, patient.excluded, patient.genes, case.person, case.family, case.admission)
+    told = patient.observed, patient.excluded, patient.genes, case.person, case.family, case.admission
+    kept = _Kept(*told, patient.findings)
     return {
         "name": case.name,
         "holder": case.holder,
@@ -243,7 +251,7 @@ def _case(row: sa.Row[tuple[object, ...]]) -> Case:
         row.name,
         row.holder,
         row.dataset,
-        Patient(row.name, kept.observed, kept.excluded, kept.genes, kept.family),
+        Patient(row.name, kept.observed, kept.excluded, kept.genes, kept.family, kept.findings),
         row.subject,
         kept.person,
         kept.family,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from federome.analysis.infection import Admission
-from federome.analysis.matching import Background, Measure
+from federome.analysis.matching import Background, Explanation, Measure, explain, told_parts, told_probability
 from federome.errors import FederomeError
 from federome.network.alerts import FALSE_ALERTS, Severity, write_admission
 from federome.network.cases import Case
@@ -26,6 +26,7 @@ from federome.network.match_question import (
     open_answer,
     open_box,
     question_words,
+    read_patient,
     seal,
 )
 from federome.network.protocol import Body, text
@@ -62,19 +63,19 @@ class Told:
 
 @dataclass(frozen=True)
 class Asker:
-    """One clinician with one registered case. ``nodes`` are the pinned keys of member nodes, ``registration`` the own
-    node's word for the case.
+    """One clinician with one registered case. ``nodes`` are the pinned keys of member nodes, ``registration`` gives the
+    own node's word for the case, with the words of a level and no others.
     """
 
     case: Case
-    registration: str
+    registration: Callable[[Level], str]
     key: PrivateKey
     nodes: KeyRing
     send: Send
     clock: Callable[[], float]
     life_s: float = 120.0
 
-    def ask(self, act: Act, told: Mapping[str, Body], asked: Sequence[str]) -> Told:
+    def ask(self, act: Act, told: Mapping[str, Body], asked: Sequence[str], *, level: Level = "none") -> Told:
         """Send each node its own words, and open what it answers."""
         hello = self.send(asked, lambda _run: {})
         silent = dict(hello.absent)
@@ -96,7 +97,7 @@ class Asker:
                     told[node],
                     self.key,
                     run=run,
-                    registration=self.registration,
+                    registration=self.registration(level),
                     node=node,
                     to=box,
                     box=own.public,
@@ -121,7 +122,7 @@ class Asker:
     ) -> Merged:
         """The patients most like this case over these nodes, as one list."""
         words = self._words(measure, background, level, top)
-        told = self.ask("match", dict.fromkeys(asked, words), asked)
+        told = self.ask("match", dict.fromkeys(asked, words), asked, level=level)
         return merge(asked, told.answers, told.silent, top=top)
 
     def watch(
@@ -145,7 +146,7 @@ class Asker:
             "severity": severity,
             "admission": None if admission is None else write_admission(admission),
         }
-        return self.ask("watch", dict.fromkeys(asked, words), asked)
+        return self.ask("watch", dict.fromkeys(asked, words), asked, level=level)
 
     def unwatch(self, asked: Sequence[str]) -> Told:
         """Take the standing question back."""
@@ -158,7 +159,27 @@ class Asker:
         answer = told.answers.get(node)
         if answer is None or text(answer, "state") != "agreed":
             return Contact("open")
-        return Contact("agreed", text(answer, "address"))
+        return Contact("agreed", text(answer, "address"), read_patient(answer.get("patient")))
+
+    def chances(
+        self, merged: Merged, measure: Measure, background: Background, *, level: Level = "both"
+    ) -> list[float]:
+        """For each match of a list, the probability of a shared cause, from what was told of it."""
+        query = measure.profile(minimise(self.case.patient, measure, level))
+        return [told_probability(match.score, match.evidence, query, background) for match in merged.matches]
+
+    def parts(
+        self, merged: Merged, measure: Measure, background: Background, *, level: Level = "both"
+    ) -> list[tuple[float, float]]:
+        """For each match, the least and the most that the phenotype score can be; the rest is genes."""
+        query = measure.profile(minimise(self.case.patient, measure, level))
+        return [told_parts(match.score, match.evidence, query, background) for match in merged.matches]
+
+    def reasons(self, contact: Contact, measure: Measure) -> Explanation | None:
+        """Why the two cases are alike, once both clinicians have agreed: compared here, from the whole own case."""
+        if contact.patient is None:
+            return None
+        return explain(measure, measure.profile(self.case.patient), measure.profile(contact.patient))
 
     def _words(self, measure: Measure, background: Background, level: Level, top: int) -> Body:
         least = minimise(self.case.patient, measure, level)

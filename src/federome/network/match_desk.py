@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -26,9 +26,12 @@ from federome.analysis.matching import Background, Measure, best_score
 from federome.db import Schema, migrate, read, write
 from federome.disclosure.door import Matched, release_matches
 from federome.errors import Refused
+from federome.model.finding import Tier
 from federome.model.match import Evidence, Handle, Kin
+from federome.model.patient import Patient
 from federome.network.cases import Case, CaseBook, Indexed, subjects
-from federome.network.match_question import MatchQuestion, Registration, background_digest, tag
+from federome.network.match_question import MatchQuestion, Registration, background_digest, tag, write_findings
+from federome.trust.canonical import canonical
 
 DAY: Final = 86_400.0
 WINDOW: Final = 30 * DAY
@@ -82,6 +85,8 @@ class Contact:
 
     state: Literal["open", "agreed"]
     address: str = ""
+    patient: Patient | None = None
+    """Terms and genes of the case that was found, for the clinician who asked."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,7 @@ class MatchDesk:
         handles = []
         for match in indexed.corpus.rank(query, question.top, self.background, allowed):
             case = indexed.cases[match.number]
-            kin, evidence = kinship(question.case, case), evidence_of(match.gene_evidence)
+            kin, evidence = kinship(question.case, case), evidence_of(match.gene_evidence, match.genetic.tier)
             name = self.note(db, question.person, question.case, case.name, evidence, kin, origin="question")
             handles.append(Handle(self.node, name, match.score / best, evidence, kin))
         return handles
@@ -250,6 +255,13 @@ class MatchDesk:
             self._say(handle, "asker", mine, yes=yes, address=address)
         return self._contact(handle, "asker", mine)
 
+    def _described(self, name: str) -> Patient | None:
+        """What both clinicians have agreed to compare; nothing of who has withdrawn since."""
+        case = self.book.find(name)
+        if case is None or not case.active or not self.consented(subjects([case]))[0]:
+            return None
+        return replace(case.patient, id="found", group="")
+
     def decided(self, holder: str, handle: str, *, yes: bool | None, address: str = "") -> Contact:
         """The same for the clinician here who holds the case that was found."""
         own = HANDLE.c.patient.in_([case.name for case in self.book.cases(holder)])
@@ -289,7 +301,11 @@ class MatchDesk:
         """What this side may know: the other's address once both said yes, else the one word for everything else."""
         with read(self.engine) as db:
             row = db.execute(sa.select(HANDLE).where((HANDLE.c.handle == handle) & whose)).first()
-        return Contact("open") if row is None else _seen(row, side)
+        if row is None:
+            return Contact("open")
+        seen = _seen(row, side)
+        told = seen.state == "agreed" and side == "asker"
+        return replace(seen, patient=self._described(row.patient)) if told else seen
 
 
 def _seen(row: sa.Row[tuple[object, ...]], side: Side) -> Contact:
@@ -305,8 +321,10 @@ def kinship(asked: Registration, case: Case) -> Kin:
     return "family" if asked.family and asked.family == tag("family", case.family) else ""
 
 
-def evidence_of(genes: float) -> Evidence:
-    """The kind of evidence that is told."""
+def evidence_of(genes: float, close: Tier | None = None) -> Evidence:
+    """The kind of evidence that is told: residues and classes are told as genes."""
+    if close in ("variant", "stretch"):
+        return "variant"
     return "gene" if genes > 0 else "phenotype"
 
 
@@ -316,4 +334,5 @@ def _case_of(question: MatchQuestion) -> str:
 
 
 def _words(question: MatchQuestion) -> set[str]:
-    return {*question.patient.observed, *question.patient.genes}
+    findings = (canonical(each).decode().replace(" ", "_") for each in write_findings(question.patient.findings))
+    return {*question.patient.observed, *question.patient.genes, *findings}

@@ -43,6 +43,7 @@ from federome.network.files import replace_file
 from federome.network.match_asker import Asker, Send
 from federome.network.match_desk import Consented, MatchDesk
 from federome.network.match_office import Office
+from federome.network.match_question import Level
 from federome.network.node import Node
 from federome.network.protocol import Body, HubPort, Reply, Task
 from federome.network.rotation import OwnKeys
@@ -276,8 +277,11 @@ class Home:
 
     def asker(self, case: Case, key: PrivateKey, send: Send) -> Asker:
         """The clinician who holds this case, ready to ask other nodes."""
-        book = self.desk.book
-        registration = book.registration(case, self.desk.measure, self.name, key=self.key, box=self.box.public)
+
+        def registration(level: Level) -> str:
+            book, measure = self.desk.book, self.desk.measure
+            return book.registration(case, measure, self.name, key=self.key, box=self.box.public, level=level)
+
         return Asker(case, registration, key, self.nodes, send, self.desk.clock)
 
 

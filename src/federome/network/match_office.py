@@ -37,6 +37,7 @@ from federome.network.match_question import (
     question_of,
     seal_answer,
     sign_box,
+    write_patient,
 )
 from federome.network.people import presented
 from federome.network.protocol import Body, Reply, Task, text
@@ -151,7 +152,8 @@ class Office:
                     yes=yes if isinstance(yes, bool) else None,
                     address=text(told, "address")[:200],
                 )
-                return {"state": contact.state, "address": contact.address}
+                described = None if contact.patient is None else write_patient(contact.patient)
+                return {"state": contact.state, "address": contact.address, "patient": described}
             case "watch":
                 grant = {"order": text(task.body, "order"), "permit": text(task.body, "permit")}
                 until = self.alerts.watch(letter, order.datasets, grant=grant)

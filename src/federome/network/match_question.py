@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Final, Literal, get_args
+
+import msgspec
 
 from federome.analysis.algorithm import source_digest
 from federome.analysis.matching import Background, Measure
 from federome.disclosure.door import Matched
 from federome.errors import Invalid, Refused
+from federome.model.finding import Finding
 from federome.model.match import Evidence, Handle, Kin
 from federome.model.patient import Patient
 from federome.model.permit import AlgorithmRef
 from federome.network.letters import METHOD
 from federome.network.protocol import Body, mapping, number, text, texts
-from federome.trust.canonical import Json, digest
+from federome.trust.canonical import Json, canonical, digest
 from federome.trust.keys import KeyRing, PrivateKey, PublicKey, Signer
 from federome.trust.signing import OWN_ALGORITHMS, PERSON_ALGORITHMS, decrypt, encrypt, sign, verify
 
@@ -35,6 +38,7 @@ MODULES: Final = (
     "federome.analysis.match_kernels",
     "federome.analysis.match_search",
     "federome.analysis.matching",
+    "federome.model.finding",
     "federome.model.match",
     "federome.network.match_desk",
 )
@@ -44,10 +48,12 @@ CASE_TYPE: Final = "federome-case+jwt"
 BOX_TYPE: Final = "federome-box+jwt"
 MOST_TERMS: Final = 10
 MOST_GENES: Final = 50
+MOST_FINDINGS: Final = 20
 MAX_TOP: Final = 50
 BOX_LIFE_S: Final = 3600
 
-Level = Literal["genes", "terms", "both"]
+Level = Literal["none", "genes", "terms", "both", "variants"]
+"""Which words of a case go to other nodes; ``variants`` adds to both the candidate variants."""
 Act = Literal["match", "contact", "watch", "unwatch"]
 
 
@@ -59,7 +65,7 @@ def method() -> AlgorithmRef:
 
 @dataclass(frozen=True)
 class Registration:
-    """What the asker's own node says of a case: who holds it, its most specific words, and two tags.
+    """What the asker's own node says of a case: who holds it, those of its words that may go out, and two tags.
 
     ``case`` is that node's name of the case for others. ``same`` and ``family`` are digests of pseudonyms that a
     person, or relatives, have at every node; empty where none is known. ``box`` is the node's own.
@@ -73,14 +79,16 @@ class Registration:
     same: str
     family: str
     box: PublicKey
+    findings: tuple[Finding, ...] = ()
 
     def holds(self, patient: Patient) -> bool:
         """Whether all words of a question are the case's own."""
-        return set(patient.observed) <= set(self.terms) and set(patient.genes) <= set(self.genes)
+        words = set(patient.observed) <= set(self.terms) and set(patient.genes) <= set(self.genes)
+        return words and set(patient.findings) <= set(self.findings)
 
 
 def sign_registration(told: Mapping[str, Json], key: Signer, box: PublicKey, *, now: float, until: float) -> str:
-    """The node's word for a case (node, person, case, terms, genes, same, family), until a day."""
+    """The node's word for a case (node, person, case, terms, genes, findings, same, family), until a day."""
     claims = {**told, "box": box.jwk(), "iat": int(now), "exp": int(until)}
     return sign(claims, key.current, typ=CASE_TYPE)
 
@@ -102,7 +110,42 @@ def read_registration(token: str, nodes: KeyRing, *, now: float) -> Registration
         same=text(told, "same"),
         family=text(told, "family"),
         box=PublicKey.from_jwk(mapping(told, "box")),
+        findings=read_findings(told.get("findings")),
     )
+
+
+def write_findings(findings: Sequence[Finding]) -> list[Json]:
+    """Candidate variants as they travel: what is known of each."""
+    return [{name: value for name, value in asdict(each).items() if value} for each in findings]
+
+
+def read_findings(told: Json) -> tuple[Finding, ...]:
+    """Inverse of :func:`write_findings`; ``Invalid`` if it is something else."""
+    try:
+        found = msgspec.convert(told or [], tuple[Finding, ...])
+    except msgspec.ValidationError as error:
+        raise Invalid("these are no candidate variants.", where="findings") from error
+    if len(found) > MOST_FINDINGS:
+        raise Invalid(f"a question has at most {MOST_FINDINGS} candidate variants.", where="findings")
+    return found
+
+
+def write_patient(patient: Patient) -> Body:
+    """A description as it travels once both clinicians have agreed."""
+    return {
+        "observed": list(patient.observed),
+        "excluded": list(patient.excluded),
+        "genes": list(patient.genes),
+        "findings": write_findings(patient.findings),
+    }
+
+
+def read_patient(told: Json) -> Patient | None:
+    """Inverse of :func:`write_patient`; nothing where nothing was told."""
+    if not isinstance(told, dict):
+        return None
+    observed, excluded, genes = (tuple(texts(told, name)) for name in ("observed", "excluded", "genes"))
+    return Patient("found", observed, excluded, genes, "", read_findings(told.get("findings")))
 
 
 def tag(kind: Literal["person", "family"], pseudonym: str) -> str:
@@ -140,7 +183,9 @@ class MatchQuestion:
 
     def profile_digest(self) -> str:
         """What is asked about, whoever asks and whenever."""
-        return digest({"terms": sorted(self.patient.observed), "genes": sorted(self.patient.genes)})
+        findings = sorted(canonical(each).decode() for each in write_findings(self.patient.findings))
+        words: Body = {"terms": [*sorted(self.patient.observed)], "genes": [*sorted(self.patient.genes)]}
+        return digest({**words, "findings": [*findings]})
 
 
 @dataclass(frozen=True)
@@ -160,17 +205,24 @@ def background_digest(background: Background) -> str:
 
 
 def minimise(patient: Patient, measure: Measure, level: Level, *, most: int = MOST_TERMS) -> Patient:
-    """The most specific terms (at most ``most``) and candidate genes, as the level allows; no id, no group, no excluded
-    terms. ``Invalid`` where nothing usable is left.
+    """What :func:`words_of` leaves. ``Invalid`` where that is nothing usable."""
+    least = words_of(patient, measure, level, most=most)
+    if not least.observed and not least.genes and not least.findings:
+        raise Invalid("there is no usable term or gene to ask about.", where=level, remedy="Add terms or genes.")
+    return least
+
+
+def words_of(patient: Patient, measure: Measure, level: Level, *, most: int = MOST_TERMS) -> Patient:
+    """The most specific terms (at most ``most``), candidate genes and variants, as the level allows; no id, no group,
+    no excluded terms.
     """
     content = measure.information.content
     rows = sorted(measure.profile(patient).rows, key=lambda row: (-content[row], row))[:most]
     ids = measure.information.ontology.ids
-    terms = tuple(ids[row] for row in rows) if level != "genes" else ()
-    genes = patient.genes[:MOST_GENES] if level != "terms" else ()
-    if not terms and not genes:
-        raise Invalid("there is no usable term or gene to ask about.", where=level, remedy="Add terms or genes.")
-    return Patient("asked", terms, (), genes)
+    terms = tuple(ids[row] for row in rows) if level in ("terms", "both", "variants") else ()
+    genes = patient.genes[:MOST_GENES] if level in ("genes", "both", "variants") else ()
+    findings = patient.findings[:MOST_FINDINGS] if level == "variants" else ()
+    return Patient("asked", terms, (), genes, "", findings)
 
 
 def question_words(patient: Patient, *, measure: str, background: str, top: int = 10) -> Body:
@@ -178,6 +230,7 @@ def question_words(patient: Patient, *, measure: str, background: str, top: int 
     return {
         "terms": list(patient.observed),
         "genes": list(patient.genes),
+        "findings": write_findings(patient.findings),
         "top": top,
         "measure": measure,
         "background": background,
@@ -190,7 +243,7 @@ def question_of(letter: Letter) -> MatchQuestion:
     terms, genes, top = texts(told, "terms"), texts(told, "genes"), number(told, "top")
     if len(terms) > MOST_TERMS or len(genes) > MOST_GENES or not 0 < top <= MAX_TOP:
         raise Invalid(f"a question has at most {MOST_TERMS} terms, {MOST_GENES} genes and {MAX_TOP} results.")
-    patient = Patient("asked", tuple(terms), (), tuple(genes))
+    patient = Patient("asked", tuple(terms), (), tuple(genes), "", read_findings(told.get("findings")))
     if not letter.case.holds(patient):
         raise Refused("the question holds words that the registered case has not.", codes=["not_your_role"])
     return MatchQuestion(letter.person, letter.case, patient, top, text(told, "measure"), text(told, "background"))
@@ -316,7 +369,7 @@ def _handles(node: str, rows: Json) -> list[Handle]:
         score = row.get("score") if isinstance(row, dict) else None
         if not isinstance(row, dict) or isinstance(score, bool) or not isinstance(score, int | float):
             raise Invalid("a match lacks its score.")
-        kind: Evidence = "gene" if row.get("evidence") == "gene" else "phenotype"
+        kind: Evidence = next((known for known in get_args(Evidence) if known == row.get("evidence")), "phenotype")
         kin: Kin | None = next((known for known in get_args(Kin) if known == row.get("kin")), None)
         if kin is None:
             raise Invalid("a match says something unknown of kinship.")

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
+import msgspec
+
 from federome.errors import Invalid
+from federome.model.candidates import exchanged_findings
 from federome.model.genes import approved
 from federome.model.patient import Patient
 from federome.trust.canonical import Json
@@ -60,7 +63,11 @@ def read_entry(document: Json, where: str = "patient") -> Entry:
     test = told.get("test", False)
     if not isinstance(test, bool):
         raise Unprocessable("test is true or false.", where=f"{where}.test")
-    return Entry(Patient(name, observed, excluded, genes), told, test, notes)
+    try:
+        findings, unread = exchanged_findings(told.get("genomicFeatures"))
+    except msgspec.ValidationError as error:
+        raise Unprocessable("a genomic feature cannot be read.", where=f"{where}.genomicFeatures") from error
+    return Entry(Patient(name, observed, excluded, genes, "", findings), told, test, (*notes, *unread))
 
 
 def read_entries(document: Json) -> list[Entry]:

@@ -18,6 +18,7 @@ from federome.analysis.matching import (
     Measure,
     alert_strength,
     alert_threshold,
+    best_score,
     estimate_background,
     explain,
     formula,
@@ -25,6 +26,7 @@ from federome.analysis.matching import (
     ranking,
 )
 from federome.errors import Invalid
+from federome.model.finding import Finding
 from federome.model.information import information
 from federome.model.ontology import Terms, compile_terms
 from federome.model.patient import Patient
@@ -232,6 +234,45 @@ def test_evidence_is_the_rarest_gene_and_background_forgets_the_cause_of_a_group
     assert "CAUSE" not in rates and rates["TITIN"] == pytest.approx(6 / 12) and rates["X1"] == pytest.approx(2 / 12)
     with pytest.raises(Invalid):
         Background({"G": 0.0}, 0.1, "test")
+
+
+def test_closer_variants_rank_above_the_same_gene_and_other_copies_below() -> None:
+    background, terms = Background({}, 0.01, "test"), tuple(LEAVES[40:44])
+
+    def patient(name: str, **more: object) -> Patient:
+        found = Finding("A", **more)  # type: ignore[arg-type]
+        return Patient(name, terms, (), ("A",), "", (found,))
+
+    seen = {"variant": "1:1000:A:G", "consequence": "missense_variant", "protein": "p.N215S"}
+    asked = patient("asked", **seen, zygosity="heterozygous")
+    others = [
+        patient("copies", variant="1:900:A:G", zygosity="homozygous"),
+        patient("gene", variant="1:900:A:G", consequence="stop_gained"),
+        patient("class", variant="1:900:A:G", consequence="missense_variant"),
+        patient("residue", variant="1:1001:A:G", protein="p.N215K"),
+        patient("variant", **seen),
+        Patient("list only", terms, (), ("A",)),
+    ]
+    corpus = Corpus.of(MEASURE, others)
+    found = corpus.rank(MEASURE.profile(asked), 10, background)
+    assert [m.patient.id for m in found] == ["variant", "residue", "class", "gene", "list only", "copies"]
+    assert {m.patient.id: m.genetic.tier for m in found}["list only"] == "gene"
+    plain = background.evidence("A")
+    assert [m.gene_evidence - plain for m in found] == pytest.approx([4.0, 3.0, 0.5, 0.0, 0.0, -1.0])
+    assert best_score(MEASURE.profile(asked), background) == pytest.approx(found[0].score)
+    why = explain(MEASURE, MEASURE.profile(asked), MEASURE.profile(others[0]))
+    assert why.copies_differ == ("A",) and why.closest == "gene"
+    assert explain(MEASURE, MEASURE.profile(asked), MEASURE.profile(others[4])).closest == "variant"
+
+
+def test_a_stretch_is_found_without_a_gene_and_without_a_term() -> None:
+    lost = Patient("asked", (), findings=(Finding(stretch="loss 7:73000000-74000000"),))
+    near = Patient("near", tuple(LEAVES[:3]), findings=(Finding(stretch="loss 7:73100000-74000000"),))
+    far = Patient("far", tuple(LEAVES[:3]), findings=(Finding(stretch="loss 7:75000000-76000000"),))
+    background = Background({}, 0.01, "test")
+    found = Corpus.of(MEASURE, [far, near]).rank(MEASURE.profile(lost), 5, background)
+    assert [(m.patient.id, m.genetic.tier) for m in found] == [("near", "stretch")]
+    assert found[0].gene_evidence == pytest.approx(-math.log(0.01))
 
 
 def test_probability_rises_with_evidence_and_stays_one() -> None:

@@ -15,7 +15,7 @@ import pytest
 from tests.matching import NODES, PATIENTS, RATES, World, build_world, restart
 from tests.unit.analysis.test_matching import LEAVES, MEASURE
 
-from federome.analysis.infection import Admission, Hit, Rule, observations
+from federome.analysis.infection import Admission, Hit, Rule
 from federome.analysis.matching import ALERT_WEIGHT, Background, alert_bar
 from federome.errors import Invalid, Unavailable
 from federome.model.patient import Patient
@@ -75,6 +75,17 @@ def test_the_brother_is_told_as_family_and_the_stranger_abroad_as_new(world: Wor
         "doctor@fi.example"
     )
     assert asker.contact("ES", abroad.handle, yes=None).address == "es@es.example"
+
+
+def test_segregating_brothers_abroad_are_one_observation(world: World) -> None:
+    """Said of one by one, two brothers with one variant would look like two families."""
+    watch(world)
+    world.register("ES", ABROAD)
+    world.register("ES", replace(ABROAD, name="his-brother", patient=replace(ABROAD.patient, id="his-brother")))
+    assert ABROAD.family and world.follow() == 1
+    other = replace(ABROAD, name="another", patient=replace(ABROAD.patient, id="another"), family="family-9")
+    world.register("ES", other)
+    assert world.follow() == 1
 
 
 def test_said_once_and_again_only_when_evidence_rises(world: World) -> None:
@@ -250,7 +261,6 @@ def test_the_rule_for_infections() -> None:
     )
     later = replace(man, day=man.day + 366)
     assert rule.alike(man, man) == ("TLR7",) and rule.alike(man, later) == ()
-    assert observations(["family-1", "family-1", "family-2", "", ""]) == 4
     with pytest.raises(Invalid):
         Admission("male", 30, 11, 1)
 

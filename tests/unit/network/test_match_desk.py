@@ -11,14 +11,23 @@ from tests.matching import MEASURE, NODES, PATIENTS, QUERY, RATES, World, build_
 from tests.unit.analysis.test_matching import LEAVES
 
 from federome.analysis.match_search import Corpus
-from federome.analysis.matching import Background, best_score
+from federome.analysis.matching import Background, best_score, told_probability
 from federome.db import read
 from federome.errors import Invalid, Missing, Refused
+from federome.model.finding import Finding
 from federome.model.match import Handle
 from federome.model.patient import Patient
 from federome.network.cases import Case
 from federome.network.match_desk import HANDLE, HANDLE_LIFE, QUESTIONS_A_CASE, Contact
-from federome.network.match_question import MOST_TERMS, Merged, minimise, open_letter, seal, sign_registration
+from federome.network.match_question import (
+    MOST_TERMS,
+    Merged,
+    minimise,
+    open_letter,
+    read_registration,
+    seal,
+    sign_registration,
+)
 from federome.trust.keys import KeyRing, PinnedKey, generate
 from federome.trust.signing import sign
 
@@ -174,7 +183,7 @@ def test_a_letter_is_for_one_node_and_from_one_person(world: World) -> None:
     asker = world.asker("FI", "my-own-case", "doctor")
     people = KeyRing((PinnedKey("doctor", world.people["doctor"].public),))
     nodes = world.federation.members.ring("node")
-    sealed = letter_of(world, asker.registration)
+    sealed = letter_of(world, asker.registration("both"))
     assert "HP:" not in sealed and "doctor" not in sealed and sealed.count(".") == 4
 
     def open_at(
@@ -228,7 +237,7 @@ def test_an_order_is_used_once_and_the_same_letter_is_answered_alike(world: Worl
     """A hub that plays an order again with another letter is refused; a lost answer is given again, byte for byte."""
     asker = world.asker("FI", "my-own-case", "doctor")
     run = "letters-x"
-    sealed = letter_of(world, asker.registration, run=run)
+    sealed = letter_of(world, asker.registration("both"), run=run)
     task_body = {"order": world.orders("doctor", ["FI"], run)["FI"], "permit": world.contract}
     from federome.network.protocol import Task
 
@@ -278,7 +287,16 @@ def test_contact_is_blind_until_both_agree(world: World) -> None:
     assert desk.decided(clinician, found.handle, yes=None) == Contact("open")
     agreed = desk.decided(clinician, found.handle, yes=True, address="clinic@abroad.example")
     assert agreed == Contact("agreed", "doctor@fi.example")
-    assert asker.contact(found.node, found.handle, yes=None) == Contact("agreed", "clinic@abroad.example")
+    told = asker.contact(found.node, found.handle, yes=None)
+    assert (told.state, told.address) == ("agreed", "clinic@abroad.example")
+    # With the address comes the description, and the reasons are found beside the asker's own case.
+    held = next(p for p in PATIENTS if p.id == holders(world, merged)[0])
+    assert told.patient is not None and told.patient.observed == held.observed and told.patient.genes == held.genes
+    why = asker.reasons(told, MEASURE)
+    assert why is not None and set(why.genes) == set(held.genes) & set(QUERY.genes)
+    assert asker.reasons(Contact("open"), MEASURE) is None
+    world.gone.add((found.node, held.id))
+    assert asker.contact(found.node, found.handle, yes=None).patient is None
 
 
 def test_refusal_silence_expiry_and_strangers_look_the_same(world: World) -> None:
@@ -311,6 +329,23 @@ def test_a_withdrawn_case_is_not_found_and_a_new_description_counts(world: World
     assert "twin" not in holders(world, ask(world))
 
 
+def test_the_asker_makes_a_probability_of_what_was_told(world: World) -> None:
+    merged = ask(world)
+    asker = world.asker("FI", "my-own-case", "doctor")
+    chances, parts = asker.chances(merged, MEASURE, RATES), asker.parts(merged, MEASURE, RATES)
+    assert chances[0] == max(chances) and min(chances) > 0 and max(chances) < 1
+    query = MEASURE.profile(minimise(QUERY, MEASURE, "both"))
+    kept = Corpus.of(MEASURE, PATIENTS).rank(query, 10, RATES)
+    best = best_score(query, RATES)
+    for match, chance, (low, high) in zip(merged.matches, chances, parts, strict=True):
+        assert chance == told_probability(match.score, match.evidence, query, RATES)
+        true = [m for m in kept if round(m.score / best, 2) == match.score]
+        assert any(low - 0.01 <= m.phenotype <= high + 0.01 for m in true)
+    assert told_probability(0.0, "phenotype", query, RATES) == 0.0
+    rising = [told_probability(s / 100, "gene", query, RATES) for s in range(101)]
+    assert rising == sorted(rising)
+
+
 def test_only_the_least_travels() -> None:
     rich = Patient("name of a person", tuple(LEAVES[150:190]), (LEAVES[3],), ("G1",), "family")
     least = minimise(rich, MEASURE, "both")
@@ -318,6 +353,33 @@ def test_only_the_least_travels() -> None:
     assert minimise(rich, MEASURE, "genes").observed == () and minimise(rich, MEASURE, "terms").genes == ()
     with pytest.raises(Invalid):
         minimise(Patient("x", ("HP:9999999",)), MEASURE, "both")
+
+
+def test_a_level_bounds_what_a_node_reads_of_the_registration_too(world: World) -> None:
+    """A node opens the letter with the registration in it: words that a question leaves out must not stand there."""
+    patient = replace(QUERY, findings=(Finding("G1", "1:1000:A:G"),))
+    world.register("FI", Case("my-own-case", "doctor", "fi-1", patient))
+    asker, ring = world.asker("FI", "my-own-case", "doctor"), world.federation.members.ring("node")
+    read = {
+        level: read_registration(asker.registration(level), ring, now=world.clock())  # type: ignore[arg-type]
+        for level in ("none", "genes", "terms", "both", "variants")
+    }
+    assert [level for level, told in read.items() if told.terms] == ["terms", "both", "variants"]
+    assert [level for level, told in read.items() if told.genes] == ["genes", "both", "variants"]
+    assert [level for level, told in read.items() if told.findings] == ["variants"]
+
+
+def test_variants_travel_only_when_asked_to_and_are_told_as_such(world: World) -> None:
+    same = Finding("G1", "1:1000:A:G", "", "missense_variant")
+    patient = replace(QUERY, findings=(same,))
+    world.register("FI", Case("my-own-case", "doctor", "fi-1", patient))
+    world.register("ES", Case("twin", "clinician-es", "es-1", replace(patient, id="twin")))
+    asker = world.asker("FI", "my-own-case", "doctor")
+    told = asker.match(("ES",), MEASURE, RATES, level="genes").matches[0]
+    assert told.evidence == "gene"
+    told = asker.match(("ES",), MEASURE, RATES, level="variants").matches[0]
+    assert (told.evidence, told.score) == ("variant", 1.0)
+    world.desk("ES").book.withdraw("twin", "clinician-es")
 
 
 def test_a_case_without_a_usable_word_is_refused_with_the_reason(world: World) -> None:
