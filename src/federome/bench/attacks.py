@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 from rich.console import Console
 
+from federome.bench.attack_linkage import Linked, powers, pruned
 from federome.bench.attack_methods import (
     SECRET,
     Attack,
@@ -105,6 +106,7 @@ def _membership(repeats: int) -> list[Row]:
         off = frequency_power(whole, SITES, attack)
         label = f"{name}, frequencies of {bought} (off: {SITES}) sites, {PEOPLE} people"
         rows.append(_attacked(label, float(np.mean(on)), off, "power", POWER_BAR, 0.9))
+    rows.append(_linked(bought, repeats))
     carried = (rare(400, SITES, 3), 1_000)
     dearest = Question(400, unknown=1, counted=False)
     yes = affordable(dearest, 50)
@@ -124,6 +126,17 @@ def _membership(repeats: int) -> list[Row]:
     label = f"carriers from statistics of {traits} (off: 150) traits, 300 people, beyond guessing"
     rows.append(_attacked(label, recovered(300, traits, 2), recovered(300, 150, 1), "share", 0.25, 0.8))
     return rows
+
+
+def _linked(bought: int, repeats: int) -> Row:
+    """Linked sites, priced one by one; off: priced as if pruning at r² 0.2 left all that they tell."""
+    size, linkage = 13, 0.98
+    told = [Linked.drawn(PEOPLE, bought // size, size, linkage, seed) for seed in range(5 * repeats)]
+    on = float(np.mean([powers(each)[1] for each in told]))
+    left = int(pruned(told[0].panel[:, 0], 0.2).sum())
+    off = float(np.mean([powers(Linked.drawn(PEOPLE, bought // left, size, linkage, s))[1] for s in range(3)]))
+    label = f"linked sites, attacker knows the linkage: {bought} sites (off: {bought} after pruning), {PEOPLE} people"
+    return _attacked(label, on, off, "power", POWER_BAR, 0.2)
 
 
 def _counts(repeats: int) -> list[Row]:
