@@ -1,7 +1,7 @@
-"""Several VCF or BCF files read side by side, a process for each: cyvcf2 holds the GIL, so threads would not help.
+"""Several VCF or BCF files, or parts of one, read side by side in processes: cyvcf2 holds the GIL, threads do not help.
 
 Each process writes what it read, compressed by carrier, to a file of its own; the caller takes them in order. What
-comes out is what one process would have read, so cores change the time and nothing else. At most ``processes`` files
+comes out is what one process would have read, so cores change the time and nothing else. At most ``processes`` parts
 are read at once; on disk lies what the store will hold anyway. A process ends with its parent.
 """
 
@@ -23,35 +23,32 @@ from federome.ingest.source import Tally
 WORTH_BYTES = 32 << 20
 """Below this many bytes of files, starting processes takes longer than reading."""
 
+
+def worth_while(paths: Sequence[Path]) -> int:
+    """How many processes it pays to read these files with."""
+    return (os.cpu_count() or 1) if sum(path.stat().st_size for path in paths) >= WORTH_BYTES else 1
+
+
 Read = Callable[[Tally], Iterator[Chunk]]
-"""Reads one file; it must be possible to pickle it."""
+"""Reads one file, or a part of one; it must be possible to pickle it."""
 
 
 @dataclass(frozen=True)
 class Readers:
-    """How many files are read at once, and where what was read waits."""
+    """How many parts are read at once, and where what was read waits."""
 
     processes: int
     folder: Path
 
-    @classmethod
-    def for_files(cls, paths: Sequence[Path], folder: Path, *, processes: int = 0) -> Readers | None:
-        """As many as there are cores and files; ``None`` where one process is enough. 0 processes: decide here."""
-        if not processes:
-            worth = sum(path.stat().st_size for path in paths) >= WORTH_BYTES
-            processes = (os.cpu_count() or 1) if worth else 1
-        processes = min(processes, len(paths))
-        return cls(processes, folder) if processes > 1 else None
-
-    def read(self, files: Sequence[Read], tally: Tally) -> Iterator[tuple[int, Chunk]]:
-        """(number of the file, chunk) file by file; what each met is added to ``tally`` after its last chunk.
+    def read(self, parts: Sequence[Read], tally: Tally) -> Iterator[tuple[int, Chunk]]:
+        """(number of the part, chunk) part by part; what each met is added to ``tally`` after its last chunk.
 
         Raises what reading raised, in the place where it would have; ``Unavailable`` if a process was killed.
         """
         self.folder.mkdir(exist_ok=True)
         spawn = get_context("spawn")
         begun: list[BaseProcess] = []
-        waiting = enumerate(files)
+        waiting = enumerate(parts)
 
         def begin(count: int) -> None:
             for number, read in islice(waiting, count):
@@ -61,12 +58,12 @@ class Readers:
 
         try:
             begin(self.processes)
-            for number in range(len(files)):
+            for number in range(len(parts)):
                 begun[number].join()
                 begin(1)
                 if begun[number].exitcode:
                     raise Unavailable(
-                        f"the process that read file {number + 1} of {len(files)} was ended from outside.",
+                        f"the process that read part {number + 1} of {len(parts)} was ended from outside.",
                         remedy="See that there is memory for it, then ingest again: finished chromosomes are kept.",
                     )
                 for chunk in _written(self._path(number), tally):

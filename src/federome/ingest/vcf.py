@@ -1,4 +1,4 @@
-"""VCF and BCF files as a source of genotypes, one file or one for each chromosome.
+"""VCF and BCF files as a source of genotypes, one file or one for each chromosome; an indexed one is read in parts.
 
 Reads with cyvcf2 (htslib); a compiled loop turns the allele numbers of a line into carriers. Half calls are missing;
 one-copy calls are doubled where one copy is all there is (men on X and Y, everybody on MT) and missing elsewhere.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
@@ -21,10 +21,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 from federome.errors import Invalid
+from federome.ingest import contig_index
 from federome.ingest.chunk import Chunk, Effects
+from federome.ingest.contig_index import Stretch
 from federome.ingest.contigs import declared, stored_chromosome
 from federome.ingest.effects import EffectReader
-from federome.ingest.readers import Readers
+from federome.ingest.readers import Readers, worth_while
 from federome.ingest.source import Chromosomes, ChunkBuilder, Tally, check_people, fingerprint, plain
 from federome.model.variant import Assembly, chromosome_class
 from federome.store.writer import DeclaredSex
@@ -32,6 +34,8 @@ from federome.store.writer import DeclaredSex
 # The empty block that ends every BGZF file (SAM specification, section 4.1.2).
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 
+PARTS_A_PROCESS = 3
+"""So many parts are cut for each process: contigs differ in length, and what is read waits for what is before it."""
 NO_COPY, ONE_COPY, TWO_COPIES = np.uint8(0), np.uint8(1), np.uint8(2)
 _F = TypeVar("_F", bound=Callable[..., object])
 
@@ -41,7 +45,9 @@ def _compiled(function: _F) -> _F:
 
 
 class VcfHeader:
-    """The header of one file: samples, contigs, and how many lines it has."""
+    """The header of one file: samples, contigs, and how many lines it has. ``first``: contig from which one counts."""
+
+    first = ""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -57,11 +63,48 @@ class VcfHeader:
 
     def where(self, record: int) -> str:
         """Where the record of that number (from 1) stands."""
+        if self.first:
+            return f"{self.path}, record {record} from contig {self.first} on"
         return f"{self.path}:{len(self.lines) + record}" if self.text else f"{self.path}, record {record}"
+
+    def parts(self, number: int) -> list[Part]:
+        """The file cut before some of its contigs into at most so many parts; one where no index tells how."""
+        if number < 2 or not self.path.name.endswith((".gz", ".bgz", ".bcf")):
+            return [Part(self)]
+        reader = opened(self.path)
+        found = contig_index.stretches(self.path, reader.seqnames)
+        reader.close()
+        cut = contig_index.parts(found, number)
+        return [Part(self, stretches) for stretches in cut] if len(cut) > 1 else [Part(self)]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file, or some of its contigs."""
+
+    header: VcfHeader
+    stretches: tuple[Stretch, ...] = ()
+
+    def records(self) -> Iterator[VCF]:
+        """All records; ``Invalid`` where a contig has another number of them than the index says."""
+        if not self.stretches:
+            yield from records(self.header)
+        read = expected = 0
+        for stretch in self.stretches:
+            expected += stretch.records
+            for record in records(self.header, stretch.contig, before=read):
+                read += 1
+                yield record
+            if read != expected:
+                raise Invalid(
+                    "the file is truncated, or its index is that of another file.",
+                    where=self.header.where(read + 1),
+                    remedy="Copy the file again and make its index anew.",
+                )
 
 
 class VcfSource:
-    """VCF or BCF files of the same people, read one after the other, or side by side where ``readers`` are set."""
+    """VCF or BCF files of the same people, read in order or, after :meth:`side_by_side`, in parts at once."""
 
     provisional = False
     sexes: Sequence[DeclaredSex] | None = None
@@ -88,11 +131,20 @@ class VcfSource:
                     remedy="Put gVCF files into the folder gvcf of the batch.",
                 )
         self._paths = [header.path for header in self._headers]
+        self._parts = [Part(header) for header in self._headers]
         self._starts = [0]
 
     def side_by_side(self, folder: Path, *, processes: int = 0) -> None:
-        """Read several files in as many processes as it pays for (0), or as said; ``folder`` is for what waits."""
-        self.readers = Readers.for_files(self._paths, folder, processes=processes)
+        """Read files, and contigs of indexed files, in as many processes as it pays for (0), or as said.
+
+        ``folder`` is for what waits.
+        """
+        processes = processes or worth_while(self._paths)
+        if processes > 1:
+            each = max(1, PARTS_A_PROCESS * processes // len(self._headers))
+            self._parts = [part for header in self._headers for part in header.parts(each)]
+        if min(processes, len(self._parts)) > 1:
+            self.readers = Readers(min(processes, len(self._parts)), folder)
 
     @property
     def people(self) -> Sequence[str]:
@@ -119,34 +171,37 @@ class VcfSource:
         if not line:
             return str(self._paths[0])
         number = max(index for index, start in enumerate(self._starts) if start < line)
-        return self._headers[number].where(line - self._starts[number])
+        header = self._parts[number].header
+        first = next(index for index, part in enumerate(self._parts) if part.header is header)
+        return header.where(line - self._starts[first])
 
     def chunks(self, men: NDArray[np.bool_], assembly: Assembly, tally: Tally) -> Iterator[Chunk]:
         """See `Source`. Raises ``Invalid`` with file and line for anything that is not a sorted VCF with GT."""
         order = Chromosomes(self.where)
         self._starts = [0]
         if self.readers is None:
-            for header in self._headers:
-                yield from self._file_chunks(header, order, CallReader(men, assembly, tally))
+            for part in self._parts:
+                yield from self._part_chunks(part, order, CallReader(men, assembly, tally))
                 self._starts.append(tally.lines)
         else:
-            files = [partial(_one_file, path, men, assembly) for path in self._paths]
-            for number, chunk in self.readers.read(files, tally):
+            parts = [partial(_one_part, part.header.path, part.stretches, men, assembly) for part in self._parts]
+            for number, chunk in self.readers.read(parts, tally):
                 self._starts += [tally.lines] * (number + 1 - len(self._starts))
                 chunk = replace(chunk, lines=chunk.lines + tally.lines)
-                for each in (0, -1):  # within the file its own process has checked the order
+                for each in (0, -1):  # within the part its own process has checked the order
                     order.check(chunk.chromosome, int(chunk.positions[each]), int(chunk.lines[each]))
                 yield chunk
         if not tally.lines:
             raise Invalid("the file holds no variants.", where=str(self._paths[0]), remedy="Export it again.")
 
-    def _file_chunks(self, header: VcfHeader, order: Chromosomes, calls: CallReader) -> Iterator[Chunk]:
+    def _part_chunks(self, part: Part, order: Chromosomes, calls: CallReader) -> Iterator[Chunk]:
+        header = part.header
         effects = EffectReader(header.lines)
         annotated = any(f"ID={effects.key}," in line for line in header.lines)
         builder = ChunkBuilder("")
         chromosome = contig = ""
         tally = calls.tally
-        for record in records(header):
+        for record in part.records():
             tally.lines += 1
             line = tally.lines
             if contig != record.CHROM:
@@ -180,21 +235,28 @@ class VcfSource:
         yield from builder.finish()
 
 
-def _one_file(path: Path, men: NDArray[np.bool_], assembly: Assembly, tally: Tally) -> Iterator[Chunk]:
-    """One of several files in a process of its own; lines count from 1, and a file may be empty."""
+def _one_part(
+    path: Path, stretches: tuple[Stretch, ...], men: NDArray[np.bool_], assembly: Assembly, tally: Tally
+) -> Iterator[Chunk]:
+    """One of several parts in a process of its own; lines count from 1, and a file may be empty."""
     source = VcfSource([path])
+    source._headers[0].first = stretches[0].contig if stretches else ""
     order = Chromosomes(source.where)
-    return source._file_chunks(source._headers[0], order, CallReader(men, assembly, tally))
+    return source._part_chunks(Part(source._headers[0], stretches), order, CallReader(men, assembly, tally))
 
 
-def records(header: VcfHeader) -> Iterator[VCF]:
-    """The records of a file; htslib's errors become ``Invalid`` with the line."""
+def records(header: VcfHeader, contig: str = "", *, before: int = 0) -> Iterator[VCF]:
+    """The records of a file, or of a contig by its index; htslib's errors become ``Invalid`` with the line.
+
+    ``before``: how many were read before these, for telling where.
+    """
     reader = opened(header.path)
-    number = 0
+    found = reader(contig) if contig else reader
+    number = before
     try:
         while True:
             try:
-                record = next(reader)
+                record = next(found)
             except StopIteration:
                 return
             except Exception:  # noqa: BLE001 - cyvcf2 reports every parse error as a plain Exception

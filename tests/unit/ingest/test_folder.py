@@ -33,6 +33,7 @@ from federome.ingest.folder import Progress, ingest_folder
 from federome.ingest.kinship import FIRST_DEGREE
 from federome.ingest.readers import Readers
 from federome.ingest.source import Tally
+from federome.ingest.vcf import VcfSource
 from federome.store.catalogue import Store
 
 ASSEMBLY_37 = MANIFEST.replace("GRCh38", "GRCh37").replace("synthetic = true", "synthetic = false")
@@ -195,9 +196,62 @@ def test_files_read_side_by_side_give_the_same_release_and_the_same_refusals(tmp
     assert caught.value.where == f"{files[1]}:4"
 
 
+@pytest.mark.parametrize("form", ["vcf.gz", "bcf"])
+def test_an_indexed_file_read_in_parts_gives_the_same(tool: Callable[[str], str], tmp_path: Path, form: str) -> None:
+    """Contigs side by side; an index that was made for another file is not looked at."""
+    bcftools = tool("bcftools")
+    batch = small_batch(tmp_path / "b", GOOD)
+    plain = batch / "genotypes.vcf"
+    lines = [f"{name} {at} A G 0/1 1/1 0/0 ./." for name in ("1", "2", "3", "X") for at in range(100, 160)]
+    plain.write_text(vcf(names(4), lines))
+    men = np.array([False, False, True, True])
+    alone = list(map(repr, VcfSource([plain]).chunks(men, "GRCh38", Tally())))
+    assert alone
+    target = batch / f"genotypes.{form}"
+
+    def write(text: str) -> None:
+        kind = "-Ob" if form == "bcf" else "-Oz"
+        contigs = "".join(f"##contig=<ID={name}>\n" for name in ("1", "2", "3", "4", "X"))
+        text = text.replace("#CHROM", f"{contigs}#CHROM")
+        subprocess.run([bcftools, "view", kind, "-o", target], input=text.encode(), check=True, capture_output=True)
+
+    write(plain.read_text())
+    plain.unlink()
+    subprocess.run([bcftools, "index", target], check=True)
+    source = VcfSource([target])
+    source.side_by_side(tmp_path / "waiting", processes=2)
+    assert len(source._parts) > 1
+    assert [each.contig for part in source._parts for each in part.stretches] == ["1", "2", "3", "X"]
+    source.readers = None  # in order, in this process
+    assert list(map(repr, source.chunks(men, "GRCh38", Tally()))) == alone
+    index = target.with_name(f"{target.name}.csi")
+    held = index.read_bytes()
+    write(vcf(names(4), [*lines[:200], *(line.replace("0/0", "0/1") for line in lines[200:])]))
+    index.write_bytes(held)
+    source = VcfSource([target])
+    source.side_by_side(tmp_path / "waiting", processes=2)
+    assert [part.stretches for part in source._parts] == [()]
+    assert source.readers is None
+
+
+@pytest.mark.processes
+def test_a_fault_in_a_part_has_its_place_in_that_part(tool: Callable[[str], str], tmp_path: Path) -> None:
+    bcftools = tool("bcftools")
+    batch = small_batch(tmp_path / "b", GOOD)
+    plain, target = batch / "genotypes.vcf", batch / "genotypes.vcf.gz"
+    lines = [f"{name} {at} A G 0/1 1/1 0/0 ./." for name in ("1", "2") for at in (100, 200)]
+    plain.write_text(vcf(names(4), [*lines[:3], lines[3].replace("0/0", "0/0/0")]))
+    subprocess.run([bcftools, "view", "-Oz", "-o", target, plain], check=True, capture_output=True)
+    plain.unlink()
+    subprocess.run([bcftools, "index", target], check=True)
+    with pytest.raises(Invalid, match="more than two alleles") as caught:
+        ingest(tmp_path / "refused", batch, processes=2)
+    assert caught.value.where == f"{target}, record 2 from contig 2 on"
+
+
 @pytest.mark.processes
 def test_a_reader_that_is_killed_is_an_error_and_no_shorter_release(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match="file 1 of 2 was ended"):
+    with pytest.raises(Unavailable, match="part 1 of 2 was ended"):
         list(Readers(2, tmp_path / "waiting").read([_killed, _killed], Tally()))
 
 
