@@ -7,8 +7,11 @@ columns in the desk's memory. Every question is asked once, so that no answer is
 from __future__ import annotations
 
 import json
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from datetime import date
+from http.client import HTTPException
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Final
@@ -18,11 +21,14 @@ import numpy as np
 from federome.bench.report import Row, at_most
 from federome.model.dataset import DatasetManifest
 from federome.model.release import Policy
+from federome.standards.beacon.wire import CAPACITY
 from federome.store.catalogue import Store
 from federome.store.writer import BatchWriter
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from federome.bench.beacon import Server
 
 VARIANTS: Final = 60
 CODES: Final = ("E11", "I10", "I21.0", "C50.9", "J45.0", "M17.0", "F32.1", "N18.3")
@@ -60,6 +66,7 @@ def measure(root: Path, *, people: int, asks: int) -> Iterator[Row]:
     """Rows of open and of closed data; ``people`` of them, ``asks`` questions each."""
     from federome.bench.beacon import connected, get, latencies, post, served
 
+    rows: list[Row] = []
     for policy, name in (
         (Policy(k_min=1, k_public=1, open_data=True), "open data"),
         (Policy(membership_power=1.0), "closed: floors, audit and budget on"),
@@ -71,10 +78,58 @@ def measure(root: Path, *, people: int, asks: int) -> Iterator[Row]:
             latencies(lambda body: post(http, "/api/individuals", body), bodies[:20], warm=0)
             seconds = latencies(lambda body: post(http, "/api/individuals", body), bodies[20:], warm=0)
             empty = median(latencies(lambda _: get(http, "/api/health"), bodies[20:], warm=0))
+            if policy.open_data:
+                rows = list(_overload(server, bodies))
         half, most = median(seconds), float(np.quantile(seconds, 0.95))
         beside = f"p95 {1000 * most:.1f} ms, an empty answer {1000 * empty:.1f} ms"
         label = f"phenotype and variant, {people:,} people, {name}: p50 ({beside})"
         yield at_most(label, 1000 * half, "ms", 10.0)
+    yield from rows
+
+
+def _overload(server: Server, bodies: list[bytes]) -> Iterator[Row]:
+    """Half as many clients as are answered at a time, then four times as many, who all ask without pause."""
+    few, many = CAPACITY // 2, 4 * CAPACITY
+    below = _statuses(server.port, few, bodies)
+    before = server.private_mb()
+    waves = [_statuses(server.port, many, bodies) for _ in range(3)]
+    after = server.private_mb()
+    answers = Counter(status for wave in waves for status in wave.elements())
+    odd = answers.total() - answers["200"] - answers["503, retry"]
+    yield at_most(f"people counted for {few} clients at once: refused or failed", below.total() - below["200"], "", 0)
+    name = f"the same for {many} clients: refused with Retry-After, none failed otherwise"
+    yield Row(name, float(answers["503, retry"]), f"of {answers.total()}", 1.0, answers["503, retry"] > 0 and not odd)
+    yield at_most("memory that three such crowds leave behind", after - before, "MB", 20.0)
+
+
+def _statuses(port: int, clients: int, bodies: list[bytes]) -> Counter[str]:
+    """What so many clients at once got, three questions each."""
+    found: Counter[str] = Counter()
+    lock, ready = threading.Lock(), threading.Barrier(clients)
+
+    def work(number: int) -> None:
+        from federome.bench.beacon import connected
+
+        with connected(port) as http:
+            ready.wait()
+            for at in range(3):
+                try:
+                    http.request("POST", "/api/individuals", bodies[(3 * number + at) % len(bodies)])
+                    response = http.getresponse()
+                    response.read()
+                    told = f"{response.status}{', retry' if response.headers.get('retry-after') else ''}"
+                except (OSError, HTTPException):
+                    told = "nothing"
+                    http.close()
+                with lock:
+                    found[told] += 1
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
 
 
 def make(folder: Path, people: int, policy: Policy) -> list[tuple[int, str, str]]:

@@ -25,6 +25,9 @@ MAX_BODY: Final = 1 << 18
 MAX_QUERY: Final = 1 << 14
 BODY_S: Final = 10.0
 """How long a body may take to arrive."""
+PIECE: Final = 1 << 18
+SEND_S: Final = 60.0
+"""How long a reader may take for an answer."""
 CAPACITY: Final = 64
 """Requests answered at a time: that many pages of a few MB are what a small machine holds."""
 RETRY_S: Final = 1
@@ -64,9 +67,25 @@ async def _body(request: Request) -> Json | Mapping[str, object]:
     return told
 
 
+class _Pieces(Response):
+    """A long body handed over as its reader takes it, so that whoever does not read holds one place and no buffer."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - as in Response
+        """See the ASGI specification. A reader that takes too long is left."""
+        body = memoryview(self.body)
+        with anyio.move_on_after(SEND_S):
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            for start in range(0, len(body), PIECE):
+                more = start + PIECE < len(body)
+                await send(
+                    {"type": "http.response.body", "body": bytes(body[start : start + PIECE]), "more_body": more}
+                )
+
+
 def sent(body: bytes, status: int = 200, headers: Mapping[str, str] = HEADERS) -> Response:
     """An encoded document."""
-    return Response(body, status_code=status, media_type="application/json", headers=headers)
+    kind = _Pieces if len(body) > PIECE else Response
+    return kind(body, status_code=status, media_type="application/json", headers=headers)
 
 
 def failed(identity: Identity, failure: FederomeError) -> Response:
