@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -12,6 +13,8 @@ from rich.table import Table as Grid
 
 from federome.demo.local import free_port, wait_for_port
 from federome.demo.stage import Stage
+from federome.network.discovery import open_desk, set_opened
+from federome.network.discovery_wire import SOCKET, DeskServer
 from federome.network.publishing import publish_into
 
 GENE: Final = "BRCA1"
@@ -56,6 +59,7 @@ def discovery(stage: Stage) -> None:
             "testMode": False,
         },
     )
+    people = _people(url)
     seconds = time.perf_counter() - started
     grid = Grid(title=f"{GENE}, by gene and by the request of the European portal", title_justify="left")
     for heading in ("node", "variants", "the most frequent", "in", "price"):
@@ -68,11 +72,22 @@ def discovery(stage: Stage) -> None:
         grid.add_row(data.node, str(len(found)), *shown, f"{100 * about.power:.1f} of 100")
     stage.console.print(grid)
     stage.console.print(
-        f"  [green]answered[/] in {seconds:.1f} s, publishing and five processes included; "
+        f"  [green]answered[/] in {seconds:.1f} s, publishing and all processes included; "
         f"{counted['responseSummary']['numTotalResults']} variants in all. [dim]price: found by the best membership "
         "test of all who are in the table; 5 is guessing[/]"
     )
+    counts = {str(each["id"]): each for each in people["response"]["resultSets"]}
+    told = ", ".join(
+        f"{data.node} " + (f"about {each['resultsCount']:,}" if each["exists"] else "fewer than 20")
+        for data in stage.nodes
+        if (each := counts.get(data.synthetic_dataset)) is not None
+    )
+    stage.console.print(
+        "  People with coronary heart disease and LDL cholesterol of 4 mmol/L or more, counted by each node and "
+        f"rounded: {told}. [dim]{len(stage.nodes) - len(counts)} of {len(stage.nodes)} withheld theirs[/]"
+    )
     stage.facts.stories["discovery"] = {
+        "people": {name: each["resultsCount"] for name, each in counts.items()},
         "question": asked,
         "variants": counted["responseSummary"]["numTotalResults"],
         "portal_rows": sum(len(each["results"]) for each in sets.values()),
@@ -81,14 +96,32 @@ def discovery(stage: Stage) -> None:
     }
 
 
+def _people(url: str) -> dict[str, Any]:
+    """How many people have a diagnosis and a measurement: only numbers, through each node's own door."""
+    return _post(
+        url.replace("g_variants", "individuals"),
+        {
+            "filters": [
+                {"id": "ICD10:I25", "scope": "individual"},
+                {"id": "LDL", "operator": ">=", "value": "4 mmol/L", "scope": "individual"},
+            ],
+            "includeResultsetResponses": "ALL",
+            "requestedGranularity": "record",
+        },
+    )
+
+
 def _serve(stage: Stage) -> str:
     """Beacons of all nodes and one over them, as processes; returns where that one is."""
     members, ports = [], {}
     for data in stage.nodes:
         name = f"beacon-{data.node}"
         port = ports[name] = stage.federation.ports.get(name) or free_port()
-        folder = str(stage.federation.node_folder(data.node))
-        stage.federation.start(name, "beacon", "serve", "--dir", folder, "--port", str(port))
+        folder = stage.federation.node_folder(data.node)
+        set_opened(folder, data.synthetic_dataset, "public")
+        desk = DeskServer(folder / SOCKET, open_desk(folder, clock=time.time))
+        threading.Thread(target=desk.serve_forever, daemon=True).start()  # at a real node a process of its own
+        stage.federation.start(name, "beacon", "serve", "--people", "--dir", str(folder), "--port", str(port))
         members.append(f"{data.node}=http://127.0.0.1:{port}/api")
     port = ports["beacon-network"] = free_port()
     stage.federation.start("beacon-network", "beacon", "network", *members, "--port", str(port))

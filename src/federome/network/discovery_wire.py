@@ -16,13 +16,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
 from federome.errors import FederomeError, Invalid, Missing, Unavailable, from_problem
 from federome.model.discovery import Carried, Counted, Person, Room, Sought
-from federome.network.discovery import Desk
+
+if TYPE_CHECKING:
+    from federome.network.discovery import Desk  # the Beacon's process needs nothing that reads a store
 
 SOCKET: Final = "desk.sock"
 MAX_QUESTION: Final = 1 << 20

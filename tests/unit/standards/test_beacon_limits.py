@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -194,3 +196,13 @@ def test_a_cursor_of_another_dataset_is_refused(tmp_path: Path) -> None:
         ]
         other = http.get(f"/api/datasets/two/g_variants?limit=2&requestedGranularity=record&currentPage={token}")
     assert other.status_code == 400 and "currentPage" in other.json()["error"]["errorMessage"]
+
+
+def test_the_process_of_a_beacon_has_nothing_that_reads_genotypes() -> None:
+    code = (
+        "import sys, federome.standards.beacon.serve, federome.network.guests, federome.network.discovery_wire\n"
+        "heavy = ('federome.store', 'federome.ingest', 'numba', 'duckdb')\n"
+        "print([name for name in sys.modules if name.startswith(heavy)])"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"

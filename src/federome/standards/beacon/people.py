@@ -9,19 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from federome.errors import Invalid, Missing, Refused
 from federome.model.discovery import Carried, Counted, Criterion, Guest, Room, Sought
 from federome.model.span import Span
 from federome.model.variant import Assembly, Variant
-from federome.network.discovery import Desk
 from federome.standards.beacon import documents, filters
 from federome.standards.beacon.documents import COHORT, VARIANT, Document, EntryType, Identity
 from federome.standards.beacon.people_records import person_of, record
 from federome.standards.beacon.request import CHROMOSOMES, Asked, Granularity, Places, paginated, spans
 from federome.standards.beacon.shelf import variation
 from federome.trust.canonical import Json
+
+if TYPE_CHECKING:
+    from federome.network.discovery import Desk
 
 _EVERYWHERE: Final = tuple(map(Span, CHROMOSOMES))
 
