@@ -14,7 +14,7 @@ from federome.cli.pgx import MINIMUM, Build, Fasta, Least, Vcf, Weights, one_per
 from federome.errors import Invalid
 
 if TYPE_CHECKING:
-    from federome.patient.report import Risk
+    from federome.patient.report import Fit, Risk
     from federome.pgx.report import PersonReport
     from federome.prs.reference import Incidence, Reference
 
@@ -29,6 +29,9 @@ def report(
         list[Path] | None, typer.Option("--reference", help="References of the scores (federome prs reference).")
     ] = None,
     home: Annotated[str, typer.Option("--home", help="The patient's own population in the references.")] = "",
+    panel: Annotated[
+        Path | None, typer.Option("--panel", help="Ancestry panel, to say which reference fits (federome prs panel).")
+    ] = None,
     incidence: Annotated[
         Path | None, typer.Option("--incidence", help="How often the diseases come, by score.")
     ] = None,
@@ -42,18 +45,23 @@ def report(
     as_html: Annotated[bool, typer.Option("--html", help="Print one HTML page.")] = False,
 ) -> None:
     """Risks against named references, drugs, and what was not tested. Research output: a qualified person decides."""
-    from federome.patient.report import PatientReport, document, html, read_incidence, text
+    from federome.patient.report import PatientReport, document, fit_of, html, read_incidence, text
     from federome.pgx.call import Options
     from federome.pgx.report import text as drug_text
+    from federome.prs.ancestry import read_panel
     from federome.prs.reference import read_reference
+    from federome.prs.run import Options as Scoring
 
     if as_json and as_html:
         raise Invalid("ask for JSON or for HTML, not for both.", where="--html")
     known = [read_reference(path) for path in reference or ()]
     odds = {} if incidence is None else read_incidence(incidence)
     drugs = one_person(vcf, sample, outside, assembly, fasta, frequencies, Options(minimum=minimum))
-    risks = _risks(vcf, drugs, score or (), {each.score: each for each in known}, odds, home)
-    made = PatientReport(drugs, risks)
+    fit = None
+    if panel is not None:
+        fit = fit_of(vcf, read_panel(panel), Scoring(assembly=drugs.assembly), drugs.sample)
+    risks = _risks(vcf, drugs, score or (), {each.score: each for each in known}, odds, home, fit)
+    made = PatientReport(drugs, risks, fit)
     if as_json:
         sys.stdout.write(json.dumps(document(made)) + "\n")
     else:
@@ -67,6 +75,7 @@ def _risks(
     references: Mapping[str, Reference],
     odds: Mapping[str, Incidence],
     home: str,
+    fit: Fit | None,
 ) -> list[Risk]:
     from federome.patient.report import risk_of
     from federome.prs.run import Options, compared
@@ -83,6 +92,7 @@ def _risks(
                 references.get(matched.score.accession),
                 odds.get(matched.score.accession),
                 home,
+                fit,
             )
             for column, matched in enumerate(values.matched)
         ]

@@ -7,6 +7,7 @@ tested is listed. The same facts as JSON and as a page in plain words.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,12 +17,18 @@ from federome import __version__
 from federome.errors import Invalid
 from federome.pgx.report import METHOD, OVERSIGHT, PURPOSE, PersonReport, page, sections_html, table
 from federome.pgx.report import document as drug_document
+from federome.prs import ancestry
+from federome.prs.ancestry import Panel
 from federome.prs.match import Matched
-from federome.prs.reference import COVERAGE, Group, Incidence, Reference, absolute_risk
+from federome.prs.person import fit_warnings, modelled, place_of
+from federome.prs.reference import COVERAGE, Incidence, Reference, absolute_risk
+from federome.prs.run import Options
 from federome.prs.told import summary
 
 BANDS = ((0.01, "highest 1 %"), (0.05, "highest 5 %"), (0.2, "highest fifth"), (0.8, "middle"), (1.0, "lowest fifth"))
 """Where the share of people expected above a score puts it."""
+
+MODEL = "ancestry model"
 
 INTENDED_USE = (
     "Intended use: to support research, and the conversation between a patient and a physician about whether a test in "
@@ -39,7 +46,10 @@ RISK_WORDS = (
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A score against one reference population: the share of its people expected above, with an interval."""
+    """A score against one reference population: the share of its people expected above, with an interval.
+
+    ``kind`` says what it is to the patient: the own nation, the nearest population, the ancestry model.
+    """
 
     population: str
     source: str
@@ -48,6 +58,7 @@ class Standing:
     above: float
     interval: tuple[float, float]
     how: str
+    kind: str = ""
 
     @property
     def band(self) -> str:
@@ -71,17 +82,56 @@ class Risk:
 
 
 @dataclass(frozen=True, slots=True)
+class Fit:
+    """Where the patient lies among the people of a public panel: place, standing, and what the panel is."""
+
+    place: Sequence[float]
+    standing: ancestry.Standing
+    source: str
+
+    @property
+    def text(self) -> str:
+        """One sentence that names the panel."""
+        told, far = self.standing, 100 * self.standing.share
+        return (
+            f"Nearest population of {self.source}: {told.nearest}, {told.distance:.1f} standard deviations from its"
+            f" centre; {'fewer than 0.1' if far < 0.1 else f'{far:.3g}'} % of its people lie as far or farther."
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class PatientReport:
-    """Everything told about one patient."""
+    """Everything told about one patient. ``fit`` is nothing where no panel was given."""
 
     drugs: PersonReport
     risks: Sequence[Risk]
+    fit: Fit | None = None
+
+    @property
+    def doubts(self) -> Sequence[str]:
+        """Whether references fit the patient at all."""
+        return fit_warnings(None if self.fit is None else self.fit.standing, None) if self.risks or self.fit else ()
+
+
+def fit_of(vcf: Path, panel: Panel, options: Options, sample: str) -> Fit:
+    """The ancestry of one person of a file, on a panel; ``Invalid`` where too little of the panel is called."""
+    with tempfile.TemporaryDirectory() as scratch:
+        (place,) = place_of(panel, vcf, options, Path(scratch), person=sample)
+    return Fit(place.tolist(), panel.standing(place), panel.source)
 
 
 def risk_of(
-    matched: Matched, value: float, reference: Reference | None, incidence: Incidence | None, home: str
+    matched: Matched,
+    value: float,
+    reference: Reference | None,
+    incidence: Incidence | None,
+    home: str,
+    fit: Fit | None = None,
 ) -> Risk:
-    """One score against every population of its reference; absolute risk against the home population's spread."""
+    """One score against every population of its reference; absolute risk against the home population's spread.
+
+    First the own nation, then the nearest population, then the model of ancestry, then all others.
+    """
     name = matched.score.accession
     if reference is not None and reference.score != name:
         raise Invalid(f"the reference is of {reference.score[:40]!r}, not of {name[:40]!r}.", where="--reference")
@@ -92,9 +142,10 @@ def risk_of(
             where="--home",
             remedy=f"It has: {', '.join(sorted(groups))}.",
         )
-    source = reference.source if reference is not None else ""
-    standings = [_standing(group, value, source) for group in groups.values()]
+    standings = _standings(reference, value, home, fit) if reference is not None else []
     warnings = []
+    if fit is not None and groups and not fit.standing.outside:
+        warnings += fit_warnings(fit.standing, groups)
     if not standings:
         warnings.append("No reference was given: the number by itself says nothing about a person.")
     shares = [each.above for each in standings]
@@ -110,9 +161,25 @@ def risk_of(
     return Risk(name, matched.score.trait, value, overlap, summary(matched), standings, absolute, incidence, warnings)
 
 
-def _standing(group: Group, value: float, source: str) -> Standing:
-    share, how = group.above(value)
-    return Standing(group.name, source, group.people, group.z(value), share, group.interval(share), how)
+def _standings(reference: Reference, value: float, home: str, fit: Fit | None) -> list[Standing]:
+    nearest = fit.standing.nearest if fit is not None else ""
+    out = []
+    for group in reference.groups.values():
+        share, how = group.above(value)
+        kind = " and ".join(word for word, name in (("own nation", home), ("nearest", nearest)) if group.name == name)
+        interval = group.interval(share)
+        out.append(Standing(group.name, reference.source, group.people, group.z(value), share, interval, how, kind))
+    model = reference.adjustment
+    if model is not None and fit is not None and len(fit.place) >= len(model.components):
+        told = modelled(model, reference.source, value, fit.place)
+        interval = (told.low, told.high)
+        out.append(
+            Standing(
+                "same ancestry", reference.source, told.people, told.z, told.share_above, interval, "normal", MODEL
+            )
+        )
+    order = ("own nation", "nearest", MODEL)
+    return sorted(out, key=lambda each: next((i for i, word in enumerate(order) if word in each.kind), len(order)))
 
 
 def read_incidence(path: Path) -> dict[str, Incidence]:
@@ -148,9 +215,24 @@ def document(report: PatientReport) -> dict[str, object]:
         "oversight": OVERSIGHT,
         "method": METHOD,
         "sample": report.drugs.sample,
+        "ancestry": None if report.fit is None else _fit_document(report.fit),
+        "warnings": list(report.doubts),
         "risks": [_risk_document(each) for each in report.risks],
         "about_scores": RISK_WORDS,
         "pharmacogenomics": drug_document(report.drugs),
+    }
+
+
+def _fit_document(fit: Fit) -> dict[str, object]:
+    told = fit.standing
+    return {
+        "panel": fit.source,
+        "nearest": told.nearest,
+        "distance": told.distance,
+        "share_as_far": told.share,
+        "outside": told.outside,
+        "distances": dict(told.distances),
+        "text": fit.text,
     }
 
 
@@ -164,6 +246,7 @@ def _risk_document(risk: Risk) -> dict[str, object]:
         "standings": [
             {
                 "population": each.population,
+                "kind": each.kind,
                 "reference": each.source,
                 "people": each.people,
                 "z": each.z,
@@ -196,6 +279,8 @@ def html(report: PatientReport) -> str:
         f"<h1>{escape(title)}</h1>",
         f'<section class="notice" aria-label="What this is"><p><strong>Research output</strong></p>{notice}</section>',
         "<h2>Inherited risk</h2>",
+        f"<p>{escape(report.fit.text)}</p>" if report.fit else "",
+        *(f"<p><strong>{escape(doubt)}</strong></p>" for doubt in report.doubts),
         *(risks or ["<p>No score was computed.</p>"]),
         f"<p>{escape(RISK_WORDS)}</p>" if risks else "",
         *sections_html(report.drugs),
@@ -206,7 +291,7 @@ def html(report: PatientReport) -> str:
 def _risk_html(risk: Risk) -> list[str]:
     rows = [
         (
-            each.population,
+            each.population + (f" ({each.kind})" if each.kind else ""),
             f"{each.people:,} people, {each.source}",
             each.band,
             f"about {100 * each.above:.0f} of 100 are expected above ({_percent(each.interval)})",
@@ -234,11 +319,13 @@ def _percent(interval: tuple[float, float]) -> str:
 
 def text(report: PatientReport) -> str:
     """The risks for a terminal, above the drugs."""
-    lines = []
+    lines = [report.fit.text] if report.fit else []
+    lines += [*report.doubts, ""] if report.doubts or lines else []
     for risk in report.risks:
         lines.append(f"{risk.trait or risk.score} ({100 * risk.overlap:.0f} % of its variants found)")
         lines += [
-            f"  {each.population:<12}{each.band:<14} {100 * each.above:5.1f} % above ({_percent(each.interval)})"
+            f"  {each.population:<14}{each.band:<14} {100 * each.above:5.1f} % above ({_percent(each.interval)})"
+            + (f", {each.kind}" if each.kind else "")
             for each in risk.standings
         ]
         lines += [f"  {warning}" for warning in risk.warnings]

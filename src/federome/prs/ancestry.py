@@ -89,7 +89,7 @@ class Panel:
             populations=names,
             people=tuple(map(len, mine)),
             centres=np.array([each.mean(axis=0) for each in mine]),
-            spreads=np.array([np.cov(each.T) for each in mine]),
+            spreads=np.array([np.cov(each.T).reshape(components, components) for each in mine]),
         )
 
     @property

@@ -6,7 +6,7 @@ share is never told without the reference it is of, and never without how well t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ from federome.errors import Invalid
 from federome.model.variant import Assembly
 from federome.prs.ancestry import Panel, Standing
 from federome.prs.match import Matched
-from federome.prs.reference import Incidence, Reference, absolute_risk
+from federome.prs.reference import Adjustment, Incidence, Reference, absolute_risk
 from federome.prs.run import Options
 from federome.prs.targets import Target, Wanted, open_target
 from federome.prs.told import summary
@@ -133,7 +133,7 @@ def person_score(
     if standing is not None and standing.nearest in reference.groups:
         readings.append(_beside(reference, standing.nearest, value, "nearest"))
     if reference.adjustment is not None and len(place) >= len(reference.adjustment.components):
-        readings.append(_modelled(reference, value, place))
+        readings.append(modelled(reference.adjustment, reference.source, value, place))
     risk = None
     if incidence is not None and readings:
         risk = Risk(
@@ -161,30 +161,34 @@ def _beside(reference: Reference, name: str, value: float, kind: Kind) -> Readin
     return Reading(kind, f"{name}, {reference.source}", group.people, group.z(value), share, low, high, method)
 
 
-def _modelled(reference: Reference, value: float, place: Sequence[float]) -> Reading:
-    model = reference.adjustment
-    assert model is not None
+def modelled(model: Adjustment, source: str, value: float, place: Sequence[float]) -> Reading:
+    """A score beside people of the same ancestry, by the model over all nations."""
     z = model.z(value, place[: len(model.components)])
     share = float(stats.norm.sf(z))
     margin = 1.959964 * np.sqrt((1 + z * z / 2) / model.people)  # of a normal quantile's place (delta method)
     low, high = float(stats.norm.sf(z + margin)), float(stats.norm.sf(z - margin))
-    text = f"people of the same ancestry by the model over all nations, {reference.source}"
+    text = f"people of the same ancestry by the model over all nations, {source}"
     return Reading("ancestry model", text, model.people, z, share, low, high, "normal")
+
+
+def fit_warnings(standing: Standing | None, groups: Collection[str] | None) -> list[str]:
+    """Doubts about whether references fit a person; ``groups`` are those that a score's reference has."""
+    if standing is None:
+        return ["Ancestry was not looked at: whether a reference fits this person is not known."]
+    if standing.outside:
+        return [
+            f"This person lies outside the reference: {standing.distance:.1f} standard deviations from"
+            f" {standing.nearest}, the nearest population. Shares below may not hold."
+        ]
+    if groups is not None and standing.nearest not in groups:
+        return [f"There is no reference of this score for {standing.nearest}, the nearest population."]
+    return []
 
 
 def _warnings(
     matched: Matched, reference: Reference, standing: Standing | None, readings: Sequence[Reading]
 ) -> list[str]:
-    out = []
-    if standing is None:
-        out.append("Ancestry was not looked at: whether a reference fits this person is not known.")
-    elif standing.outside:
-        out.append(
-            f"This person lies outside the reference: {standing.distance:.1f} standard deviations from"
-            f" {standing.nearest}, the nearest population. Shares below may not hold."
-        )
-    elif standing.nearest not in reference.groups:
-        out.append(f"There is no reference of this score for {standing.nearest}, the nearest population.")
+    out = fit_warnings(standing, reference.groups)
     if matched.overlap < 1:
         share, weight = matched.overlap, matched.weight_overlap
         out.append(f"{share:.1%} of the score's variants were found ({weight:.1%} by weight).")
@@ -195,8 +199,10 @@ def _warnings(
     return out
 
 
-def place_of(panel: Panel, genotypes: Path, options: Options, scratch: Path) -> NDArray[np.float64]:
-    """Places (people, K) on a panel of everybody in a file of genotypes."""
+def place_of(
+    panel: Panel, genotypes: Path, options: Options, scratch: Path, *, person: str = ""
+) -> NDArray[np.float64]:
+    """Places (people, K) on a panel of everybody in a file of genotypes, or of one person."""
     positions: dict[str, list[int]] = {}
     for chromosome, position, _, _ in panel.variants:
         positions.setdefault(chromosome, []).append(position)
@@ -212,7 +218,8 @@ def place_of(panel: Panel, genotypes: Path, options: Options, scratch: Path) -> 
         genotypes, wanted, scratch=folder, assembly=options.assembly, callable_bed=options.callable_bed
     )
     try:
-        return panel.project(_at_panel(panel, target))
+        held = _at_panel(panel, target)
+        return panel.project(held[:, [list(target.people).index(person)]] if person else held)
     finally:
         for file in target.files:
             file.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from dataclasses import replace
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,7 +19,8 @@ from federome.errors import Invalid
 from federome.patient.report import INTENDED_USE, Standing
 from federome.pgx.report import OVERSIGHT, PURPOSE
 from federome.pgx.tables import tables
-from federome.prs.reference import Group, Reference
+from federome.prs.ancestry import Panel
+from federome.prs.reference import Adjustment, Group, Reference
 
 WEIGHTS = (("2", 233760498, "G", "A", 0.3), ("6", 18130687, "T", "C", 0.2), ("12", 21178615, "T", "C", 0.5))
 GENOTYPES = {21178615: "1/1", 21176804: "0/1", 18130687: "0/1"}
@@ -48,7 +50,20 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (folder / "reference.json").write_text(json.dumps(known.document()))
     odds = {"risk": 0.06, "log_odds_per_sd": 0.5, "standard_error": 0.05, "years": 10, "source": "register, 2024"}
     (folder / "incidence.json").write_text(json.dumps({"PGS999999": odds}))
+    model = Adjustment(("pc1",), (0.7, 0.0), (float(np.log(0.16)), 0.0), 4_000)
+    (folder / "modelled.json").write_text(json.dumps(replace(known, adjustment=model).document()))
+    single = [s for s in sites if s[0].isdigit() and len(s[2]) == len(s[3]) == 1 and s[1] not in GENOTYPES][::4]
+    for name, common in (("panel.json", 0.03), ("far.json", 0.5)):
+        (folder / name).write_text(json.dumps(_panel(single, common).document()))
     return {path.name: str(path) for path in folder.iterdir()}
+
+
+def _panel(sites: list[tuple[str, int, str, str]], common: float) -> Panel:
+    """FR has ALT at 0.4 everywhere, FI at ``common``; the patient has none of it."""
+    draw = np.random.default_rng(5)
+    rows = np.concatenate([draw.binomial(2, share, (len(sites), 300)) for share in (0.4, common)], axis=1)
+    labels = np.repeat(np.array(["FR", "FI"]), 300)
+    return Panel.build(sites, rows.astype(np.int8), labels, assembly="GRCh38", source="a made-up panel", components=1)
 
 
 def _run(*words: str) -> str:
@@ -114,6 +129,33 @@ def test_without_reference_or_home_nothing_is_claimed(files: dict[str, str]) -> 
     assert "SLCO1B1" in _run(files["patient.vcf"])
 
 
+def test_ancestry_says_which_reference_fits_the_patient(files: dict[str, str]) -> None:
+    words = ("--score", files["score.txt"], "--reference", files["modelled.json"], "--home", "FR")
+    told = json.loads(_run(files["patient.vcf"], *words, "--panel", files["panel.json"], "--json"))
+    assert told["ancestry"]["nearest"] == "FI"
+    assert not told["ancestry"]["outside"]
+    assert told["ancestry"]["distance"] < told["ancestry"]["distances"]["FR"]
+    assert told["warnings"] == []
+    (risk,) = told["risks"]
+    assert [each["kind"] for each in risk["standings"]] == ["own nation", "nearest", "ancestry model"]
+    assert risk["standings"][2]["z"] == pytest.approx((1.2 - 0.7) / 0.4)  # the model's mean and spread
+    page = _run(files["patient.vcf"], *words, "--panel", files["panel.json"], "--html")
+    assert "a made-up panel" in page
+    assert "FI (nearest)" in page
+    assert "FI" in _run(files["patient.vcf"], "--panel", files["panel.json"])
+
+
+def test_a_patient_outside_the_panel_is_warned_of_it_and_one_without_a_panel_too(files: dict[str, str]) -> None:
+    words = (files["patient.vcf"], "--score", files["score.txt"], "--reference", files["reference.json"])
+    (alone,) = json.loads(_run(*words, "--json"))["warnings"]
+    assert "Ancestry was not looked at" in alone
+    told = json.loads(_run(*words, "--panel", files["far.json"], "--json"))
+    assert told["ancestry"]["outside"]
+    assert "outside the reference" in told["warnings"][0]
+    assert "outside the reference" in _run(*words, "--panel", files["far.json"], "--html")
+    assert "outside the reference" in _run(*words, "--panel", files["far.json"])
+
+
 def test_bands_are_told_from_the_share_above() -> None:
     def band(above: float) -> str:
         return Standing("FR", "", 100, 0.0, above, (0.0, 1.0), "normal").band
@@ -140,7 +182,8 @@ def test_nothing_abroad_can_ask_for_it() -> None:
     root = Path(federome.__file__).parent
     importers = set()
     for path in root.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        source = path.read_text()
+        for node in ast.walk(ast.parse(source)) if "patient" in source or "pgx" in source else ():
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if any(name.startswith(("federome.patient", "federome.pgx.report")) for name in names):
