@@ -126,6 +126,13 @@ def _prs_adjustment(site: MemorySite) -> Sequence[Parameters]:
     ]
 
 
+def _ancestry_components(site: MemorySite) -> Sequence[Parameters]:
+    plain = [str(v) for v in site.variants if v.chromosome.isdigit()]
+    plain += [f"22:{20_000_000 + at}:A:G" for at in range(5)]  # nobody has these
+    loose = {"variants": plain, "components": 1, "maf_min": 0.01, "call_rate_min": 0.5}
+    return [loose, {**loose, "populations": list(POPULATIONS[:2]), "unrelated": False}]
+
+
 def _pgx_counts(site: MemorySite) -> Sequence[Parameters]:
     return [
         {"gene": "SLCO1B1"},
@@ -195,6 +202,7 @@ EXAMPLES: dict[str, Example] = {
     "similar-tumours": Example(_similar_tumours, people=(80, 120)),
     "tumour-alterations": Example(_tumour_alterations),
     "survival-curves": Example(_survival_curves, people=(60, 200)),
+    "ancestry-components": Example(_ancestry_components, people=(200, 260)),
     "prs-adjustment": Example(_prs_adjustment, people=(40, 80)),
     "prs-evaluate": Example(_prs_evaluate, people=(40, 120)),
     "prs-reference": Example(_prs_reference),

@@ -229,25 +229,38 @@ def keep_command(
 
 @prs_app.command("panel")
 def panel_command(
-    genotypes: Genotypes,
-    people: Annotated[Path, typer.Option("--people", help="Table of the people, tab-separated, with their labels.")],
     out: Annotated[Path, typer.Option("--out", help="Where the panel goes (JSON); it holds no person.")],
+    genotypes: Annotated[
+        Path | None, typer.Option("--genotypes", "-g", help="A VCF or BCF of the reference's unrelated people.")
+    ] = None,
+    people: Annotated[
+        Path | None, typer.Option("--people", help="Table of the people, tab-separated, with their labels.")
+    ] = None,
+    result: Annotated[
+        Path | None, typer.Option("--result", help="Instead of both: folder of a saved run of ancestry-components.")
+    ] = None,
     by: Annotated[str, typer.Option("--by", help="The column of labels.")] = "Population",
     components: Annotated[int, typer.Option("--components", min=1, max=20)] = 10,
     leave_out: Annotated[
         Path | None, typer.Option("--leave-out", help="Regions of long-range linkage: chromosome, start, end.")
     ] = None,
-    source: Annotated[str, typer.Option("--source", help="What the reference is, in words.")] = "public panel",
+    source: Annotated[str, typer.Option("--source", help="What the reference is, in words.")] = "",
     assembly: Assembly = "",
     as_json: AsJson = False,
 ) -> None:
-    """Principal components of a public reference, onto which people are projected at home."""
-    from federome.prs.files import build_panel
+    """Principal components of a public reference, or of a run over nodes, onto which people are projected at home."""
+    from federome.prs.files import build_panel, panel_from_result
 
-    panel = build_panel(genotypes, people, by, components, leave_out, source, assembly)
+    if result is not None:
+        panel = panel_from_result(result, source)
+    elif genotypes is not None and people is not None:
+        panel = build_panel(genotypes, people, by, components, leave_out, source or "public panel", assembly)
+    else:
+        raise Invalid("give --genotypes and --people, or --result.", where="--genotypes")
     out.write_text(json.dumps(panel.document()) + "\n")
-    told = {"variants": len(panel.variants), "components": components, "populations": list(panel.populations)}
-    text = f"{len(panel.variants):,} variants, {components} components, {len(panel.populations)} populations: {out}\n"
+    names = list(panel.populations)
+    told = {"variants": len(panel.variants), "components": panel.components, "populations": names}
+    text = f"{len(panel.variants):,} variants, {panel.components} components, {len(names)} populations: {out}\n"
     sys.stdout.write(json.dumps(told | {"out": str(out)}) + "\n" if as_json else text)
 
 

@@ -1,8 +1,8 @@
 """Where a person stands among the people of a public reference, and how far outside of it.
 
-Principal components are computed once from the reference's genotypes (`Panel.build`); a person is projected onto them
-at home, by least squares over the variants that are called, so that missing ones shrink nothing. No round of the
-federation is needed. Distances are Mahalanobis distances to the reference's populations.
+Principal components are computed once from the reference's genotypes (`Panel.build`), or over nodes by the approved
+algorithm `ancestry-components` (`Panel.of_result`); a person is projected onto them at home, by least squares over the
+variants that are called, so that missing ones shrink nothing. Distances are Mahalanobis distances to populations.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from federome.errors import Invalid
+from federome.model.table import Table
 from federome.model.variant import Assembly, assembly_name
 
 Floats = NDArray[np.float64]
@@ -90,6 +91,40 @@ class Panel:
             people=tuple(map(len, mine)),
             centres=np.array([each.mean(axis=0) for each in mine]),
             spreads=np.array([np.cov(each.T).reshape(components, components) for each in mine]),
+        )
+
+    @classmethod
+    def of_result(cls, tables: Mapping[str, Table], *, assembly: Assembly, source: str) -> Panel:
+        """From what `ancestry-components` released. Raises ``Invalid`` where no population was told of."""
+        values = tables["components"].floats("eigenvalue")
+        k = len(values)
+        rows = list(tables["loadings"].records())
+        groups: dict[str, tuple[int, Floats, Floats]] = {}
+        for row in tables["places"].records():
+            name, one, other = str(row["population"]), int(str(row["component"])), int(str(row["other"]))
+            if row["value"] is None or row["people"] is None:
+                continue
+            _, centre, spread = groups.setdefault(name, (int(str(row["people"])), np.zeros(k), np.zeros((k, k))))
+            if other:
+                spread[one - 1, other - 1] = spread[other - 1, one - 1] = float(str(row["value"]))
+            else:
+                centre[one - 1] = float(str(row["value"]))
+        groups = {name: each for name, each in groups.items() if each[0] > k + 1}
+        if not groups:
+            raise Invalid("no population has enough people to say where it lies.", remedy="Ask for fewer components.")
+        return cls(
+            assembly=assembly,
+            source=source,
+            variants=tuple(
+                (str(r["chromosome"]), int(str(r["position"])), str(r["ref"]), str(r["alt"])) for r in rows[::k]
+            ),
+            frequency=tables["loadings"].floats("frequency")[::k],
+            loadings=tables["loadings"].floats("loading").reshape(-1, k),
+            values=np.sqrt(values * (len(rows) // k)),
+            populations=tuple(groups),
+            people=tuple(each[0] for each in groups.values()),
+            centres=np.array([each[1] for each in groups.values()]),
+            spreads=np.array([each[2] for each in groups.values()]),
         )
 
     @property

@@ -22,6 +22,7 @@ from federome.ingest.vcf import VcfHeader
 from federome.model.cohort import Carrier, Cohort
 from federome.model.products import Carried
 from federome.model.table import Mask, Table
+from federome.model.variant import assembly_name
 from federome.prs.ancestry import Panel, Place, read_panel
 from federome.prs.person import PersonScore, person_score, place_of
 from federome.prs.reference import Group, Incidence, Reference, read_reference, reference_of
@@ -93,6 +94,14 @@ def build_panel(
         components=components,
         leave_out=() if leave_out is None else _regions(leave_out),
     )
+
+
+def panel_from_result(folder: Path, source: str) -> Panel:
+    """A panel from a saved run of `ancestry-components`."""
+    tables, run = _saved(folder, "ancestry-components")
+    told = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    assembly = assembly_name(str(told["question"]["parameters"].get("assembly", "GRCh38")))
+    return Panel.of_result(tables, assembly=assembly, source=source or f"run {run}")
 
 
 def _regions(path: Path) -> list[tuple[str, int, int]]:
