@@ -98,6 +98,36 @@ def register(
     _tell({"registered": count, "ignored": ignored, "notes": notes}, "\n".join(lines), as_json)
 
 
+def follow(
+    folder: NodeDir,
+    dataset: Annotated[str, typer.Option("--dataset", help="A dataset of this node.")],
+    person: Clinician = "",
+    stop: Annotated[bool, typer.Option("--stop", help="Follow it no longer; its cases stay.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Register the unsolved people of a dataset's releases as cases, and keep them so; for the node's operator."""
+    from federome.governance.consent import Ledger
+    from federome.network.holdings import open_holdings
+    from federome.network.match_releases import follow as note
+    from federome.network.match_releases import follow_release
+
+    home = _home(folder)
+    if stop:
+        note(folder, dataset, None)
+        _tell({"followed": False}, f"{dataset} is followed no longer.", as_json)
+        return
+    if not person:
+        raise Invalid("say which clinician holds the cases.", where="--person")
+    people = open_holdings(folder, lambda: Ledger(()), time.time).unsolved(dataset)
+    done = follow_release(home.desk.book, home.desk.measure, dataset, person, people)
+    note(folder, dataset, person)
+    said = (
+        f"{done.registered} cases were registered or described anew, {done.unchanged} had not changed, "
+        f"{done.withdrawn} were withdrawn, {done.unusable} have no usable term. New releases are followed by the node."
+    )
+    _tell({"followed": True, **asdict(done)}, said, as_json)
+
+
 def withdraw(folder: NodeDir, person: Clinician, case: Name, as_json: AsJson = False) -> None:
     """Withdraw a case: nobody finds it from now on, and nobody is told of it."""
     _home(folder).desk.book.withdraw(case, person)

@@ -21,6 +21,8 @@ from federome.db import read
 from federome.errors import Damaged, Refused
 from federome.governance.consent import Ledger, Operation, cohort_mask
 from federome.model.cohort import Cohort
+from federome.model.genes import approved
+from federome.model.patient import Patient
 from federome.model.permit import Basis
 from federome.model.table import Mask
 from federome.network.question import Terms, Use
@@ -105,8 +107,26 @@ class StoreHoldings:
         release = self.store.release(dataset)
         return release, StudyView.freeze(self.store, [release], ontology=self.ontology)
 
+    def unsolved(self, dataset: str) -> list[Patient]:
+        """The people of the newest release who have HPO terms and no diagnosis, by their names at this node.
+
+        ``case_status`` says who is unsolved; a release without it has no such people. Candidate genes are read where
+        the release has a column ``candidate_genes``.
+        """
+        _, view = self.everybody(dataset)
+        if not {"hpo_terms", "case_status"} <= view.columns:
+            return []
+        view = view.where(view.labels("case_status") == "unsolved")
+        terms = _listed(view, "hpo_terms")
+        genes = _listed(view, "candidate_genes") if "candidate_genes" in view.columns else {}
+        return [
+            Patient(name, tuple(terms.get(at, ())), (), approved(genes.get(at, ()))[0])
+            for at, name in enumerate(self.names(view))
+            if at in terms or at in genes
+        ]
+
     def names(self, view: StudyView) -> list[str]:
-        """The people's names at this node, in the order of the view: for open data only."""
+        """The people's names at this node, in the order of the view: for open data, and for the node's own registry."""
         found: dict[int, str] = {}
         with read(self.store.database) as db:
             numbers = view.numbers_at_node.tolist()
@@ -161,6 +181,15 @@ class StoreHoldings:
             if release.digest == digest:
                 return release
         raise Damaged("a data release that a run is frozen on is gone.", where=dataset, remedy="Order the run again.")
+
+
+def _listed(view: StudyView, column: str) -> dict[int, list[str]]:
+    """A column of lists by place in the view."""
+    found: dict[int, list[str]] = {}
+    places, entries, _ = view.codes(column)
+    for place, entry in zip(places.tolist(), entries.tolist(), strict=True):
+        found.setdefault(place, []).append(str(entry))
+    return found
 
 
 def open_holdings(folder: Path, consents: Callable[[], Ledger], clock: Callable[[], float]) -> StoreHoldings:

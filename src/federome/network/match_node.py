@@ -40,10 +40,12 @@ from federome.network.alerts import Alerts, Channel, Message, seal_alert
 from federome.network.cases import Case, CaseBook
 from federome.network.consents import ConsentBook
 from federome.network.files import replace_file
+from federome.network.holdings import StoreHoldings
 from federome.network.match_asker import Asker, Send
 from federome.network.match_desk import Consented, MatchDesk
 from federome.network.match_office import Office
 from federome.network.match_question import Level
+from federome.network.match_releases import follow_release, followed
 from federome.network.node import Node
 from federome.network.protocol import Body, HubPort, Reply, Task
 from federome.network.rotation import OwnKeys
@@ -220,6 +222,7 @@ class MatchingNode:
     folder: Path
     _office: Office | None = None
     _stamp: int = 0
+    _followed: object = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, task: Task) -> Reply:
@@ -248,8 +251,21 @@ class MatchingNode:
             office = self.office()
             if office is None:
                 return 0
+            self._follow_releases(office.desk)
             office.alerts.catch_up()
             return office.alerts.deliver_due(going)
+
+    def _follow_releases(self, desk: MatchDesk) -> None:
+        """Bring cases of followed datasets up to date, when somebody has written to the store or to the list."""
+        holdings, told = self.node.holdings, followed(self.folder)
+        if not told or not isinstance(holdings, StoreHoldings):
+            return
+        seen = holdings.store.written.version(), told
+        if seen == self._followed:
+            return
+        for dataset, holder in told.items():
+            follow_release(desk.book, desk.measure, dataset, holder, holdings.unsolved(dataset))
+        self._followed = seen
 
     def run(self, ended: threading.Event) -> None:
         """Follow until told to stop. What fails is tried again at the next look."""
