@@ -43,6 +43,7 @@ from federome.analysis.matching import (
     alert_threshold,
     estimate_background,
 )
+from federome.bench.match_letters import measure_letters
 from federome.bench.report import Row, against, timed
 from federome.errors import Unavailable
 from federome.ingest import ontologies
@@ -331,7 +332,8 @@ def _federated(world: World, rule: Measure, *, quick: bool) -> list[Row]:
             {m.patient.id for m in merged if m.score > last} == {m.patient.id for m in whole if m.score > last}
         )
     share = same / len(asked)
-    return [Row("five nodes against pooled: identical lists of ten", round(share, 4), "", 1.0, share == 1.0)]
+    rows = [Row("five nodes against pooled: identical lists of ten", round(share, 4), "", 1.0, share == 1.0)]
+    return rows + measure_letters(rule, background, patients, at, world.asked[:: 60 if quick else 20].tolist())
 
 
 def _order(match: Match) -> tuple[float, str]:
