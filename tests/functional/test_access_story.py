@@ -1,4 +1,4 @@
-"""The demonstration's scene about access, on processes of its own: it does what it says, and quickly."""
+"""The demonstration's scenes about access and about a hospital that joins, on processes of their own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from federome.demo import synthetic
 from federome.demo.access import GROUPS, who_may
 from federome.demo.cohorts import NodeData, Prepared
 from federome.demo.local import LocalFederation
+from federome.demo.onboarding import PEOPLE, hospital
 from federome.demo.stage import Facts, Stage
 from federome.ingest.folder import ingest_folder
 from federome.store import kernels
@@ -36,6 +37,7 @@ def test_one_yes_and_a_no_for_every_group_of_reasons(tmp_path: Path) -> None:
         federation.start_nodes()
         stage = Stage(Console(quiet=True), federation, Prepared(tuple(data), "", ()), tmp_path, Facts())
         who_may(stage)
+        hospital(stage)
     told = stage.facts.stories["access"]
     assert isinstance(told, dict)
     denied = told["denied"]
@@ -54,3 +56,8 @@ def test_one_yes_and_a_no_for_every_group_of_reasons(tmp_path: Path) -> None:
     for group, code in expected.items():
         assert code in denied[group], (group, denied[group])
     assert told["receipt_log_size"] > 0
+    # Who has no valid consent to research is in the store, and in no answer of the running network.
+    joined = stage.facts.stories["hospital"]
+    assert isinstance(joined, dict)
+    assert joined["counted"] == joined["willing"] < joined["people"] == PEOPLE
+    assert joined["quality"] == "accept" and joined["mended"] > 0

@@ -204,6 +204,24 @@ def take_omop(
     _show_taken(told, provider / NOT_TAKEN, as_json=as_json)
 
 
+@onboard_app.command("phenopackets")
+def take_phenopackets(
+    export: Annotated[Path, typer.Argument(help="A .json file of GA4GH Phenopackets 2.0, or a folder of them.")],
+    provider: Folder,
+    back: Annotated[
+        Path | None, typer.Option(help="Also write what was taken as Phenopackets, into this file.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the table and mapping of a provider's folder from Phenopackets; list all that was not taken."""
+    from federome.onboard import provider as words
+    from federome.onboard.packets import NOT_TAKEN, take_in_packets
+
+    told_words = words.read_provider(provider / words.NAME, today=datetime.now(UTC).date())
+    told = take_in_packets(export, provider, told_words.constants, back=back, now=datetime.now(UTC))
+    _show_taken(told, provider / NOT_TAKEN, as_json=as_json)
+
+
 @onboard_app.command("decommission")
 def decommission_dataset(
     dataset: Annotated[str, typer.Argument(help="The dataset that ends.")],

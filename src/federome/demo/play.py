@@ -34,6 +34,7 @@ from federome.demo.figures import manhattan
 from federome.demo.infection import infection
 from federome.demo.local import LocalFederation, writable, write_json
 from federome.demo.meter import risk_meter
+from federome.demo.onboarding import hospital
 from federome.demo.pooled import pooled_view, run_pooled
 from federome.demo.rare_disease import rare_disease
 from federome.demo.stage import Facts, Stage, plain
@@ -331,6 +332,7 @@ SCENES: Final[tuple[Callable[[Stage], None], ...]] = (
     risk_meter,
     association,
     killed,
+    hospital,
     discovery,
     # The stories of the roadmap: one module each in this folder, one line each here.
     common_disease,

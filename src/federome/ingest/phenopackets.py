@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from federome.errors import Invalid
+from federome.ingest.columns import NULL_FLAVORS
 
 _SEX = {"MALE": "male", "FEMALE": "female"}
 _STATUS = {"SOLVED": "solved", "UNSOLVED": "unsolved", "IN_PROGRESS": "unsolved"}
 
 # LOINC code -> field and the UCUM units that the field is kept in.
-_MEASUREMENTS: dict[str, tuple[str, frozenset[str]]] = {
+MEASUREMENTS: dict[str, tuple[str, frozenset[str]]] = {
     "LOINC:39156-5": ("bmi_kg_m2", frozenset({"kg/m2"})),
     "LOINC:22748-8": ("ldl_c_mmol_l", frozenset({"mmol/L"})),
     "LOINC:39469-2": ("ldl_c_mmol_l", frozenset({"mmol/L"})),
@@ -35,10 +36,11 @@ _AGE = re.compile(r"P(\d+)Y")
 
 @dataclass(frozen=True, slots=True)
 class Packets:
-    """One row of texts a packet (lists joined by ``;``), and where each packet stands."""
+    """One row of texts a packet (lists joined by ``;``), where each packet stands, and the packets as they are."""
 
     rows: Sequence[Mapping[str, str]]
     places: Sequence[str]
+    packets: Sequence[object]
 
 
 class _Node:
@@ -81,7 +83,7 @@ def read_phenopackets(path: Path) -> Packets:
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
         raise Invalid("the folder holds no Phenopackets.", where=str(path), remedy="Add one .json file a person.")
-    rows, places = [], []
+    rows, places, packets = [], [], []
     for file in files:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
@@ -93,8 +95,14 @@ def read_phenopackets(path: Path) -> Packets:
         several = isinstance(content, list)
         for number, packet in enumerate(content if several else [content], 1):
             places.append(f"{file}, packet {number}" if several else str(file))
-            rows.append(_row(_Node(packet, places[-1])))
-    return Packets(rows, places)
+            rows.append(read_packet(packet, places[-1]))
+            packets.append(packet)
+    return Packets(rows, places, packets)
+
+
+def read_packet(packet: object, where: str) -> dict[str, str]:
+    """One packet as a row of texts."""
+    return _row(_Node(packet, where))
 
 
 def _row(packet: _Node) -> dict[str, str]:
@@ -121,8 +129,10 @@ def _row(packet: _Node) -> dict[str, str]:
 
 def _gender(subject: _Node) -> str:
     """The administrative gender; packets name it as an ontology term or not at all."""
-    label = subject.child("gender").text("label").lower()
-    return label if label in ("male", "female", "other") else "unknown"
+    label = subject.child("gender").text("label")
+    if label.upper() in NULL_FLAVORS:
+        return label.upper()
+    return label.lower() if label.lower() in ("male", "female", "other") else "unknown"
 
 
 def _diseases(packet: _Node, birth: str) -> dict[str, str]:
@@ -152,13 +162,14 @@ def _sample(packet: _Node) -> dict[str, str]:
             "sample_date": sample.child("timeOfCollection").text("timestamp")[:10],
             "sample_organism": sample.child("taxonomy").text("id"),
             "sample_anatomical_location": sample.child("sampledTissue").text("id"),
+            "sample_biospecimen_type": sample.child("sampleType").text("id"),
         }
     return {}
 
 
 def _measurements(packet: _Node) -> Iterator[tuple[str, str]]:
     for measurement in packet.children("measurements"):
-        known = _MEASUREMENTS.get(measurement.child("assay").text("id"))
+        known = MEASUREMENTS.get(measurement.child("assay").text("id"))
         if known is None:
             continue
         quantity = measurement.child("value").child("quantity")
@@ -185,4 +196,53 @@ def _case_status(packet: _Node) -> str:
         status = _STATUS.get(interpretation.text("progressStatus"))
         if status:
             return status
+        if interpretation.text("summary") == "control":
+            return "control"
     return "unsolved" if any(packet.children("diseases")) else "control"
+
+
+_LEAVES = frozenset(
+    (
+        *(f"subject.{name}" for name in ("id", "sex", "dateOfBirth", "gender.id", "gender.label")),
+        "phenotypicFeatures.type.id",
+        "phenotypicFeatures.type.label",
+        *(f"diseases.{name}" for name in ("term.id", "term.label", "onset.timestamp", "onset.age.iso8601duration")),
+        *(f"measurements.{name}" for name in ("assay.id", "assay.label", "value.quantity.value")),
+        *(f"measurements.value.quantity.unit.{name}" for name in ("id", "label")),
+        *(f"medicalActions.treatment.agent.{name}" for name in ("id", "label")),
+        *(f"biosamples.{name}" for name in ("id", "timeOfCollection.timestamp")),
+        *(
+            f"biosamples.{name}.{part}"
+            for name in ("taxonomy", "sampledTissue", "sampleType")
+            for part in ("id", "label")
+        ),
+        *(f"interpretations.{name}" for name in ("id", "progressStatus", "summary")),
+    )
+)
+_ENVELOPE = ("id", "metaData")
+
+
+def is_read(path: str) -> bool:
+    """Whether a leaf of a packet, named by its path without places in lists, is read or only wraps the packet."""
+    plain = _SNAKE.sub(lambda m: m[1].upper(), path)
+    return plain in _LEAVES or plain.split(".")[0] in _ENVELOPE
+
+
+def is_taken(path: str, item: object, at: int) -> bool:
+    """Whether an item of a list becomes a field's value: of features, diseases and the like not all do."""
+    if not isinstance(item, Mapping):
+        return True
+    node = _Node(item, path)
+    match path:
+        case "phenotypicFeatures" | "phenotypic_features":
+            return not node.flag("excluded") and node.child("type").text("id").startswith("HP:")
+        case "diseases":
+            return not node.flag("excluded") and bool(_ICD10.fullmatch(node.child("term").text("id")))
+        case "measurements":
+            return node.child("assay").text("id") in MEASUREMENTS
+        case "medicalActions" | "medical_actions":
+            return bool(_ATC.fullmatch(node.child("treatment").child("agent").text("id")))
+        case "biosamples":
+            return at == 0
+        case _:
+            return True
