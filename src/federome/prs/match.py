@@ -366,10 +366,11 @@ def match_pgsc(
 
 def _preferred(sites: Sites, position: int, effect: str, other: str) -> tuple[int, bool, bool] | None:
     """The best candidate at a place: (its place, effect is ALT, flipped); effect as REF goes before effect as ALT."""
-    turned = effect.translate(_COMPLEMENT), other.translate(_COMPLEMENT)
-    for (one, two), flipped in (((effect, other), False), (turned, True)):
+    near = sites.at(position)
+    for flipped in (False, True) if near else ():
+        one, two = (effect.translate(_COMPLEMENT), other.translate(_COMPLEMENT)) if flipped else (effect, other)
         for counts_alt in (False, True):
-            for at in sites.at(position):
+            for at in near:
                 ref, alt = sites.refs[at], sites.alts[at].rstrip(",")
                 held = (alt, ref) if counts_alt else (ref, alt)
                 if held[0] == one and (not two or held[1] == two):

@@ -281,16 +281,16 @@ def _pvar_lines(path: Path) -> Iterator[str]:
 def _pvar_rows(path: Path) -> Iterator[tuple[str, int, str, str]]:
     """(contig, position, REF, ALT) of every line of the variant table beside a .pgen."""
     for number, line in enumerate(_pvar_lines(path), 1):
-        if line.startswith("#"):
+        if line[0] == "#":
             continue
-        fields = line.rstrip("\r\n").split("\t", 5)
+        fields = line.split("\t", 5)
         if len(fields) < 5 or not fields[1].isdigit():
             raise Invalid(
                 "the line has no position, REF and ALT.",
                 where=f"{_pvar_table(path)}:{number}",
                 remedy="Copy the file again.",
             )
-        yield fields[0], int(fields[1]), fields[3], fields[4]
+        yield fields[0], int(fields[1]), fields[3], fields[4] if len(fields) > 5 else fields[4].rstrip("\r\n")
 
 
 def _of_vcf(path: Path, wanted: Callable[[Assembly], Wanted], *, scratch: Path, assembly: str) -> Target:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +14,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from tests.worlds import pass_gate, threshold_gate
+from typer.testing import CliRunner
 
 from federome.analysis import ancestry_components
 from federome.analysis.algorithm import Table
 from federome.analysis.ancestry_components import AncestryComponents
 from federome.analysis.program import run_in_process
+from federome.cli import app
 from federome.errors import Invalid, Refused
-from federome.prs.ancestry import Panel
+from federome.prs.ancestry import Panel, read_panel
 
 Genotypes = NDArray[np.int8]
 
@@ -126,6 +129,26 @@ def test_a_result_is_a_panel_onto_which_people_are_placed(everybody: People, que
         assert np.allclose(np.cov(mine.T), panel.spreads[at], atol=0.25)
     told = [panel.standing(place).nearest for place in places]
     assert np.mean(np.array(told) == everybody.population) > 0.95
+
+
+def test_a_saved_run_becomes_a_panel_on_its_own_assembly(
+    everybody: People, question: AncestryComponents, tmp_path: Path
+) -> None:
+    tables = ask([everybody], question)
+    for name, table in tables.items():
+        (tmp_path / f"{name}.federome").write_bytes(table.to_bytes())
+    asked = {"algorithm": {"name": "ancestry-components"}, "parameters": {"assembly": "GRCh37"}}
+    told = {"question": asked, "result": {"run": "run-7", "tables": dict.fromkeys(tables, "")}}
+    (tmp_path / "provenance.json").write_text(json.dumps(told))
+    result = CliRunner().invoke(
+        app, ["prs", "panel", "--result", str(tmp_path), "--out", str(tmp_path / "panel.json"), "--json"]
+    )
+    assert result.exit_code == 0, result.output
+    panel = read_panel(tmp_path / "panel.json")
+    assert (panel.assembly, panel.source, panel.components) == ("GRCh37", "run run-7", 2)
+    assert np.array_equal(panel.loadings, loadings(tables))
+    with pytest.raises(Invalid, match="give --genotypes"):
+        CliRunner().invoke(app, ["prs", "panel", "--out", "x"], catch_exceptions=False, standalone_mode=False)
 
 
 def test_variants_with_few_of_any_genotype_are_left_out(everybody: People) -> None:
