@@ -1,6 +1,7 @@
 """Evidence beside the genotypes, as files of one folder: what a data holder hands in with a batch.
 
     quality/samples.csv     sample, and any of: person, group, sequenced, case, father, mother, same_as
+    quality/families.ped    families as a PED file, besides or instead of father and mother
     quality/metrics/        the laboratory's metrics (`laboratory.read_laboratory`)
     quality/laboratory.toml accreditation, proficiency tests, benchmarks; ``[used]`` names the pipeline's release
     quality/limits.json     limits that replace the defaults; quality/bands.json  bands of a reference
@@ -20,6 +21,7 @@ from typing import Final
 
 from federome.errors import Invalid
 from federome.ingest.vcf import is_text
+from federome.quality import families
 from federome.quality.accreditation import Laboratory
 from federome.quality.bands import Bands
 from federome.quality.contamination import Estimate, from_files
@@ -57,6 +59,8 @@ def read_evidence(folder: Path, genotypes: Sequence[Path] = ()) -> tuple[Evidenc
     measured = read_laboratory([place / "metrics"]) if (place / "metrics").is_dir() else Measured()
     measured = Measured({names.get(s, s): values for s, values in measured.samples.items()}, measured.sources)
     made = _of_rows(rows, place / "samples.csv")
+    ped = families.read_ped(place / families.NAME) if (place / families.NAME).is_file() else {}
+    made = replace(made, parents=families.joined(made.parents, ped, str(place)))
     depths = depths_of(genotypes)
     laboratory, pipeline = read_used(place / "laboratory.toml")
     policy = Policy.read(place / "limits.json") if (place / "limits.json").is_file() else Policy()
@@ -141,8 +145,7 @@ def _of_rows(rows: Sequence[_Row], path: Path) -> Evidence:
         child: (names.get(father.get(child, ""), father.get(child, "")), names.get(m := mother.get(child, ""), m))
         for child in father.keys() | mother.keys()
     }
-    if any(child in both for child, both in parents.items()):
-        raise Invalid("somebody is their own parent.", where=str(path))
+    families.check_acyclic(parents, str(path))
     return Evidence(
         groups=column("group"),
         sequenced=column("sequenced"),

@@ -159,7 +159,7 @@ def test_a_laboratory_file_grows_by_benchmarks(batch: Path, tmp_path: Path) -> N
         ("sample,colour\nP1,red\n", "other columns"),
         ("sample,case\nP1,maybe\n", "case is"),
         ("sample\nP1\nP1\n", "stands twice"),
-        ("sample,father\nP1,P1\n", "own parent"),
+        ("sample,father\nP1,P1\n", "own ancestor"),
     ],
 )
 def test_bad_tables_of_samples(tmp_path: Path, text: str, said: str) -> None:
