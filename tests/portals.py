@@ -235,24 +235,36 @@ ANSWERS: Mapping[str, str] = {
 TICKED = {"basis": ("research",), "prohibited": ("yes",), "datasets": ("fi-biobank", "es-hospitals", "es-registry")}
 
 
-def furnish(served: Portal) -> str:
+def furnish(served: Portal, name: str = "whole") -> str:
     """A draft of Alice's, and an application of hers that is with the nations; gives the latter's id."""
     desk = served.hub.desk
     people = {one.id: one for one in desk.register().persons}
     alice = people["alice"]
     answers = {name: tuple(text.split("\n")) for name, text in ANSWERS.items()} | TICKED
     desk.open("request", alice, once="draft")
-    application = desk.open("permit", alice, once="whole").opened.id
-    desk.save(application, alice, answers, once="1", seen=None)
-    desk.attach(application, alice, "ethics.pdf", b"%PDF-1.7 approval", once="file")
-    desk.do(application, people["sofia"], "sign-off", once="2")
-    desk.do(application, alice, "submit", once="3", version=1)
-    desk.do(application, people["otto"], "accept", once="4")
+    application = desk.open("permit", alice, once=name).opened.id
+    desk.save(application, alice, answers, once=f"{name}-1", seen=None)
+    desk.attach(application, alice, "ethics.pdf", b"%PDF-1.7 approval", once=f"{name}-file")
+    desk.do(application, people["sofia"], "sign-off", once=f"{name}-2")
+    desk.do(application, alice, "submit", once=f"{name}-3", version=1)
+    desk.do(application, people["otto"], "accept", once=f"{name}-4")
     for who in ("heidi", "hugo"):
-        desk.do(application, people[who], "vote", once="5", vote="for")
-    desk.comment(application, people["heidi"], "Power is thin.", once="6", audience="judges")
-    desk.do(application, people["heidi"], "recommend", once="7")
+        desk.do(application, people[who], "vote", once=f"{name}-5", vote="for")
+    desk.comment(application, people["heidi"], "Power is thin.", once=f"{name}-6", audience="judges")
+    desk.do(application, people["heidi"], "recommend", once=f"{name}-7")
     return application
+
+
+def activate(served: Portal, application: str) -> None:
+    """The nations agree, everybody signs, the data is ready: access begins."""
+    desk = served.hub.desk
+    people = {one.id: one for one in desk.register().persons}
+    speakers = {"FI": ("nina", "grace"), "ES": ("pedro", "elena")}
+    for act, place in (("agree", 0), ("sign", 0), ("prepare", 1)):
+        if act == "sign":
+            desk.do(application, people["sofia"], "sign", once=f"{application}-sign")
+        for node, who in speakers.items():
+            desk.do(application, people[who[place]], act, once=f"{application}-{act}-{node}", node=node)
 
 
 # a browser

@@ -19,6 +19,8 @@ from tests.unit.store.small_stores import manifest, put
 from tests.worlds import make_world, random_assignment
 from typer.testing import CliRunner, Result
 
+from federome.analysis.algorithm import content_digest
+from federome.analysis.cohort_count import CohortCount
 from federome.cli import app, asking, review
 from federome.client import connect
 from federome.client.reviews import Reviews
@@ -89,6 +91,51 @@ def person(
     (tmp_path / "permit.jwt").write_text(federation.permit())
     options = ("--hub", "https://hub.test", "--key", str(tmp_path / "me.jwk"))
     return (*options, "--person", "alice", "--permit", str(tmp_path / "permit.jwt"))
+
+
+def test_a_question_of_the_ask_page_is_shown_priced_and_sent_only_after_a_yes(
+    person: tuple[str, ...], federation: Federation, tmp_path: Path
+) -> None:
+    question = {
+        "federome": "question",
+        "hub": "https://hub.test",
+        "person": "alice",
+        "permit": federation.permit(),
+        "algorithm": "cohort-count",
+        "digest": content_digest(CohortCount),
+        "datasets": {node: [held.dataset] for node, held in federation.holdings.items()},
+        "parameters": {"by": ["sex"]},
+        "deadline_s": 300.0,
+        "allow_partial": False,
+    }
+    file = tmp_path / "question.json"
+    file.write_text(json.dumps(question))
+    own = ("ask", file, "--key", tmp_path / "me.jwk")
+
+    def answered() -> int:
+        listed = federation.coordinator.ledger.runs(limit=1000)
+        return sum(not run.detail["price_only"] and run.detail["parameters"] == {"by": ["sex"]} for run in listed)
+
+    before = answered()
+    shown = RUN.invoke(app, [*map(str, own)], input="n\n")
+    assert shown.exit_code == 0, shown.output
+    for words in (
+        "cohort-count, of content sha256:",
+        '{"by":["sex"]}',
+        "What would leave: counts",
+        "Nothing was sent.",
+    ):
+        assert words in shown.output
+    assert told(*own, "--price")["covered"] == told(*own)["covered"] == "yes"  # --json alone sends nothing either
+    assert answered() == before
+    assert told(*own, "--yes")["tables"]["counts"]["rows"] > 0
+    assert answered() == before + 1
+    file.write_text(json.dumps({**question, "digest": f"sha256:{0:064d}"}))
+    assert isinstance(typed(*own, "--yes").exception, Refused)  # the hub offers other content than the page named
+    for wrong in ({**question, "federome": "answer"}, {**question, "datasets": {"FI": "fi-1"}}, []):
+        file.write_text(json.dumps(wrong))
+        assert isinstance(typed(*own, "--yes").exception, Invalid)
+    assert answered() == before + 1
 
 
 def test_a_price_is_shown_and_says_when_no_budget_covers_it(person: tuple[str, ...]) -> None:

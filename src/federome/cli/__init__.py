@@ -101,6 +101,7 @@ node_app.command("htsget")(beacon.node_htsget)
 approvals.algorithm_app.command("try")(sandbox.algorithm_try)
 approvals.algorithm_app.command("install")(sandbox.algorithm_install)
 app.command("run")(asking.run)
+app.command("ask")(asking.ask)
 app.command("login")(identity.login)
 app.command("dev-idp")(identity.dev_idp)
 app.command("algorithms")(asking.algorithms)
@@ -214,6 +215,7 @@ def _faces(hub: Hub, clock: Callable[[], float] = time.time) -> list[APIRouter]:
     from federome.standards.beacon.hub import asker
     from federome.standards.service_info import Operator
 
+    offered = offers()
     operator = Operator(f"org.federome.{hub.settings.name}", hub.settings.name, hub.settings.operator, hub.settings.url)
     return [
         wes.router(
@@ -221,7 +223,7 @@ def _faces(hub: Hub, clock: Callable[[], float] = time.time) -> list[APIRouter]:
             hub=hub.settings.name,
             clock=clock,
             operator=operator,
-            offers=offers(),
+            offers=offered,
             stopping=hub.stopping,
             people=hub.people,
             nodes=hub.words.all,
@@ -232,7 +234,9 @@ def _faces(hub: Hub, clock: Callable[[], float] = time.time) -> list[APIRouter]:
             people=hub.people,
         ),
         applications.router(hub.desk, people=hub.people),
-        *portal_routers(hub, seek=asker(hub.folder, operator, hub.settings.url)),
+        *portal_routers(
+            hub, offers=offered, runs=wes.KeyRuns(hub.coordinator), seek=asker(hub.folder, operator, hub.settings.url)
+        ),
     ]
 
 

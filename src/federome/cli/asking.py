@@ -15,7 +15,7 @@ from rich.console import Console
 from federome.errors import Invalid, Refused
 
 if TYPE_CHECKING:
-    from federome.client import Connection, Price
+    from federome.client import Connection, Price, Result
     from federome.governance.scenarios import Result as ScenarioResult
 
 policy_app = typer.Typer(no_args_is_help=True, help="Check and explain access decisions.")
@@ -48,7 +48,7 @@ def _connection(
     hub: str,
     key: Path,
     person: str,
-    permit: Path,
+    permit: Path | str,
     certificate: Path | None,
     *,
     passport: Path | None = None,
@@ -96,7 +96,7 @@ def run(
 
     With --price only what it would cost, what would leave and who must agree; ends with 77 if no budget covers it.
     """
-    from federome.client.run import describe, read_datasets, read_parameters, render, summarise
+    from federome.client.run import describe, read_datasets, read_parameters
 
     parameters = read_parameters(param or [])
     with _connection(
@@ -114,6 +114,67 @@ def run(
             on_event=None if as_json else lambda event: err.print(f"[dim]{describe(event)}[/]"),
             **parameters,  # type: ignore[arg-type]
         )
+    _show_result(result, save=save, rows=rows, as_json=as_json)
+
+
+def ask(
+    question: Annotated[Path, typer.Argument(help="A question file of the portal's ask page.")],
+    key: Key,
+    certificate: Certificate = None,
+    passport: Passport = None,
+    authority: Authority = None,
+    session: Session = None,
+    price: Annotated[bool, typer.Option("--price", help="Only say what it would cost; nothing is run.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Send it without asking again.")] = False,
+    save: Annotated[Path | None, typer.Option("--save", help="Folder for tables, provenance and receipts.")] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Rows of each table to print.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Ask what the portal prepared: show it with its price, sign and send it when you say yes. Your key stays here.
+
+    With --json it is sent only with --yes. Ends with 77 if no budget covers it, and with 0 if you say no.
+    """
+    from federome.client.asked import Asked
+    from federome.client.price import lines
+    from federome.client.run import describe
+
+    asked = Asked.read(question)
+    with _connection(
+        asked.hub,
+        key,
+        asked.person,
+        asked.permit,
+        certificate,
+        passport=passport,
+        session=session,
+        authority=authority,
+    ) as asking:
+        if not as_json:
+            err.print("\n".join(asked.lines()), markup=False, soft_wrap=True)
+        told = asking.price(asked.algorithm, datasets=asked.datasets, pin=asked.digest, **asked.parameters)  # type: ignore[arg-type]
+        if price or told.covered == "no" or (as_json and not yes):
+            _show_price(told, as_json=as_json)
+            return
+        if not as_json:
+            err.print("\n".join(lines(told)), markup=False, soft_wrap=True)
+        if not yes and not typer.confirm("Sign and send it?", err=True):
+            err.print("Nothing was sent.")
+            return
+        result = asking.run(
+            asked.algorithm,
+            datasets=asked.datasets,
+            deadline_s=asked.deadline_s,
+            allow_partial=asked.allow_partial,
+            pin=asked.digest,
+            on_event=None if as_json else lambda event: err.print(f"[dim]{describe(event)}[/]"),
+            **asked.parameters,  # type: ignore[arg-type]
+        )
+    _show_result(result, save=save, rows=rows, as_json=as_json)
+
+
+def _show_result(result: Result, *, save: Path | None, rows: int, as_json: bool) -> None:
+    from federome.client.run import render, summarise
+
     if save is not None:
         result.save(save)
     if as_json:

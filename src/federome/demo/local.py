@@ -31,7 +31,7 @@ from federome.trust.keys import PrivateKey, generate, save_private_key
 
 AUTHORITY: Final = "demo-permit-authority"
 PERSON: Final = "researcher-1"
-START_S: Final = 60.0
+START_S: Final = 180.0
 END_S: Final = 8.0
 
 

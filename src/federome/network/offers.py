@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from federome.analysis.algorithm import Algorithm, content_digest, registered
+from federome.analysis.algorithm import Algorithm, build, content_digest, parameters, registered
 from federome.model.permit import AlgorithmRef
 
 
@@ -38,3 +38,8 @@ def _offer(cls: type[Algorithm]) -> Offer:
         parameters=msgspec.json.schema(cls),
         releases={name: tuple(rows.columns) for name, rows in cls.releases.items()},
     )
+
+
+def checked(name: str, given: Mapping[str, object]) -> Mapping[str, object]:
+    """Parameters as the nodes will read them; ``Invalid`` names what is wrong."""
+    return parameters(build(name, given))

@@ -46,6 +46,13 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Points:
+    """Single points of a plot, all of one colour."""
+
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
 class Chart:
     """A drawn chart: the picture, and the same numbers as a table."""
 
@@ -128,6 +135,44 @@ def lines(
     values = [dict(line.points) for line in held]
     rows = tuple((number(x), *("–" if v.get(x) is None else number(v[x] or 0.0) for v in values)) for x in there)
     return Chart(title, _svg(title, description or title, HEIGHT, drawn), (across, *(li.label for li in held)), rows)
+
+
+def points(
+    title: str,
+    held: Sequence[Points],
+    *,
+    across: str,
+    up: str,
+    marks: Sequence[tuple[float, str]],
+    description: str,
+) -> Chart:
+    """A plot of many points, with ``marks`` along the bottom. Its numbers are too many for a table beside it."""
+    most = max((x for each in held for x, _ in each.points), default=1.0) or 1.0
+    up_ticks = ticks(0.0, max((y for each in held for _, y in each.points), default=1.0))
+    left, right, bottom = 62, WIDTH - 16, HEIGHT - 48
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return left + x / most * (right - left), bottom - y / up_ticks[-1] * (bottom - TOP)
+
+    drawn = []
+    for tick in up_ticks:
+        y = place(0.0, tick)[1]
+        drawn += [
+            f'<path class="grid" d="M{left} {y:.1f}H{right}"/>',
+            _text(left - 6, y + 4, number(tick), "soft", "end"),
+        ]
+    last = -math.inf
+    for at, word in marks:
+        x = place(at, 0.0)[0]
+        if x - last >= 22:
+            drawn.append(_text(x, bottom + 18, word, "soft", "middle"))
+            last = x
+    for look, each in enumerate(held, 1):
+        path = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in (place(*point) for point in each.points))
+        drawn.append(f'<path class="dots l{look}" d="{path}"/>')
+    drawn.append(f'<path class="axis" d="M{left} {TOP}V{bottom}H{right}"/>')
+    drawn += [_text(left, TOP - 2, up, "soft", "start"), _text(right, bottom + 38, across, "soft", "end")]
+    return Chart(title, _svg(title, description, HEIGHT, drawn), (), ())
 
 
 def ticks(low: float, high: float, wanted: int = 5) -> list[float]:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import Final
 
 from fastapi import APIRouter
 
 from federome.db import engine
+from federome.network.offers import Offer, checked
 from federome.network.serve_hub import Hub
 from federome.portal.app import own_faces, routers
-from federome.portal.pages import applications, frequencies, log, queues
+from federome.portal.pages import applications, ask, frequencies, log, queues, register
+from federome.portal.pages import runs as run_pages
 from federome.portal.pages.frequencies import Seek
+from federome.portal.pages.runs import Runs
 from federome.portal.sessions import Sessions
 from federome.portal.site import Face, Site
 
 DATABASE: Final = "portal.db"
 
 
-def portal_routers(hub: Hub, *, seek: Seek | None = None) -> list[APIRouter]:
-    """The routers of a hub's portal. ``seek`` asks the Beacons of the network, if there are any."""
+def portal_routers(hub: Hub, *, offers: Sequence[Offer], runs: Runs, seek: Seek | None = None) -> list[APIRouter]:
+    """The routers of a hub's portal: ``offers`` can be asked, ``runs`` were, and ``seek`` asks the Beacons, if any."""
     site = Site(
         name=hub.settings.name,
         url=hub.settings.url.rstrip("/"),
@@ -31,14 +35,17 @@ def portal_routers(hub: Hub, *, seek: Seek | None = None) -> list[APIRouter]:
         operator=hub.settings.operator,
         stopping=hub.stopping.is_set,
     )
-    return routers(site, faces(site, hub, seek))
+    return routers(site, faces(site, hub, offers, runs, seek))
 
 
-def faces(site: Site, hub: Hub, seek: Seek | None) -> tuple[Face, ...]:
+def faces(site: Site, hub: Hub, offers: Sequence[Offer], runs: Runs, seek: Seek | None) -> tuple[Face, ...]:
     """Every group of pages, in the order of the menu. Add yours here."""
     return (
         *own_faces(site),
         frequencies.pages(site, seek),
+        ask.pages(site, hub.desk, offers, checked, runs),
+        run_pages.pages(site, runs),
+        register.pages(site, hub.desk, runs.counted),
         log.pages(site, hub.exchange, hub.coordinator.members),
         applications.pages(site, hub.desk),
         queues.pages(site, hub.desk),

@@ -45,6 +45,7 @@ PREFIX: Final = "/ga4gh/wes/v1"
 WAIT_S: Final = 25.0
 MAX_FORM_BYTES: Final = 16 << 20
 MAX_PAGE: Final = 100
+MAX_COUNTED: Final = 10_000
 TABLE_TYPE: Final = "application/vnd.federome.table"
 _FIELDS: Final = frozenset(
     {
@@ -174,6 +175,10 @@ class _Desk:
                 return behind[: size + 1]
             limit *= 2
 
+    def complete(self) -> list[Run]:
+        """Runs of everybody that were answered, the newest first."""
+        return self._ledger.runs(states=["complete"], limit=MAX_COUNTED)
+
     def answers(self, run: Run, seq: int) -> list[Answered]:
         """What the parties of one step answered."""
         return self._ledger.answers(run.id, seq)
@@ -193,6 +198,54 @@ class _Desk:
         """The bytes of a released table; the first piece is read now, so that a missing one is a proper error."""
         pieces = self._ledger.stream(run.id, f"document/{digest}")
         return chain([next(pieces, b"")], pieces)
+
+
+class KeyRuns:
+    """The runs of one key at a time, for pages: ``portal.pages.runs.Runs``."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._desk = _Desk(coordinator, lambda _request: "")
+
+    def listed(self, key: str) -> list[Mapping[str, object]]:
+        """The newest runs of a key."""
+        return [documents.listed(run) for run in self._desk.page(key, MAX_PAGE, None)[:MAX_PAGE]]
+
+    def counted(self) -> Mapping[str, Mapping[str, int]]:
+        """How many questions were answered, by permit and algorithm; prices are none."""
+        found: dict[str, dict[str, int]] = {}
+        for run in self._desk.complete():
+            told = documents.listed(run)
+            if not told["priced"]:
+                counts = found.setdefault(str(told["permit"]), {})
+                counts[str(told["algorithm"])] = counts.get(str(told["algorithm"]), 0) + 1
+        return found
+
+    def told(self, key: str, run: str) -> Mapping[str, object]:
+        """One of them, with everything that its owner may know."""
+        held = self._desk.run(run, key)
+        return documents.told(held, first=self._desk.answers(held, 1), last=self._desk.answers(held, held.seq))
+
+    def version(self, key: str, run: str) -> str:
+        """Changes whenever there is something new to tell."""
+        held = self._desk.run(run, key)
+        done = sum(part.done for part in self._desk.answers(held, held.seq))
+        return f"{held.state} {held.seq} {done} {len(documents.progress(held, '')['events'])}"  # type: ignore[arg-type]
+
+    def table(self, key: str, run: str, name: str, node: str) -> Table:
+        """A released table."""
+        held = self._desk.run(run, key)
+        return Table.from_bytes(b"".join(self._desk.pieces(held, _released(held, name, node).digest)))
+
+    def cancel(self, key: str, run: str) -> None:
+        """Stop it."""
+        self._desk.cancel(self._desk.run(run, key))
+
+
+def _released(run: Run, name: str, node: str) -> documents.Where:
+    for where in documents.tables(run):
+        if (where.name, where.node) == (name, node):
+            return where
+    raise Missing("the run released no such table.", where=name[:80])
 
 
 def router(
@@ -322,11 +375,9 @@ def _add_tables(api: APIRouter, desk: _Desk) -> None:
         request: Request, run_id: str, name: str, format: documents.Format = "json", node: str = ""
     ) -> StreamingResponse:
         run = desk.run(run_id, desk.caller(request))
-        wanted = [where for where in documents.tables(run) if (where.name, where.node) == (name, node)]
-        if not wanted:
-            raise Missing("the run released no such table.", where=name[:80])
-        headers = {"Federome-Digest": wanted[0].digest}
-        pieces = desk.pieces(run, wanted[0].digest)
+        wanted = _released(run, name, node)
+        headers = {"Federome-Digest": wanted.digest}
+        pieces = desk.pieces(run, wanted.digest)
         if format == "federome":
             return StreamingResponse(pieces, media_type=TABLE_TYPE, headers=headers)
         read = Table.from_bytes(b"".join(pieces))

@@ -153,6 +153,57 @@ def _request(run: Run, tags: Mapping[str, str]) -> Body:
     }
 
 
+def listed(run: Run) -> dict[str, object]:
+    """A run in a list for its owner."""
+    algorithm = mapping(run.detail, "algorithm")
+    order = claimed_order(str(next(iter(mapping(run.detail, "orders").values()))))
+    return {
+        "run": run.id,
+        "algorithm": f"{text(algorithm, 'name')}",
+        "version": f"{text(algorithm, 'version')}",
+        "digest": text(algorithm, "digest"),
+        "datasets": mapping(run.detail, "datasets"),
+        "parameters": mapping(run.detail, "parameters"),
+        "state": state(run),
+        "created": datetime.fromtimestamp(run.created, UTC),
+        "ended": None if run.ended is None else _moment(run.ended),
+        "priced": order.price_only,
+        "permit": order.permit,
+    }
+
+
+def told(run: Run, *, first: Sequence[Answered], last: Sequence[Answered]) -> dict[str, object]:
+    """A run with everything that a page shows its owner."""
+    known = provenance(run, first=first, last=last)
+    result = run.detail.get("result")
+    problem = run.detail.get("problem")
+    contributors: list[str] = []
+    if run.state == "complete" and isinstance(result, dict):
+        named = result.get("results") if result.get("mode") == "alone" else result.get("contributors")
+        contributors = [str(node) for node in named] if isinstance(named, list | dict) else []
+    return {
+        **listed(run),
+        "provenance": known,
+        "asked": [str(node) for node in _listed(run.detail["asked"])],
+        "absent": known["absent"],
+        "contributors": contributors,
+        "problem": _error(problem).problem() if isinstance(problem, dict) else None,
+        "parts": {part.party: {"step": part.kind, "done": part.done} for part in last},
+        "events": [
+            {"at": datetime.fromtimestamp(float(str(e["at"])), UTC), "said": str(e["said"])} for e in _events(run)
+        ],
+        "tables": [(where.name, where.node) for where in tables(run)] if not _priced(result) else [],
+    }
+
+
+def _priced(result: object) -> bool:
+    return isinstance(result, dict) and result.get("mode") == "price"
+
+
+def _listed(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else []
+
+
 def tables(run: Run) -> list[Where]:
     """Released tables of a run that is complete; those of one that waits for checkers are not released."""
     return files(run) if run.state == "complete" else []

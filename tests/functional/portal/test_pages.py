@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from tests.beacons import Seen, beacon_of, put
-from tests.portals import CAST, Portal, Window, crawl, free_port, furnish, portal, served, window
+from tests.portal_runs import ask_all, carry
+from tests.portals import CAST, KEYS, Portal, Window, activate, crawl, free_port, furnish, portal, served, window
 
 from federome.standards.beacon import server
 from federome.standards.beacon.hub import BEACONS
@@ -28,6 +29,10 @@ ELSEWHERE = {
     "/portal/applications/{application}/news",
     "/portal/applications/{application}/permit",
     "/portal/applications/{application}/files/{file}",
+    "/portal/ask/{algorithm}/question.json",
+    "/portal/runs/{run}/news",
+    "/portal/register.json",
+    "/portal/runs/{run}/files/{name}",
 }
 SHOTS = Path("build") / "screenshots"
 RULES = ("light", "dark", "narrow", "script", "finnish", "keyboard")
@@ -54,7 +59,10 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
     put(tables, "fi-biobank", variants, genes=[("APOE", "19", "44905791", "44909393")])
     places = {"FI": f"http://127.0.0.1:{port}/api", "ES": f"http://127.0.0.1:{free_port()}/api"}
 
+    runs, _ = ask_all(tmp_path_factory.mktemp("runs"))
+
     def listed(folder: Path) -> None:
+        carry(runs, folder, KEYS["alice"].public)
         told = [f'[[beacons]]\nnode = "{name}"\ncountry = "{name}"\nurl = "{url}"\n' for name, url in places.items()]
         (folder / BEACONS).write_text("".join(told))
 
@@ -63,6 +71,7 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
         portal(tmp_path_factory.mktemp("portal"), prepare=listed) as made,
     ):
         furnish(made)
+        activate(made, furnish(made, "active"))
         made.hub.exchange.ended("run-1", "complete", f"sha256:{0:064d}", now=made.clock())
         yield made
 
@@ -74,11 +83,18 @@ def found(there: Portal) -> dict[str, tuple[str, str]]:
     wrong = []
     for name in ("", *CAST):
         wrong += crawl(there, name, seen)
+        there.clock.wait(seconds=10)
     assert wrong == []
     seen["/portal/kept"] = ("alice", "/portal/kept")
     seen["a gene"] = ("", "/portal/frequencies?q=APOE")
     seen["a variant"] = ("", "/portal/frequencies?q=19:44908684:T:C")
     seen["a wrong search"] = ("", "/portal/frequencies?q=rs429358")
+    for name, run in (("priced", "run-2"), ("refused", "run-3"), ("open", "run-4")):
+        seen[f"a run {name}"] = ("alice", f"/portal/runs/{run}")
+    seen["a run complete"] = ("alice", "/portal/runs/run-1")
+    asked = "/portal/ask/cohort-count?check=1&datasets=FI:fi-biobank&p.by=sex&c.sex=female"
+    seen["a question asked"] = ("alice", asked)
+    seen["a question with a fault"] = ("alice", "/portal/ask/gwas-linear?check=1&p.maf_min=much")
     seen["an error"] = ("", "/portal/no-such-page")
     return seen
 
@@ -93,6 +109,7 @@ def walked(there: Portal, found: dict[str, tuple[str, str]], browser: Any) -> di
     wrong: dict[str, list[str]] = {rule: [] for rule in RULES}
     for name in sorted({name for name, _ in found.values()}):
         tabbed = False
+        there.clock.wait(seconds=60)  # else so many requests at one instant are too many
         with window(browser, there, name) as held, window(browser, there, name, java_script_enabled=False) as bare:
             for template, (who, place) in found.items():
                 if who == name:
