@@ -10,7 +10,8 @@ from tests.worlds import make_world, random_assignment
 
 from federome.analysis.cohort_count import CohortCount
 from federome.db import engine
-from federome.network.ledger import BLOB, RUN, TASK, Ledger
+from federome.network.blobs import BLOB
+from federome.network.ledger import RUN, TASK, Ledger
 from federome.trust.keys import PublicKey
 
 COUNT = CohortCount(by=("sex",))

@@ -62,7 +62,7 @@ members = [Member(f"N{n}", url) for n, url in enumerate(sys.argv[2:])]
 who = Identity(Operator("bench", "bench", "bench", base, environment="test"), base + "/api")
 serve_network(members, who, host="127.0.0.1", port=port, deadline_s=1.5)
 """
-_MEMBERS: Final = """
+MEMBERS: Final = """
 import sys, uvicorn
 from pathlib import Path
 from starlette.applications import Starlette
@@ -205,8 +205,8 @@ def _network(folder: Path, asks: int) -> list[Row]:
         }
     ).encode()
     with (
-        served(_MEMBERS, str(folder), tail=[str(NODES - DEAD)], ready="/n0/api/health") as members,
-        _deaf(DEAD) as deaf,
+        served(MEMBERS, str(folder), tail=[str(NODES - DEAD)], ready="/n0/api/health") as members,
+        deaf_ports(DEAD) as deaf,
     ):
         urls = [f"http://127.0.0.1:{members.port}/n{n}/api" for n in range(NODES - DEAD)]
         urls += [f"http://127.0.0.1:{port}/api" for port in deaf]
@@ -272,7 +272,7 @@ def served(code: str, *head: str, tail: Sequence[str] = (), ready: str = "/api/h
 
 
 @contextmanager
-def _deaf(number: int) -> Iterator[list[int]]:
+def deaf_ports(number: int) -> Iterator[list[int]]:
     """Ports where somebody listens and never answers."""
     sockets = [socket.create_server(("127.0.0.1", 0), backlog=512) for _ in range(number)]
     try:

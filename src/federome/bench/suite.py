@@ -21,6 +21,7 @@ NAMES: Final = (
     "prs",
     "survival",
     "beacon",
+    "portal",
     "matching",
     "genes",
     "pgx",

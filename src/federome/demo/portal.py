@@ -15,14 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import FrameType
-from typing import Final
+from typing import Final, Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from rich.console import Console
 from rich.table import Table as Grid
 
-from federome.demo.cohorts import NodeData
 from federome.demo.dev_idp import PEOPLE, DevPerson
 from federome.demo.local import AUTHORITY, PERSON, LocalFederation, free_port, wait_for_port
 from federome.governance.application_form import Offer
@@ -38,6 +37,31 @@ COMMITTEE: Final = "demo-committee"
 OFFICE: Final = "demo-office"
 HOSPITAL: Final = "demo-hospital"
 HOST: Final = "127.0.0.1"
+
+
+class Holding(Protocol):
+    """What the desk offers of a node: its datasets, as ``cohorts.NodeData`` names them."""
+
+    @property
+    def node(self) -> str:
+        """The node."""
+
+    @property
+    def synthetic_dataset(self) -> str:
+        """Its controlled dataset."""
+
+    @property
+    def real_dataset(self) -> str:
+        """Its open one; empty, if it has none."""
+
+
+@dataclass(frozen=True)
+class Holds:
+    """A node's datasets by name alone."""
+
+    node: str
+    synthetic_dataset: str
+    real_dataset: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,7 +102,7 @@ def cast(nodes: Sequence[str]) -> tuple[Player, ...]:
     )
 
 
-def furnish(federation: LocalFederation, prepared: Sequence[NodeData]) -> None:
+def furnish(federation: LocalFederation, prepared: Sequence[Holding]) -> None:
     """Put into the hub's folder what its portal needs, and start the identity provider beside it."""
     hub, players = federation.root / "hub", cast(federation.nodes)
     idp = federation.ports["idp"] = free_port()
@@ -119,7 +143,7 @@ def _country(institution: str, nodes: Sequence[str]) -> str:
     return next((node for node in nodes if institution.endswith(f"-{node.lower()}")), nodes[0])
 
 
-def _settings(federation: LocalFederation, prepared: Sequence[NodeData]) -> DeskSettings:
+def _settings(federation: LocalFederation, prepared: Sequence[Holding]) -> DeskSettings:
     offices = [Office(node, node, (f"ncp-{node.lower()}",), (f"node-{node.lower()}",)) for node in federation.nodes]
     offers = [
         Offer(dataset, data.node, title)
@@ -155,7 +179,7 @@ def _toml_beacon(node: str, federation: LocalFederation) -> str:
 # the two applications
 
 
-def _apply(desk: Desk, federation: LocalFederation, prepared: Sequence[NodeData]) -> None:
+def _apply(desk: Desk, federation: LocalFederation, prepared: Sequence[Holding]) -> None:
     """One application of Rita's that waits for the nations, and one that all of them have agreed to."""
     people = {one.id: one for one in desk.register().persons}
     year = datetime.now(UTC).year

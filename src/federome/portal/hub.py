@@ -12,7 +12,7 @@ from federome.db import engine
 from federome.network.offers import Offer, checked
 from federome.network.serve_hub import Hub
 from federome.portal.app import own_faces, routers
-from federome.portal.pages import applications, ask, frequencies, log, queues, register
+from federome.portal.pages import applications, ask, frequencies, log, queues, register, search
 from federome.portal.pages import runs as run_pages
 from federome.portal.pages.frequencies import Seek
 from federome.portal.pages.runs import Runs
@@ -40,12 +40,17 @@ def portal_routers(hub: Hub, *, offers: Sequence[Offer], runs: Runs, seek: Seek 
 
 def faces(site: Site, hub: Hub, offers: Sequence[Offer], runs: Runs, seek: Seek | None) -> tuple[Face, ...]:
     """Every group of pages, in the order of the menu. Add yours here."""
+
+    def projects() -> list[register.Project]:
+        return register.projects_of(hub.desk, runs.counted)
+
     return (
         *own_faces(site),
+        search.pages(site, hub.desk, offers, projects),
         frequencies.pages(site, seek),
         ask.pages(site, hub.desk, offers, checked, runs),
         run_pages.pages(site, runs),
-        register.pages(site, hub.desk, runs.counted),
+        register.pages(site, hub.desk, projects),
         log.pages(site, hub.exchange, hub.coordinator.members),
         applications.pages(site, hub.desk),
         queues.pages(site, hub.desk),

@@ -43,7 +43,7 @@ def read(text: str, assembly: str) -> Mapping[str, object]:
         return {"genomicAlleleShortForm": text} | named
     if _CHROMOSOME.fullmatch(text):
         raise _unclear("a whole chromosome is too much for one page.")
-    text = text.replace(" ", "")
+    given, text = text, text.replace(" ", "")
     if _REGION.fullmatch(text):
         region = Region.parse(text)
         place: dict[str, object] = {"start": [region.start - 1], "end": [region.end], "assemblyId": wanted}
@@ -51,7 +51,7 @@ def read(text: str, assembly: str) -> Mapping[str, object]:
     try:
         variant = Variant.parse(text, wanted)
     except Invalid as error:
-        if _GENE.fullmatch(text):
+        if _GENE.fullmatch(given):
             return {"geneId": text.upper(), "assemblyId": wanted}
         raise _unclear(error.message) from error
     return _allele(variant.chromosome, variant.position - 1, variant.ref, variant.alt) | {

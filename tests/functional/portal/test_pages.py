@@ -15,7 +15,7 @@ from tests.beacons import Seen, beacon_of, put
 from tests.portal_runs import ask_all, carry
 from tests.portals import CAST, KEYS, Portal, Window, activate, crawl, free_port, furnish, portal, served, window
 
-from federome.standards.beacon import server
+from federome.standards.beacon import routes
 from federome.standards.beacon.hub import BEACONS
 
 # Pages that no link leads to, and what they are not: a page.
@@ -67,7 +67,7 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
         (folder / BEACONS).write_text("".join(told))
 
     with (
-        served(server.application(beacon_of(tables)), port),  # Spain's is away
+        served(routes.application(beacon_of(tables)), port),  # Spain's is away
         portal(tmp_path_factory.mktemp("portal"), prepare=listed) as made,
     ):
         furnish(made)
@@ -86,6 +86,10 @@ def found(there: Portal) -> dict[str, tuple[str, str]]:
         there.clock.wait(seconds=10)
     assert wrong == []
     seen["/portal/kept"] = ("alice", "/portal/kept")
+    seen["/portal/search"] = ("", "/portal/search")  # a form leads there
+    for text in ("heart", "rs429358", "GRCh38:19:44908684:T:C"):
+        seen[f"a search for {text[:5]}"] = ("", f"/portal/search?q={text}")
+    seen["a facet"] = ("", "/portal/datasets?node=ES&used=no")
     seen["a gene"] = ("", "/portal/frequencies?q=APOE")
     seen["a variant"] = ("", "/portal/frequencies?q=19:44908684:T:C")
     seen["a wrong search"] = ("", "/portal/frequencies?q=rs429358")

@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 import time
-from types import SimpleNamespace
 from typing import get_args
 
 import pytest
@@ -32,11 +31,11 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> LocalFederation:
     held = LocalFederation(tmp_path_factory.mktemp("demo"), NODES, port=8443)
     hub = held.root / "hub"
     init_hub(hub, HubSettings("demo-hub", held.url, authority=AUTHORITY, network="development"), held.authority.public)
-    prepared = [SimpleNamespace(node=n, synthetic_dataset=f"people-{n.lower()}", real_dataset="") for n in NODES]
+    prepared = [portal.Holds(n, f"people-{n.lower()}") for n in NODES]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(held, "start", lambda name, *_arguments: held.processes.update({name: None}))
         patch.setattr(portal, "wait_for_port", lambda *_where: None)
-        portal.furnish(held, prepared)  # type: ignore[arg-type]
+        portal.furnish(held, prepared)
     return held
 
 

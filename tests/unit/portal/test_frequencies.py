@@ -22,7 +22,7 @@ from federome.portal.notations import read
 from federome.portal.pages import frequencies
 from federome.portal.sessions import Sessions
 from federome.portal.site import Site
-from federome.standards.beacon import server
+from federome.standards.beacon import routes
 from federome.standards.beacon.hub import BEACONS, asker, beacons_of
 from federome.standards.beacon.request import from_body, spans
 from federome.standards.service_info import Operator
@@ -56,7 +56,7 @@ class Hosts(httpx.AsyncBaseTransport):
                 strata=STRATA,
                 genes=[("APOE", "19", "44905791", "44909393")],
             )
-            self.apps[name] = httpx.ASGITransport(server.application(beacon_of(folder / name)))
+            self.apps[name] = httpx.ASGITransport(routes.application(beacon_of(folder / name)))
         self.odd: object = "<b>welcome</b>"
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

@@ -7,7 +7,7 @@ institutions; titles and summaries are those that applicants were told become pu
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Final
@@ -52,13 +52,15 @@ class Project:
     published: tuple[str, ...]
 
 
-def pages(site: Site, desk: Desk, counted: Counted) -> Face:
+def projects_of(desk: Desk, counted: Counted) -> list[Project]:
+    """Every project of the register, the newest first."""
+    runs = counted()
+    return [_project(desk, found, runs) for found in desk.book.all() if found.state in PUBLIC]
+
+
+def pages(site: Site, desk: Desk, projects: Callable[[], Sequence[Project]]) -> Face:
     """The register, one project of it, and all of it as a file."""
     api = pages_of(site)
-
-    def projects() -> list[Project]:
-        runs = counted()
-        return [_project(desk, found, runs) for found in desk.book.all() if found.state in PUBLIC]
 
     @api.get("/register")
     @open_to("anyone")
