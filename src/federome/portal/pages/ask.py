@@ -1,7 +1,7 @@
 """The ask page: an algorithm, its parameters and datasets, and before anything is sent what will leave and who agrees.
 
 The portal prepares a question and signs nothing: an order counts by the person's own key, which never comes here
-(docs/adr/0019). The page ends with a file that ``federome ask`` shows, prices, signs and sends from the person's own
+(docs/adr/0021). The page ends with a file that ``federome ask`` shows, prices, signs and sends from the person's own
 machine.
 """
 
