@@ -95,10 +95,12 @@ def export_hospital(out: Path, country: str = "FI", *, people: int = 500, varian
 
 
 def _rows(path: Path) -> list[dict[str, object]]:
+    """The people, under the hospital's own numbers: at a node an id is one person, whatever dataset it stands in."""
     with duckdb.connect() as connection:
         found = connection.execute("SELECT * FROM read_parquet(?)", [str(path)])
         names = [column[0] for column in found.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+        rows = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+    return [row | {name: f"HOSP-{row[name]}" for name in ("person_id", "sample_id")} for row in rows]
 
 
 def _write_patients(path: Path, rows: list[dict[str, object]], seed: int) -> None:

@@ -228,7 +228,7 @@ def test_a_refused_batch_is_not_released(hospital: Path, tmp_path: Path) -> None
 
 
 def test_refused_samples_stay_out_if_that_is_wanted(hospital: Path, tmp_path: Path) -> None:
-    judge = refusing("FI-0000002", "FI-0000005")
+    judge = refusing("HOSP-FI-0000002", "HOSP-FI-0000005")
     with pytest.raises(Invalid, match="refuses 2 samples"):
         course(hospital, tmp_path / "node", judge=judge).run()
     course(hospital, tmp_path / "node", judge=judge, leave_out_refused=True).run()
