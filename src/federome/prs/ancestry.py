@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from federome.errors import Invalid
 from federome.model.table import Table
@@ -157,7 +157,7 @@ class Panel:
             (squares + np.linalg.slogdet(self.spreads)[1]).argmin()
         )  # wide populations are not near everybody
         k, n = self.components, self.people[nearest]
-        share = float(stats.f.sf(squares[nearest] * n * (n - k) / (k * (n * n - 1)), k, n - k))
+        share = float(special.fdtrc(k, n - k, squares[nearest] * n * (n - k) / (k * (n * n - 1))))
         distances = dict(zip(self.populations, np.sqrt(squares).tolist(), strict=True))
         return Standing(self.populations[nearest], distances[self.populations[nearest]], share, distances)
 

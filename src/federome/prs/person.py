@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from federome.errors import Invalid
 from federome.model.variant import Assembly
@@ -164,9 +164,9 @@ def _beside(reference: Reference, name: str, value: float, kind: Kind) -> Readin
 def modelled(model: Adjustment, source: str, value: float, place: Sequence[float]) -> Reading:
     """A score beside people of the same ancestry, by the model over all nations."""
     z = model.z(value, place[: len(model.components)])
-    share = float(stats.norm.sf(z))
+    share = float(special.ndtr(-z))
     margin = 1.959964 * np.sqrt((1 + z * z / 2) / model.people)  # of a normal quantile's place (delta method)
-    low, high = float(stats.norm.sf(z + margin)), float(stats.norm.sf(z - margin))
+    low, high = float(special.ndtr(-z - margin)), float(special.ndtr(margin - z))
     text = f"people of the same ancestry by the model over all nations, {source}"
     return Reading("ancestry model", text, model.people, z, share, low, high, "normal")
 

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import special
 
 from federome.analysis.prs_scores import bin_of, edges
 from federome.errors import Invalid
@@ -60,7 +60,7 @@ class Group:
         """
         z = self.z(score)
         if min(self.counts, default=-1) < 0:
-            return float(stats.t.sf(z / np.sqrt(1 + 1 / self.people), self.people - 1)), "normal"
+            return float(special.stdtr(self.people - 1, -z / np.sqrt(1 + 1 / self.people))), "normal"
         at = int(bin_of(np.array([z]), np.array(self.bounds))[0])
         low, high = self.bounds[at], self.bounds[at + 1]
         # the open bins reach as far as the closed ones are wide, or as far as the score itself
@@ -73,7 +73,7 @@ class Group:
         """Where the true share may lie, as far as the number of people goes (Jeffreys interval, 95 %)."""
         above = share * (self.people + 1) - 0.5
         low, high = (
-            stats.beta.ppf(end, above + 0.5, self.people - above + 0.5)
+            special.betaincinv(above + 0.5, self.people - above + 0.5, end)
             for end in ((1 - COVERAGE) / 2, (1 + COVERAGE) / 2)
         )
         return float(low), float(high)
@@ -88,6 +88,8 @@ class Group:
                 low, high = self.bounds[at], self.bounds[at + 1]
                 return self.mean + self.sd * (high - (wanted - tail) / self.counts[at] * (high - low))
             tail += self.counts[at]
+        from scipy import optimize  # half a second to load, and most processes never come here
+
         found = optimize.brentq(lambda z: self.above(self.mean + z * self.sd)[0] - top, -8.9, 8.9)
         return self.mean + float(found) * self.sd
 
@@ -236,7 +238,7 @@ def absolute_risk(z: float, incidence: Incidence) -> tuple[float, float, float]:
 
     The intercept is such that the mean risk over a normal distribution of scores is the population's.
     """
-    margin = float(stats.norm.ppf((1 + COVERAGE) / 2)) * incidence.standard_error
+    margin = float(special.ndtri((1 + COVERAGE) / 2)) * incidence.standard_error
     effects = (incidence.log_odds_per_sd, incidence.log_odds_per_sd - margin, incidence.log_odds_per_sd + margin)
     risk, *ends = (_risk(z, incidence.risk, effect) for effect in effects)
     return risk, min(ends), max(ends)
@@ -246,6 +248,8 @@ _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(64)
 
 
 def _risk(z: float, mean: float, effect: float) -> float:
+    from scipy import optimize  # half a second to load, and most processes never come here
+
     share = _WEIGHTS / _WEIGHTS.sum()
     start = optimize.brentq(lambda a: share @ special.expit(a + effect * _NODES) - mean, -60, 60)
     return float(special.expit(start + effect * z))
