@@ -251,7 +251,7 @@ def test_a_node_that_refuses_is_named(federation: Quick, asking: Connection) -> 
     subprocess.run([*command, "--reason", "not on Mondays"], check=True, capture_output=True, timeout=60)
     with pytest.raises(Refused) as refusal:
         asking.run("cohort-count", deadline_s=60)
-    assert "the node operator refuses: not on Mondays (IT)" in refusal.value.message
+    assert "IT refused: the node operator refuses: not on Mondays." in refusal.value.message
     partial = asking.run("cohort-count", deadline_s=60, allow_partial=True, quorum=2)
     assert partial.contributors == ("ES", "FI")
     assert list(partial.absent) == ["IT"]

@@ -59,8 +59,8 @@ def test_every_crosswalk_is_of_a_field() -> None:
     lines = (REPO / "src/federome/ingest/schema/crosswalks.tsv").read_text().splitlines()[1:]
     assert {line.split("\t")[0] for line in lines} <= set(COLUMNS)
     loinc = {code: field for field, model, code in (line.split("\t") for line in lines) if model == "exact"}
-    from federome.ingest.phenopackets import _MEASUREMENTS
+    from federome.ingest.phenopackets import MEASUREMENTS
 
     assert {code: field for code, field in loinc.items() if field != "smoking"}.items() <= {
-        code: field for code, (field, _) in _MEASUREMENTS.items()
+        code: field for code, (field, _) in MEASUREMENTS.items()
     }.items()
