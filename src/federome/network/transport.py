@@ -145,6 +145,8 @@ class HttpPort:
         headers = self._headers()
         told = self._wire.call(method, path, headers=headers, patience_s=patience_s, params=params, content=content)
         if not _is_success(told.status):
+            if told.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+                self._token_until = 0.0  # its key may have ended: the next call signs anew, perhaps with another
             raise _error(told.status, told.content, path)
         return told
 

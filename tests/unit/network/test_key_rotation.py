@@ -18,11 +18,12 @@ from federome.errors import FederomeError, Refused
 from federome.network import rotation, setup
 from federome.network.hub import Callers
 from federome.network.ledger import Run
-from federome.network.protocol import mapping
+from federome.network.protocol import encode_tasks, mapping
 from federome.network.record import Record, Witness
 from federome.network.rotation import OVERLAP_DAYS, Announced, OwnKeys, Rotation, announce, next_keys
 from federome.network.setup import Enrolments, HubSettings, MemberList, admit, init_hub, rotate_hub
-from federome.network.transport import party_token
+from federome.network.transport import HttpPort, party_token
+from federome.network.wire import Answered
 from federome.trust.keys import PrivateKey, PublicKey, generate, load_private_key, save_private_key
 from federome.trust.members import Member, MemberKey, Members, sign_members
 
@@ -400,3 +401,33 @@ def test_a_list_names_a_key_that_is_not_here(network: Network) -> None:
         next_keys(folder, stem, replace(network.listed("FI"), key=MemberKey.of(MINE.public)))
     with pytest.raises(FederomeError):
         OwnKeys(folder, "absent", party="FI", clock=network.federation.now).current  # noqa: B018
+
+
+def test_a_token_that_was_refused_is_signed_anew_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a node whose key has ended would show the old token until half of its life is over, a minute later."""
+    keys = [generate("Ed25519"), generate("Ed25519")]
+
+    class Moved:
+        @property
+        def current(self) -> PrivateKey:
+            return keys[0]
+
+        def named(self, kid: str) -> PrivateKey:
+            raise NotImplementedError
+
+    port = HttpPort(
+        "http://127.0.0.1:9", party="FI", hub="hub", key=Moved(), instance="i", certificate=None, clock=lambda: 1000.0
+    )
+    shown: list[str] = []
+
+    def answer(*_: object, headers: dict[str, str], **__: object) -> Answered:
+        shown.append(headers["Authorization"])
+        problem = json.dumps(Refused("no.", codes=["token_invalid"]).problem()).encode()
+        return Answered(403, problem) if len(shown) == 1 else Answered(200, encode_tasks(()))
+
+    monkeypatch.setattr(port._wire, "call", answer)
+    with pytest.raises(Refused):
+        port.poll(0.0)
+    keys.reverse()
+    assert list(port.poll(0.0)) == list(port.poll(0.0)) == []
+    assert shown[0] != shown[1] == shown[2]
