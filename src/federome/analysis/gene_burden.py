@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from federome.analysis import spa
-from federome.analysis.algorithm import DONE, Block, Finished, Reads, State, Table, View, algorithm
-from federome.analysis.gene_carriers import GeneBlock, OverGenes
-from federome.analysis.gwas import ColumnName, moments, told_apart
-from federome.analysis.gwas_logistic import SCORE, STEPS_SPA, TAIL, GwasLogistic
+from federome.analysis.algorithm import DONE, Block, Finished, State, Table, View, algorithm
+from federome.analysis.gene_carriers import GeneBlock
+from federome.analysis.gene_status import StatusOverGenes
+from federome.analysis.gwas import told_apart
+from federome.analysis.gwas_logistic import NULL_MODEL, SCORE, STEPS_SPA, TAIL, GwasLogistic
 from federome.analysis.regression import Floats, inverted, minus_log10_normal, unpacked
 from federome.model.release import Count, Label, Number, Round, Rows, Statistic
 from federome.model.table import Column, Mask
@@ -35,7 +35,7 @@ _SEARCH = frozenset({"searched", "adjust", "score", "point", "low", "high", "tur
 
 @algorithm("gene-burden", "1.0")
 @dataclass(frozen=True, kw_only=True)
-class GeneBurden(OverGenes):
+class GeneBurden(StatusOverGenes):
     """Score test of ``phenotype`` (1 severe, 0 mild) on being a carrier, given covariates and site intercepts.
 
     One row a gene: carriers, people called, the signed root of the score statistic (positive: carriers more often
@@ -45,23 +45,8 @@ class GeneBurden(OverGenes):
     :class:`~federome.analysis.gwas.Association`.
     """
 
-    phenotype: ColumnName
-    covariates: Annotated[tuple[ColumnName, ...], msgspec.Meta(max_length=100)] = ("age", "male")
-    site_intercepts: bool = True
-    unrelated: bool = True
-
-    modules: ClassVar[tuple[str, ...]] = (
-        *OverGenes.modules,
-        *GwasLogistic.modules,
-        "federome.analysis.gwas_logistic",
-    )
     rounds: ClassVar[tuple[Round, ...]] = (
-        Round("moments", scope="people", totals=moments("cases", "controls", "one_sided"), gated=True),
-        Round(
-            "null",
-            scope="people",
-            totals=Rows(dict.fromkeys(("loglik", "score", "information"), Number()), release_class="model"),
-        ),
+        *NULL_MODEL,
         Round("counts", scope="people", totals=Rows(_COUNTS, genotypes=True, identities=_OTHERS), gated=True),
         Round(
             "score",
@@ -95,28 +80,6 @@ class GeneBurden(OverGenes):
             {**dict.fromkeys(_PEOPLE, Count(people=True)), "tested": Statistic()}, release_class="summary-statistics"
         ),
     }
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _ = self.model  # raises Invalid where a column is named twice
-
-    def estimates(self, nodes: int) -> int:
-        return self.model.estimates(nodes)
-
-    @property
-    def model(self) -> GwasLogistic:
-        """The same question about variants: its null model and its sums are used."""
-        return GwasLogistic(
-            phenotype=self.phenotype,
-            covariates=self.covariates,
-            cohort=self.cohort,
-            site_intercepts=self.site_intercepts,
-            unrelated=self.unrelated,
-        )
-
-    @property
-    def reads(self) -> Reads:
-        return Reads(columns=self.model.reads.columns)
 
     def traits(self, view: View) -> Iterator[Floats]:
         """The outcome: its products with carriers are in the statistics."""

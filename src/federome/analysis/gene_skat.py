@@ -14,17 +14,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 from weakref import WeakKeyDictionary
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from federome.analysis.algorithm import DONE, Block, Carried, Finished, Reads, State, Table, View, algorithm
-from federome.analysis.gene_carriers import CONSEQUENCES, OverGenes
-from federome.analysis.gwas import ColumnName, People, moments
-from federome.analysis.gwas_logistic import GwasLogistic
+from federome.analysis.algorithm import DONE, Block, Carried, Finished, State, Table, View, algorithm
+from federome.analysis.gene_carriers import CONSEQUENCES
+from federome.analysis.gene_status import StatusOverGenes
+from federome.analysis.gwas import People
+from federome.analysis.gwas_logistic import NULL_MODEL, GwasLogistic
 from federome.analysis.logistic import Fitted
 from federome.analysis.mixture import minus_log10_tail
 from federome.analysis.regression import COLLINEAR, LN10, Floats, inverted, minus_log10_normal, unpacked
@@ -65,7 +65,7 @@ class Columns(NamedTuple):
 
 @algorithm("gene-skat", "1.0")
 @dataclass(frozen=True, kw_only=True)
-class GeneSkat(OverGenes):
+class GeneSkat(StatusOverGenes):
     """Set tests of ``phenotype`` (1 severe, 0 mild) on the rare variants of up to 100 genes, given covariates.
 
     One row a gene: people assessed, how many variants were tested by themselves, how many people carry one of the
@@ -75,24 +75,12 @@ class GeneSkat(OverGenes):
     For the people who take part see :class:`~federome.analysis.gwas.Association`.
     """
 
-    phenotype: ColumnName
-    covariates: Annotated[tuple[ColumnName, ...], msgspec.Meta(max_length=100)] = ("age", "male")
-    site_intercepts: bool = True
-    unrelated: bool = True
-
     modules: ClassVar[tuple[str, ...]] = (
-        *OverGenes.modules,
-        *GwasLogistic.modules,
-        "federome.analysis.gwas_logistic",
+        *StatusOverGenes.modules,
         "federome.analysis.mixture",
     )
     rounds: ClassVar[tuple[Round, ...]] = (
-        Round("moments", scope="people", totals=moments("cases", "controls", "one_sided"), gated=True),
-        Round(
-            "null",
-            scope="people",
-            totals=Rows(dict.fromkeys(("loglik", "score", "information"), Number()), release_class="model"),
-        ),
+        *NULL_MODEL,
         Round("counts", scope="people", totals=Rows(_VARIANTS, genotypes=True), gated=True),
         Round("others", scope="people", totals=Rows(_REST, genotypes=True, identities=_NOBODY), gated=True),
         Round(
@@ -130,25 +118,6 @@ class GeneSkat(OverGenes):
                 where="genes",
                 remedy=f"Search with gene-burden first, and name at most {MOST_GENES} genes here.",
             )
-        _ = self.model  # raises Invalid where a column is named twice
-
-    def estimates(self, nodes: int) -> int:
-        return self.model.estimates(nodes)
-
-    @property
-    def model(self) -> GwasLogistic:
-        """The same question about variants: its null model is used."""
-        return GwasLogistic(
-            phenotype=self.phenotype,
-            covariates=self.covariates,
-            cohort=self.cohort,
-            site_intercepts=self.site_intercepts,
-            unrelated=self.unrelated,
-        )
-
-    @property
-    def reads(self) -> Reads:
-        return Reads(columns=self.model.reads.columns)
 
     def tells(self, sites: int) -> float:  # noqa: ARG002
         """Of each gene four p values and the carriers of its rarest variants."""

@@ -61,6 +61,17 @@ _SEARCH = frozenset({"search", "score", "adjust", "point", "low", "high"})
 _FIT = frozenset({"model", "few", "trial", "base", "level", "inverse", "tries"})
 
 
+NULL_MODEL = (
+    Round("moments", scope="people", totals=moments("cases", "controls", "one_sided"), gated=True),
+    Round(
+        "null",
+        scope="people",
+        totals=Rows(dict.fromkeys(("loglik", "score", "information"), Number()), release_class="model"),
+    ),
+)
+"""Rounds of the model without variants, with which every test of a status begins."""
+
+
 @algorithm("gwas-logistic", "1.0")
 @dataclass(frozen=True, kw_only=True)
 class GwasLogistic(Association):
@@ -92,12 +103,7 @@ class GwasLogistic(Association):
         "federome.analysis.spa",
     )
     rounds: ClassVar[tuple[Round, ...]] = (
-        Round("moments", scope="people", totals=moments("cases", "controls", "one_sided"), gated=True),
-        Round(
-            "null",
-            scope="people",
-            totals=Rows(dict.fromkeys(("loglik", "score", "information"), Number()), release_class="model"),
-        ),
+        *NULL_MODEL,
         Round(
             "counts",
             scope="variants",

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federome.model.variant import Assembly, chromosome_class
+from federome.store.writer import BatchWriter, VariantInfo
 
 MISSING = 3
 Effects = tuple[tuple[str, str], ...]
@@ -40,6 +41,13 @@ class Chunk:
 
     def __len__(self) -> int:
         return self.positions.size
+
+    def write(self, writer: BatchWriter) -> None:
+        """Add the variants to a batch."""
+        info = VariantInfo(effects=self.effects, not_left_aligned=self.not_left_aligned.tolist())
+        writer.add_sparse(
+            self.chromosome, self.positions, self.refs, self.alts, self.offsets, self.carriers, self.codes, info
+        )
 
     def row(self, index: int, people: int) -> NDArray[np.int8]:
         """One variant dense: int8 [people], −1 not called."""

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from federome.errors import Invalid
 from federome.ingest import chosen
-from federome.ingest.chunk import Chunk
 from federome.ingest.contigs import check_assemblies, check_lengths
 from federome.ingest.fasta import Fasta
 from federome.ingest.gvcf import GvcfSource
@@ -36,7 +35,7 @@ from federome.ingest.source import Source, Tally
 from federome.ingest.stream import Stream
 from federome.ingest.vcf import VcfSource
 from federome.store.catalogue import DataRelease, Store
-from federome.store.writer import BatchWriter, DeclaredSex, Relatives, VariantInfo
+from federome.store.writer import BatchWriter, DeclaredSex, Relatives
 
 Stage = Literal["checking", "genotypes", "kinship", "committing"]
 _VCF = (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")
@@ -246,23 +245,10 @@ def _write_genotypes(
             skip = writer.done(chunk.chromosome)
         kinship.add(chunk)
         if not skip:
-            _add(writer, chunk)
+            chunk.write(writer)
         variants += len(chunk)
         on_progress(Progress("genotypes", chunk.chromosome, variants, stream.source.variants))
     return variants, chromosomes
-
-
-def _add(writer: BatchWriter, chunk: Chunk) -> None:
-    writer.add_sparse(
-        chunk.chromosome,
-        chunk.positions,
-        chunk.refs,
-        chunk.alts,
-        chunk.offsets,
-        chunk.carriers,
-        chunk.codes,
-        VariantInfo(effects=chunk.effects, not_left_aligned=chunk.not_left_aligned.tolist()),
-    )
 
 
 def _phenotype_path(folder: Path) -> Path:

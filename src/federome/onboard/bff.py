@@ -19,7 +19,6 @@ import numpy as np
 
 from federome.disclosure.risk import Question, power, price, rho_at
 from federome.errors import Invalid, Refused
-from federome.ingest.chunk import Chunk
 from federome.ingest.fasta import Fasta
 from federome.ingest.known import StoredSites
 from federome.ingest.source import Tally, fingerprint
@@ -38,7 +37,7 @@ from federome.onboard.bff_people import People, read_people
 from federome.onboard.bff_read import Entry, entries, find
 from federome.onboard.bff_variants import BffSource, Counts, Listed, Variants, read_variants
 from federome.store.catalogue import Store
-from federome.store.writer import BatchWriter, VariantInfo
+from federome.store.writer import BatchWriter
 from federome.trust.canonical import digest_bytes
 
 KINDS: Final = ("datasets", "individuals", "biosamples", "runs", "analyses", "cohorts", "genomicVariations",
@@ -177,7 +176,7 @@ def _with_people(
         for chunk in Stream(of, about.assembly, men, tally, fasta, StoredSites(store, about)):
             written += len(chunk)
             if not writer.done(chunk.chromosome):
-                _add(writer, chunk)
+                chunk.write(writer)
         writer.set_phenotypes(people.table())
         writer.set_genes(variants.genes())
         writer.commit(today)
@@ -190,19 +189,6 @@ def _with_people(
         refused = str(refusal)
     left_out = people.left_out + variants.left_out + Counter({"genomicVariations: given twice": tally.duplicates})
     return Imported(about.id, called, len(people.names), written, published, refused, +left_out)
-
-
-def _add(writer: BatchWriter, chunk: Chunk) -> None:
-    writer.add_sparse(
-        chunk.chromosome,
-        chunk.positions,
-        chunk.refs,
-        chunk.alts,
-        chunk.offsets,
-        chunk.carriers,
-        chunk.codes,
-        VariantInfo(effects=chunk.effects, not_left_aligned=chunk.not_left_aligned.tolist()),
-    )
 
 
 # frequencies alone

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import os
+import tomllib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol, Self, TypeVar
 
 import duckdb
 
+from federome.errors import Invalid
 from federome.onboard import consents, mapping
 from federome.onboard.mapping import FieldMapping, Plan, TableMapping
 from federome.onboard.tables import literal
@@ -100,6 +102,47 @@ class Told:
             ],
             "files_not_read": list(self.unread),
         }
+
+
+class Choices(Protocol):
+    """A file of an operator's choices, with its format."""
+
+    @property
+    def format(self) -> str:
+        """Which format the file says that it has."""
+
+    @classmethod
+    def from_document(cls, document: object, *, where: str = "") -> Self:
+        """Read a parsed document."""
+
+
+C = TypeVar("C", bound=Choices)
+
+
+def refuse(told: Told, path: Path) -> None:
+    """``Invalid`` if something is wrong in the export, with the first faults listed in the file ``path``."""
+    if not told.wrong:
+        path.unlink(missing_ok=True)
+        return
+    listed = [{"where": where, "message": message, "remedy": remedy} for where, message, remedy in told.faults]
+    path.write_text(json.dumps({"count": told.wrong, "faults": listed}, indent=1) + "\n", encoding="utf-8")
+    where, message, remedy = told.faults[0]
+    raise Invalid(f"{told.wrong:,} faults in the export, the first: {message}", where=where,
+                  remedy=f"{remedy} The first {len(listed):,} faults: {path}")  # fmt: skip
+
+
+def read_choices(kind: type[C], path: Path, form: str) -> C:
+    """What only the operator knows of an export: a TOML file beside it, or what holds without one."""
+    if not path.is_file():
+        return kind()
+    try:
+        told = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Invalid(f"the file is not TOML: {error}.", where=str(path), remedy="See https://toml.io.") from None
+    choices = kind.from_document(told, where=str(path))
+    if choices.format != form:
+        raise Invalid("this is another format.", where=f"{path}: format", remedy=f"Write {form}.")
+    return choices
 
 
 def not_taken_name(prefix: str) -> str:

@@ -7,8 +7,6 @@ is written aside and moved in place at the end, the mapping last; of a faulty ex
 from __future__ import annotations
 
 import csv
-import json
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,7 +17,16 @@ import duckdb
 
 from federome.errors import Invalid
 from federome.onboard import consents, mapping
-from federome.onboard.clinical import COLUMNS, Table, Told, measure_losses, not_taken_name, write_tables
+from federome.onboard.clinical import (
+    COLUMNS,
+    Table,
+    Told,
+    measure_losses,
+    not_taken_name,
+    read_choices,
+    refuse,
+    write_tables,
+)
 from federome.onboard.convert import open_workbench
 from federome.onboard.fhir import FORMAT, Choices, Read, not_taken, read_resource
 from federome.onboard.fhir_read import SUFFIXES, Entry, place, read_entries
@@ -38,21 +45,6 @@ _KINDS: Final[Mapping[Table, str]] = {
 _PLACED: Final = ("subject", "url", "file", "entry")
 
 
-def read_choices(folder: Path) -> Choices:
-    """The operator's file beside the bundles, or what holds without one."""
-    path = folder / CHOICES
-    if not path.is_file():
-        return Choices()
-    try:
-        told = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise Invalid(f"the file is not TOML: {error}.", where=str(path), remedy="See https://toml.io.") from None
-    choices = Choices.from_document(told, where=str(path))
-    if choices.format != FORMAT:
-        raise Invalid("this is another format.", where=f"{path}: format", remedy=f"Write {FORMAT}.")
-    return choices
-
-
 def take_in(
     source: Path,
     folder: Path,
@@ -61,7 +53,7 @@ def take_in(
     on_progress: Callable[[str, int], None] = lambda _file, _resources: None,
 ) -> Told:
     """Write tables, ``mapping.toml`` and ``consent.csv`` of the export in ``source`` into ``folder``."""
-    choices = read_choices(source)
+    choices = read_choices(Choices, source / CHOICES, FORMAT)
     files = sorted(p for p in source.iterdir() if p.is_file() and p.suffix in SUFFIXES)
     if not files:
         raise Invalid("there are no FHIR files.", where=str(source), remedy="Put .json or .ndjson into the folder.")
@@ -167,14 +159,6 @@ def _each(found: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, int]]:
 
 
 def _refuse(told: Told, folder: Path) -> None:
-    path = folder / FAULTS
-    if not told.wrong:
-        path.unlink(missing_ok=True)
-        if not told.resources["Patient"]:
-            raise Invalid("the export has no Patient.", where=str(folder), remedy="Export the people too.")
-        return
-    listed = [{"where": where, "message": message, "remedy": remedy} for where, message, remedy in told.faults]
-    path.write_text(json.dumps({"count": told.wrong, "faults": listed}, indent=1) + "\n", encoding="utf-8")
-    where, message, remedy = told.faults[0]
-    raise Invalid(f"{told.wrong:,} faults in the export, the first: {message}", where=where,
-                  remedy=f"{remedy} The first {len(listed):,} faults: {path}")  # fmt: skip
+    refuse(told, folder / FAULTS)
+    if not told.resources["Patient"]:
+        raise Invalid("the export has no Patient.", where=str(folder), remedy="Export the people too.")

@@ -9,8 +9,6 @@ Source: OHDSI Common Data Model 5.4 (tables, fields, concept ids of sex and oper
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,16 @@ import duckdb
 from federome.errors import Invalid
 from federome.model.strict import Document
 from federome.onboard import mapping
-from federome.onboard.clinical import COLUMNS, Table, Told, measure_losses, not_taken_name, write_tables
+from federome.onboard.clinical import (
+    COLUMNS,
+    Table,
+    Told,
+    measure_losses,
+    not_taken_name,
+    read_choices,
+    refuse,
+    write_tables,
+)
 from federome.onboard.convert import open_workbench
 from federome.onboard.fhir import MEASURED, SMOKED, SMOKING
 from federome.onboard.tables import TABLES, Source, broken_lines, literal, literals, open_table, quoted
@@ -97,7 +104,7 @@ def take_in_omop(source: Path, folder: Path, constants: Mapping[str, Any]) -> To
             _observations(connection, told)
             _samples(connection, choices)
             _whose(connection, told)
-            _refuse(told, folder)
+            refuse(told, folder / FAULTS)
             measure_losses(connection, told, _KINDS)
             write_tables(connection, work, folder, constants, told, prefix="omop")
         finally:
@@ -107,15 +114,7 @@ def take_in_omop(source: Path, folder: Path, constants: Mapping[str, Any]) -> To
 
 def _choices(folder: Path) -> Choices:
     path = folder / CHOICES
-    if not path.is_file():
-        return Choices()
-    try:
-        told = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise Invalid(f"the file is not TOML: {error}.", where=str(path), remedy="See https://toml.io.") from None
-    choices = Choices.from_document(told, where=str(path))
-    if choices.format != FORMAT:
-        raise Invalid("this is another format.", where=f"{path}: format", remedy=f"Write {FORMAT}.")
+    choices = read_choices(Choices, path, FORMAT)
     if choices.specimen_id not in ("specimen_id", "specimen_source_id"):
         raise Invalid("samples are not named so.", where=str(path), remedy="specimen_id or specimen_source_id.")
     return choices
@@ -323,18 +322,6 @@ def _whose(connection: duckdb.DuckDBPyConnection, told: Told) -> None:
         for file, line in _each(connection, lost):
             told.fault(f"{file}:{line}", "the row is about a person whom the export does not have.",
                        "Export the person too, or leave the row out.")  # fmt: skip
-
-
-def _refuse(told: Told, folder: Path) -> None:
-    path = folder / FAULTS
-    if not told.wrong:
-        path.unlink(missing_ok=True)
-        return
-    listed = [{"where": where, "message": message, "remedy": remedy} for where, message, remedy in told.faults]
-    path.write_text(json.dumps({"count": told.wrong, "faults": listed}, indent=1) + "\n", encoding="utf-8")
-    where, message, remedy = told.faults[0]
-    raise Invalid(f"{told.wrong:,} faults in the export, the first: {message}", where=where,
-                  remedy=f"{remedy} The first {len(listed):,} faults: {path}")  # fmt: skip
 
 
 def _year(field: str) -> str:

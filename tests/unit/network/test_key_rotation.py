@@ -413,7 +413,7 @@ def test_a_token_that_was_refused_is_signed_anew_at_once(monkeypatch: pytest.Mon
             return keys[0]
 
         def named(self, kid: str) -> PrivateKey:
-            raise NotImplementedError
+            return next(key for key in keys if key.kid == kid)
 
     port = HttpPort(
         "http://127.0.0.1:9", party="FI", hub="hub", key=Moved(), instance="i", certificate=None, clock=lambda: 1000.0
