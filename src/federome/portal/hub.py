@@ -14,8 +14,8 @@ from federome.network.serve_hub import Hub
 from federome.portal.app import own_faces, routers
 from federome.portal.pages import applications, ask, frequencies, log, queues, register, search
 from federome.portal.pages import runs as run_pages
-from federome.portal.pages.frequencies import Seek
 from federome.portal.pages.runs import Runs
+from federome.portal.searches import Seek
 from federome.portal.sessions import Sessions
 from federome.portal.site import Face, Site
 

@@ -152,20 +152,21 @@ class Site:
         }
         return HTMLResponse(draw(template, visit.language, told | values), status)
 
-    def stream(self, request: Request, version: Callable[[], str]) -> StreamingResponse:
+    def stream(self, request: Request, version: Callable[[], str], seen: str = "") -> StreamingResponse:
         """Server-sent events for a page that is live: one whenever ``version`` says something new.
 
-        The event says only that there is news; the page's script then fetches the page again.
+        The event says only that there is news; the page's script then fetches the page again. ``seen`` is what the page
+        shows already, where it knows: else what comes between page and stream would be missed.
         """
-        return StreamingResponse(self._news(request, version), media_type="text/event-stream")
+        return StreamingResponse(self._news(request, version, seen), media_type="text/event-stream")
 
-    async def _news(self, request: Request, version: Callable[[], str]) -> AsyncIterator[str]:
+    async def _news(self, request: Request, version: Callable[[], str], seen: str) -> AsyncIterator[str]:
         if self.live >= MAX_LIVE:
             yield "retry: 30000\n\n"
             return
         self.live += 1
         try:
-            seen = await run_in_threadpool(version)
+            seen = seen or await run_in_threadpool(version)
             yield "retry: 2000\n\n"
             for tick in range(int(LIVE_S / LIVE_TICK_S)):
                 if self.stopping() or await request.is_disconnected():

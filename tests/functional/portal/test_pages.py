@@ -15,6 +15,7 @@ from tests.beacons import Seen, beacon_of, put
 from tests.portal_runs import ask_all, carry
 from tests.portals import CAST, KEYS, Portal, Window, activate, crawl, free_port, furnish, portal, served, window
 
+from federome.portal.pages import frequencies
 from federome.standards.beacon import routes
 from federome.standards.beacon.hub import BEACONS
 
@@ -26,6 +27,7 @@ ELSEWHERE = {
     "/portal/{rest:path}",
     "/portal/passport",
     "/portal/frequencies.csv",
+    "/portal/frequencies/news",
     "/portal/applications/{application}/news",
     "/portal/applications/{application}/permit",
     "/portal/applications/{application}/files/{file}",
@@ -90,8 +92,8 @@ def found(there: Portal) -> dict[str, tuple[str, str]]:
     for text in ("heart", "rs429358", "GRCh38:19:44908684:T:C"):
         seen[f"a search for {text[:5]}"] = ("", f"/portal/search?q={text}")
     seen["a facet"] = ("", "/portal/datasets?node=ES&used=no")
-    seen["a gene"] = ("", "/portal/frequencies?q=APOE")
-    seen["a variant"] = ("", "/portal/frequencies?q=19:44908684:T:C")
+    seen["a gene"] = ("", "/portal/frequencies?wait=all&q=APOE")
+    seen["a variant"] = ("", "/portal/frequencies?wait=all&q=19:44908684:T:C")
     seen["a wrong search"] = ("", "/portal/frequencies?q=rs429358")
     for name, run in (("priced", "run-2"), ("refused", "run-3"), ("open", "run-4")):
         seen[f"a run {name}"] = ("alice", f"/portal/runs/{run}")
@@ -186,3 +188,21 @@ def test_log_in_and_out(there: Portal, browser: Any) -> None:
         held.go("/portal/me")
         assert "/portal/login" in held.page.url
         assert held.check() == []
+
+
+def test_answers_appear_while_the_page_is_open(there: Portal, browser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frequencies, "GRACE_S", 0.0)
+    there.clock.wait(seconds=60)  # earlier searches are forgotten
+    place = "/portal/frequencies?q=19:44908684:T:C"
+    with window(browser, there) as held, window(browser, there, java_script_enabled=False) as bare:
+        held.go(place)
+        held.page.wait_for_selector("text=FI FI: answered")
+        held.page.wait_for_selector("text=ES ES: could not be reached")
+        held.page.wait_for_selector("body:not(:has(#progress a))")
+        assert held.page.locator("svg[role=img]").count() == 1
+        assert held.page.url.endswith(place)
+        assert held.check() == []
+        there.clock.wait(seconds=60)
+        bare.go(place)
+        bare.page.wait_for_selector("text=ES ES: could not be reached")
+        assert bare.page.inner_text("main") == held.page.inner_text("main")

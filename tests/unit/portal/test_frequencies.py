@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from federome.network.access import Register
 from federome.portal.app import create_app, own_faces
 from federome.portal.notations import read
 from federome.portal.pages import frequencies
+from federome.portal.searches import KEPT_S
 from federome.portal.sessions import Sessions
 from federome.portal.site import Site
 from federome.standards.beacon import routes
@@ -58,8 +61,13 @@ class Hosts(httpx.AsyncBaseTransport):
             )
             self.apps[name] = httpx.ASGITransport(routes.application(beacon_of(folder / name)))
         self.odd: object = "<b>welcome</b>"
+        self.silent: set[str] = set()
+        self.asked = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked += 1
+        while request.url.host in self.silent:
+            await asyncio.sleep(0.01)
         if request.url.host == "odd":
             return httpx.Response(200, json=self.odd)
         if request.url.host not in self.apps:
@@ -78,24 +86,22 @@ class Bench:
         ]
         (folder / BEACONS).write_text("".join(lines))
         self.seek = asker(folder, OPERATOR, URL, httpx.AsyncClient(transport=self.hosts))
-        site = Site(
-            "hub.test",
-            URL,
-            Sessions(engine("sqlite://"), lambda: 0.0),
-            lambda: Register((), ()),
-            lambda: 0.0,
-            lambda: "1",
-        )
+        self.now = 0.0
+        clock = lambda: self.now  # noqa: E731
+        site = Site("hub.test", URL, Sessions(engine("sqlite://"), clock), lambda: Register((), ()), clock, lambda: "1")
         app = create_app(site, lambda site: (*own_faces(site), frequencies.pages(site, self.seek)))
         self.http = TestClient(app, base_url=URL, follow_redirects=False, raise_server_exceptions=False)
 
     def page(self, q: str, **more: str) -> httpx.Response:
+        self.now += KEPT_S  # whatever was found before is forgotten
         return self.http.get("/portal/frequencies", params={"q": q, **more})
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench(tmp_path_factory.mktemp("beacons"))
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    made = Bench(tmp_path_factory.mktemp("beacons"))
+    with made.http:  # one event loop for all requests, as a server has
+        yield made
 
 
 @pytest.mark.parametrize(
@@ -162,6 +168,43 @@ def test_one_variant_with_every_group(bench: Bench) -> None:
     assert "could not be reached" in text
     assert "gave an answer that cannot be read" in text
     assert "0.0<" not in text
+
+
+def test_answers_come_one_by_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frequencies, "GRACE_S", 0.05)
+    bench.hosts.silent = {"fi", "es"}
+    text = bench.page("19:44908684:T:C").text
+    assert "2 of 4 nodes have answered" in text
+    assert "ES ES: has not answered yet" in text
+    assert "not a frequency of zero" not in text  # nobody who knows has spoken
+    news = re.search(r'data-live="([^"]+)"', text)
+    assert news is not None
+    bench.hosts.silent = {"es"}
+    asked = bench.hosts.asked
+    with bench.http.stream("GET", news[1].replace("&amp;", "&")) as stream:
+        assert "event: news" in next(line for line in stream.iter_lines() if line.startswith("event"))
+        text = bench.http.get("/portal/frequencies", params={"q": "19:44908684:T:C"}).text
+        assert "3 of 4 nodes have answered" in text
+        assert "fi-cohort" in text
+        assert "es-cohort" not in text
+        patient = re.search(r'http-equiv="refresh" content="0; url=([^"]+)"', text)  # without JavaScript
+        assert patient is not None
+        bench.hosts.silent = set()
+        text = bench.http.get(patient[1].replace("&amp;", "&")).text
+        assert "es-cohort" in text
+        assert "data-live" not in text
+        assert "http-equiv" not in text
+    assert bench.hosts.asked == asked  # nobody was asked twice
+
+
+def test_many_searches_at_once_have_an_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frequencies, "GRACE_S", 0.0)
+    monkeypatch.setattr("federome.portal.searches.MOST_SEARCHES", 2)
+    bench.now += KEPT_S
+    bench.hosts.silent = {"fi"}
+    told = [bench.http.get("/portal/frequencies", params={"q": f"19:{at}:T:C"}).status_code for at in (1, 2, 3, 1)]
+    bench.hosts.silent = set()
+    assert told == [200, 200, 503, 200]
 
 
 def test_a_gene_lists_its_variants_and_a_dash_is_not_zero(bench: Bench) -> None:

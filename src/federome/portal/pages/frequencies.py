@@ -1,10 +1,14 @@
-"""How often a variant is seen, by country, ancestry and sex: one search box, asked of all Beacons of the network."""
+"""How often a variant is seen, by country, ancestry and sex: one search box, asked of all Beacons of the network.
+
+The page waits a moment and shows who has answered; the rest come one by one while it is open. Without JavaScript it
+waits for all of them.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -19,16 +23,18 @@ from federome.portal.charts import Bar, Chart, bars
 from federome.portal.languages import N_, Language
 from federome.portal.notations import EXAMPLES, read
 from federome.portal.route import pages_of
+from federome.portal.searches import Search, Searches, Seek
 from federome.portal.site import PREFIX, Face, MenuEntry, Site, visit_of
 
 PLACE: Final = f"{PREFIX}/frequencies"
 MOST: Final = 200
 """Variants that one Beacon may tell for one page."""
 TOTAL: Final = "Total"
-Seek = Callable[[Mapping[str, object], int], Awaitable[Mapping[str, Any]]]
-"""Asks all Beacons: parameters of a question and how many variants each may tell; ``nodes`` and ``sets`` come back."""
+GRACE_S: Final = 0.5
+"""How long a page waits before it shows what is there."""
 OUTCOMES: Final[Mapping[str, str]] = {
     "answered": N_("answered"),
+    "waiting": N_("has not answered yet"),
     "refused": N_("refused"),
     "late": N_("did not answer in time"),
     "away": N_("could not be reached"),
@@ -77,36 +83,51 @@ class Found:
 
     @property
     def silent(self) -> tuple[Mapping[str, Any], ...]:
-        """The nodes without an answer, or with datasets that did not join in one."""
-        return tuple(node for node in self.nodes if node["outcome"] != "answered" or node.get("withheld"))
+        """The nodes that gave no answer, or hold datasets that did not join in one."""
+        return tuple(n for n in self.nodes if n["outcome"] not in ("answered", "waiting") or n.get("withheld"))
+
+    @property
+    def waiting(self) -> tuple[Mapping[str, Any], ...]:
+        """The nodes that may still answer."""
+        return tuple(node for node in self.nodes if node["outcome"] == "waiting")
 
 
 def pages(site: Site, seek: Seek | None) -> Face:
-    """The search, and its answer as a file."""
+    """The search, its news, and its answer as a file."""
     api = pages_of(site)
+    searches = Searches(seek, site.clock) if seek is not None else None
 
     @api.get("/frequencies")
     @open_to("anyone")
-    async def search(request: Request, q: str = "", assembly: str = "GRCh38") -> Response:
-        found, fault = Found(), None
-        if q.strip() and seek is not None:
+    async def search(request: Request, q: str = "", assembly: str = "GRCh38", wait: str = "") -> Response:
+        found, fault, seen = Found(), None, ""
+        if q.strip() and searches is not None:
             try:
-                found = understood(await seek(read(q, assembly), MOST))
+                under_way = searches.find(read(q, assembly), MOST)
+                await under_way.within(None if wait else GRACE_S)
+                seen, found = under_way.version, understood(under_way)
             except Invalid as error:
                 fault = error
         told = {"q": q[:300], "assembly": assembly, "found": found, "fault": fault, "open": seek is not None}
         told |= {"outcomes": OUTCOMES, "sexes": SEXES, "examples": EXAMPLES, "most": MOST}
         told |= _shown(found, visit_of(request).language, assembly)
-        told["download"] = f"{PLACE}.csv?{urlencode({'q': q, 'assembly': assembly})}"
+        asked = {"q": q, "assembly": assembly}
+        told["download"] = f"{PLACE}.csv?{urlencode(asked)}"
+        told["patient"] = f"{PLACE}?{urlencode(asked | {'wait': 'all'})}"
+        told["news"] = f"{PLACE}/news?{urlencode(asked | {'seen': seen})}"
         status = 400 if fault else 200
         return await run_in_threadpool(lambda: site.page(request, "frequencies.html", status=status, **told))
+
+    @api.get("/frequencies/news")
+    @open_to("anyone")
+    async def news(request: Request, q: str = "", assembly: str = "GRCh38", seen: str = "") -> Response:
+        under_way = _searches(searches).find(read(q, assembly), MOST)
+        return site.stream(request, lambda: under_way.version, seen[:40])
 
     @api.get("/frequencies.csv")
     @open_to("anyone")
     async def download(q: str = "", assembly: str = "GRCh38") -> Response:
-        if seek is None:
-            raise Unavailable("this hub asks no Beacon.", remedy="Its operator must list them in beacons.toml.")
-        found = understood(await seek(read(q, assembly), MOST))
+        found = understood(await _searches(searches).find(read(q, assembly), MOST).within(None))
         answer = Response(as_csv(found), media_type="text/csv; charset=utf-8")
         answer.headers["Content-Disposition"] = 'attachment; filename="frequencies.csv"'
         return answer
@@ -114,12 +135,18 @@ def pages(site: Site, seek: Seek | None) -> Face:
     return Face(api, (MenuEntry(N_("Allele frequencies"), PLACE),))
 
 
-def understood(told: Mapping[str, Any]) -> Found:
+def _searches(held: Searches | None) -> Searches:
+    if held is None:
+        raise Unavailable("this hub asks no Beacon.", remedy="Its operator must list them in beacons.toml.")
+    return held
+
+
+def understood(told: Search) -> Found:
     """What the Beacons said, read with care: an answer of another shape is said to be unreadable, and left out."""
     seen: list[Seen] = []
-    nodes = {str(node["node"]): dict(node) for node in told["nodes"]}
+    nodes = {str(node["node"]): dict(node) for node in told.nodes}
     held: dict[str, int] = {}
-    for each in told["sets"]:
+    for each in told.sets:
         try:
             cells = [cell for record in each.get("results", ()) for cell in _cells(each, record)]
             held[each["member"]] = held.get(each["member"], 0) + int(each.get("resultsCount", 0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,15 +14,13 @@ from federome.errors import Invalid
 from federome.model.strict import Country, Document, Identifier
 from federome.standards.beacon import documents
 from federome.standards.beacon.documents import VARIANT
-from federome.standards.beacon.network import DEADLINE_S, Member, Network, result_sets
+from federome.standards.beacon.network import DEADLINE_S, Member, Network, once, result_sets
 from federome.standards.beacon.request import from_body
 from federome.standards.service_info import Operator
 from federome.trust.canonical import Json
 
 BEACONS: Final = "beacons.toml"
 Told = dict[str, Json]
-Ask = Callable[[Mapping[str, object], int], Awaitable[Told]]
-"""Parameters of a variant question, and how many variants a Beacon may tell: who said what."""
 
 
 @dataclass(frozen=True)
@@ -60,29 +58,36 @@ def beacons_of(folder: Path) -> Beacons:
     return told
 
 
-def asker(folder: Path, operator: Operator, url: str, client: httpx.AsyncClient | None = None) -> Ask | None:
-    """The question to all listed Beacons as one function; ``None`` where none is listed."""
-    told = beacons_of(folder)
-    if not told.beacons:
-        return None
-    countries = {each.node: each.country for each in told.beacons}
-    members = [Member(each.node, each.url.rstrip("/")) for each in told.beacons]
-    identity = documents.Identity(operator, url)
-    network = Network(identity, members, client or httpx.AsyncClient(), deadline_s=told.deadline_s)
+@dataclass(frozen=True)
+class Asker:
+    """The question to all listed Beacons; ``countries`` has one of each node, in the order of the list."""
 
-    async def ask(parameters: Mapping[str, object], most: int) -> Told:
+    network: Network
+    countries: Mapping[str, str]
+
+    async def ask(self, parameters: Mapping[str, object], most: int) -> AsyncIterator[Told]:
+        """Each node's word as it comes: its line as ``node`` and its result ``sets``, of at most so many variants."""
         query = {
             "requestParameters": dict(parameters),
             "requestedGranularity": "record",
             "includeResultsetResponses": "HIT",
             "pagination": {"skip": 0, "limit": most},
         }
-        asked = from_body({"query": query})
-        order = {member.name: at for at, member in enumerate(members)}
-        heard = sorted([each async for each in network.ask(VARIANT.path, asked)], key=lambda e: order[e.member.name])
-        return {
-            "nodes": [each.told | {"country": countries[each.member.name]} for each in heard],
-            "sets": [each | {"country": countries[str(each["member"])]} for each in result_sets(heard)],
-        }
+        async for heard in self.network.ask(VARIANT.path, from_body({"query": query})):
+            country: Told = {"country": self.countries[heard.member.name]}
+            yield {"node": heard.told | country, "sets": [each | country for each in result_sets([heard])]}
 
-    return ask
+    def once(self, sets: Sequence[Told]) -> Sequence[Told]:
+        """Result sets of several nodes, each dataset once."""
+        return once(sets)
+
+
+def asker(folder: Path, operator: Operator, url: str, client: httpx.AsyncClient | None = None) -> Asker | None:
+    """Who asks the listed Beacons; ``None`` where none is listed."""
+    told = beacons_of(folder)
+    if not told.beacons:
+        return None
+    members = [Member(each.node, each.url.rstrip("/")) for each in told.beacons]
+    identity = documents.Identity(operator, url)
+    network = Network(identity, members, client or httpx.AsyncClient(), deadline_s=told.deadline_s)
+    return Asker(network, {each.node: each.country for each in told.beacons})

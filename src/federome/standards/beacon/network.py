@@ -189,7 +189,7 @@ class Network:
         if asked.granularity == "boolean":
             return document
         key = "collections" if entry.collection else "resultSets"
-        sets = _once([part for each in answers for part in _parts(each, key)])
+        sets = once([part for each in answers for part in _parts(each, key)])
         counted = [part["resultsCount"] for part in sets if isinstance(part.get("resultsCount"), int)]
         totals = [each.get("numTotalResults") for each in summaries]
         # With the sets at hand, data that two members serve is counted once; else the members' sums are all there is.
@@ -237,10 +237,10 @@ def _parts(heard: Heard, key: str) -> list[Document]:
 def result_sets(heard: Sequence[Heard]) -> list[Document]:
     """The result sets of all who answered, each dataset once; ``member`` is who told it."""
     answers = [each for each in heard if each.outcome == "answered"]
-    return _once([part | {"member": each.member.name} for each in answers for part in _parts(each, "resultSets")])
+    return once([part | {"member": each.member.name} for each in answers for part in _parts(each, "resultSets")])
 
 
-def _once(parts: Sequence[Document]) -> list[Document]:
+def once(parts: Sequence[Document]) -> list[Document]:
     """Each dataset once. Served by two members, the answer with the stricter minimum stands: the other would leak."""
     kept: dict[str, Document] = {}
     for part in parts:
