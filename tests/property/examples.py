@@ -16,10 +16,12 @@ class Example:
 
     ``people`` is the smallest and largest world to draw; methods that estimate need more people than methods that
     count. An algorithm that must refuse a world raises ``Invalid`` or ``Refused``, federated and pooled alike.
+    ``of_the_withheld`` are columns about what the threshold withholds one by one: without a threshold they are others.
     """
 
     parameters: Callable[[MemorySite], Sequence[Parameters]]
     people: tuple[int, int] = (12, 80)
+    of_the_withheld: frozenset[str] = frozenset()
 
 
 def _cohort_count(site: MemorySite) -> Sequence[Parameters]:
@@ -195,7 +197,7 @@ EXAMPLES: dict[str, Example] = {
     "field-agreement": Example(_field_agreement),
     "gene-background": Example(_gene_background),
     "gene-burden": Example(_gene_burden, people=(60, 120)),
-    "gene-skat": Example(_gene_skat, people=(60, 120)),
+    "gene-skat": Example(_gene_skat, people=(60, 120), of_the_withheld=frozenset({"others"})),
     "gwas-linear": Example(_gwas_linear, people=(40, 120)),
     "gwas-logistic": Example(_gwas_logistic, people=(60, 120)),
     "score-validation": Example(_score_validation, people=(80, 120)),
