@@ -210,9 +210,10 @@ def _faces(hub: Hub, clock: Callable[[], float] = time.time) -> list[APIRouter]:
     """What people reach at the hub."""
     from federome.network.offers import offers
     from federome.network.output_queue import CHECKERS, Checkers, OutputQueue
-    from federome.portal.hub import portal_routers
+    from federome.portal.hub import Beside, portal_routers
     from federome.standards import applications, output_reviews, wes
-    from federome.standards.beacon.hub import asker
+    from federome.standards.beacon.hub import asker, beacons_of
+    from federome.standards.catalogues import Reader
     from federome.standards.service_info import Operator
 
     offered = offers()
@@ -235,7 +236,13 @@ def _faces(hub: Hub, clock: Callable[[], float] = time.time) -> list[APIRouter]:
         ),
         applications.router(hub.desk, people=hub.people),
         *portal_routers(
-            hub, offers=offered, runs=wes.KeyRuns(hub.coordinator), seek=asker(hub.folder, operator, hub.settings.url)
+            hub,
+            offers=offered,
+            runs=wes.KeyRuns(hub.coordinator),
+            beside=Beside(
+                asker(hub.folder, operator, hub.settings.url),
+                Reader(beacons_of(hub.folder).beacons, clock),
+            ),
         ),
     ]
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from fastapi import APIRouter
 
 from federome.db import engine
+from federome.model.catalogued import Catalogues
 from federome.network.offers import Offer, checked
 from federome.network.serve_hub import Hub
 from federome.portal.app import own_faces, routers
@@ -22,8 +24,16 @@ from federome.portal.site import Face, Site
 DATABASE: Final = "portal.db"
 
 
-def portal_routers(hub: Hub, *, offers: Sequence[Offer], runs: Runs, seek: Seek | None = None) -> list[APIRouter]:
-    """The routers of a hub's portal: ``offers`` can be asked, ``runs`` were, and ``seek`` asks the Beacons, if any."""
+@dataclass(frozen=True)
+class Beside:
+    """What a hub's pages ask of the network's other faces: frequencies from its Beacons, and nodes' catalogues."""
+
+    seek: Seek | None = None
+    catalogues: Callable[[], Catalogues] = Catalogues
+
+
+def portal_routers(hub: Hub, *, offers: Sequence[Offer], runs: Runs, beside: Beside = Beside()) -> list[APIRouter]:
+    """The routers of a hub's portal: ``offers`` can be asked, ``runs`` were."""
     site = Site(
         name=hub.settings.name,
         url=hub.settings.url.rstrip("/"),
@@ -35,10 +45,10 @@ def portal_routers(hub: Hub, *, offers: Sequence[Offer], runs: Runs, seek: Seek 
         operator=hub.settings.operator,
         stopping=hub.stopping.is_set,
     )
-    return routers(site, faces(site, hub, offers, runs, seek))
+    return routers(site, faces(site, hub, offers, runs, beside))
 
 
-def faces(site: Site, hub: Hub, offers: Sequence[Offer], runs: Runs, seek: Seek | None) -> tuple[Face, ...]:
+def faces(site: Site, hub: Hub, offers: Sequence[Offer], runs: Runs, beside: Beside) -> tuple[Face, ...]:
     """Every group of pages, in the order of the menu. Add yours here."""
 
     def projects() -> list[register.Project]:
@@ -46,8 +56,8 @@ def faces(site: Site, hub: Hub, offers: Sequence[Offer], runs: Runs, seek: Seek 
 
     return (
         *own_faces(site),
-        search.pages(site, hub.desk, offers, projects),
-        frequencies.pages(site, seek),
+        search.pages(site, hub.desk, offers, projects, beside.catalogues),
+        frequencies.pages(site, beside.seek),
         ask.pages(site, hub.desk, offers, checked, runs),
         run_pages.pages(site, runs),
         register.pages(site, hub.desk, projects),

@@ -38,7 +38,7 @@ _ALONG: Final = ("agent/", "contact", "distribution/", "quality/")
 """Addresses that are told together with whatever points at them."""
 _AUTHORITY: Final = "http://publications.europa.eu/resource/authority"
 # DUO permissions as IRIs (Data Use Ontology, OBO PURLs).
-_DUO: Final[Mapping[str, str]] = {
+DUO: Final[Mapping[str, str]] = {
     "NRES": "DUO_0000004",
     "GRU": "DUO_0000042",
     "HMB": "DUO_0000006",
@@ -195,8 +195,10 @@ def _recorded(held: Graph, about: Catalogue, each: DatasetRecord, *, root: str) 
         (adms.status, URIRef(f"{_AUTHORITY}/dataset-status/COMPLETED")),
         (dpv.hasLegalBasis, URIRef(each.legal_basis)),
         legislation,
-        *((dcat.keyword, Literal(word, lang="en")) for word in (*each.keywords, each.assembly)),
+        *((dcat.keyword, Literal(word, lang="en")) for word in (*each.keywords, each.assembly, each.profile)),
     ]
+    said = f"Quality control: {each.quality}."
+    facts.append((URIRef(f"{_PREFIXES['dqv']}hasQualityAnnotation"), _certificate(held, root, each.dataset, said)))
     if each.ages is not None:
         for name, age in zip(("minTypicalAge", "maxTypicalAge"), each.ages, strict=True):
             facts.append((health[name], Literal(age, datatype=XSD.nonNegativeInteger)))
@@ -204,8 +206,8 @@ def _recorded(held: Graph, about: Catalogue, each: DatasetRecord, *, root: str) 
         facts.append((dct.type, URIRef(f"{_AUTHORITY.replace('http:', 'https:')}/dataset-type/SYNTHETIC_DATA")))
     if about.hdab:
         facts.append((health.hdab, _agent(held, f"{root}/agent/hdab", about.hdab, about.hdab_email)))
-    if (code := str((each.data_use or {}).get("permission", ""))) in _DUO:
-        facts.append((dct.rights, URIRef(f"http://purl.obolibrary.org/obo/{_DUO[code]}")))
+    if (code := str((each.data_use or {}).get("permission", ""))) in DUO:
+        facts.append((dct.rights, URIRef(f"http://purl.obolibrary.org/obo/{DUO[code]}")))
     for predicate, value in facts:
         held.add((dataset, predicate, value))
     held.add((way, RDF.type, dcat.Distribution))
@@ -253,8 +255,8 @@ def _dataset(held: Graph, about: Catalogue, each: Publication, *, root: str, bea
         facts.append((URIRef("https://w3id.org/dpv#hasLegalBasis"), URIRef(about.legal_basis)))
     if about.email:
         facts.append((dcat.contactPoint, _contact(held, f"{root}/contact", about.publisher, about.email)))
-    if (code := str((each.data_use or {}).get("permission", ""))) in _DUO:
-        facts.append((dct.rights, URIRef(f"http://purl.obolibrary.org/obo/{_DUO[code]}")))
+    if (code := str((each.data_use or {}).get("permission", ""))) in DUO:
+        facts.append((dct.rights, URIRef(f"http://purl.obolibrary.org/obo/{DUO[code]}")))
     if each.quality is not None:
         facts.append((URIRef(f"{_PREFIXES['dqv']}hasQualityAnnotation"), _quality(held, root, each)))
     for predicate, value in facts:
@@ -269,16 +271,24 @@ def _dataset(held: Graph, about: Catalogue, each: Publication, *, root: str, bea
 
 def _quality(held: Graph, root: str, each: Publication) -> URIRef:
     """What quality control found of the release, as a certificate (W3C Data Quality Vocabulary) about the dataset."""
-    from rdflib import RDF, Literal, Namespace, URIRef
+    from rdflib import Literal, Namespace
 
-    dqv, oa, dct = (Namespace(_PREFIXES[name]) for name in ("dqv", "oa", "dct"))
-    certificate = URIRef(f"{root}/quality/{each.dataset}")
-    held.add((certificate, RDF.type, dqv.QualityCertificate))
-    held.add((certificate, oa.motivatedBy, dqv.qualityAssessment))
-    held.add((certificate, oa.hasTarget, URIRef(f"{root}/dataset/{each.dataset}")))
-    held.add((certificate, oa.bodyValue, Literal(quality_said(each.quality or {}), lang="en")))
+    certificate = _certificate(held, root, each.dataset, quality_said(each.quality or {}))
+    dct = Namespace(_PREFIXES["dct"])
     if on := (each.quality or {}).get("assessed_on"):
         held.add((certificate, dct.issued, Literal(date.fromisoformat(str(on)))))
+    return certificate
+
+
+def _certificate(held: Graph, root: str, dataset: str, said: str) -> URIRef:
+    from rdflib import RDF, Literal, Namespace, URIRef
+
+    dqv, oa = (Namespace(_PREFIXES[name]) for name in ("dqv", "oa"))
+    certificate = URIRef(f"{root}/quality/{dataset}")
+    held.add((certificate, RDF.type, dqv.QualityCertificate))
+    held.add((certificate, oa.motivatedBy, dqv.qualityAssessment))
+    held.add((certificate, oa.hasTarget, URIRef(f"{root}/dataset/{dataset}")))
+    held.add((certificate, oa.bodyValue, Literal(said, lang="en")))
     return certificate
 
 

@@ -7,17 +7,22 @@ lost without JavaScript or on a narrow screen, everything in reach of the keyboa
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.routing import Route
 from tests.beacons import Seen, beacon_of, put
 from tests.portal_runs import ask_all, carry
 from tests.portals import CAST, KEYS, Portal, Window, activate, crawl, free_port, furnish, portal, served, window
+from tests.unit.onboard.test_documents import RECORD
 
 from federome.portal.pages import frequencies
+from federome.standards import catalogue
 from federome.standards.beacon import routes
 from federome.standards.beacon.hub import BEACONS
+from federome.standards.catalogue import Catalogue
 
 # Pages that no link leads to, and what they are not: a page.
 ELSEWHERE = {
@@ -54,6 +59,13 @@ STOPS = """scope => {
 }"""
 
 
+def catalogued(port: int) -> list[Route]:
+    """Finland's catalogue, beside its Beacon."""
+    about = Catalogue("Genomes of Finland", "Cohorts.", "Finnish node", "FI", "THL")
+    record = replace(RECORD, dataset="fi-biobank", keywords=("I25", "MONDO:0005267"))
+    return catalogue.routes(about, tuple, base=f"http://127.0.0.1:{port}", records=lambda: [record])
+
+
 @pytest.fixture(scope="module")
 def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
     tables, port = tmp_path_factory.mktemp("tables"), free_port()
@@ -69,7 +81,7 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
         (folder / BEACONS).write_text("".join(told))
 
     with (
-        served(routes.application(beacon_of(tables)), port),  # Spain's is away
+        served(routes.application(beacon_of(tables), beside=catalogued(port)), port),  # Spain's is away
         portal(tmp_path_factory.mktemp("portal"), prepare=listed) as made,
     ):
         furnish(made)
@@ -89,9 +101,10 @@ def found(there: Portal) -> dict[str, tuple[str, str]]:
     assert wrong == []
     seen["/portal/kept"] = ("alice", "/portal/kept")
     seen["/portal/search"] = ("", "/portal/search")  # a form leads there
-    for text in ("heart", "rs429358", "GRCh38:19:44908684:T:C"):
+    for text in ("heart", "rs429358", "GRCh38:19:44908684:T:C", "MONDO:0005267"):
         seen[f"a search for {text[:5]}"] = ("", f"/portal/search?q={text}")
     seen["a facet"] = ("", "/portal/datasets?node=ES&used=no")
+    seen["facets"] = ("", "/portal/datasets?disease=I25&quality=accept")
     seen["a gene"] = ("", "/portal/frequencies?wait=all&q=APOE")
     seen["a variant"] = ("", "/portal/frequencies?wait=all&q=19:44908684:T:C")
     seen["a wrong search"] = ("", "/portal/frequencies?q=rs429358")

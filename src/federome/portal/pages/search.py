@@ -16,16 +16,17 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from federome.errors import Invalid
-from federome.governance.application_form import Offer as Dataset
+from federome.model.catalogued import Catalogues
 from federome.network.desk import Desk
 from federome.network.doors import open_to
 from federome.network.offers import Offer
 from federome.portal import wording
+from federome.portal.datasets import CODE, FACETS, Dataset, chosen, counted, diseases_of, joined
 from federome.portal.languages import N_
 from federome.portal.notations import EXAMPLES, read
 from federome.portal.pages.register import Project
 from federome.portal.route import pages_of
-from federome.portal.site import PREFIX, Face, MenuEntry, Site
+from federome.portal.site import PREFIX, Face, MenuEntry, Site, visit_of
 
 PLACE: Final = f"{PREFIX}/datasets"
 MAX_TEXT: Final = 300
@@ -39,9 +40,19 @@ class Variants:
     fault: Invalid | None = None
 
 
-def pages(site: Site, desk: Desk, offers: Sequence[Offer], projects: Callable[[], Sequence[Project]]) -> Face:
+def pages(
+    site: Site,
+    desk: Desk,
+    offers: Sequence[Offer],
+    projects: Callable[[], Sequence[Project]],
+    catalogues: Callable[[], Catalogues],
+) -> Face:
     """The search, and the catalogue of datasets."""
     api = pages_of(site)
+
+    def known() -> list[Dataset]:
+        uses = Counter(dataset for project in projects() for _, dataset in project.datasets)
+        return joined(desk.settings.offers, catalogues().datasets, uses)
 
     @api.get("/search")
     @open_to("anyone")
@@ -49,7 +60,8 @@ def pages(site: Site, desk: Desk, offers: Sequence[Offer], projects: Callable[[]
         text = q.strip()[:MAX_TEXT]
         found: dict[str, Any] = {
             "variants": variants_of(text) if text else Variants(),
-            "datasets": [each for each in desk.settings.offers if matches(text, *words_of(each))],
+            "code": bool(CODE.fullmatch(text)),
+            "datasets": [each for each in known() if matches(text, *each.words)],
             "projects": [each for each in projects() if matches(text, each.title, each.summary, *each.topics, each.id)],
             "methods": [each for each in offers if matches(text, each.algorithm.name, each.summary)],
         }
@@ -57,28 +69,19 @@ def pages(site: Site, desk: Desk, offers: Sequence[Offer], projects: Callable[[]
 
     @api.get("/datasets")
     @open_to("anyone")
-    def datasets(request: Request, q: str = "", node: str = "", used: str = "") -> Response:
-        text = q.strip()[:MAX_TEXT]
-        uses = Counter(dataset for project in projects() for _, dataset in project.datasets)
-        found = [each for each in desk.settings.offers if not text or matches(text, *words_of(each))]
-        nodes = Counter(each.node for each in found)
-        shown = [
-            each
-            for each in found
-            if (not node or each.node == node) and (used not in ("yes", "no") or (uses[each.id] > 0) == (used == "yes"))
+    def datasets(request: Request, q: str = "") -> Response:
+        text, told, say = q.strip()[:MAX_TEXT], catalogues(), visit_of(request).language.gettext
+        wanted = {facet.name: request.query_params.get(facet.name, "").strip()[:MAX_TEXT] for facet in FACETS}
+        found = [each for each in known() if not text or matches(text, *each.words)]
+        facets = [
+            (facet, [(value, f"{say(facet.said(value))} ({count})") for value, count in counted(facet, found, wanted)])
+            for facet in FACETS
         ]
-        values: dict[str, Any] = {"q": text, "node": node, "used": used, "shown": shown, "uses": uses}
-        in_use = sum(uses[each.id] > 0 for each in found)
-        values["counts"] = {"yes": in_use, "no": len(found) - in_use}
-        values["facets"] = [(name, f"{name} ({count})") for name, count in sorted(nodes.items())]
+        values: dict[str, Any] = {"q": text, "wanted": wanted, "shown": chosen(found, wanted), "facets": facets}
+        values |= {"unread": told.unread, "named": {facet.name: facet for facet in FACETS}, "codes": diseases_of}
         return site.page(request, "datasets.html", **values)
 
     return Face(api, (MenuEntry(N_("Datasets"), PLACE),))
-
-
-def words_of(dataset: Dataset) -> tuple[str, str, str]:
-    """The words by which a dataset is found."""
-    return dataset.id, dataset.title, dataset.node
 
 
 def matches(text: str, *words: str) -> bool:
