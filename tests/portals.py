@@ -138,17 +138,16 @@ class Clock:
 
 
 @dataclass
-class Portal:
+class Served:
     """A portal that is served: its address, its clock, and cookies of whoever a test wants to be."""
 
     folder: Path
-    hub: Hub
     app: FastAPI
     url: str
     issuer: str
-    authority: PrivateKey
     clock: Clock
-    cookies: dict[str, tuple[str, float]] = field(default_factory=dict)
+    cookies: dict[str, tuple[str, float]] = field(default_factory=dict, kw_only=True)
+    held_routes: list[str] = field(default_factory=list, kw_only=True)
 
     def cookie(self, name: str) -> str:
         """A session of somebody, as if they had logged in."""
@@ -166,8 +165,20 @@ class Portal:
 
     def routes(self) -> list[str]:
         """The template of every GET route of the portal, in the order in which they are tried."""
-        found = iter_route_contexts(self.app.routes)
-        return [str(r.path) for r in found if "GET" in (r.methods or ()) and str(r.path).startswith(PREFIX)]
+        if not self.held_routes:  # read once: a crawl asks thousands of times, and the framework reads slowly
+            found = iter_route_contexts(self.app.routes)
+            self.held_routes = [
+                str(r.path) for r in found if "GET" in (r.methods or ()) and str(r.path).startswith(PREFIX)
+            ]
+        return self.held_routes
+
+
+@dataclass
+class Portal(Served):
+    """A hub's portal."""
+
+    hub: Hub
+    authority: PrivateKey
 
 
 def free_port() -> int:
@@ -215,7 +226,7 @@ def portal(folder: Path, prepare: Callable[[Path], None] = lambda _folder: None)
     prepare(place)
     hub, app = build_hub(place, faces=lambda hub: _faces(hub, clock=clock), clock=clock)
     with served(create_app(idp), idp_port), served(app, port):
-        yield Portal(place, hub, app, url, issuer, authority, clock)
+        yield Portal(place, app, url, issuer, clock, hub, authority)
         hub.stopping.set()
 
 
@@ -292,7 +303,7 @@ class Window:
     url: str
     faults: list[str] = field(default_factory=list)
 
-    def log_in(self, served: Portal, name: str) -> None:
+    def log_in(self, served: Served, name: str) -> None:
         """Have somebody's session in this window."""
         cookie = {"name": SESSION_COOKIE, "value": served.cookie(name), "domain": "127.0.0.1", "path": "/"}
         self.page.context.add_cookies([{**cookie, "secure": True, "httpOnly": True, "sameSite": "Lax"}])
@@ -340,7 +351,7 @@ class Window:
 
 
 @contextmanager
-def window(browser: Any, served: Portal, name: str = "", **options: Any) -> Iterator[Window]:
+def window(browser: Any, served: Served, name: str = "", **options: Any) -> Iterator[Window]:
     """A window in which somebody is logged in already (or nobody)."""
     context = browser.new_context(
         viewport=options.pop("viewport", {"width": 1100, "height": 800}), reduced_motion="reduce", **options
@@ -358,7 +369,7 @@ def window(browser: Any, served: Portal, name: str = "", **options: Any) -> Iter
     context.close()
 
 
-def crawl(served: Portal, name: str, seen: dict[str, tuple[str, str]], start: str = PREFIX) -> list[str]:
+def crawl(served: Served, name: str, seen: dict[str, tuple[str, str]], start: str = PREFIX) -> list[str]:
     """Follow every link as somebody. Adds the first address of each route; gives what did not answer as it should."""
     wrong: list[str] = []
     waiting, done = [start], set()
@@ -367,8 +378,10 @@ def crawl(served: Portal, name: str, seen: dict[str, tuple[str, str]], start: st
         while waiting:
             place = waiting.pop(0)
             path = urlsplit(place).path
+            if place in done or not path.startswith(PREFIX):
+                continue
             template = template_of(served, path)
-            if place in done or not path.startswith(PREFIX) or instances.get(template, 0) >= 3:
+            if instances.get(template, 0) >= 3:
                 continue
             done.add(place)
             instances[template] = instances.get(template, 0) + 1
@@ -396,6 +409,6 @@ def links(html: str) -> list[str]:
     return found
 
 
-def template_of(served: Portal, path: str) -> str:
+def template_of(served: Served, path: str) -> str:
     """The route that answers a path."""
     return next((each for each in served.routes() if compile_path(each)[0].match(path)), path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from fastapi import FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 from fastapi.testclient import TestClient
 from starlette.routing import Route
+from tests.node_portals import node_folder
 from tests.outer import OPERATOR
 
 from federome.analysis.algorithm import content_digest
@@ -34,13 +36,17 @@ from federome.model.permit import AlgorithmRef, Purpose
 from federome.model.registry import Identity, Person
 from federome.model.registry import Role as PersonRole
 from federome.network.access import Register, install_register
+from federome.network.citizens import Citizen
 from federome.network.doors import ATTRIBUTE, Caller, open_to
+from federome.network.house import PortalSettings, build_house, open_portal
 from federome.network.hub import _Application
 from federome.network.protocol import Reply, encode_reply
 from federome.network.provider import LOGIN
 from federome.network.serve_hub import Hub, build_hub
+from federome.network.serve_node import build_node
 from federome.network.setup import Enrolments, HubSettings, admit, init_hub
 from federome.network.transport import party_token
+from federome.portal.node import node_application
 from federome.portal.sessions import Sessions
 from federome.portal.site import SESSION_COOKIE
 from federome.standards.beacon.documents import Identity as BeaconIdentity
@@ -325,6 +331,38 @@ def test_everybody_at_every_door(world: World) -> None:
                     wrong.append((door.path, door.method, state, role, answer.status_code))
     assert wrong == []
     assert tried > 900
+
+
+def test_everybody_at_every_door_of_a_nodes_portal(tmp_path: Path) -> None:
+    """Other doors than at the hub: the operators whom the node names, its citizens, its own register."""
+    folder = node_folder(tmp_path / "node", generate("ES256"))
+    operator, citizen = Identity("operator", IDP), Identity("citizen", IDP)
+    open_portal(folder, PortalSettings(URL, operators=(operator,)))
+    people = [Person(role, "uni-a", roles=(role,), identities=(Identity(role, IDP),)) for role in get_args(PersonRole)]
+    install_register(folder, json.dumps(Register(tuple(people)).to_document()))
+    open_idp(tmp_path / "idp", (folder,), port=9400, clock=lambda: NOW)
+    house = build_house(folder, *build_node(folder, clock=lambda: NOW), clock=lambda: NOW)
+    assert house is not None
+    house.citizens.put([Citizen(IDP, citizen.sub, "p1")])
+    app = node_application(house)
+    assert undeclared(app) == []
+    sessions = Sessions(engine(f"sqlite:///{folder / 'portal.db'}"), lambda: NOW)
+    others = {role: told.passes for role, told in ROLES.items() if told.shows == "portal"}
+    passes = others | {role: PORTAL | {role} for role in ("operator", "citizen")} | {"anonymous": ANYONE}
+    wrong = []
+    for door in (door for door in routes(app) if "anyone" not in door.declared):
+        for role, passing in passes.items():
+            http = TestClient(app, base_url=URL, follow_redirects=False, client=(role, 50_000))
+            token = sessions.begin(Identity(role, IDP)) if role != "anonymous" else ""
+            session = sessions.find(token)
+            form = {"_csrf": session.csrf} if session is not None and door.method == "POST" else None
+            path = re.sub(r"\{\w+\}", "x", door.path)
+            headers = {"Cookie": f"{SESSION_COOKIE}={token}"} if token else {}
+            answer = http.request(door.method, path, headers=headers, data=form)
+            good = opened(door, answer) == bool(door.declared & passing)
+            if not (good or ("named" in door.declared and answer.status_code in (400, 403, 404))):
+                wrong.append((door.path, door.method, role, answer.status_code))
+    assert wrong == []
 
 
 def test_the_matrix_can_fail(world: World) -> None:

@@ -30,6 +30,7 @@ from federome.model.permit import Permit
 from federome.network import protocol
 from federome.network.access import read_access, read_register
 from federome.network.desk import DeskSettings
+from federome.network.house import PortalSettings
 from federome.network.provider import LoginSettings
 from federome.network.setup import HubSettings, NodeSettings
 from federome.trust.keys import generate
@@ -244,6 +245,8 @@ def test_data_examples_are_read(example: Example) -> None:
             assert LoginSettings.from_document(document).clients
         case "desk":
             assert DeskSettings.from_document(document).offers
+        case "portal":
+            assert PortalSettings.from_document(document).operators
         case "register":
             assert read_register(example.text).persons
         case kind:

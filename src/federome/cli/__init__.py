@@ -30,6 +30,7 @@ from federome.cli import (
     identity,
     importing,
     match,
+    node_desk,
     onboard,
     ontology,
     patient,
@@ -44,8 +45,10 @@ from federome.errors import FederomeError, Invalid
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
+    from starlette.types import ASGIApp
 
     from federome.ingest.folder import Progress
+    from federome.network.house import House
     from federome.network.serve_hub import Hub
     from federome.trust.keys import PublicKey
 
@@ -94,6 +97,8 @@ hub_app.command("certificate")(identity.hub_certificate)
 hub_app.command("rotate")(identity.hub_rotate)
 hub_app.command("admit")(identity.hub_admit)
 authority_app.command("pin")(identity.pin)
+node_app.command("portal")(node_desk.portal)
+node_app.command("citizens")(node_desk.citizens)
 node_app.command("publish")(beacon.node_publish)
 node_app.command("discover")(beacon.node_discover)
 node_app.command("desk")(beacon.node_desk)
@@ -357,11 +362,18 @@ def node_refuse(
 
 @node_app.command("serve")
 def node_serve(folder: NodeFolder) -> None:
-    """Answer until told to stop. The node dials the hub; it needs no open port."""
+    """Answer until told to stop. The node dials the hub; it needs no open port. Its portal is served beside."""
     from federome.network.serve_node import serve_node
 
     _log()
-    serve_node(folder)
+    serve_node(folder, pages=_node_pages)
+
+
+def _node_pages(house: House) -> ASGIApp:
+    """A node's portal; loaded only where there is one."""
+    from federome.portal.node import node_application
+
+    return node_application(house)
 
 
 # authority and people

@@ -117,12 +117,12 @@ def login(
 def dev_idp(
     folder: Annotated[Path, typer.Option("--dir", help="The provider's folder: its key, and people.json.")],
     hubs: Annotated[
-        list[Path], typer.Option("--hub", help="The folder of a hub of a development network; again for each.")
+        list[Path], typer.Option("--hub", help="The folder of a hub, or of a node with a portal; again for each.")
     ],
     port: Annotated[int, typer.Option(min=1, max=65535)] = 9400,
     host: Annotated[str, typer.Option(help="An address of this machine only.")] = "127.0.0.1",
 ) -> None:
-    """A small identity provider and visa issuer for trying out. Refuses hubs of a production network."""
+    """A small identity provider and visa issuer for trying out. Refuses whoever is on a production network."""
     import time
 
     from federome.demo.dev_idp import open_idp, serve_idp

@@ -26,12 +26,13 @@ from federome.governance.passports import GRANTS, RESEARCHER, TERMS
 from federome.model.strict import Document, Identifier
 from federome.network.access import is_loopback
 from federome.network.doors import open_to
+from federome.network.house import portal_settings
 from federome.network.hub import bounded
 from federome.network.issuing import AFFILIATION, Issuer, VisaOf
 from federome.network.login import LOGIN_KEY
 from federome.network.login import PREFIX as LOGIN_PREFIX
 from federome.network.provider import LOGIN, LoginSettings
-from federome.network.setup import hub_settings
+from federome.network.setup import Network, hub_settings, node_settings
 from federome.trust.canonical import Json
 from federome.trust.keys import KeyRing, PinnedKey, PublicKey, generate, load_private_key, save_private_key
 from federome.trust.oauth import (
@@ -245,15 +246,15 @@ def create_app(idp: DevIdp) -> FastAPI:
 
 
 def open_idp(folder: Path, hubs: tuple[Path, ...], *, port: int, clock: Callable[[], float]) -> DevIdp:
-    """The provider of a folder (its key and people are made the first time) for these hubs.
+    """The provider of a folder (its key and people are made the first time) for these hubs and nodes with a portal.
 
-    ``Refused`` if any of them belongs to a production network. A hub that has no ``login.toml`` yet gets one.
+    ``Refused`` if any of them belongs to a production network. Whoever has no ``login.toml`` yet gets one.
     """
     issuer_url = f"http://127.0.0.1:{port}"
     clients = []
     for hub in hubs:
-        settings = hub_settings(hub)
-        if settings.network != "development":
+        name, url, network = _relying(hub)
+        if network != "development":
             raise Refused(
                 "the development identity provider serves no production network.",
                 codes=["wrong_state"],
@@ -264,8 +265,9 @@ def open_idp(folder: Path, hubs: tuple[Path, ...], *, port: int, clock: Callable
         if not own.is_file():
             save_private_key(generate("ES256"), own)
         if not (hub / LOGIN).is_file():
-            (hub / LOGIN).write_text(f'issuer = "{issuer_url}"\nclient = "{settings.name}"\npassport = true\n')
-        redirect = f"{settings.url.rstrip('/')}{LOGIN_PREFIX}/callback"
+            passport = "passport = true\n" if (hub / "hub.toml").is_file() else ""
+            (hub / LOGIN).write_text(f'issuer = "{issuer_url}"\nclient = "{name}"\n{passport}')
+        redirect = f"{url.rstrip('/')}{LOGIN_PREFIX}/callback"
         clients.append(DevClient(_client_of(hub), redirect, load_private_key(own).public))
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / KEY).is_file():
@@ -276,6 +278,16 @@ def open_idp(folder: Path, hubs: tuple[Path, ...], *, port: int, clock: Callable
     people = read_people((folder / PEOPLE).read_text())
     issuer = Issuer(issuer_url, load_private_key(folder / KEY))
     return DevIdp(issuer, people, {client.id: client for client in clients}, clock)
+
+
+def _relying(folder: Path) -> tuple[str, str, Network]:
+    """Who relies on the provider: a hub, or a node's portal; its name, address and kind of network."""
+    portal = portal_settings(folder)
+    if portal is not None:
+        node = node_settings(folder)
+        return f"node-{node.name}", portal.url, node.network
+    hub = hub_settings(folder)
+    return hub.name, hub.url, hub.network
 
 
 def read_people(text: str) -> dict[str, DevPerson]:

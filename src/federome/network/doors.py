@@ -20,6 +20,8 @@ Caller = Literal[
     "peer",  # a node of another network, with a key or token that this one gave it
     "asked",  # a node that the run asked, or the releaser
     "session",  # whoever is logged in at the portal
+    "operator",  # whose login a node's portal.toml names, at that node's own portal
+    "citizen",  # whose account is in a node's table of citizens, at that node's own portal
     "named",  # a registered person who has to do with the thing asked for; to everybody else it does not exist
     Role,  # whoever is logged in at the portal and has this role in the register
 ]

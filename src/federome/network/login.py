@@ -308,8 +308,27 @@ class People:
         raise Refused("this call needs a token.", codes=["token_invalid"], remedy="Sign one with your key.")
 
 
+def callback_router(logins: Logins) -> APIRouter:
+    """Where people come back to from the provider: all that a portal needs, and no program can use."""
+    api = APIRouter(prefix=PREFIX)
+
+    @api.get("/callback")
+    @open_to("anyone")
+    def callback(state: str = "", code: str = "", error: str = "", iss: str = "") -> Response:
+        if error or not code:
+            logins.book.take(state)
+            raise Refused("the provider did not let you in.", codes=["token_invalid"], remedy="Log in again.")
+        started, logged_in = logins.came_back(state, code, iss)
+        own = secrets.token_urlsafe(32)
+        logins.book.keep(own, logged_in, started.challenge)
+        back = urlencode({"code": own, "state": started.their_state})
+        return RedirectResponse(f"{started.redirect}?{back}", 303, headers=_PRIVATE)
+
+    return api
+
+
 def router(logins: Logins) -> APIRouter:
-    """The hub's login endpoints."""
+    """The login endpoints for programs, at the hub."""
     api = APIRouter(prefix=PREFIX)
 
     @api.get("")
@@ -328,18 +347,6 @@ def router(logins: Logins) -> APIRouter:
         if not 16 <= len(state) <= 256:
             raise Invalid("the state is a random text of 16 to 256 characters.", where="state")
         return RedirectResponse(logins.begin(redirect_uri, state, code_challenge), 303, headers=_PRIVATE)
-
-    @api.get("/callback")
-    @open_to("anyone")
-    def callback(state: str = "", code: str = "", error: str = "", iss: str = "") -> Response:
-        if error or not code:
-            logins.book.take(state)
-            raise Refused("the provider did not let you in.", codes=["token_invalid"], remedy="Log in again.")
-        started, logged_in = logins.came_back(state, code, iss)
-        own = secrets.token_urlsafe(32)
-        logins.book.keep(own, logged_in, started.challenge)
-        back = urlencode({"code": own, "state": started.their_state})
-        return RedirectResponse(f"{started.redirect}?{back}", 303, headers=_PRIVATE)
 
     @api.post("/token")
     @open_to("anyone")

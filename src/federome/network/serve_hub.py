@@ -33,7 +33,7 @@ from federome.network.hub import Waiters, bounded, create_app
 from federome.network.jobs import Coordinator
 from federome.network.ledger import Ledger
 from federome.network.local import LocalPort
-from federome.network.login import Logins, People, build_logins
+from federome.network.login import Logins, People, build_logins, callback_router
 from federome.network.login import router as login_router
 from federome.network.party import Party
 from federome.network.protocol import MAX_PART_BYTES, PREFIX
@@ -123,7 +123,7 @@ def build_hub(folder: Path, *, faces: Faces, clock: Callable[[], float] = time.t
     )
     routers = [_joining(folder, settings.name, members, words, clock), *faces(hub)]
     if logins is not None:
-        routers.append(login_router(logins))
+        routers += [login_router(logins), callback_router(logins)]
     if settings.keep_exact:
         routers.append(_comparing(releaser))
     app = create_app(coordinator, hub=settings.name, waiters=waiters, clock=clock, routers=routers, stopping=stopping)

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Final, TypeVar
 
 import httpx2 as httpx
+from starlette.types import ASGIApp
 
 from federome.db import engine
 from federome.disclosure.cohorts import FileCohorts
@@ -34,6 +35,7 @@ from federome.network.bundled import Runner, installed, register
 from federome.network.consents import ConsentBook
 from federome.network.fetching import key_sets
 from federome.network.holdings import StoreHoldings
+from federome.network.house import House, build_house, serve_house
 from federome.network.match_node import MatchingNode
 from federome.network.node import Node
 from federome.network.notebook import Notebook
@@ -235,9 +237,14 @@ def _open_runner(folder: Path) -> tuple[Runner, Mapping[str, Json]]:
     return sandbox.run, dict(found.to_document())  # type: ignore[arg-type]
 
 
-def serve_node(folder: Path) -> None:
-    """Run a node until SIGTERM or SIGINT. It needs no open port: it dials the hub."""
+def serve_node(folder: Path, *, pages: Callable[[House], ASGIApp]) -> None:
+    """Run a node until SIGTERM or SIGINT. It needs no open port: it dials the hub.
+
+    Where ``portal.toml`` says so it also serves its portal, which ``pages`` makes.
+    """
     party, matching = build_node(folder)
+    house = build_house(folder, party, matching, clock=time.time)
+    close = serve_house(house, pages(house)) if house is not None else lambda: None
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
@@ -248,6 +255,7 @@ def serve_node(folder: Path) -> None:
     while not ended.wait(0.5) and working.is_alive():
         pass
     party.stop()
+    close()
     # An open poll would hold the thread for up to half a minute; it is a daemon and ends with the process.
     working.join(GRACE_S)
 

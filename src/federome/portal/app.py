@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import RedirectResponse, Response
@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from federome.errors import Missing
 from federome.network.doors import open_to
-from federome.network.login import router as login_router
+from federome.network.login import callback_router
 from federome.portal.pages import account, home
 from federome.portal.route import pages_of
 from federome.portal.site import PREFIX, Face, Site
@@ -21,9 +21,9 @@ STATIC: Final = Path(__file__).parent / "static"
 KINDS: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
-def own_faces(site: Site) -> tuple[Face, ...]:
-    """The pages that need nothing but the site itself."""
-    return (home.pages(site), account.pages(site))
+def own_faces(site: Site, first: str = "home.html", **told: Any) -> tuple[Face, ...]:
+    """The pages that need nothing but the site itself; ``first`` is the first page's template, ``told`` fills it."""
+    return (home.pages(site, first, **told), account.pages(site))
 
 
 def routers(site: Site, faces: Sequence[Face]) -> list[APIRouter]:
@@ -33,10 +33,10 @@ def routers(site: Site, faces: Sequence[Face]) -> list[APIRouter]:
 
 
 def create_app(site: Site, faces: Callable[[Site], Sequence[Face]] = own_faces) -> FastAPI:
-    """A portal as an ASGI application of its own, for tests and for a node that serves its citizens."""
+    """A portal as an ASGI application of its own: a node's, and those of tests."""
     app = FastAPI(title="Federome portal", docs_url=None, redoc_url=None, openapi_url=None)
     if site.logins is not None:
-        app.include_router(login_router(site.logins))
+        app.include_router(callback_router(site.logins))
     for router in routers(site, faces(site)):
         app.include_router(router)
     return app

@@ -117,8 +117,7 @@ async def _through(
     token = request.cookies.get(SESSION_COOKIE, "")
     if token:
         session = await run_in_threadpool(site.sessions.find, token)
-        person = site.person_of(session) if session is not None and not session.over else None
-        request.state.visit = visit = replace(visit, session=session, person=person)
+        request.state.visit = visit = await run_in_threadpool(site.known, visit, session)
     if request.method not in ("GET", "HEAD"):
         site.forms.take(token or place)
         form = await _form(request)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -19,7 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from federome.errors import Refused
-from federome.model.registry import Person
+from federome.model.registry import Identity, Person
 from federome.network.access import Register
 from federome.network.doors import Caller
 from federome.network.login import Logins
@@ -63,6 +63,7 @@ class Visit:
     language: Language
     session: Session | None = None
     person: Person | None = None
+    roles: frozenset[Caller] = frozenset()
     fields: Mapping[str, Sequence[str]] = field(default_factory=dict)
     files: Mapping[str, UploadFile] = field(default_factory=dict)
 
@@ -82,10 +83,7 @@ class Visit:
         """Whether a door that was declared so lets this visitor pass."""
         if declared & OPEN:
             return True
-        if not self.logged_in:
-            return False
-        roles: set[Caller] = set(self.person.roles) if self.person else set()
-        return bool(declared & LOGGED_IN or declared & roles)
+        return self.logged_in and bool(declared & LOGGED_IN or declared & self.roles)
 
     def registered(self) -> Person:
         """The registered person who asks; ``Refused`` for somebody whom the register does not know."""
@@ -110,7 +108,10 @@ class Visit:
 
 @dataclass
 class Site:
-    """One portal. ``url`` is its public address; ``register`` reads the register of people at each call."""
+    """One portal. ``url`` is its public address; ``register`` reads the register of people at each call.
+
+    ``beside`` says which doors an account opens that the register does not know of: a node's operators, its citizens.
+    """
 
     name: str
     url: str
@@ -120,6 +121,7 @@ class Site:
     random: Callable[[], str]
     logins: Logins | None = None
     operator: str = ""
+    beside: Callable[[Identity], frozenset[Caller]] = lambda _identity: frozenset()
     menu: tuple[MenuEntry, ...] = ()
     requests: Limit = field(init=False)
     forms: Limit = field(init=False)
@@ -137,6 +139,14 @@ class Site:
     def person_of(self, session: Session) -> Person | None:
         """The registered person who has this session's identity."""
         return next((one for one in self.register().persons if session.identity in one.identities), None)
+
+    def known(self, visit: Visit, session: Session | None) -> Visit:
+        """The visit of whoever has this session: who they are in the register, and which doors are theirs."""
+        if session is None or session.over:
+            return replace(visit, session=session)
+        person = self.person_of(session)
+        roles = self.beside(session.identity).union(person.roles if person is not None else ())
+        return replace(visit, session=session, person=person, roles=roles)
 
     def page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
         """A page drawn from its template for whoever asks."""

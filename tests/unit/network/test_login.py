@@ -25,7 +25,17 @@ from federome.demo.dev_idp import DevIdp, open_idp, serve_idp
 from federome.errors import FederomeError, Invalid, Refused, Unavailable
 from federome.governance.passports import PASSPORT_TYPE
 from federome.network.doors import open_to
-from federome.network.login import MAX_PENDING, PREFIX, LoginBook, Logins, People, Started, build_logins, router
+from federome.network.login import (
+    MAX_PENDING,
+    PREFIX,
+    LoginBook,
+    Logins,
+    People,
+    Started,
+    build_logins,
+    callback_router,
+    router,
+)
 from federome.network.provider import LOGIN, login_settings
 from federome.network.setup import HubSettings, init_hub
 from federome.trust.dpop import make_proof
@@ -111,6 +121,7 @@ def scene(tmp_path: Path) -> Scene:
     logins.provider.http = provider
     app = FastAPI()
     app.include_router(router(logins))
+    app.include_router(callback_router(logins))
     app.include_router(who(People("hub.test", lambda: clock[0], logins)))
     app.add_exception_handler(FederomeError, _problem)
     return Scene(tmp_path, idp, logins, TestClient(app, base_url=URL), provider, clock)
@@ -340,6 +351,7 @@ def face(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     logins = Logins("hub.test", URL, generate("Ed25519"), book, lambda: NOW)
     app = FastAPI()
     app.include_router(router(logins))
+    app.include_router(callback_router(logins))
     app.add_exception_handler(FederomeError, _problem)
     with TestClient(app, base_url=URL) as http:
         yield http

@@ -1,0 +1,88 @@
+"""A node with its portal on this machine: a small store, ready-made citizens and operators, a clock that tests move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+from tests.portals import MONDAY, Clock, Served, free_port, person, served
+from tests.unit.store.small_stores import draw_batch, manifest, put
+
+from federome.demo.dev_idp import PEOPLE, DevPerson, create_app, open_idp
+from federome.model.registry import DataUse, Identity, Institution
+from federome.network.access import Register, install_register
+from federome.network.citizens import Citizen
+from federome.network.house import House, PortalSettings, build_house, open_portal
+from federome.network.serve_node import build_node
+from federome.network.setup import make_certificate, make_keys, pin_authority
+from federome.portal.node import node_application
+from federome.store.catalogue import Store
+from federome.trust.canonical import canonical
+from federome.trust.keys import PrivateKey, generate, load_private_key
+from federome.trust.members import Member, MemberKey, Members, sign_members
+
+PEOPLE_OF: Mapping[str, str] = {"maria": "p0", "pablo": "p1"}
+"""Citizens by their account; their ids in the data."""
+OPERATORS = ("grace", "gustav")
+CLINICIAN = "carla"
+CAST = (*PEOPLE_OF, *OPERATORS, CLINICIAN, "stranger")
+NODE, DATASET = "FI", "fi"
+
+
+@dataclass
+class NodePortal(Served):
+    """A node's portal."""
+
+    house: House
+    authority: PrivateKey
+
+
+def node_folder(folder: Path, authority: PrivateKey, *, people: int = 24) -> Path:
+    """A node's folder as enrolment leaves it, with one small dataset; its hub is away."""
+    keys = make_keys(folder)
+    make_certificate(keys, "127.0.0.1")
+    (keys / "tls.pem").rename(keys / "hub.pem")
+    pin_authority(folder, "authority", authority.public)
+    hub = f"https://127.0.0.1:{free_port()}"
+    (folder / "node.toml").write_text(f'name = "{NODE}"\nhub = "hub"\nhub_url = "{hub}"\nnetwork = "development"\n')
+    about = replace(manifest(k=10), data_use=DataUse("GRU").to_document())
+    batch = draw_batch(np.random.default_rng(1), "a", people)
+    put(Store.open(folder / "data"), batch, on=date(2026, 1, 1), about=about)
+    member = Member(NODE, "node", MemberKey.of(load_private_key(keys / "node.jwk").public))
+    listed = sign_members(Members(1, (member,)), authority, authority="authority", now=MONDAY.timestamp())
+    (folder / "members.jwt").write_text(listed)
+    return folder
+
+
+@contextmanager
+def node_portal(folder: Path) -> Iterator[NodePortal]:
+    """A node's portal and a provider, both served. The node itself does not dial."""
+    port, idp_port = free_port(), free_port()
+    url, issuer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{idp_port}"
+    authority, clock = generate("ES256"), Clock()
+    place = node_folder(folder / "node", authority)
+    operators = tuple(Identity(name, issuer) for name in OPERATORS)
+    open_portal(place, PortalSettings(url, port=port, operator="Test biobank", contact="+358 1", operators=operators))
+    accredited = (
+        person(CLINICIAN, "hospital", "clinician", issuer=issuer),
+        person("stranger", "node-es", "node-operator", issuer=issuer),  # of another node
+    )
+    register = Register(accredited, (Institution("hospital", "FI"), Institution("node-es", "ES")))
+    install_register(place, canonical(register.to_document()).decode())
+    idp_folder = folder / "idp"
+    idp_folder.mkdir()
+    listed = [DevPerson(name, name.title()).to_document() for name in CAST]
+    (idp_folder / PEOPLE).write_text(canonical(listed).decode())  # type: ignore[arg-type]
+    idp = open_idp(idp_folder, (place,), port=idp_port, clock=clock)
+    party, matching = build_node(place, clock=clock)
+    house = build_house(place, party, matching, clock=clock)
+    assert house is not None
+    house.citizens.put([Citizen(issuer, name, one) for name, one in PEOPLE_OF.items()])
+    app = node_application(house)
+    with served(create_app(idp), idp_port), served(app, port):
+        yield NodePortal(place, app, url, issuer, clock, house, authority)
+        house.stopping.set()
