@@ -12,10 +12,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Final, Protocol
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from federome.disclosure.sticky import sticky_k
@@ -167,18 +168,29 @@ def _close_to_two(cohort: Members, recent: Sequence[Members], within: int) -> bo
     if len(recent) < 2:
         return False
     folded = np.stack([members.folded for members in recent])
-    first, second = _pairs(len(recent))
-    possible = bits_apart(folded[first] ^ cohort.folded, folded[second]) < 2 * within
+    possible = np.zeros((len(recent), len(recent)), np.bool_)
+    _mark_near(folded, folded ^ cohort.folded, 2 * within, possible)
     found = False
-    for at in np.flatnonzero(possible).tolist():
-        one, other = recent[first[at]], recent[second[at]]
+    for first, second in np.argwhere(possible).tolist():
+        one, other = recent[first], recent[second]
         both = one & other
         for made, loose in ((one | other, both), (one ^ both, other ^ both), (other ^ both, one ^ both)):
             found |= loose.size < within and 0 < (cohort ^ made).size < within
     return found
 
 
-@cache
-def _pairs(number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    first, second = np.triu_indices(number, 1)
-    return first, second
+@njit(nogil=True, cache=True)
+def _mark_near(folded: Words, shifted: Words, limit: int, out: Mask) -> None:
+    """Mark pairs (i < j) of rows of which fewer than ``limit`` bits of ``shifted[i]`` and ``folded[j]`` differ."""
+    for first in range(folded.shape[0]):
+        for second in range(first + 1, folded.shape[0]):
+            apart = np.int64(0)
+            for word in range(folded.shape[1]):
+                bits = shifted[first, word] ^ folded[second, word]
+                bits -= (bits >> np.uint64(1)) & np.uint64(0x5555555555555555)
+                bits = (bits & np.uint64(0x3333333333333333)) + ((bits >> np.uint64(2)) & np.uint64(0x3333333333333333))
+                bits = (bits + (bits >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+                apart += np.int64((bits * np.uint64(0x0101010101010101)) >> np.uint64(56))
+                if apart >= limit:
+                    break
+            out[first, second] = apart < limit

@@ -103,7 +103,7 @@ class _Hall:
 
     def members(self, mask: Mask) -> Members:
         """A set of people by their lasting numbers."""
-        bits = np.zeros(int(self.numbers.max(initial=0)) + 1, np.bool_)
+        bits = np.zeros(self._last + 1, np.bool_)
         bits[self._places] = mask
         return Members.of(bits)
 
@@ -112,6 +112,10 @@ class _Hall:
         """Where people's bits are: one stretch if their numbers are, which is copied at once."""
         one_stretch = len(self.numbers) > 0 and bool(np.all(np.diff(self.numbers) == 1))
         return slice(int(self.numbers[0]), int(self.numbers[-1]) + 1) if one_stretch else self.numbers
+
+    @cached_property
+    def _last(self) -> int:
+        return int(self.numbers.max(initial=0))
 
     @cached_property
     def everybody(self) -> Members:
@@ -386,8 +390,7 @@ def _values(census: Census, row: int) -> dict[str, str | float | list[str]]:
 def _value(census: Census, column: str, kind: Kind, row: int) -> str | float | list[str] | None:
     match kind:
         case "number":
-            number = float(census.numbers(column)[row])
-            return None if np.isnan(number) else number
+            return census.numbers(column).number_of(row)
         case "text":
             words = census.words(column)
             return words.words[int(words.at[row])]

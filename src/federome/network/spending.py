@@ -8,7 +8,8 @@ last unit exactly one passes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
@@ -17,6 +18,9 @@ from federome.disclosure.budgets import Charge, check_phenotypes, exhausted, ove
 from federome.errors import Invalid
 from federome.model.release import Policy
 
+if TYPE_CHECKING:
+    from alembic.operations import Operations
+
 METADATA = sa.MetaData()
 RUN = sa.Table(
     "spending_run",
@@ -24,6 +28,7 @@ RUN = sa.Table(
     sa.Column("run", sa.String, primary_key=True),
     sa.Column("state", sa.String, nullable=False),
     sa.Column("until", sa.Float, nullable=False),
+    sa.Index("spending_run_open", "state", "until"),
 )
 CHARGE = sa.Table(
     "spending_charge",
@@ -33,31 +38,54 @@ CHARGE = sa.Table(
     sa.Column("rho", sa.Float, nullable=False),
     sa.Index("charge_of_account", "account"),
 )
+TOTAL = sa.Table(  # what committed runs cost, so that no question adds up all that came before it
+    "spending_total",
+    METADATA,
+    sa.Column("account", sa.String, primary_key=True),
+    sa.Column("rho", sa.Float, nullable=False),
+)
 PHENOTYPE = sa.Table(
     "spending_phenotype",
     METADATA,
     sa.Column("cohort", sa.String, primary_key=True),
     sa.Column("phenotype", sa.String, primary_key=True),
 )
-SCHEMA = Schema("spending", METADATA)
+
+
+def _with_totals(operations: Operations) -> None:
+    """Version 2: totals of accounts, from the charges there are."""
+    db = operations.get_bind()
+    TOTAL.create(db)
+    operations.create_index("spending_run_open", "spending_run", ["state", "until"])
+    for account, rho in db.execute(
+        sa.select(CHARGE.c.account, sa.func.sum(CHARGE.c.rho))
+        .join(RUN, RUN.c.run == CHARGE.c.run)
+        .where(RUN.c.state == "committed")
+        .group_by(CHARGE.c.account)
+    ).all():
+        db.execute(TOTAL.insert().values(account=account, rho=rho))
+
+
+SCHEMA = Schema("spending", METADATA, (_with_totals,))
 # Statements of every question are made once: making them takes longer than running them.
 _STATE = sa.select(RUN.c.state).where(RUN.c.run == sa.bindparam("of"))
 _HELD = sa.select(CHARGE.c.account, CHARGE.c.rho).where(CHARGE.c.run == sa.bindparam("of"))
-_SPENT = (
-    sa.select(sa.func.coalesce(sa.func.sum(CHARGE.c.rho), 0.0))
-    .join(RUN, RUN.c.run == CHARGE.c.run)
-    .where(
-        CHARGE.c.account == sa.bindparam("of"),
-        (RUN.c.state == "committed") | ((RUN.c.state == "reserved") & (RUN.c.until >= sa.bindparam("now"))),
-    )
+_OPEN = sa.select(RUN.c.run).where(RUN.c.state == "reserved", RUN.c.until >= sa.bindparam("now"))
+_COMMITTED = sa.select(TOTAL.c.rho).where(TOTAL.c.account == sa.bindparam("of")).scalar_subquery()
+_RESERVED = (
+    sa.select(sa.func.sum(CHARGE.c.rho))
+    .where(CHARGE.c.account == sa.bindparam("of"), CHARGE.c.run.in_(_OPEN))
+    .scalar_subquery()
 )
+_SPENT = sa.select(sa.func.coalesce(_COMMITTED, 0.0) + sa.func.coalesce(_RESERVED, 0.0))
+_MORE = TOTAL.update().where(TOTAL.c.account == sa.bindparam("of")).values(rho=TOTAL.c.rho + sa.bindparam("more"))
 _LATE = (
     RUN.update()
     .where(RUN.c.state == "reserved", RUN.c.until < sa.bindparam("now"))
     .values(state=sa.literal("refunded"))
 )
 _ENDS = RUN.update().where(RUN.c.run == sa.bindparam("of")).values(state=sa.bindparam("as_state"))
-_NEW_RUN, _NEW_CHARGE = RUN.insert(), CHARGE.insert()
+_NEW_RUN, _NEW_CHARGE, _NEW_TOTAL = RUN.insert(), CHARGE.insert(), TOTAL.insert()
 
 
 class SqlBudgets:
@@ -92,6 +120,7 @@ class SqlBudgets:
                     raise Invalid("this run reserved something else, or ended.", remedy="Use a new run id.")
                 if state != as_state == "committed":
                     db.execute(_ENDS, {"of": run, "as_state": as_state})
+                    self._add_up(db, asked)
                 return
             for charge in charges:
                 if overdrawn(self._spent(db, charge.account) + asked[charge.account], charge.limit):
@@ -100,6 +129,8 @@ class SqlBudgets:
             if asked:
                 rows = [{"run": run, "account": account, "rho": rho} for account, rho in asked.items()]
                 db.execute(_NEW_CHARGE, rows)
+            if as_state == "committed":
+                self._add_up(db, asked)
 
     def commit(self, run: str) -> None:
         """See :class:`Budgets`."""
@@ -128,6 +159,12 @@ class SqlBudgets:
     def _spent(self, db: sa.Connection, account: str) -> float:
         return float(db.execute(_SPENT, {"of": account, "now": self._clock()}).scalar_one())
 
+    def _add_up(self, db: sa.Connection, charges: Mapping[str, float]) -> None:
+        """Take charges that are spent for good into the totals."""
+        for account, rho in charges.items():
+            if not db.execute(_MORE, {"of": account, "more": rho}).rowcount:
+                db.execute(_NEW_TOTAL, {"account": account, "rho": rho})
+
     def _expire(self, db: sa.Connection) -> None:
         db.execute(_LATE, {"now": self._clock()})
 
@@ -138,6 +175,8 @@ class SqlBudgets:
             if held is None or held == but:
                 raise Invalid("nothing is reserved for this run any more.", remedy="Order the run again.")
             db.execute(_ENDS, {"of": run, "as_state": state})
+            if state == "committed" and held != state:
+                self._add_up(db, {row.account: row.rho for row in db.execute(_HELD, {"of": run})})
 
 
 class SqlPhenotypes:

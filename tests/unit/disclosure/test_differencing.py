@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from federome.disclosure.cohorts import FileCohorts, MemoryCohorts
-from federome.disclosure.differencing import Cohorts, Members, admit, bits_apart, check
+from federome.disclosure.differencing import FOLDED, Cohorts, Members, _mark_near, admit, bits_apart, check
 from federome.disclosure.sticky import sticky_k
 from federome.errors import Damaged, Invalid, Refused
 from federome.model.release import Policy
@@ -150,6 +150,21 @@ def test_the_audit_agrees_with_comparing_everything_with_everything(spread: int)
         assert refused(cohort, ledger) == expected
         seen[expected] = True
     assert all(seen)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 900, 1024, 1100, 3000])
+def test_near_pairs_are_those_that_comparing_bit_by_bit_finds(limit: int) -> None:
+    folded = np.random.default_rng(8).integers(0, 2**64, (12, FOLDED), np.uint64)
+    folded[5] = folded[2] ^ folded[7]  # together with the third they are the cohort
+    cohort = folded[5] ^ folded[9]
+    found = np.zeros((12, 12), np.bool_)
+    _mark_near(folded, folded ^ cohort, limit, found)
+    for first in range(12):
+        for second in range(12):
+            apart = sum(
+                int(a ^ b ^ c).bit_count() for a, b, c in zip(folded[first], folded[second], cohort, strict=True)
+            )
+            assert found[first, second] == (first < second and apart < limit)
 
 
 def test_pairs_are_looked_at_among_the_last_hundred_only() -> None:

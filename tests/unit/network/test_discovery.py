@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
 from typing import get_args
 
@@ -16,9 +17,22 @@ from federome.disclosure.counted import tell
 from federome.disclosure.differencing import Members
 from federome.errors import Invalid, Missing, Refused
 from federome.governance.consent import ConsentEvent
-from federome.model.discovery import Coded, Criterion, Every, Guest, Measured, Not, Similarity, Some, Sought, Worded
+from federome.model.discovery import (
+    Coded,
+    Criterion,
+    Every,
+    Guest,
+    Measured,
+    Not,
+    Operator,
+    Similarity,
+    Some,
+    Sought,
+    Worded,
+)
 from federome.model.release import Policy
 from federome.model.span import Span
+from federome.network.census import Numbers
 from federome.network.discovery import NodeDesk
 
 CLOSED = Policy(k_min=5, k_public=10, difference_min=12, membership_power=0.9)
@@ -95,6 +109,18 @@ def test_variants_are_those_that_these_people_carry(world: World, desk: NodeDesk
                 if dosage > 0 and site[0] == "1" and span.holds(*site[1:]):
                     wanted[site] = wanted.get(site, 0) + 1
     assert told == wanted
+
+
+@given(
+    column=st.lists(st.sampled_from([float("nan"), float("-inf"), -1.5, 0.0, -0.0, 27.3, 27.300000000000001, 3e38])),
+    bound=st.sampled_from([float("-inf"), -1.5, -0.0, 0.0, 1.0, 27.3, float("inf"), float("nan")]),
+    operator=st.sampled_from(get_args(Operator)),
+)
+def test_ranks_compare_as_numbers_do(column: list[float], bound: float, operator: Operator) -> None:
+    compare = {"=": eq, "!": ne, "<": lt, "<=": le, ">": gt, ">=": ge}[operator]
+    ranks = Numbers.of(np.array(column, np.float64))
+    assert ranks.within(operator, bound).tolist() == [value == value and compare(value, bound) for value in column]
+    assert [ranks.number_of(at) for at in range(len(column))] == [None if v != v else v for v in column]
 
 
 def test_similar_terms(desk: NodeDesk) -> None:

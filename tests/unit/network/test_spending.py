@@ -14,7 +14,7 @@ from federome.analysis.allele_frequency import AlleleFrequency
 from federome.analysis.cohort_count import CohortCount
 from federome.analysis.gwas_linear import GwasLinear
 from federome.analysis.gwas_logistic import GwasLogistic
-from federome.db import engine
+from federome.db import engine, read, write
 from federome.disclosure.budgets import Charge
 from federome.disclosure.risk import Question, price, rho_at
 from federome.errors import Invalid, Refused
@@ -24,7 +24,7 @@ from federome.network.ledger import Run
 from federome.network.node import Node
 from federome.network.pricing import Published, groups, pooled_sizes, told_sizes, worth
 from federome.network.protocol import mapping
-from federome.network.spending import SqlBudgets, SqlPhenotypes
+from federome.network.spending import _LATE, _SPENT, SqlBudgets, SqlPhenotypes
 
 PEOPLE, VARIANTS = 400, 40
 
@@ -67,6 +67,41 @@ def test_fifty_questions_at_once_on_the_last_unit_exactly_one_passes(tmp_path: P
         assert sum(pool.map(ask, range(50))) == 1
     budgets = SqlBudgets(engine(url), lambda: 0.0)
     assert budgets.accounts() == {"grant:P": pytest.approx(1.0), "project:Q": pytest.approx(0.1)}
+
+
+def test_what_was_spent_before_totals_were_kept_stays_spent(tmp_path: Path) -> None:
+    database = engine(f"sqlite:///{tmp_path}/node.db")
+    budgets = SqlBudgets(database, lambda: 0.0)
+    budgets.spend("kept", [Charge("grant:P", 0.5, 1.0), Charge("project:Q", 0.25, 1.0)])
+    budgets.reserve("open", [Charge("grant:P", 0.125, 1.0)])
+    budgets.reserve("back", [Charge("grant:P", 0.25, 1.0)])
+    budgets.refund("back")
+    with write(database) as db:  # as version 1 left it
+        db.exec_driver_sql("DROP TABLE spending_total")
+        db.exec_driver_sql("DROP INDEX spending_run_open")
+        db.exec_driver_sql("UPDATE schema_version SET version = 1 WHERE name = 'spending'")
+    after = SqlBudgets(database, lambda: 0.0)
+    assert after.accounts() == {"grant:P": 0.625, "project:Q": 0.25}
+    after.commit("open")
+    after.commit("open")
+    after.spend("open", [Charge("grant:P", 0.125, 1.0)])  # what is paid is not paid again
+    assert after.spent("grant:P") == 0.625
+    with pytest.raises(Refused):
+        after.spend("more", [Charge("grant:P", 0.5, 1.0)])
+
+
+def test_a_price_is_looked_up_and_not_added_up(tmp_path: Path) -> None:
+    """What an account has spent is found through indexes, however much was asked before."""
+    budgets = SqlBudgets(engine(f"sqlite:///{tmp_path}/node.db"), lambda: 0.0)
+    budgets.spend("one", [Charge("grant:P", 0.5, 1.0)])
+    with read(budgets._engine) as db:
+        for statement in (_SPENT, _LATE):
+            text = statement.compile(db)
+            values = tuple(
+                text.construct_params({"of": "grant:P", "now": 0.0})[name] for name in text.positiontup or []
+            )
+            plan = [row[-1] for row in db.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)]
+            assert plan and not any("SCAN spending" in step or "charge_of_account" in step for step in plan), plan
 
 
 def test_a_reservation_is_kept_given_back_or_runs_out(tmp_path: Path) -> None:
