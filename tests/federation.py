@@ -220,6 +220,7 @@ class Federation:
             holdings=self.holdings[name],
             notebook=Notebook(engine(f"sqlite:///{folder}/node.db")),
             cohorts=FileCohorts(folder / "cohorts.audit"),
+            modelled=FileCohorts(folder / "modelled.audit"),
             budgets=SqlBudgets(log, self.now),
             phenotypes=SqlPhenotypes(log),
             published=lambda: self.published,

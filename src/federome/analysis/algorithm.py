@@ -208,6 +208,13 @@ class Algorithm(ABC):
         """Groups of the cohort that are told of by themselves, each (people,): the node audits them like cohorts."""
         return ()
 
+    def analysed(self, view: View) -> Iterable[Mask]:  # noqa: ARG002
+        """Whose records enter numbers that are no counts, (people,): those with all values that the question reads.
+
+        The node audits these people beside the cohort: the same cohort by another covariate is other people, too.
+        """
+        return ()
+
     def places(self, view: View) -> NDArray[np.int64]:  # noqa: ARG002
         """The row in which each person is counted, shape (people,), where all that is told are counts by group.
 

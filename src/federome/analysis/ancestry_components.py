@@ -154,6 +154,10 @@ class AncestryComponents(Algorithm):
         """Sums that are told of each variant."""
         return BLOCKS * (self.components + SPARE) + 1
 
+    def analysed(self, view: View) -> Iterator[Mask]:
+        """Everybody, or unrelated people."""
+        yield view.unrelated() if self.unrelated else np.ones(view.people, np.bool_)
+
     def told_of(self, view: View) -> Iterator[Mask]:
         """The people of each population."""
         if self.populations:

@@ -9,7 +9,7 @@ estimates lie from those of the times as recorded each node can tell for its own
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 from weakref import WeakKeyDictionary
@@ -214,11 +214,13 @@ class Cox(Algorithm):
 
     # At the node ---------------------------------------------------------------------------------------------------
 
+    def analysed(self, view: View) -> Iterator[Mask]:
+        """Complete people."""
+        yield self._everybody(view).members
+
     def local(self, view: View, block: Block | None, state: State) -> Table:  # noqa: ARG002
         known = _FOLLOWED.setdefault(view, {})
-        everybody = known.get(self)
-        if not isinstance(everybody, Followed):
-            everybody = known[self] = self._followed(view)
+        everybody = self._everybody(view)
         if state.round == "start":
             return self._marks(everybody).start(everybody.incomplete, trees=self._trees, groups=1)
         grid = Grid.read(state.shared)
@@ -248,6 +250,13 @@ class Cox(Algorithm):
         plain = risks[0][:, 0] if not effects.any() else self._sums(episodes, some, grid, 0 * effects)[0][:, 0]
         return Table({**dict(zip(_RISKS, risks, strict=True)), "plain": plain, "shift": shift})
 
+    def _everybody(self, view: View) -> Followed:
+        known = _FOLLOWED.setdefault(view, {})
+        everybody = known.get(self)
+        if not isinstance(everybody, Followed):
+            everybody = known[self] = self._followed(view)
+        return everybody
+
     def _followed(self, view: View) -> Followed:
         """Complete people. Whoever lacks a value, or belongs to no stratum asked about, is incomplete."""
         exits = follow_up.times_of(view, self.time)
@@ -276,7 +285,7 @@ class Cox(Algorithm):
             cluster=np.unique(clusters, return_inverse=True)[1].astype(np.int64),
             x=x,
             switch=switch,
-            incomplete=int((~complete).sum()),
+            members=complete,
         )
         return found.take(complete)
 

@@ -29,7 +29,13 @@ class Followed:
     cluster: Ints
     x: Floats
     switch: Floats
-    incomplete: int
+    members: Mask
+    """Who they are, (people of the frozen view,)."""
+
+    @property
+    def incomplete(self) -> int:
+        """How many others there are."""
+        return int((~self.members).sum())
 
     def take(self, keep: Mask) -> Followed:
         """Some of the people."""
@@ -41,7 +47,7 @@ class Followed:
             self.cluster[keep],
             self.x[keep],
             self.switch[keep],
-            self.incomplete,
+            self.members,
         )
 
     def recorded(self, fixed: Floats, strata: int) -> Episodes:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import msgspec
 
-from federome.analysis.algorithm import Reads
+from federome.analysis.algorithm import Reads, View
 from federome.analysis.gene_carriers import OverGenes
 from federome.analysis.gwas import ColumnName
 from federome.analysis.gwas_logistic import GwasLogistic
+from federome.model.table import Mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,10 @@ class StatusOverGenes(OverGenes):
 
     def estimates(self, nodes: int) -> int:
         return self.model.estimates(nodes)
+
+    def analysed(self, view: View) -> Iterator[Mask]:
+        """As of the question about variants."""
+        yield from self.model.analysed(view)
 
     @property
     def model(self) -> GwasLogistic:

@@ -52,11 +52,15 @@ def summary_rows(*people: str) -> Rows:
 
 @dataclass(frozen=True, eq=False)
 class People:
-    """Who takes part at one node: complete and unrelated. ``outcome`` (n,), ``covariates`` (n, K), own units."""
+    """Who takes part at one node: complete and unrelated. ``outcome`` (n,), ``covariates`` (n, K), own units.
+
+    ``members`` (people of the frozen view,) says who these are.
+    """
 
     view: View
     outcome: Floats
     covariates: Floats
+    members: Mask
     related: int
     incomplete: int
 
@@ -68,7 +72,13 @@ class People:
     def without_anybody(self) -> People:
         """The same node when none of those who could take part does."""
         nobody = self.view.where(np.zeros(self.size, np.bool_))
-        return dataclasses.replace(self, view=nobody, outcome=self.outcome[:0], covariates=self.covariates[:0])
+        return dataclasses.replace(
+            self,
+            view=nobody,
+            outcome=self.outcome[:0],
+            covariates=self.covariates[:0],
+            members=np.zeros_like(self.members),
+        )
 
 
 # A pure function's results, kept as long as the frozen view they were computed from.
@@ -147,6 +157,10 @@ class Association(Algorithm):
         """A variant's effect beside the null model: covariates and intercepts."""
         return 1 + len(self.covariates) + (nodes if self.site_intercepts else 1)
 
+    def analysed(self, view: View) -> Iterator[Mask]:
+        """Complete and unrelated people."""
+        yield self.people(view).members
+
     def people(self, view: View) -> People:
         """Who takes part; worked out once for a view, not for every block."""
         known = _PEOPLE.setdefault(view, {})
@@ -162,7 +176,10 @@ class Association(Algorithm):
         complete = np.isfinite(outcome) & np.isfinite(covariates).all(axis=1)
         some = view.where(complete)
         kept = some.unrelated() if self.unrelated else np.ones(some.people, np.bool_)
+        members = complete.copy()
+        members[complete] = kept
         return People(
+            members=members,
             view=some.where(kept),
             outcome=outcome[complete][kept],
             covariates=covariates[complete][kept],

@@ -200,6 +200,10 @@ class GwasLogistic(Association):
             return people.without_anybody(), people.size
         return people, 0
 
+    def analysed(self, view: View) -> Iterator[Mask]:
+        """Complete and unrelated people, unless all of them have one status and stand aside."""
+        yield self._taking_part(view)[0].members
+
     def priced(self, view: View) -> Iterator[Mask]:
         """Cases, whose frequencies follow from effects, and controls."""
         outcome = self.outcome(view)

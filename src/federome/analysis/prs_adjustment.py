@@ -6,7 +6,7 @@ The mean is a linear function of principal components of a public reference, the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
 
@@ -20,6 +20,7 @@ from federome.analysis.regression import Floats, collinear, inverted, packed, un
 from federome.errors import Invalid
 from federome.model.cohort import Cohort
 from federome.model.release import Count, Label, Number, Round, Rows, Statistic
+from federome.model.table import Mask
 
 EVERYBODY = Cohort()
 MOST_STEPS: Final = 100
@@ -72,9 +73,16 @@ class PrsAdjustment(Algorithm):
         """Of mean and variance."""
         return 2 * (1 + len(self.components))
 
+    def analysed(self, view: View) -> Iterator[Mask]:
+        """Those with score and components."""
+        yield np.asarray(np.isfinite(self._all(view)).all(axis=1))
+
+    def _all(self, view: View) -> Floats:
+        return np.column_stack([view.numbers(name) for name in (self.score, *self.components)])
+
     def _columns(self, view: View) -> Floats:
         """Score and components of those who have all of them: (people, 1 + K)."""
-        columns = np.column_stack([view.numbers(name) for name in (self.score, *self.components)])
+        columns = self._all(view)
         return np.asarray(columns[np.isfinite(columns).all(axis=1)])
 
     def local(self, view: View, block: Block | None, state: State) -> Table:  # noqa: ARG002

@@ -162,8 +162,8 @@ class PrsEvaluate(Algorithm):
             raise Invalid(f"{self.phenotype!r} holds other values than 0 and 1.", where="phenotype")
         return status
 
-    def _people(self, view: View) -> tuple[Floats, Floats, np.ndarray[tuple[int], np.dtype[np.int64]]]:
-        """Outcome (n,), score and covariates (n, 1 + K), and group of those who take part."""
+    def _people(self, view: View) -> tuple[Floats, Floats, np.ndarray[tuple[int], np.dtype[np.int64]], Mask]:
+        """Outcome (n,), score and covariates (n, 1 + K), and group of those who take part; who they are (people,)."""
         values = np.column_stack([view.numbers(name) for name in (self.score, *self.covariates)])
         outcome = self._outcome(view)
         known = np.isfinite(outcome) & np.isfinite(values).all(axis=1)
@@ -172,10 +172,10 @@ class PrsEvaluate(Algorithm):
             sex = sex_codes(view)
             group = np.where((group >= 0) & (sex >= 0), group * len(SEXES) + sex, -1)
         inside = group >= 0
-        return outcome[inside], values[inside], group[inside]
+        return outcome[inside], values[inside], group[inside], inside
 
     def local(self, view: View, block: Block | None, state: State) -> Table:  # noqa: ARG002
-        outcome, values, group = self._people(view)
+        outcome, values, group, _ = self._people(view)
         size = self._size
         cases = np.bincount(group[outcome == 1], minlength=size)
         controls = np.bincount(group[outcome == 0], minlength=size)
@@ -222,6 +222,10 @@ class PrsEvaluate(Algorithm):
         np.add.at(expected, (1 + tenth, group), special.expit(linear))
         counts[:, 0], expected[0] = counts.sum(axis=1), expected.sum(axis=0)
         return Table({"cases": counts[1], "controls": counts[0], "expected": expected})
+
+    def analysed(self, view: View) -> Iterator[Mask]:
+        """Those of all groups with score, status and covariates."""
+        yield self._people(view)[3]
 
     def told_of(self, view: View) -> Iterator[Mask]:
         """The people of each population."""

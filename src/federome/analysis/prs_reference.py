@@ -95,6 +95,10 @@ class PrsReference(Algorithm):
         np.add.at(counts, (1 + bin_of(z[inside], edges(self.bins, self.span)), group[inside]), 1)
         return Table({"people": counts})
 
+    def analysed(self, view: View) -> Iterator[Mask]:
+        """Those of all populations who have a score."""
+        yield groups_of(view, self.populations, np.isfinite(view.numbers(self.score))) >= 0
+
     def told_of(self, view: View) -> Iterator[Mask]:
         """The people of each population."""
         if self.populations:

@@ -138,6 +138,12 @@ class ScoreValidation(Algorithm):
             inside[marks.person[marks.group == band]] = True
             yield inside
 
+    def analysed(self, view: View) -> Iterator[Mask]:
+        """Complete people of all bands."""
+        inside = np.zeros(view.people, np.bool_)
+        inside[self._people(view)[0].person] = True
+        yield inside
+
     def local(self, view: View, block: Block | None, state: State) -> Table:  # noqa: ARG002
         known = _KNOWN.setdefault(view, {})
         if self not in known:

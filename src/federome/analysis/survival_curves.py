@@ -121,6 +121,12 @@ class SurvivalCurves(Algorithm):
             group = self._codes(view)
             yield from (group == at for at in range(len(self._names)))
 
+    def analysed(self, view: View) -> Iterator[Mask]:
+        """Complete people of all groups."""
+        inside = np.zeros(view.people, np.bool_)
+        inside[self._marks(view)[0].person] = True
+        yield inside
+
     def local(self, view: View, block: Block | None, state: State) -> Table:  # noqa: ARG002
         known = _MARKS.setdefault(view, {})
         if self not in known:

@@ -8,7 +8,7 @@ is: a difference between patients, not an effect.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 from weakref import WeakKeyDictionary
@@ -62,11 +62,17 @@ class Patients:
     event: Mask
     treated: Mask
     x: Floats
-    incomplete: int
+    members: Mask
+    """Who they are, (people of the frozen view,)."""
+
+    @property
+    def incomplete(self) -> int:
+        """How many others there are."""
+        return int((~self.members).sum())
 
     def take(self, keep: Mask) -> Patients:
         """Some of them."""
-        return Patients(self.exit[keep], self.event[keep], self.treated[keep], self.x[keep], self.incomplete)
+        return Patients(self.exit[keep], self.event[keep], self.treated[keep], self.x[keep], self.members)
 
 
 _PATIENTS: WeakKeyDictionary[View, dict[object, Patients]] = WeakKeyDictionary()
@@ -227,11 +233,12 @@ class TreatmentEffect(Algorithm):
 
     # At the node ---------------------------------------------------------------------------------------------------
 
+    def analysed(self, view: View) -> Iterator[Mask]:
+        """Complete people."""
+        yield self._known(view).members
+
     def local(self, view: View, block: Block | None, state: State) -> Table:  # noqa: ARG002
-        known = _PATIENTS.setdefault(view, {})
-        if self not in known:
-            known[self] = self._patients(view)
-        people = known[self]
+        people = self._known(view)
         if state.round == "start":
             return self._marks(people).start(people.incomplete, trees=_TREES, groups=2)
         grid = Grid.read(state.shared)
@@ -277,6 +284,12 @@ class TreatmentEffect(Algorithm):
             return Grid.read(shared)
         return Grid.read(Table({n.removeprefix(_PAIRS): v for n, v in shared.columns.items() if n.startswith(_PAIRS)}))
 
+    def _known(self, view: View) -> Patients:
+        known = _PATIENTS.setdefault(view, {})
+        if self not in known:
+            known[self] = self._patients(view)
+        return known[self]
+
     def _patients(self, view: View) -> Patients:
         exits = follow_up.times_of(view, self.time)
         kinds = follow_up.kinds_of(view, self.event, 0)
@@ -287,7 +300,7 @@ class TreatmentEffect(Algorithm):
         complete = np.isfinite(exits) & np.isfinite(kinds) & np.isfinite(treated) & np.isfinite(x).all(axis=1)
         if self.site_intercepts and not _both(treated[complete] == 1):
             complete[:] = False  # a node that treats everybody, or nobody, cannot say what decides
-        found = Patients(exits, kinds == EVENT, treated == 1, x, int((~complete).sum()))
+        found = Patients(exits, kinds == EVENT, treated == 1, x, complete)
         return found.take(complete)
 
     def _marks(self, people: Patients) -> Marks:

@@ -73,12 +73,12 @@ class Node:
     """One node. Everything it depends on is passed in; ``serve_node.py`` puts it together.
 
     ``state`` gives what governance knows at this node now, ``anchors`` whose keys it has pinned by its own hand,
-    ``secret`` keys this node's digests, ``folder`` holds what a run needs between tasks,
-    ``cohorts`` every cohort that was answered about, ``budgets`` and ``phenotypes`` what was told of them; ``boxes``
-    are the keys that others seal to; ``published`` lists tables that are free, since they were priced at publication.
-    ``log`` seals what the notebook noted, ``witness`` remembers the logs of others. ``workers`` compute the blocks of a
-    round. ``pace`` holds refusals and answers that depend on data equally long. ``programs`` is what the sandbox's
-    self-test found, empty where no program of others is installed.
+    ``secret`` keys this node's digests, ``folder`` holds what a run needs between tasks, ``cohorts`` every cohort that
+    was answered about, ``modelled`` whose records went into models, ``budgets`` and ``phenotypes`` what was told of
+    them; ``boxes`` are the keys that others seal to; ``published`` lists tables that are free, since they were priced
+    at publication. ``log`` seals what the notebook noted, ``witness`` remembers the logs of others. ``workers`` compute
+    the blocks of a round. ``pace`` holds refusals and answers that depend on data equally long. ``programs`` is what
+    the sandbox's self-test found, empty where no program of others is installed.
     """
 
     name: str
@@ -90,6 +90,7 @@ class Node:
     holdings: Holdings
     notebook: Notebook
     cohorts: Cohorts
+    modelled: Cohorts
     budgets: Budgets
     phenotypes: Phenotypes
     log: Record
@@ -240,6 +241,9 @@ class Node:
 
         The cohort goes on record with each of its groups that is told of by itself and is large enough to be told: if
         only a price was asked, too, since sizes go into it. Traits are counted where statistics may follow.
+
+        Those whose records enter a model are compared with those of earlier models, few or many: another covariate,
+        which one of them lacks, must not tell of that one by what it changes.
         """
         policy = self.policy(question)
         if policy.open_data:
@@ -247,11 +251,18 @@ class Node:
         groups = (mask for mask in question.algorithm.told_of(site.view) if mask.sum() >= 2 * policy.k_min)
         cohorts = [Members.of(site.members(mask)) for mask in (None, *groups)]
         told = list({cohort.digest: cohort for cohort in cohorts}.values())
-        with self.cohorts.exclusive():
+        analysed = () if question.order.price_only else question.algorithm.analysed(site.view)
+        modelled = [Members.of(site.members(mask)) for mask in analysed]
+        with self.cohorts.exclusive(), self.modelled.exclusive():
             # Against earlier questions only: between the groups of one question the gate's own audit decides.
-            fresh = [cohort for cohort in told if not check(cohort, self.cohorts, secret=self.secret, policy=policy)]
-            for cohort in fresh:
-                self.cohorts.add(cohort)
+            fresh = [
+                (some, earlier)
+                for sets, earlier in ((told, self.cohorts), (modelled, self.modelled))
+                for some in sets
+                if not check(some, earlier, secret=self.secret, policy=policy)
+            ]
+            for some, earlier in fresh:
+                earlier.add(some)
         for values in () if question.order.price_only else question.algorithm.traits(site.view):
             trait = digest_bytes(np.ascontiguousarray(values).tobytes())
             self.phenotypes.admit(told[0].digest, trait, people=site.view.people, policy=policy)

@@ -185,6 +185,7 @@ def build_node(
         holdings=StoreHoldings(store, ConsentBook(log, secret=secret).ledger, clock),
         notebook=Notebook(engine(f"sqlite:///{folder / 'node.db'}")),
         cohorts=FileCohorts(folder / "cohorts.audit"),
+        modelled=FileCohorts(folder / "modelled.audit"),
         budgets=SqlBudgets(log, clock),
         phenotypes=SqlPhenotypes(log),
         published=state.published,

@@ -1,0 +1,101 @@
+"""Two models of one cohort, of which the second reads a column that one person lacks: they differ by that person."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.federation import Federation, build_federation
+from tests.property.examples import EXAMPLES
+from tests.unit.analysis.survival_twins import sites_of
+from tests.worlds import MemorySite, make_world
+
+from federome.analysis.algorithm import Algorithm, build
+from federome.analysis.cox import Cox
+from federome.analysis.prs_reference import PrsReference
+from federome.network.protocol import mapping
+
+SCORE, COPY, OTHER = "prs_pgs1_aaaaaaaa", "prs_pgs1_bbbbbbbb", "prs_pgs2_aaaaaaaa"
+VICTIM = 7
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    """A score, the same without the victim's, another without a third of the people; survival with covariates."""
+    rng, many = np.random.default_rng(8), 600
+    score = rng.normal(3.0, 1.0, many)
+    victim, third = np.arange(many) == VICTIM, np.arange(many) % 9 < 3
+    return pd.DataFrame(
+        {
+            SCORE: score,
+            COPY: np.where(victim, np.nan, score),
+            OTHER: np.where(third, np.nan, score),
+            "time": rng.exponential(5.0, many) + 0.1,
+            "event": (rng.random(many) < 0.7).astype(float),
+            "x": score,
+            "nearly_x": np.where(victim, np.nan, score),
+        }
+    )
+
+
+@pytest.fixture
+def federation(tmp_path: Path, frame: pd.DataFrame) -> Federation:
+    return build_federation(tmp_path, sites_of(frame, np.arange(len(frame)) % 3))
+
+
+def codes_of(federation: Federation, question: Algorithm, **changes: object) -> object:
+    """Why a question is refused; nothing if it is answered."""
+    ended = federation.settle(federation.ask(question, **changes))
+    return None if ended.state == "complete" else mapping(ended.detail, "problem").get("codes")
+
+
+def total(federation: Federation, score: str) -> float:
+    """What the answer says of everybody's scores together."""
+    ended = federation.settle(federation.ask(PrsReference(score=score)))
+    assert ended.state == "complete", ended.detail.get("problem")
+    told = federation.tables(ended)["groups"]
+    return float(told.ints("people")[0] * told.floats("mean")[0])
+
+
+def test_undefended_two_means_tell_the_score_of_who_lacks_one(
+    federation: Federation, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PrsReference, "analysed", Algorithm.analysed)
+    apart = total(federation, SCORE) - total(federation, COPY)
+    assert apart == pytest.approx(frame[SCORE][VICTIM], abs=0.05)
+
+
+def test_a_second_model_without_one_of_its_people_is_refused(federation: Federation) -> None:
+    """By whichever algorithm: what matters is whose records went in. A price is no model."""
+    plain, nearly = (Cox(time="time", event="event", covariates=(name,)) for name in ("x", "nearly_x"))
+    assert codes_of(federation, PrsReference(score=SCORE)) is None
+    assert codes_of(federation, PrsReference(score=COPY)) == ["differencing"]
+    assert codes_of(federation, PrsReference(score=OTHER)) is None  # one hides among many
+    assert codes_of(federation, plain) is None  # the same people again
+    assert codes_of(federation, nearly, price_only=True) is None
+    assert codes_of(federation, nearly) == ["differencing"]
+
+
+def lacking(site: MemorySite, column: str, person: int) -> MemorySite:
+    """The same people, one of whom lacks a value."""
+    values = site.view.numbers(column).copy()
+    values[person] = np.nan
+    return MemorySite(site.view.with_numbers(column, values), site.variants, site.genotypes)
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_who_estimates_says_whose_records_enter(name: str) -> None:
+    """Every algorithm with parameters, whoever adds it; and who comes to lack a value that it reads is out."""
+    pooled = make_world(seed=11, people=max(90, EXAMPLES[name].people[0]), variants=8).pooled()
+    for values in EXAMPLES[name].parameters(pooled):
+        question = build(name, values)
+        if not question.estimates(1):
+            continue
+        masks = list(question.analysed(pooled.view))
+        assert masks, f"{name} does not say whose records it uses"
+        for column in sorted({*getattr(question, "covariates", ())} & {*pooled.view.numeric}):
+            person = int(np.flatnonzero(masks[0])[0])
+            left = next(iter(question.analysed(lacking(pooled, column, person).view)))
+            assert not left[person], f"{name} keeps who lacks {column}"
