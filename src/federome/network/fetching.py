@@ -17,7 +17,6 @@ from federome.trust.canonical import Json, JsonValue, parse_object
 
 PATIENCE_S: Final = 5.0
 MAX_BYTES: Final = 1 << 18
-_PIECE: Final = 1 << 13
 
 
 def fetch_document(
@@ -42,7 +41,7 @@ def fetch_document(
         ) as answer:
             if not answer.is_success:
                 raise Unavailable(f"the issuer answered {answer.status_code}.", where=_place(url))
-            for piece in answer.iter_bytes(_PIECE):
+            for piece in answer.iter_bytes():  # as it comes: who waits for a full piece waits for whoever drips
                 held += piece
                 if len(held) > MAX_BYTES:
                     raise Invalid("the issuer's answer is too large.", where=_place(url))
