@@ -213,6 +213,7 @@ def hub_serve(folder: HubFolder) -> None:
 
 def _faces(hub: Hub, clock: Callable[[], float] = time.time) -> list[APIRouter]:
     """What people reach at the hub."""
+    from federome.demo.learning import School
     from federome.network.offers import offers
     from federome.network.output_queue import CHECKERS, Checkers, OutputQueue
     from federome.portal.hub import Beside, portal_routers
@@ -247,6 +248,7 @@ def _faces(hub: Hub, clock: Callable[[], float] = time.time) -> list[APIRouter]:
             beside=Beside(
                 asker(hub.folder, operator, hub.settings.url),
                 Reader(beacons_of(hub.folder).beacons, clock),
+                School(hub.folder / "learning"),
             ),
         ),
     ]

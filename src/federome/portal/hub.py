@@ -14,8 +14,9 @@ from federome.model.catalogued import Catalogues
 from federome.network.offers import Offer, checked
 from federome.network.serve_hub import Hub
 from federome.portal.app import own_faces, routers
-from federome.portal.pages import applications, ask, frequencies, log, queues, register, search
+from federome.portal.pages import applications, ask, frequencies, learn, log, queues, register, search
 from federome.portal.pages import runs as run_pages
+from federome.portal.pages.learn import Learn
 from federome.portal.pages.runs import Runs
 from federome.portal.searches import Seek
 from federome.portal.sessions import Sessions
@@ -26,10 +27,11 @@ DATABASE: Final = "portal.db"
 
 @dataclass(frozen=True)
 class Beside:
-    """What a hub's pages ask of the network's other faces: frequencies from its Beacons, and nodes' catalogues."""
+    """What a hub's pages ask of the network's other faces: frequencies from its Beacons, nodes' catalogues, lessons."""
 
     seek: Seek | None = None
     catalogues: Callable[[], Catalogues] = Catalogues
+    learn: Learn | None = None
 
 
 def portal_routers(hub: Hub, *, offers: Sequence[Offer], runs: Runs, beside: Beside = Beside()) -> list[APIRouter]:
@@ -58,6 +60,7 @@ def faces(site: Site, hub: Hub, offers: Sequence[Offer], runs: Runs, beside: Bes
         *own_faces(site),
         search.pages(site, hub.desk, offers, projects, beside.catalogues),
         frequencies.pages(site, beside.seek),
+        learn.pages(site, offers, beside.learn),
         ask.pages(site, hub.desk, offers, checked, runs),
         run_pages.pages(site, runs),
         register.pages(site, hub.desk, projects),

@@ -6,7 +6,7 @@ is the algorithm's own default; nothing is guessed here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -34,6 +34,19 @@ class Field:
     def options(self) -> tuple[tuple[str, str], ...]:
         """The choices as a form shows them."""
         return tuple((each, each or "–") for each in self.choices)
+
+
+def form_of(items: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """The words of an address as a form."""
+    found: dict[str, list[str]] = {}
+    for name, value in items:
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def given_of(form: Form, prefix: str) -> bool:
+    """Whether something was filled in there, so that the part stands open."""
+    return any(name.startswith(prefix) and any(texts) for name, texts in form.items())
 
 
 def fields_of(offer: Offer) -> tuple[Field, ...]:

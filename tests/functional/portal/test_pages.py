@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from starlette.routing import Route
 from tests.beacons import Seen, beacon_of, put
@@ -18,6 +19,8 @@ from tests.portal_runs import ask_all, carry
 from tests.portals import CAST, KEYS, Portal, Window, activate, crawl, free_port, furnish, portal, served, window
 from tests.unit.onboard.test_documents import RECORD
 
+from federome.demo.learning import School
+from federome.model.table import Table
 from federome.portal.pages import frequencies
 from federome.standards import catalogue
 from federome.standards.beacon import routes
@@ -33,6 +36,7 @@ ELSEWHERE = {
     "/portal/passport",
     "/portal/frequencies.csv",
     "/portal/frequencies/news",
+    "/portal/learn/{algorithm}/{table}.csv",
     "/portal/applications/{application}/news",
     "/portal/applications/{application}/permit",
     "/portal/applications/{application}/files/{file}",
@@ -82,10 +86,15 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
         told = [f'[[beacons]]\nnode = "{name}"\ncountry = "{name}"\nurl = "{url}"\n' for name, url in places.items()]
         (folder / BEACONS).write_text("".join(told))
 
+    lesson = Table(
+        {"sex": np.array(["female", "male"]), "people": np.array([151, 0])}, {"people": np.array([False, True])}
+    )
     with (
+        pytest.MonkeyPatch.context() as patch,  # lessons themselves: tests/unit/demo/test_learning.py
         served(routes.application(beacon_of(tables), beside=catalogued(port)), port),  # Spain's is away
         portal(tmp_path_factory.mktemp("portal"), prepare=listed) as made,
     ):
+        patch.setattr(School, "_ask", lambda _school, _question: {"counts": lesson})
         furnish(made)
         activate(made, furnish(made, "active"))
         made.hub.exchange.ended("run-1", "complete", f"sha256:{0:064d}", now=made.clock())
@@ -107,6 +116,8 @@ def found(there: Portal) -> dict[str, tuple[str, str]]:
         seen[f"a search for {text[:5]}"] = ("", f"/portal/search?q={text}")
     seen["a facet"] = ("", "/portal/datasets?node=ES&used=no")
     seen["facets"] = ("", "/portal/datasets?disease=I25&quality=accept")
+    seen["a lesson"] = ("", "/portal/learn/cohort-count?run=1&p.by=sex&p.by=age_band")
+    seen["a wrong lesson"] = ("", "/portal/learn/gwas-linear?run=1&p.maf_min=much")
     seen["a gene"] = ("", "/portal/frequencies?wait=all&q=APOE")
     seen["a variant"] = ("", "/portal/frequencies?wait=all&q=19:44908684:T:C")
     seen["a wrong search"] = ("", "/portal/frequencies?q=rs429358")

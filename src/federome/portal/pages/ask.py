@@ -24,7 +24,7 @@ from federome.network.offers import Offer
 from federome.portal.languages import N_
 from federome.portal.pages.applications import title_of
 from federome.portal.pages.runs import Runs, key_of
-from federome.portal.questions import COHORT, PARAMETER, Form, datasets_of, fields_of, parameters_of
+from federome.portal.questions import COHORT, PARAMETER, Form, datasets_of, fields_of, form_of, given_of, parameters_of
 from federome.portal.route import pages_of
 from federome.portal.site import PREFIX, Face, MenuEntry, Site, visit_of
 
@@ -51,7 +51,7 @@ def pages(site: Site, desk: Desk, offers: Sequence[Offer], check: Check, runs: R
     @open_to("researcher", "clinician")
     def compose(request: Request, algorithm: str) -> Response:
         offer, person = _offer(known, algorithm), visit_of(request).registered()
-        form, held = _form(request), _grants(desk, person)
+        form, held = form_of(request.query_params.multi_items()), _grants(desk, person)
         chosen = _chosen(held, form)
         question, fault = None, None
         if form.get("check"):
@@ -67,14 +67,14 @@ def pages(site: Site, desk: Desk, offers: Sequence[Offer], check: Check, runs: R
         values["prices"] = _priced(runs, person, question) if question else ()
         values["key"] = key_of(person)
         values["permits"] = [(one.opened.id, values["titles"][one.opened.id]) for one in held]
-        values["given_parts"] = {"cohort": _given(form, COHORT), "more": _given(form, PARAMETER)}
+        values["given_parts"] = {"cohort": given_of(form, COHORT), "more": given_of(form, PARAMETER)}
         return site.page(request, "ask_one.html", status=400 if fault else 200, **values)
 
     @api.get("/ask/{algorithm}/question.json")
     @open_to("researcher", "clinician")
     def file(request: Request, algorithm: str) -> Response:
         offer, person = _offer(known, algorithm), visit_of(request).registered()
-        form = _form(request)
+        form = form_of(request.query_params.multi_items())
         chosen = _chosen(_grants(desk, person), form)
         question = _question(desk, offer, check, chosen, form)
         assert chosen is not None
@@ -95,18 +95,6 @@ def _offer(known: Mapping[str, Offer], name: str) -> Offer:
     if name not in known:
         raise Missing("there is no such algorithm.")
     return known[name]
-
-
-def _form(request: Request) -> Form:
-    found: dict[str, list[str]] = {}
-    for name, value in request.query_params.multi_items():
-        found.setdefault(name, []).append(value)
-    return found
-
-
-def _given(form: Form, prefix: str) -> bool:
-    """Whether something was filled in there, so that the part stands open."""
-    return any(name.startswith(prefix) and any(texts) for name, texts in form.items())
 
 
 def _grants(desk: Desk, person: Person) -> list[Application]:
