@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federome.analysis.match_kernels import Heap, Segment, close, invert, scan, seed, some
-from federome.analysis.matching import MAX_TERMS, Measure, Profile
+from federome.analysis.matching import MAX_TERMS, Measure, Profile, formula
 from federome.errors import Invalid
 from federome.model.patient import Patient
 
@@ -153,6 +153,18 @@ class Index:
             if inside.any():
                 found[inside] = some(segment, wanted[inside] - segment.first, weights, query.total)
         return found
+
+    def better_scores(self, query: Profile, numbers: Iterable[int]) -> NDArray[np.float64]:
+        """The better score of the two directions with each of these cases: ``matching.better_score`` of many."""
+        weights = self._weights(query)
+        found = []
+        for number in numbers:
+            segment = self.segments[number // SEGMENT]
+            at = number - segment.first
+            columns = segment.columns[segment.offsets[at] : segment.offsets[at + 1]]
+            shared, total = int(weights[columns].sum()), int(segment.totals[at])
+            found.append(max(formula(shared, query.total, total), formula(shared, total, query.total)))
+        return np.array(found)
 
 
 def _segment(first: int, columns: NDArray[np.uint16], offsets: Ints, weights: Ints) -> Segment:

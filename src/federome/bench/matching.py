@@ -43,7 +43,9 @@ from federome.analysis.matching import (
     alert_threshold,
     estimate_background,
 )
+from federome.bench.match_alerts import measure_alerts
 from federome.bench.match_letters import measure_letters
+from federome.bench.match_mme import measure_mme
 from federome.bench.report import Row, against, timed
 from federome.errors import Unavailable
 from federome.ingest import ontologies
@@ -89,6 +91,9 @@ def measure(console: Console, quick: bool) -> list[Row]:
         rows = _accuracy(world, rule)
         console.print("five nodes …", markup=False)
         rows += _federated(world, rule, quick=quick)
+        console.print("standing questions …", markup=False)
+        rows += _standing(world, rule, quick=quick)
+        rows += measure_mme(rule, folder.parent / "mme" / "benchmark_patients.json")
         console.print("loading …", markup=False)
         rows += _load(installed.folder, folder / "cases.jsonl.gz", console, quick=quick)
     console.print("a million cases …", markup=False)
@@ -334,6 +339,12 @@ def _federated(world: World, rule: Measure, *, quick: bool) -> list[Row]:
     share = same / len(asked)
     rows = [Row("five nodes against pooled: identical lists of ten", round(share, 4), "", 1.0, share == 1.0)]
     return rows + measure_letters(rule, background, patients, at, world.asked[:: 60 if quick else 20].tolist())
+
+
+def _standing(world: World, rule: Measure, *, quick: bool) -> list[Row]:
+    patients = _with_lists(world)
+    questions = 100 if quick else 1000
+    return measure_alerts(rule, estimate_background(patients, source="bench"), patients[: questions + 1000], questions)
 
 
 def _order(match: Match) -> tuple[float, str]:

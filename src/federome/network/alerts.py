@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 from sqlalchemy.engine import Connection, RowMapping
 
 from federome.analysis.infection import Admission, Rule
-from federome.analysis.matching import Background, Measure, Profile, alert_bar, alert_strength, better_score
+from federome.analysis.matching import Background, Measure, Profile, alert_bar, alert_strength
 from federome.db import Schema, migrate, read, write
 from federome.errors import Invalid, Refused, Unavailable
 from federome.model.patient import Patient
-from federome.network.cases import Case, subjects
+from federome.network.cases import Case, Indexed, subjects
 from federome.network.match_desk import MatchDesk, evidence_of
 from federome.network.match_question import (
     MOST_GENES,
@@ -54,6 +54,8 @@ RETRY_MOST_S: Final = 6 * 3600.0
 DAY_S: Final = 86_400.0
 MOST_DAYS: Final = 365
 PAST_CASES: Final = 500
+MOST_KEPT: Final = 100_000
+"""Questions whose words are kept ready."""
 FALSE_ALERTS: Final = 1e-4
 """Expected false alerts of one question at one arrival, unless said otherwise: one an arrival at 10,000 questions."""
 
@@ -185,6 +187,7 @@ class Alerts:
         self._desk, self._engine, self._permitted, self._clock = desk, desk.engine, permitted, clock
         self._rule = rule or Rule()
         self._bars: dict[str, tuple[int, float]] = {}
+        self._profiles: dict[tuple[str, str, str], Profile] = {}
 
     @property
     def _measure(self) -> Measure:
@@ -312,18 +315,20 @@ class Alerts:
         if not case.shared or not self._desk.consented([case.subject])[0]:
             return 0
         rows = db.execute(sa.select(QUESTION).where(QUESTION.c.until > self._clock())).mappings().all()
-        found = self._measure.profile(case.patient)
+        found, outside = self._measure.profile(case.patient), self._desk.book.outside(case.name)
+        indexed = self._desk.book.indexed(self._measure)
         added = 0
         for row in rows:
-            own = row["home"] == self._desk.node and row["outside"] == self._desk.book.outside(case.name)
-            if own or case.dataset not in row["datasets"].split() or not self._permitted(json.loads(row["grant"])):
+            own = row["home"] == self._desk.node and row["outside"] == outside
+            if own or case.dataset not in row["datasets"].split():
                 continue
-            evidence = self._evidence(db, row, case, found)
-            if evidence is not None:
+            evidence = self._evidence(db, row, case, found, indexed)
+            # Signatures are checked last, of the few questions that would be told: an arrival meets thousands.
+            if evidence is not None and self._permitted(json.loads(row["grant"])):
                 added += self._put(db, row, case, evidence)
         return added
 
-    def _evidence(self, db: Connection, row: RowMapping, case: Case, found: Profile) -> str | None:
+    def _evidence(self, db: Connection, row: RowMapping, case: Case, found: Profile, indexed: Indexed) -> str | None:
         """The kind of evidence that this case is for a question, or ``None`` where it is too weak to be told."""
         if row["rule"]:
             asked = read_admission(json.loads(row["rule"]))
@@ -332,35 +337,31 @@ class Alerts:
         genes = self._background.shared(profile.patient.genes, case.patient.genes)
         shared = self._measure.shared(profile, found)
         strength = alert_strength(profile, found, shared=shared, genes=genes)
-        return evidence_of(genes) if strength > self._bar(db, row, profile, case.name) else None
+        return evidence_of(genes) if strength > self._bar(db, row, profile, case.name, indexed) else None
 
     def _profile(self, row: RowMapping) -> Profile:
-        return self._measure.profile(Patient(row["id"], tuple(row["terms"].split()), (), tuple(row["genes"].split())))
+        """A question's words, ready to compare; kept by what they are, so one described anew is read anew."""
+        words = str(row["id"]), str(row["terms"]), str(row["genes"])
+        held = self._profiles.get(words)
+        if held is None:
+            held = self._measure.profile(Patient(words[0], tuple(words[1].split()), (), tuple(words[2].split())))
+            if len(self._profiles) >= MOST_KEPT:
+                self._profiles.clear()
+            self._profiles[words] = held
+        return held
 
-    def _bar(self, db: Connection, row: RowMapping, asked: Profile, arrived: str) -> float:
+    def _bar(self, db: Connection, row: RowMapping, asked: Profile, arrived: str, indexed: Indexed) -> float:
         """The strength above which the question's rate of false alerts is kept, from cases here that share no gene.
 
         Made anew once the registry has doubled. What was told of before is no chance, and is left out.
         """
-        size = self._desk.book.indexed(self._measure).change
-        held = self._bars.get(row["id"])
+        size, held = indexed.change, self._bars.get(row["id"])
         if held is None or size >= 2 * max(held[0], 8):
             told = sa.select(OUTBOX.c.found).where(OUTBOX.c.question == row["id"])
-            scores = self._unrelated(asked, {arrived, *(str(name) for name in db.execute(told).scalars())})
+            scores = _unrelated(indexed, asked, {arrived, *(str(name) for name in db.execute(told).scalars())})
             held = size, alert_bar(scores, asked.patient.genes, self._background, rate=row["rate"])
             self._bars[row["id"]] = held
         return held[1]
-
-    def _unrelated(self, asked: Profile, but: Collection[str]) -> NDArray[np.float64]:
-        """Phenotype scores with cases here that share no candidate gene: what chance alone gives."""
-        indexed, genes = self._desk.book.indexed(self._measure), set(asked.patient.genes)
-        cases = (indexed.cases[number] for number in np.flatnonzero(indexed.now)[-PAST_CASES:].tolist())
-        others = [
-            self._measure.profile(case.patient)
-            for case in cases
-            if case.name not in but and not genes & set(case.patient.genes)
-        ]
-        return np.array([better_score(asked, other, shared=self._measure.shared(asked, other)) for other in others])
 
     def _put(self, db: Connection, row: RowMapping, case: Case, kind: str) -> int:
         pair = (OUTBOX.c.question == row["id"]) & (OUTBOX.c.found == case.name)
@@ -530,3 +531,10 @@ def read_admission(told: Json) -> Admission | None:
         return msgspec.convert(told, Admission)
     except (msgspec.ValidationError, Invalid) as error:
         raise Invalid("this is no admission (sex, age, severity, day, place, hits).", where="admission") from error
+
+
+def _unrelated(indexed: Indexed, asked: Profile, but: Collection[str]) -> NDArray[np.float64]:
+    """Phenotype scores with cases here that share no candidate gene: what chance alone gives."""
+    genes, past = set(asked.patient.genes), np.flatnonzero(indexed.now)[-PAST_CASES:].tolist()
+    others = [n for n in past if indexed.cases[n].name not in but and not genes & set(indexed.cases[n].patient.genes)]
+    return indexed.corpus.index.better_scores(asked, others)

@@ -19,6 +19,7 @@ from federome.analysis.matching import (
     alert_strength,
     alert_threshold,
     best_score,
+    better_score,
     estimate_background,
     explain,
     formula,
@@ -135,6 +136,9 @@ def test_early_stop_spares_work_and_full_scores_agree() -> None:
     assert (found.scores == 1.0).all() and found.numbers.tolist() == [rich + 400 * k for k in range(8)]
     assert found.scored < len(many) // 4
     assert index.scores(query, found.numbers).tolist() == found.scores.tolist()
+    shared = [MEASURE.shared(query, other) for other in PROFILES[:50]]
+    twin = [better_score(query, other, shared=t) for other, t in zip(PROFILES[:50], shared, strict=True)]
+    assert index.better_scores(query, range(50)).tolist() == twin
 
 
 def test_segments_hold_what_one_would(monkeypatch: pytest.MonkeyPatch) -> None:
