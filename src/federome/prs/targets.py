@@ -22,7 +22,7 @@ from federome.errors import Invalid
 from federome.ingest.contigs import LENGTHS, declared, stored_chromosome
 from federome.ingest.fasta import Fasta
 from federome.ingest.regions import read_intervals
-from federome.ingest.source import check_people
+from federome.ingest.source import Chromosomes, check_people
 from federome.ingest.vcf import VcfHeader, genotypes_of, records
 from federome.model.variant import ASSEMBLIES, Assembly, assembly_name, trim
 from federome.store import kernels
@@ -32,6 +32,7 @@ Floats = NDArray[np.float64]
 Wanted = Mapping[str, Sequence[int]]
 """Positions by chromosome, sorted."""
 _REFERENCE_BLOCK: Final = frozenset({"<NON_REF>", "<*>", "<X>"})
+_ONE_COPY: Final = frozenset({"X", "Y", "MT"})
 MIN_QUALITY, MIN_DEPTH = 20, 10
 """A gVCF block counts as looked at from this genotype quality and depth on, as at ingest."""
 
@@ -300,7 +301,9 @@ def _of_vcf(path: Path, wanted: Callable[[Assembly], Wanted], *, scratch: Path, 
     found = assembly_of(header.lengths, header.assemblies, assembly, where=str(path))
     places = {chromosome: set(positions) for chromosome, positions in wanted(found).items()}
     reading = _VcfReading(header, places)
+    order = Chromosomes(header.where)
     for line, record in enumerate(records(header), 1):
+        order.check(stored_chromosome(record.CHROM) or record.CHROM, record.POS, line)
         reading.take(record, line)
     if not reading.named:
         raise Invalid(
@@ -349,7 +352,16 @@ class _VcfReading:
             return
         alleles = genotypes_of(record, self.header.where, line)[:, :-1]
         called = (alleles >= 0).any(axis=1) & (alleles != -1).all(axis=1)
+        unread = [number for number, alt in enumerate(alts, 1) if alt not in real]
+        if unread:  # who has one of these has fewer copies of REF, and of which sequence instead nobody says
+            called &= ~np.isin(alleles, unread).any(axis=1)
         alone = (alleles == -2).any(axis=1) if alleles.shape[1] == 2 else np.ones(len(alleles), np.bool_)
+        if chromosome not in _ONE_COPY and alone.any():
+            raise Invalid(
+                "a genotype has one allele, on a chromosome of which everybody has two.",
+                where=self.header.where(line),
+                remedy="Give diploid calls: 0/1, or ./. where nothing is known.",
+            )
         for number, at, first, second in spots:
             copies = (alleles == number).sum(axis=1) * np.where(alone, 2, 1)
             self.listed.add(chromosome, at, first, second, 0, len(self.rows))

@@ -183,6 +183,57 @@ def test_a_target_must_say_its_assembly_and_have_people(folder: Path) -> None:
         match_rows(folder, "a\t1\t100\tG\tA\t1\t")
 
 
+LINE = "chr1\t100\t.\tA\tG\t.\t.\t.\tGT\t0/1\t1/1"
+
+
+@pytest.mark.parametrize(
+    ("lines", "says", "remedy"),
+    [
+        (["chr1\t900\t.\tA\tG\t.\t.\t.\tGT\t0/1\t1/1", LINE], "positions fall", "Sort"),
+        ([LINE, LINE.replace("chr1\t100", "chr2\t50"), LINE.replace("\t100", "\t200")], "comes back", "Sort"),
+        ([LINE, LINE.replace("0/1", "1").replace("\t100", "\t200")], "one allele", "diploid"),
+        ([LINE, LINE.replace("0/1", "0/1/1").replace("\t100", "\t200")], "more than two alleles", "diploid"),
+        ([LINE, LINE.replace("\tGT\t0/1\t1/1", "\tDP\t3\t4").replace("\t100", "\t200")], "no genotypes", "GT"),
+    ],
+)
+def test_a_bad_line_of_genotypes_is_named_with_its_remedy(
+    folder: Path, lines: list[str], says: str, remedy: str
+) -> None:
+    (folder / "people.vcf").write_text(VCF.replace("\n##FORMAT", CONTIGS) + "\n".join(lines) + "\n")
+    with pytest.raises(Invalid, match=says) as raised:
+        match_rows(folder, "a\t1\t100\tG\tA\t1\t", "b\t1\t200\tG\tA\t1\t")
+    assert raised.value.where.endswith(f"people.vcf:{len(lines) + 6}")
+    assert remedy in raised.value.remedy
+
+
+CONTIGS = """
+##contig=<ID=chr2,length=242193529>
+##FORMAT=<ID=DP,Number=1,Type=Integer,Description="Depth">
+##FORMAT"""
+
+
+@pytest.mark.parametrize(
+    ("contig", "scores"), [("1", [1, 2]), ("chr1", [1, 2]), ("NC_000001.11", [1, 2]), ("ctg1", [])]
+)
+def test_contigs_may_be_named_in_three_ways(folder: Path, contig: str, scores: list[float]) -> None:
+    text = VCF.replace("chr1", contig) + LINE.replace("chr1", contig) + "\n"
+    (folder / "people.vcf").write_text(text)
+    if scores:
+        assert one(folder, "a\t1\t100\tG\tA\t1\t", assembly="GRCh38")[1] == scores
+        return
+    with pytest.raises(Invalid, match="no contig") as raised:
+        one(folder, "a\t1\t100\tG\tA\t1\t", assembly="GRCh38")
+    assert "RefSeq" in raised.value.remedy
+
+
+def test_who_has_a_symbolic_allele_is_not_counted_as_reference(folder: Path) -> None:
+    """A deletion beside a base: that person's copies of REF are fewer, so the mean stands in as for a missing call."""
+    for alt in ("<DEL>", "*", "<NON_REF>"):
+        line = f"chr1\t100\t.\tA\tG,{alt}\t.\t.\t.\tGT\t0/2\t0/1"
+        (folder / "people.vcf").write_text(VCF + line + "\n")
+        assert one(folder, "a\t1\t100\tA\tG\t1\t0.3")[1] == pytest.approx([0.6, 1])
+
+
 @pytest.mark.shared
 def test_pgsc_rules_give_pgsc_calcs_counts(shared: Path) -> None:
     data = shared / "data"
