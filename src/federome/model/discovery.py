@@ -152,6 +152,7 @@ class Carried(msgspec.Struct, frozen=True):
     ref: str
     alt: str
     people: Counted
+    effects: tuple[tuple[str, str], ...] = ()  # gene and consequence, or gene and change of its protein
 
 
 class Term(msgspec.Struct, frozen=True):

@@ -41,6 +41,8 @@ _FAMILIES: Final[Mapping[str, str]] = {"diagnosis_icd10": "ICD10:", "medication_
 """Prefix that a column's plain codes are asked with. Their hierarchy is that of their letters."""
 Truth = tuple[Mask, Mask]
 """Who meets a criterion, and of whom it is known at all."""
+Key = tuple[str, int, str, str]
+"""A variant: chromosome, position, REF, ALT."""
 T = TypeVar("T")
 K = TypeVar("K")
 
@@ -66,7 +68,8 @@ class People(Protocol):
     def labels(self, name: str, /) -> NDArray[np.str_]: ...
     def codes(self, name: str, /) -> tuple[NDArray[np.int64], NDArray[np.str_], Mask]: ...
     def carrying(self, spans: Sequence[Span], /) -> Mask: ...
-    def variants(self, spans: Sequence[Span], among: Mask, /, *, most: int) -> dict[tuple[str, int, str, str], int]: ...
+    def variants(self, spans: Sequence[Span], among: Mask, /, *, most: int) -> dict[Key, int]: ...
+    def effects(self, keys: Collection[Key], /) -> Mapping[Key, tuple[tuple[str, str], ...]]: ...
 
 
 @dataclass(frozen=True)
@@ -240,7 +243,7 @@ class Census:
         places = np.flatnonzero(held.people == person)
         return [held.codes[at] for at in (np.searchsorted(held.starts, places, side="right") - 1).tolist()]
 
-    def variants(self, spans: Sequence[Span], among: Mask, *, most: int) -> dict[tuple[str, int, str, str], int]:
+    def variants(self, spans: Sequence[Span], among: Mask, *, most: int) -> dict[Key, int]:
         """The variants of these spans and how many of some people carry each; ``Invalid`` for more than ``most``."""
         return self.view.variants(spans, among, most=most)
 

@@ -196,7 +196,8 @@ class NodeDesk:
             if meant.size < floor:
                 return ()
             self._record(hall, sought, meant, worth=self._worth(hall, sought, meant.size, sites=len(carried)))
-        return tuple(Carried(*key, _told_of(people, hall.policy)) for key, people in seen.items())
+        does = hall.census.view.effects(seen)
+        return tuple(Carried(*key, _told_of(people, hall.policy), does.get(key, ())) for key, people in seen.items())
 
     # inside
 

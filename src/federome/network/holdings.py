@@ -139,9 +139,9 @@ class StoreHoldings:
         """Where genes lie, by the release's own map."""
         return self.store.genes(release)
 
-    def proteins(self, dataset: str, keys: Collection[Key]) -> dict[Key, Effects]:
-        """What variants do to proteins (gene and ``p.V600E``), where the newest release is annotated."""
-        return self.everybody(dataset)[1].proteins(keys)
+    def effects(self, dataset: str, keys: Collection[Key]) -> dict[Key, Effects]:
+        """What variants do (gene, and ``missense_variant`` or ``p.V600E``), where the newest release is annotated."""
+        return self.everybody(dataset)[1].effects(keys)
 
     def may(self, view: StudyView, use: Use) -> Mask:
         """Rule R15: whose tier covers the use now, with no withdrawal or opt-out in force, shape (people,)."""

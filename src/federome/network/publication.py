@@ -22,7 +22,7 @@ FOLDER: Final = "publications"
 COUNTS: Final = ("alternate_alleles", "called_alleles")
 ZYGOSITY: Final = ("homozygous", "heterozygous", "hemizygous")
 CHANGES: Final = "changes"
-"""What a variant does to proteins, as ``GENE p.V600E;GENE p.V28E``; there only if the data release is annotated."""
+"""What a variant does, as ``GENE missense_variant;GENE p.V600E``; there only if the data release is annotated."""
 _TABLE, _ABOUT = "frequencies.fdt", "publication.json"
 
 

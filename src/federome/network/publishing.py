@@ -169,11 +169,11 @@ def _answer(site: StoreSite, algorithm: Algorithm, policy: Policy) -> Table:
 
 
 def _with_changes(table: Table, holdings: StoreHoldings, dataset: str) -> Table:
-    """The table, and what its variants do to proteins where the data release says so."""
+    """The table, and what its variants do to genes and proteins where the data release says so."""
     keys = [
         (str(on), int(at), str(ref), str(alt)) for on, at, ref, alt in zip(*map(table.__getitem__, _NAMES), strict=True)
     ]
-    found = holdings.proteins(dataset, keys)
+    found = holdings.effects(dataset, keys)
     if not found:
         return table
     told = [";".join(f"{gene} {change}" for gene, change in found.get(key, ())) for key in keys]

@@ -138,18 +138,21 @@ def carriers_of_each(
     return dict(sorted(found.items(), key=lambda item: (chromosome_rank(item[0][0]), *item[0][1:])))
 
 
-def proteins(parts: Sequence[Part], keys: Collection[Key]) -> dict[Key, Effects]:
-    """What these variants do to proteins, where a batch's annotation says so; the newest one that does."""
+def effects(parts: Sequence[Part], keys: Collection[Key]) -> dict[Key, Effects]:
+    """What these variants do, where a batch's annotation says so; the newest one that does."""
     found: dict[Key, Effects] = {}
+    wanted = frozenset(keys)
     for chromosome in dict.fromkeys(key[0] for key in keys):
         positions = [key[1] for key in keys if key[0] == chromosome]
         for part in parts:
             for block in _blocks(part, chromosome, min(positions), max(positions)):
                 sites = block.sites
-                known = np.array([bool(each) for each in sites.proteins], np.bool_)
-                for row in np.flatnonzero(known[sites.effect]).tolist():
+                known = np.array([bool(each) for each in sites.effects], np.bool_)
+                near = known[sites.effect] & np.isin(sites.positions, positions)
+                for row in np.flatnonzero(near).tolist():
                     key = (chromosome, int(sites.positions[row]), sites.refs[row], sites.alts[row])
-                    found[key] = sites.proteins[sites.effect[row]]
+                    if key in wanted:
+                        found[key] = tuple(sites.effects[sites.effect[row]])
     return {key: found[key] for key in keys if key in found}
 
 

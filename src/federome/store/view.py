@@ -24,7 +24,7 @@ from federome.model.span import Span
 from federome.model.table import Mask
 from federome.model.variant import Assembly
 from federome.store import derived, phenotypes
-from federome.store.carriers import Key, carried, carriers, carriers_of_each, carrying, proteins
+from federome.store.carriers import Key, carried, carriers, carriers_of_each, carrying, effects
 from federome.store.catalogue import MALE, UNKNOWN, BatchRecord, DataRelease, People, Store
 from federome.store.phenotypes import Closure, Phenotypes
 from federome.store.sites import Effects
@@ -217,9 +217,9 @@ class StudyView:
             mask[rows] = among[where]
         return carriers_of_each(self.parts, spans, within, most=most)
 
-    def proteins(self, keys: Collection[Key]) -> dict[Key, Effects]:
-        """What these variants do to proteins (gene and ``p.V600E``), of those that are annotated."""
-        return proteins(self.parts, keys)
+    def effects(self, keys: Collection[Key]) -> dict[Key, Effects]:
+        """What these variants do (gene, and ``missense_variant`` or ``p.V600E``), of those that are annotated."""
+        return effects(self.parts, keys)
 
     def meets(self, cohort: Cohort) -> Mask:
         """Who meets further criteria, shape (people,); where something is unknown, they are not met."""

@@ -98,8 +98,12 @@ def test_records_tell_what_they_do_to_proteins(tables: TestClient) -> None:
     assert records["GRCh38:7:100:A:T"]["molecularAttributes"] == {
         "aminoacidChanges": ["V28E", "V600E"],
         "geneIds": ["BRAF"],
+        "molecularEffects": [{"id": "SO:0001583", "label": "missense_variant"}],
     }
-    assert "molecularAttributes" not in records["GRCh38:7:300:G:A"]
+    assert records["GRCh38:7:300:G:A"]["molecularAttributes"] == {
+        "geneIds": ["BRAF"],
+        "molecularEffects": [{"id": "SO:0001627", "label": "intron_variant"}],
+    }
 
 
 def test_a_table_without_annotation_is_named_and_alone_refused(tables: TestClient, tmp_path: Path) -> None:
@@ -134,5 +138,14 @@ def test_people_are_counted_by_change_of_a_protein(
         assert count == len(set(carriers[100]) | set(carriers[103]))
         stop = http.get("/api/individuals?aminoacidChange=R97X&referenceName=7&requestedGranularity=count").json()
         assert stop["responseSummary"]["numTotalResults"] == len(carriers[200])
+        carried = http.get(
+            "/api/g_variants?filters=sex=female&referenceName=7&start=199&end=200&requestedGranularity=record"
+        )
+        (record,) = carried.json()["response"]["resultSets"][0]["results"]
+        assert record["molecularAttributes"] == {
+            "aminoacidChanges": ["R97*"],
+            "geneIds": ["BRAF"],
+            "molecularEffects": [{"id": "SO:0001587", "label": "stop_gained"}],
+        }
         none = http.get("/api/individuals?aminoacidChange=A1T&requestedGranularity=count").json()
         assert none["responseSummary"]["numTotalResults"] == 0

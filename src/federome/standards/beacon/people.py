@@ -19,7 +19,7 @@ from federome.standards.beacon import documents, filters
 from federome.standards.beacon.documents import COHORT, VARIANT, Document, EntryType, Identity
 from federome.standards.beacon.people_records import person_of, record
 from federome.standards.beacon.request import CHROMOSOMES, Asked, Granularity, Places, paginated, spans
-from federome.standards.beacon.shelf import variation
+from federome.standards.beacon.shelf import molecular, variation
 from federome.trust.canonical import Json
 
 if TYPE_CHECKING:
@@ -264,6 +264,8 @@ def _result_set(each: _Answered, results: list[Json]) -> Document:
 def _variant(one: Carried, room: Room) -> Json:
     told = variation(one.chromosome, one.position, one.ref, one.alt, room.assembly)
     carriers: Document = {"people": one.people.count} if room.open_data else {"atLeast": one.people.count}
+    if attributes := molecular(one.effects):
+        told["molecularAttributes"] = attributes
     return cast(Json, told | {"variantLevelData": {}, "info": {"carriers": carriers}})
 
 

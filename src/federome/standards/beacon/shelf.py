@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federome.errors import Damaged
+from federome.model.consequences import SEQUENCE_ONTOLOGY
 from federome.model.span import NO_LIMIT, TYPES, Span, variant_type
 from federome.model.table import Table
 from federome.model.variant import CHROMOSOMES, Assembly, chromosome_rank
@@ -96,7 +98,9 @@ class Book:
         base = chromosome_rank(span.chromosome) << _SHIFT
         low = int(np.searchsorted(self.keys, base + max(span.first - self.reach + 1, 0)))
         high = int(np.searchsorted(self.keys, base + span.last, side="right"))
-        keep = self.ends[low:high] >= span.first
+        inside = max(int(np.searchsorted(self.keys, base + span.first)), low)  # those before it may end too early
+        keep = np.ones(high - low, np.bool_)
+        keep[: inside - low] = self.ends[low:inside] >= span.first
         if span.starts is not None:
             starts = self.keys[low:high] - base
             keep &= (starts >= span.starts[0]) & (starts <= span.starts[1])
@@ -119,11 +123,14 @@ class Book:
         """The records of these rows as pieces of JSON, to be joined with commas: neighbours are one piece."""
         if not len(rows):
             return
-        breaks = np.flatnonzero(np.diff(rows) != 1) + 1
-        for first, last in zip(
-            rows[np.r_[0, breaks]].tolist(), rows[np.r_[breaks - 1, len(rows) - 1]].tolist(), strict=True
-        ):
-            yield self.records[int(self.offsets[first]) : int(self.offsets[last + 1]) - 1]
+        breaks = [] if _neighbours(rows) else (np.flatnonzero(np.diff(rows) != 1) + 1).tolist()
+        for first, end in pairwise([0, *breaks, len(rows)]):
+            yield self.records[int(self.offsets[rows[first]]) : int(self.offsets[rows[end - 1] + 1]) - 1]
+
+
+def _neighbours(rows: Rows) -> bool:
+    """Whether rows in order, each once, follow one another without a gap."""
+    return int(rows[-1]) - int(rows[0]) == len(rows) - 1
 
 
 @dataclass(frozen=True)
@@ -159,20 +166,46 @@ class Shelf:
 
 
 def paged(found: Sequence[tuple[Book, Rows]], skip: int, limit: int) -> list[tuple[Book, Rows]]:
-    """Of what was found, the records ``skip`` to ``skip + limit``, counted in genome order over all books together."""
+    """Of what was found, the records ``skip`` to ``skip + limit``, counted in genome order over all books together.
+
+    What stands on a page is found by bisection: its cost hardly depends on how much was found, nor on which page it is.
+    """
     if skip == 0 and sum(len(rows) for _, rows in found) <= limit:
         return list(found)
-    keys = np.concatenate([book.keys[rows] for book, rows in found])
-    owner = np.repeat(np.arange(len(found)), [len(rows) for _, rows in found])
-    if len(keys) > skip + limit:  # only the head has to be in order
-        kept = np.argpartition(keys, skip + limit - 1)[: skip + limit]
-        edge = keys[kept].max()
-        some = np.flatnonzero(keys <= edge)
-    else:
-        some = np.arange(len(keys))
-    order = some[np.lexsort((owner[some], keys[some]))][skip : skip + limit]
-    joined = np.concatenate([rows for _, rows in found])
-    return [(book, np.sort(joined[order[owner[order] == at]])) for at, (book, _) in enumerate(found)]
+    keys = [_keys(book, rows) for book, rows in found]
+    first, last = _cut(keys, skip), _cut(keys, skip + limit)
+    return [(book, rows[low:high]) for (book, rows), low, high in zip(found, first, last, strict=True)]
+
+
+def _keys(book: Book, rows: Rows) -> Rows:
+    """The keys of rows in order; those of neighbours are not copied."""
+    if len(rows) and _neighbours(rows):
+        return book.keys[int(rows[0]) : int(rows[-1]) + 1]
+    return book.keys[rows]
+
+
+def _cut(keys: Sequence[Rows], rank: int) -> list[int]:
+    """How many of the first ``rank`` keys of all each list has; of equal keys the first list's come first."""
+    if rank <= 0:
+        return [0] * len(keys)
+    if rank >= sum(map(len, keys)):
+        return [len(each) for each in keys]
+    # the least key that, with all that are no greater, makes up the rank
+    low = min(int(each[0]) for each in keys if len(each))
+    high = max(int(each[-1]) for each in keys if len(each))
+    while low < high:
+        middle = (low + high) // 2
+        if sum(int(each.searchsorted(middle, "right")) for each in keys) >= rank:
+            high = middle
+        else:
+            low = middle + 1
+    cuts = [int(each.searchsorted(low)) for each in keys]
+    left = rank - sum(cuts)
+    for at, each in enumerate(keys):
+        more = min(int(each.searchsorted(low, "right")) - cuts[at], left)
+        cuts[at] += more
+        left -= more
+    return cuts
 
 
 # binding
@@ -230,15 +263,16 @@ def _changes(table: Table) -> dict[str, NDArray]:  # type: ignore[type-arg]
         (_change_key(name, change), row)
         for row, effects in enumerate(_effects(table))
         for gene, change in effects
+        if change.startswith("p.")
         for name in {gene, ""}
     }
     keys = np.array([key for key, _ in sorted(found)], np.uint64)
     rows = np.array([row for _, row in sorted(found)], np.int64)
-    return {"annotated": np.array(CHANGES in table.columns), "change_keys": keys, "change_rows": rows}
+    return {"annotated": np.array(bool(found)), "change_keys": keys, "change_rows": rows}
 
 
 def _effects(table: Table) -> Iterator[list[tuple[str, str]]]:
-    """Gene and change of a protein of each row."""
+    """Gene and consequence, or gene and change of its protein, of each row."""
     told = table[CHANGES].tolist() if CHANGES in table.columns else [""] * table.rows
     for text in told:
         pairs = (each.rpartition(" ") for each in text.split(";") if each)
@@ -280,8 +314,8 @@ def _records(about: Publication, table: Table) -> list[bytes]:
             told |= {name: cells[name][row][at] for name in columns if not hidden[name][row][at]}
             frequencies.append(told)
         record = variation(chromosome, position, ref, alt, about.assembly)
-        if effects:
-            record["molecularAttributes"] = molecular(effects)
+        if attributes := molecular(effects):
+            record["molecularAttributes"] = attributes
         if frequencies:
             record["frequencyInPopulations"] = [source | {"frequencies": frequencies}]
         out.append(msgspec.json.encode(record) + b",")
@@ -289,10 +323,14 @@ def _records(about: Publication, table: Table) -> list[bytes]:
 
 
 def molecular(effects: Sequence[tuple[str, str]]) -> dict[str, object]:
-    """What a variant does to proteins, as a record tells it: changes without ``p.``, and their genes."""
-    genes = sorted({gene for gene, _ in effects if gene})
-    told: dict[str, object] = {"aminoacidChanges": sorted({change.removeprefix("p.") for _, change in effects})}
-    return told | ({"geneIds": genes} if genes else {})
+    """What a variant does, as a record tells it: its genes, consequences, and changes of proteins without ``p.``."""
+    terms = sorted({term for _, term in effects if term in SEQUENCE_ONTOLOGY})
+    told: dict[str, list[object]] = {
+        "aminoacidChanges": [*sorted({term.removeprefix("p.") for _, term in effects if term.startswith("p.")})],
+        "geneIds": [*sorted({gene for gene, _ in effects if gene})],
+        "molecularEffects": [{"id": SEQUENCE_ONTOLOGY[term], "label": term} for term in terms],
+    }
+    return {name: values for name, values in told.items() if values}
 
 
 def variation(chromosome: str, position: int, ref: str, alt: str, assembly: Assembly) -> dict[str, object]:
