@@ -100,7 +100,11 @@ def beacon(cohort: Cohort, asked: int, at_least: int, *, rarest: bool) -> float:
     In order, only the number of noes counts (Shringarpure & Bustamante 2015); rarest first, each answer counts by what
     its frequency makes of it (Raisaro et al. 2017).
     """
-    yes = (cohort.members > 0).sum(axis=0) >= at_least
+    return told_power(cohort, (cohort.members > 0).sum(axis=0) >= at_least, asked, at_least, rarest=rarest)
+
+
+def told_power(cohort: Cohort, yes: Mask, asked: int, at_least: int, *, rarest: bool) -> float:
+    """The same with the answers that somebody gave, site by site."""
     chance = 1 - (1 - cohort.frequency) ** 2
 
     def score(genomes: Genomes) -> Floats:

@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 from rich.console import Console
 
+from federome.bench import attack_booted
 from federome.bench.attack_linkage import Linked, powers, pruned
 from federome.bench.attack_methods import (
     SECRET,
@@ -65,7 +66,7 @@ SITES: Final = 8_000
 
 
 def measure(console: Console, quick: bool) -> list[Row]:
-    """All attacks, then the door's and the audit's own time."""
+    """All attacks, then the door's and the audit's own time, then attacks on a booted federation from outside."""
     rows: list[Row] = []
     for title, part in (
         ("membership", _membership),
@@ -75,7 +76,7 @@ def measure(console: Console, quick: bool) -> list[Row]:
     ):
         with console.status(f"attacking: {title}"):
             rows += part(5 if quick else 20)
-    return rows
+    return rows + attack_booted.measure(console, quick)
 
 
 def _attacked(name: str, on: float, off: float, unit: str, bar: float | None, off_at_least: float) -> Row:

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from federome.bench import attacks
+from federome.bench import attack_booted, attacks
 from federome.bench.attack_methods import auc
 from federome.bench.report import Row
+from federome.client import Result
+from federome.model.table import Table
 
 
 def test_cells_and_digits_hold_and_the_figure_is_drawn(tmp_path: Path) -> None:
@@ -30,3 +32,26 @@ def test_times_that_differ_are_told_apart() -> None:
     rng = np.random.default_rng(1)
     assert auc(rng.random(200) + 1, rng.random(200)) == 1.0
     assert auc(np.ones(5), np.ones(5)) == pytest.approx(0.5)
+
+
+def test_an_attacker_from_outside_asks_for_less_until_even_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also: frequencies that are withheld are not read, and a refusal leaves a guess."""
+    left, seen = [7], []
+
+    def asked(_connection: object, _algorithm: str, code: str, *, variants: list[str]) -> object:
+        seen.append(len(variants))
+        assert code == "budget_exhausted"
+        if len(variants) > left[0]:
+            return None
+        left[0] -= len(variants)
+        at = np.array([int(variant.split(":")[1]) for variant in variants])
+        hidden = at == 10_000
+        table = Table({"position": at, "frequency": np.where(hidden, 0.0, 0.25)}, {"frequency": hidden})
+        return Result("run", {"frequencies": table}, {})
+
+    monkeypatch.setattr(attack_booted, "asked", asked)
+    told = attack_booted._frequencies(object(), range(100), 16)  # type: ignore[arg-type]
+    assert told == dict.fromkeys(range(1, 7), 0.25)
+    assert seen == [16, 4, 4, 1, 1, 1, 1]
+    assert attack_booted._difference(7, 4, 2) == 1.0
+    assert attack_booted._difference(7, 4, None) == attack_booted._difference(None, 4) == 0.5
