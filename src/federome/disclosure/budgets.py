@@ -167,6 +167,9 @@ class Phenotypes(Protocol):
         there would be more phenotypes than ``phenotype_share`` of the people.
         """
 
+    def check(self, cohort: str, phenotype: str, *, people: int, policy: Policy) -> None:
+        """Refuse what :meth:`admit` would refuse now, and put nothing on record."""
+
     def count(self, cohort: str) -> int:
         """How many different phenotypes are on record."""
 
@@ -186,11 +189,15 @@ class MemoryPhenotypes:
     def admit(self, cohort: str, phenotype: str, *, people: int, policy: Policy) -> None:
         """See :class:`Phenotypes`."""
         with self._lock:
-            known = self._known.setdefault(cohort, set())
-            if phenotype in known or policy.open_data:
-                return
+            self.check(cohort, phenotype, people=people, policy=policy)
+            if not policy.open_data:
+                self._known.setdefault(cohort, set()).add(phenotype)
+
+    def check(self, cohort: str, phenotype: str, *, people: int, policy: Policy) -> None:
+        """See :class:`Phenotypes`."""
+        known = self._known.get(cohort, set())
+        if phenotype not in known and not policy.open_data:
             check_phenotypes(len(known) + 1, people=people, policy=policy)
-            known.add(phenotype)
 
     def count(self, cohort: str) -> int:
         """See :class:`Phenotypes`."""

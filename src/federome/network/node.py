@@ -16,8 +16,6 @@ from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 
-import numpy as np
-
 from federome.analysis.algorithm import Algorithm, build, content_digest
 from federome.disclosure.budgets import Budgets, Phenotypes
 from federome.disclosure.differencing import Cohorts, Members, check
@@ -240,7 +238,7 @@ class Node:
         """Before anything about a cohort can leave: it must not be nearly one that was answered about before.
 
         The cohort goes on record with each of its groups that is told of by itself and is large enough to be told: if
-        only a price was asked, too, since sizes go into it. Traits are counted where statistics may follow.
+        only a price was asked, too, since sizes go into it.
 
         Those whose records enter a model are compared with those of earlier models, few or many: another covariate,
         which one of them lacks, must not tell of that one by what it changes.
@@ -263,9 +261,6 @@ class Node:
             ]
             for some, earlier in fresh:
                 earlier.add(some)
-        for values in () if question.order.price_only else question.algorithm.traits(site.view):
-            trait = digest_bytes(np.ascontiguousarray(values).tobytes())
-            self.phenotypes.admit(told[0].digest, trait, people=site.view.people, policy=policy)
 
     def policy(self, question: Question) -> Policy:
         """The strictest policy of the datasets that are asked."""
@@ -359,8 +354,6 @@ class Node:
             chain[str(turn)] = link(text(question.task.body, "command"))
             self.notebook.update(run, words.detail(self, run) | {"chain": chain})
         if question.task.kind in _LAST:
-            if question.task.kind in _RELEASING:
-                self.budgets.commit(run)
             self.notebook.commit()
             ending = self.log.ending(run, known_sizes(question.task.body))
             reply = Reply({**reply.body, **ending}, reply.parts, reply.documents)

@@ -191,10 +191,23 @@ class SqlPhenotypes:
         if policy.open_data:
             return
         with write(self._engine) as db:
-            known = set(db.execute(sa.select(PHENOTYPE.c.phenotype).where(PHENOTYPE.c.cohort == cohort)).scalars())
-            if phenotype not in known:
-                check_phenotypes(len(known) + 1, people=people, policy=policy)
+            if self._fits(db, cohort, phenotype, people, policy):
                 db.execute(PHENOTYPE.insert().values(cohort=cohort, phenotype=phenotype))
+
+    def check(self, cohort: str, phenotype: str, *, people: int, policy: Policy) -> None:
+        """See :class:`Phenotypes`."""
+        if not policy.open_data:
+            with read(self._engine) as db:
+                self._fits(db, cohort, phenotype, people, policy)
+
+    @staticmethod
+    def _fits(db: sa.Connection, cohort: str, phenotype: str, people: int, policy: Policy) -> bool:
+        """Whether it is new; ``Refused`` where it is and there are too many already."""
+        known = set(db.execute(sa.select(PHENOTYPE.c.phenotype).where(PHENOTYPE.c.cohort == cohort)).scalars())
+        if phenotype in known:
+            return False
+        check_phenotypes(len(known) + 1, people=people, policy=policy)
+        return True
 
     def count(self, cohort: str) -> int:
         """See :class:`Phenotypes`."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from federome.analysis.algorithm import Algorithm, State
 from federome.analysis.program import PEOPLE, Program, contribution
+from federome.disclosure.differencing import Members
 from federome.disclosure.door import check_steering, gate, veto
 from federome.errors import Invalid, Refused
 from federome.model.index import BlockIndex, merge, named_blocks
@@ -38,7 +39,7 @@ from federome.network.pricing import (
 )
 from federome.network.protocol import Body, mapping, number, text
 from federome.network.question import Answer, OpenSite, Outcome, Question, Said, Summands
-from federome.trust.canonical import digest
+from federome.trust.canonical import digest, digest_bytes
 from federome.trust.keys import PublicKey, generate, private_key_from_jwk
 from federome.trust.signing import encrypt, sign
 
@@ -112,9 +113,11 @@ def roster(node: Node, question: Question, site: OpenSite) -> Outcome:
 def charge(node: Node, question: Question, site: OpenSite, pooled: Sequence[int], *, nodes: int) -> Body:
     """Reserve what the answer will be worth to somebody who tests membership; what the meter then reads.
 
-    ``Refused`` before that for a model of too many parameters for these people.
+    ``Refused`` before that for a model of too many parameters for these people, or of one trait of theirs too many.
     """
     policy = node.policy(question)
+    for cohort, trait in traits_of(question, site):
+        node.phenotypes.check(cohort, trait, people=site.view.people, policy=policy)
     check_model(question.algorithm, sum(pooled[:1]), policy, nodes=nodes)
     read = reserve(question, worth_here(node, question, site, pooled), node.budgets, policy)
     try:
@@ -124,6 +127,26 @@ def charge(node: Node, question: Question, site: OpenSite, pooled: Sequence[int]
             node.budgets.refund(question.order.run)
         raise
     return read
+
+
+def spend(node: Node, question: Question, site: OpenSite) -> None:
+    """What was set aside is spent, and traits are on record, before the first part leaves: once for a run.
+
+    From then on others can open a total without telling this node. Before, nothing has left, and what was set aside is
+    free again when the order expires.
+    """
+    run = question.order.run
+    if not words.detail(node, run).get("spent"):
+        for cohort, trait in traits_of(question, site):
+            node.phenotypes.admit(cohort, trait, people=site.view.people, policy=node.policy(question))
+        node.budgets.commit(run)
+        node.notebook.update(run, {**words.detail(node, run), "spent": True})
+
+
+def traits_of(question: Question, site: OpenSite) -> Iterator[tuple[str, str]]:
+    """Digests of the cohort and of each trait of it that the question tells statistics of."""
+    for values in question.algorithm.traits(site.view):
+        yield Members.of(site.members()).digest, digest_bytes(np.ascontiguousarray(values).tobytes())
 
 
 def releases_of(question: Question) -> Body:
@@ -189,6 +212,7 @@ def contribute(node: Node, question: Question, site: OpenSite) -> Outcome:
     """This node's part of a round, block by block."""
     assert question.command is not None
     command, algorithm = question.command, question.algorithm
+    spend(node, question, site)
     shared = rounds.shared_state(node, question)
     declared, policy = algorithm.round(command.round), node.policy(question)
     _count_numbers(node, question, shared, declared)
@@ -309,6 +333,7 @@ def alone(node: Node, question: Question, site: OpenSite) -> Outcome:
 
     if site.changed():
         raise Refused("a person of the cohort withdrew during the run.", codes=["recompute_required"])
+    spend(node, question, site)
     return Answer(program.finish(named), algorithm.releases, site.view.people)
 
 

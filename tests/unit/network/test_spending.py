@@ -266,12 +266,12 @@ def test_with_one_node_the_price_is_that_of_its_own_people(tmp_path: Path) -> No
 
 
 def test_many_traits_of_the_same_people_are_refused(tmp_path: Path) -> None:
-    federation = federation_of(tmp_path, policy=Policy(difference_min=10, membership_power=1, phenotype_share=0.011))
-    first = federation.settle(federation.ask(GwasLinear(phenotype="ldl", covariates=())))
-    assert codes(first) != ["budget_exhausted"]
-    again = federation.settle(federation.ask(GwasLinear(phenotype="ldl", covariates=("age",))))
-    assert codes(again) != ["budget_exhausted"]
-    second = federation.settle(federation.ask(GwasLinear(phenotype="age", covariates=())))
+    federation = federation_of(tmp_path, policy=Policy(difference_min=10, membership_power=1, phenotype_share=0.03))
+    first = federation.settle(federation.ask(GwasLinear(phenotype="pc1", covariates=())))
+    assert first.state == "complete", first.detail.get("problem")
+    again = federation.settle(federation.ask(GwasLinear(phenotype="pc1", covariates=("pc2",))))
+    assert again.state == "complete", again.detail.get("problem")
+    second = federation.settle(federation.ask(GwasLinear(phenotype="pc2", covariates=())))
     assert codes(second) == ["budget_exhausted"]
 
 
