@@ -60,6 +60,21 @@ def import_tumours(
     _load(read_folder(folder), node, dataset, holder, permission, as_json=as_json)
 
 
+@cancer_app.command("mcode")
+def import_bundles(
+    folder: Annotated[Path, typer.Argument(help="A folder of FHIR bundles (.json) in the manner of mCODE.")],
+    node: Annotated[Path, typer.Option("--dir", help="The node's folder.")],
+    dataset: Dataset,
+    holder: Annotated[str, typer.Option(help="The organisation that holds the data.")],
+    permission: Annotated[str, typer.Option(help="Data use: GRU, HMB, POA or NRES.")] = "GRU",
+    as_json: AsJson = False,
+) -> None:
+    """Load patients with cancer from FHIR bundles into a node's store, as a new dataset."""
+    from federome.cancer.mcode import read_bundles
+
+    _load(read_bundles(folder), node, dataset, holder, permission, as_json=as_json)
+
+
 def _load(found: Study, node: Path, dataset: str, holder: str, permission: str, *, as_json: bool) -> None:
     from federome.cancer.load import load_study
 

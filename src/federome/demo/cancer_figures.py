@@ -129,6 +129,23 @@ def calibration(bands: Table, path: Path, *, title: str) -> None:
     _drawn(path, (4.6, 4.4), draw, bands)
 
 
+def decision(table: Table, path: Path, *, title: str) -> None:
+    """Net benefit over the risk from which one would act, by the score and by treating everybody or nobody."""
+
+    def draw(axes: Axes) -> None:
+        at = table.floats("threshold")
+        axes.axhline(0, color=GREY, linewidth=0.8, label="treat nobody")
+        axes.plot(at, table.floats("treat_all"), color=COLOURS[1], linestyle="--", label="treat everybody")
+        axes.plot(at, table.floats("net_benefit"), color=COLOURS[0], marker="o", markersize=3, label="by the score")
+        low = float(min(table.floats("net_benefit").min(initial=0.0), 0.0))
+        high = float(max(table.floats("net_benefit").max(initial=0.0), table.floats("treat_all").max(initial=0.0)))
+        axes.set_ylim(low - 0.15 * (high - low), high + 0.1 * (high - low))
+        axes.set(xlabel="risk from which one would treat", ylabel="net benefit (true positives a person)", title=title)
+        axes.legend(frameon=False, loc="upper right")
+
+    _drawn(path, (5.4, 3.8), draw, table)
+
+
 def alterations(table: Table, path: Path, *, title: str) -> None:
     """A matrix of aggregates: share of cases with each gene altered (row) in each group (column); grey: withheld."""
     genes = list(dict.fromkeys(table["gene"].tolist()))
@@ -156,4 +173,4 @@ def alterations(table: Table, path: Path, *, title: str) -> None:
     _drawn(path, (width, 1.2 + 0.3 * len(genes)), draw, table)
 
 
-FIGURES: Final[Sequence[Callable[..., Any]]] = (survival, forest, balance, calibration, alterations)
+FIGURES: Final[Sequence[Callable[..., Any]]] = (survival, forest, balance, calibration, decision, alterations)

@@ -63,6 +63,8 @@ def figure_of(name: str, table: Table, language: Language) -> Chart | None:
         return _manhattan(table, language)
     if {"time", "survival"} <= has:
         return _survival(table, language)
+    if {"threshold", "net_benefit", "treat_all"} <= has:
+        return _decision(name, table)
     counted = next((column for column in COUNTED if column in has and table[column].ndim == 1), None)
     labels = [column for column in table if table[column].dtype.kind == "U"]
     if counted and table.rows <= MOST_BARS and (labels or table.rows == 1):
@@ -93,6 +95,17 @@ def _survival(table: Table, language: Language) -> Chart:
     ]
     say = language.gettext
     return lines(say(N_("Survival")), drawn, across=say(N_("time")), up=say(N_("share without the event")))
+
+
+def _decision(name: str, table: Table) -> Chart:
+    """Net benefit over the risk from which one would act: by the score, by treating everybody, by treating nobody."""
+    at = [float(each) for each in table["threshold"].tolist()]
+    drawn = [
+        Line(column, tuple(zip(at, (float(each) for each in table[column].tolist()), strict=True)))
+        for column in ("net_benefit", "treat_all")
+    ]
+    nobody = Line("treat_none", tuple((each, 0.0) for each in at))
+    return lines(name, [*drawn, nobody], across="threshold", up="net_benefit", from_zero=False)
 
 
 def _manhattan(table: Table, language: Language) -> Chart:

@@ -85,6 +85,18 @@ def test_withheld_cells_are_drawn_as_such(tmp_path: Path) -> None:
     assert (tmp_path / "calibration.svg").is_file()
 
 
+def test_a_decision_curve_stands_beside_everybody_and_nobody(tmp_path: Path) -> None:
+    """Treating everybody falls below zero where the risk asked for is beyond the mean; its table goes with it."""
+    at = np.array([0.1, 0.3, 0.5])
+    table = Table(
+        {"threshold": at, "net_benefit": np.array([0.22, 0.12, 0.03]), "treat_all": 0.3 - 0.7 * at / (1 - at)}
+    )
+    cancer_figures.decision(table, tmp_path / "decision.svg", title="decision")
+    drawn = (tmp_path / "decision.svg").read_text()
+    assert all(f">{words}<" in drawn for words in ("treat nobody", "treat everybody", "by the score"))
+    assert (tmp_path / "decision.csv").read_text().splitlines()[0] == "threshold,net_benefit,treat_all"
+
+
 def test_people_of_a_frame_answer_what_they_know_and_refuse_the_rest() -> None:
     view = followed.FrameSite.of(followed.synthetic(30, 1).at("S0")).view
     assert view.meets(Cohort(measurements=(Measurement("x", low=0.0),))).sum() < 30

@@ -61,6 +61,15 @@ def test_survival_is_steps_from_one_and_gaps_where_withheld() -> None:
     assert chart.rows == (("0", "1", "1"), ("1", "0.9", "0.7"), ("2", "0.8", "–"))
 
 
+def test_a_decision_curve_has_everybody_and_nobody_beside_it() -> None:
+    at = np.array([0.1, 0.3])
+    table = Table({"threshold": at, "net_benefit": np.array([0.2, 0.1]), "treat_all": np.array([0.18, -0.05])})
+    chart = figure_of("decision", table, ENGLISH)
+    assert chart is not None
+    assert chart.heads == ("threshold", "net_benefit", "treat_all", "treat_none")
+    assert chart.rows == (("0.1", "0.2", "0.18", "0"), ("0.3", "0.1", "-0.05", "0"))
+
+
 def test_an_association_along_the_genome_is_a_point_for_every_stretch() -> None:
     rng = np.random.default_rng(1)
     chromosomes = np.array([str(c) for c in range(1, 23) for _ in range(100)])

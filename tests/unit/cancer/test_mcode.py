@@ -1,0 +1,160 @@
+"""FHIR bundles in the manner of mCODE as rows of a store: what is read, what is left out, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from federome.cancer.mcode import read_bundles
+from federome.cli import app
+from federome.errors import Invalid
+
+LOINC, ICDO, AJCC = "http://loinc.org", "http://terminology.hl7.org/CodeSystem/icd-o-3", "http://cancerstaging.org"
+EXTENSION = "http://hl7.org/fhir/us/mcode/StructureDefinition/mcode-histology-morphology-behavior"
+
+
+def concept(system: str, code: str, display: str = "") -> dict[str, Any]:
+    return {"coding": [{"system": system, "code": code} | ({"display": display} if display else {})]}
+
+
+def seen(code: str, day: str, value: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
+    told = {"resourceType": "Observation", "status": "final", "code": concept(LOINC, code), "effectiveDateTime": day}
+    return told | {"subject": {"reference": "Patient/p1"}} | ({"valueCodeableConcept": value} if value else {}) | more
+
+
+def gene(symbol: str) -> dict[str, Any]:
+    return {"code": concept(LOINC, "48018-6"), "valueCodeableConcept": concept("http://www.genenames.org", "H", symbol)}
+
+
+def variant(symbol: str, change: str, day: str, source: str = "LA6684-0") -> dict[str, Any]:
+    parts = [
+        gene(symbol),
+        {"code": concept(LOINC, "48005-3"), "valueCodeableConcept": concept("http://varnomen.hgvs.org", change)},
+        {"code": concept(LOINC, "48002-0"), "valueCodeableConcept": concept(LOINC, source)},
+    ]
+    return seen("69548-6", day, concept(LOINC, "LA9633-4"), component=parts)
+
+
+def bundle() -> dict[str, Any]:
+    """A melanoma with BRAF V600E, treated, that carries PTEN later."""
+    subject = {"reference": "Patient/p1"}
+    panel = [gene("BRAF"), gene("PTEN")]
+    resources = [
+        {
+            "resourceType": "Patient", "id": "p1", "name": [{"family": "Nobody"}],
+            "deceasedDateTime": "2024-01-01T03:00:00Z",
+        },
+        {
+            "resourceType": "Condition", "subject": subject, "onsetDateTime": "2022-01-01",
+            "verificationStatus": concept("v", "confirmed"), "bodySite": [concept(ICDO, "C44.5")],
+            "extension": [{"url": EXTENSION, "valueCodeableConcept": concept(ICDO, "8720/3")}],
+        },
+        {"resourceType": "Condition", "subject": subject, "code": concept("http://snomed.info/sct", "94225005")},
+        seen("21905-5", "2022-01-03", concept(AJCC, "cT2a")),
+        seen("21899-0", "2022-02-01", concept(AJCC, "ypT3b")),
+        seen("21906-3", "2022-01-03", concept(AJCC, "N1a")),
+        seen("21907-1", "2022-01-03", concept(AJCC, "cM0")),
+        seen("21908-9", "2022-01-03", concept(AJCC, "3C")),
+        seen("85319-2", "2022-01-05", concept("http://snomed.info/sct", "260385009")),
+        seen("85337-4", "2022-01-05", concept("http://snomed.info/sct", "419984006")),
+        seen("53041-0", "2022-01-10", None, component=panel),
+        seen("53041-0", "2023-03-10", None, component=panel),
+        variant("BRAF", "p.Val600Glu", "2022-01-10"),
+        variant("PTEN", "p.Arg130Ter", "2023-03-10"),
+        variant("TP53", "p.Arg175His", "2023-03-10"),
+        variant("PTEN", "p.Arg130Gln", "2022-01-10", source="LA6683-2"),
+        {
+            "resourceType": "MedicationAdministration", "status": "completed", "subject": subject,
+            "medicationCodeableConcept": concept("http://www.whocc.no/atc", "L01EC02", "Dabrafenib"),
+        },
+        {
+            "resourceType": "MedicationStatement", "status": "entered-in-error", "subject": subject,
+            "medicationCodeableConcept": concept("http://www.whocc.no/atc", "L01EC01", "Vemurafenib"),
+        },
+    ]  # fmt: skip
+    return {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": each} for each in resources]}
+
+
+def written(folder: Path, told: object) -> Path:
+    (folder / "one.json").write_text(json.dumps(told))
+    return folder
+
+
+def test_a_bundle_becomes_a_row(tmp_path: Path) -> None:
+    study = read_bundles(written(tmp_path, bundle()))
+    (row,) = study.patients
+    assert row["person_id"] == "p1"
+    assert row["os_months"] == pytest.approx(730 / 365.25 * 12)
+    assert (row["os_died"], row["treatments"]) == (1.0, "dabrafenib")
+    assert (row["icdo_topography"], row["icdo_morphology"], row["icdo_behaviour"]) == ("C44.5", "8720", "malignant")
+    assert (row["tnm_t"], row["tnm_n"], row["tnm_m"], row["stage"]) == ("3b", "1a", "0", "IIIC")
+    assert str(row["tnm_kind"]).endswith("after therapy")
+    assert (row["her2"], row["er"]) == ("negative", "")
+    assert (row["tumour_panel"], row["tumour_genes"]) == ("BRAF;PTEN", "BRAF;PTEN")
+    assert row["tumour_variants"] == "BRAF:p.Val600Glu;PTEN:p.Arg130Ter"
+    assert "PTEN" in str(row["tumour_acquired"])
+    assert "BRAF" not in str(row["tumour_acquired"])
+    assert study.skipped == {
+        "markers that are neither positive nor negative": 1,
+        "variants of genes that no region studied names on that day": 1,
+        "variants that are not said to be somatic": 1,
+    }
+    assert "Nobody" not in json.dumps(study.patients)
+
+
+def test_without_a_panel_nothing_is_known_and_the_living_are_censored(tmp_path: Path) -> None:
+    told = bundle()
+    del told["entry"][0]["resource"]["deceasedDateTime"]
+    told["entry"] = [e for e in told["entry"] if e["resource"].get("code", {}) != concept(LOINC, "53041-0")]
+    (row,) = read_bundles(written(tmp_path, told)).patients
+    assert (row["tumour_panel"], row["tumour_genes"]) == ("", "")
+    assert (row["os_died"], row["os_months"]) == (0.0, pytest.approx(433 / 365.25 * 12))
+    told["entry"][0]["resource"]["deceasedBoolean"] = True
+    (row,) = read_bundles(written(tmp_path, told)).patients
+    assert (row["os_died"], row["os_months"]) == (None, None), "dead, and nobody says since when"
+
+
+def _changed(at: int, **changes: object) -> dict[str, Any]:
+    told = bundle()
+    told["entry"][at]["resource"] |= changes
+    return told
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: [], "no FHIR bundle"),
+        (lambda: {"resourceType": "Bundle", "entry": [{}]}, "no FHIR bundle"),
+        (lambda: {"resourceType": "Patient", "entry": []}, "no FHIR bundle"),
+        (lambda: {**bundle(), "entry": bundle()["entry"][:1] * 2}, "no id, or that of another"),
+        (lambda: _changed(0, deceasedDateTime="2021-12-31"), "before the diagnosis"),
+        (lambda: _changed(0, deceasedDateTime="2021-31-12"), "no date"),
+        (lambda: _changed(1, bodySite=[concept(ICDO, "C99.9")]), "topography"),
+        (lambda: _changed(4, valueCodeableConcept=concept(AJCC, "pT9")), "TNM"),
+        (lambda: _changed(4, valueCodeableConcept="pT2"), "form of FHIR"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_file(tmp_path: Path, make: Callable[[], object], says: str) -> None:
+    with pytest.raises(Invalid, match=says) as raised:
+        read_bundles(written(tmp_path, make()))
+    assert raised.value.where.startswith("one.json")
+    assert raised.value.remedy
+
+
+def test_the_command_loads_a_dataset(tmp_path: Path) -> None:
+    (tmp_path / "node").mkdir()
+    folder = tmp_path / "bundles"
+    folder.mkdir()
+    words = ["mcode", str(written(folder, bundle())), "--dir", str(tmp_path / "node"), "--dataset", "melanomas"]
+    done = CliRunner().invoke(app, ["cancer", *words, "--holder", "Example Hospital", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["patients"] == 1
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(Invalid, match="no bundles"):
+        read_bundles(empty)
