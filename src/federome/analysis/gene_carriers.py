@@ -36,6 +36,7 @@ _ALTERING = (
     "protein_altering_variant",
     "stop_lost",
 )
+Consequences = Literal["loss-of-function", "protein-altering", "any"]
 CONSEQUENCES: Mapping[str, tuple[str, ...]] = {"loss-of-function": _LOSS, "protein-altering": _ALTERING, "any": ()}
 """Sequence Ontology terms of qualifying variants, by the name of the class; none: whatever they do."""
 RARE = (0.0001, 0.001, 0.01, 0.05, 1.0)
@@ -60,7 +61,7 @@ class OverGenes(Algorithm):
     """
 
     genes: Annotated[tuple[Symbol, ...], msgspec.Meta(min_length=1, max_length=30_000)]
-    consequences: Literal["loss-of-function", "protein-altering", "any"] = "loss-of-function"
+    consequences: Consequences = "loss-of-function"
     rare_below: float = 0.001
     cohort: Cohort = EVERYBODY
 
@@ -93,8 +94,13 @@ class OverGenes(Algorithm):
         return out
 
 
+def tellable(people: int, rare_below: float) -> bool:
+    """Whether so many people can tell what is rare: one copy among them must not be more than ``rare_below``."""
+    return 2 * people * rare_below >= 1
+
+
 def _carriers(view: View, wanted: Carrier) -> Places | None:
-    if 2 * view.people * wanted.rare_below < 1:
+    if not tellable(view.people, wanted.rare_below):
         return None
     try:
         return np.flatnonzero(view.meets(Cohort(carriers=(wanted,))))

@@ -6,11 +6,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -96,6 +96,68 @@ def register(
     ]
     lines += [f"  {name}: {note}" for name, told in notes.items() for note in told]
     _tell({"registered": count, "ignored": ignored, "notes": notes}, "\n".join(lines), as_json)
+
+
+def candidates(
+    folder: NodeDir,
+    person: Clinician,
+    case: Name,
+    consequences: Annotated[
+        Literal["loss-of-function", "protein-altering"], typer.Option(help="What variants must do to be offered.")
+    ] = "loss-of-function",
+    rare_below: Annotated[float, typer.Option(help="Highest frequency in the node's release.")] = 0.001,
+    use: Annotated[list[str] | None, typer.Option("--use", help="Put this gene on the case's list; repeat.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Offer candidate genes from your patient's own genotypes at this node; ``--use`` takes them onto the case's list.
+
+    Nothing leaves the node by this. A question at level variants tells what was taken, like all candidate variants.
+    """
+    from federome.model.finding import copies
+    from federome.network.holdings import open_holdings
+    from federome.network.match_node import node_consents
+
+    home = _home(folder)
+    held = home.desk.book.case(case, person)
+    found, notes = open_holdings(folder, node_consents(folder), time.time).candidates(
+        held.dataset, held.subject, consequences=consequences, rare_below=rare_below
+    )
+    background = home.desk.background
+    genes = sorted({each.gene for each in found}, key=lambda gene: (-background.evidence(gene), gene))
+    if strangers := set(use or ()) - set(genes):
+        raise Invalid(f"not offered: {', '.join(sorted(strangers))}.", where="--use", remedy="Use a gene of the list.")
+    if use:
+        patient = held.patient
+        taken = tuple(each for each in found if each.gene in use and each not in patient.findings)
+        listed = tuple(dict.fromkeys((*patient.genes, *use)))
+        described = replace(patient, genes=listed, findings=patient.findings + taken)
+        home.desk.book.register(replace(held, patient=described), home.desk.measure)
+    rows = [
+        {
+            "gene": gene,
+            "copies": copies(tuple(found), gene),
+            "evidence": round(background.evidence(gene), 2),
+            "variants": [asdict(each) for each in found if each.gene == gene],
+            "used": gene in (use or ()) or gene in held.patient.genes,
+        }
+        for gene in genes
+    ]
+    _tell({"candidates": rows, "notes": list(notes)}, _candidates_text(rows, notes), as_json)
+
+
+def _candidates_text(rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> str:
+    lines = []
+    for row in rows:
+        lines.append(
+            f"{row['gene']}: {row['copies'] or 'unknown'} of its copies hit, evidence {row['evidence']:.1f} nats"
+            f"{', on the list' if row['used'] else ''}"
+        )
+        lines += [
+            "  " + " ".join(v[part] for part in ("variant", "consequence", "protein", "zygosity") if v[part])
+            for v in row["variants"]
+        ]
+    lines = lines or ["No rare variant of this kind: this says nothing of variants that are not rare or not annotated."]
+    return "\n".join([*lines, *notes])
 
 
 def follow(

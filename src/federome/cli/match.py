@@ -31,6 +31,7 @@ Rates = Annotated[
 for name, command in (
     ("open", cases.open_),
     ("register", cases.register),
+    ("candidates", cases.candidates),
     ("follow", cases.follow),
     ("withdraw", cases.withdraw),
     ("find", cases.find),

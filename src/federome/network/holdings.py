@@ -17,16 +17,19 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
+from federome.analysis.gene_carriers import CONSEQUENCES, Consequences, tellable
 from federome.db import read
-from federome.errors import Damaged, Refused
+from federome.errors import Damaged, Invalid, Missing, Refused
 from federome.governance.consent import Ledger, Operation, cohort_mask
+from federome.model.candidates import ASSEMBLY
 from federome.model.cohort import Cohort
+from federome.model.finding import Finding, Zygosity
 from federome.model.genes import approved
 from federome.model.patient import Patient
 from federome.model.permit import Basis
 from federome.model.table import Mask
 from federome.network.question import Terms, Use
-from federome.store.carriers import Key
+from federome.store.carriers import Key, OwnVariant
 from federome.store.catalogue import DataRelease, Store
 from federome.store.phenotypes import Closure
 from federome.store.site import StudySite
@@ -125,6 +128,27 @@ class StoreHoldings:
             if at in terms or at in genes
         ]
 
+    def candidates(
+        self, dataset: str, subject: str, *, consequences: Consequences, rare_below: float
+    ) -> tuple[list[Finding], tuple[str, ...]]:
+        """What a person's own genotypes offer as candidates: qualifying variants by the rule of ``gene-background``.
+
+        Whose consent does not cover care is not read. Notes say what was left out. For the clinician who treats the
+        person: these are genotypes.
+        """
+        release, view = self.everybody(dataset)
+        number = dict(_people(self.store, [subject])).get(subject, -1)
+        if number not in view.numbers_at_node:
+            raise Missing("no genotypes of this person stand in the dataset.", where=dataset[:60])
+        if not self.may(view, Use("match", "care"))[view.numbers_at_node == number].all():
+            raise Refused("this person's consent does not cover care.", codes=["consent_tier"])
+        if not tellable(view.people, rare_below):
+            raise Invalid("so few people stand here that one copy is no longer rare.", where="--rare-below")
+        found = view.qualifying(number, consequences=CONSEQUENCES[consequences], rare_below=rare_below)
+        known = release.manifest.assembly == ASSEMBLY
+        notes = () if known or not found else (f"variants lie on {release.manifest.assembly}: only genes are offered",)
+        return list(dict.fromkeys(_finding(each, placed=known) for each in found)), notes
+
     def names(self, view: StudyView) -> list[str]:
         """The people's names at this node, in the order of the view: for open data, and for the node's own registry."""
         found: dict[int, str] = {}
@@ -208,6 +232,19 @@ def _people(store: Store, subjects: Sequence[str]) -> Iterator[tuple[str, int]]:
         for start in range(0, len(subjects), CHUNK):
             query = sa.select(person.c.id, person.c.number).where(person.c.id.in_(subjects[start : start + CHUNK]))
             yield from ((row.id, row.number) for row in db.execute(query).all())
+
+
+def _finding(each: OwnVariant, *, placed: bool) -> Finding:
+    zygosity: Zygosity = "heterozygous"
+    if each.single is None and each.copies == 2:
+        zygosity = ""  # a man's one copy and a woman's two are written alike
+    elif each.single:
+        zygosity = "hemizygous"
+    elif each.copies == 2:
+        zygosity = "homozygous"
+    place = ":".join(map(str, each.variant)) if placed else ""
+    gene = "".join(approved([each.gene])[0])
+    return Finding(gene, place, "", each.consequence, each.protein, zygosity)
 
 
 def people_of(store: Store) -> Mapping[str, int]:

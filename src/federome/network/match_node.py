@@ -100,9 +100,14 @@ def open_desk(folder: Path, name: str, clock: Callable[[], float], made: Tables 
     made = made or tables(folder)
     secret = read_secret(folder / "keys" / "secret")
     base = engine(f"sqlite:///{folder / 'matching' / 'match.db'}", durable=True)
-    consents = ConsentBook(engine(f"sqlite:///{folder / 'node.db'}", durable=True), secret=secret)
     book = CaseBook(base, secret, clock)
-    return MatchDesk(name, base, book, made.measure, made.background, consenting(consents.ledger, clock), clock)
+    return MatchDesk(name, base, book, made.measure, made.background, consenting(node_consents(folder), clock), clock)
+
+
+def node_consents(folder: Path) -> Callable[[], Ledger]:
+    """The consent ledger of a node's folder, as it is at each call."""
+    secret = read_secret(folder / "keys" / "secret")
+    return ConsentBook(engine(f"sqlite:///{folder / 'node.db'}", durable=True), secret=secret).ledger
 
 
 def consenting(ledger: Callable[[], Ledger], clock: Callable[[], float]) -> Consented:

@@ -37,6 +37,9 @@ def follow_release(book: CaseBook, measure: Measure, dataset: str, holder: str, 
     wanted, unusable = set(), 0
     for person in people:
         described = replace(person, id=f"{dataset}/{person.id}", group="")
+        if (chosen := held.get(described.id)) is not None:  # candidates that its clinician took stay on the list
+            kept = (*described.genes, *(each.gene for each in chosen.patient.findings if each.gene))
+            described = replace(described, genes=tuple(dict.fromkeys(kept)), findings=chosen.patient.findings)
         if not measure.profile(described).rows and not described.genes:
             unusable += 1
             continue

@@ -21,7 +21,7 @@ from federome.model.variant import Region, Variant, chromosome_class, chromosome
 from federome.store import kernels
 from federome.store.blocks import Block
 from federome.store.callability import covers
-from federome.store.catalogue import FEMALE
+from federome.store.catalogue import FEMALE, MALE, UNKNOWN
 
 if TYPE_CHECKING:
     from federome.store.sites import Effects, Sites
@@ -37,6 +37,22 @@ start."""
 MOST_ROWS: Final = 50_000
 """Variants of one batch's block that one question may be compared with."""
 _ANNOTATE: Final = "Ask by gene, region or allele; the operator can ingest files that VEP or SnpEff annotated."
+
+
+@dataclass(frozen=True)
+class OwnVariant:
+    """A qualifying variant of one person: the gene it counts for, what it does there, and how many copies.
+
+    ``single`` where the person has one copy of that stretch (a man of X and Y, everybody of the mitochondrion);
+    ``None`` where that hangs on a sex that nobody noted.
+    """
+
+    gene: str
+    variant: Key
+    consequence: str
+    protein: str
+    copies: int
+    single: bool | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +114,83 @@ def carried(parts: Sequence[Part], criterion: Carrier) -> list[Lines]:
         else none
         for each in lines
     ]
+
+
+def qualifying(
+    parts: Sequence[Part], at: int, person: int, *, consequences: Collection[str], rare_below: float
+) -> list[OwnVariant]:
+    """What makes one person (a row of part ``at``) a carrier of genes, in genome order.
+
+    As :func:`carriers`, asked of every gene of the map at once, at the cost of the person's own variants. ``Invalid``
+    where there is no gene map, or no variant in it has consequences.
+    """
+    part = parts[at]
+    genes: dict[str, list[tuple[int, int, str]]] = {}
+    for symbol, chromosome, start, end in part.store.genes(part.release):
+        genes.setdefault(chromosome, []).append((start, end, symbol))
+    held = []
+    annotated = False
+    for chromosome, there in genes.items():
+        for block in _blocks(part, chromosome, min(start for start, _, _ in there), max(end for _, end, _ in there)):
+            annotated |= any(block.sites.effects)
+            rows = _carried_rows(block, person, consequences)
+            held += [_Found(at, block, rows)] if len(rows) else []
+    if not annotated:
+        raise Invalid("variants here have no genes and consequences.", remedy="Ingest annotated files and a gene map.")
+    out: dict[OwnVariant, None] = {}
+    for found in _rare(parts, [*held, *_elsewhere(parts, at, held)], rare_below):
+        for row, key in zip(found.rows.tolist(), _keys(found), strict=True) if found.part == at else ():
+            single = _single_copy(part, person, key)
+            copies = int(kernels.decode(found.block.pgen, range(row, row + 1))[0, person])
+            for gene, term, protein in _counted(found.block.sites, row, genes[key[0]], consequences):
+                out[OwnVariant(gene, key, term, protein, copies, single)] = None
+    return sorted(out, key=lambda each: (chromosome_rank(each.variant[0]), *each.variant[1:], each.gene))
+
+
+def _carried_rows(block: Block, person: int, consequences: Collection[str]) -> NDArray[np.int64]:
+    """Rows with a wanted consequence, for whichever gene, that one person carries."""
+    sites = block.sites
+    wanted = np.array([any(term in consequences for _, term in effects) for effects in sites.effects], np.bool_)
+    rows = np.flatnonzero(wanted[sites.effect])
+    one = np.zeros(block.pgen.people, np.bool_)
+    one[person] = True
+    counts = kernels.counts_masked(block.pgen, rows, kernels.Masks.of(one))[:, 0]
+    return rows[counts[:, 1] + counts[:, 2] > 0]
+
+
+def _elsewhere(parts: Sequence[Part], at: int, held: Sequence[_Found]) -> Iterator[_Found]:
+    """The rows of other parts at the places of these variants: what is rare is decided over all parts."""
+    for chromosome, position in dict.fromkeys(key[:2] for found in held for key in _keys(found)):
+        for i, part in enumerate(parts):
+            for block in _blocks(part, chromosome, position, position) if i != at else ():
+                first, stop = np.searchsorted(block.sites.positions, [position, position + 1]).tolist()
+                if first < stop:
+                    yield _Found(i, block, np.arange(first, stop))
+
+
+def _counted(
+    sites: Sites, row: int, genes: Sequence[tuple[int, int, str]], consequences: Collection[str]
+) -> Iterator[tuple[str, str, str]]:
+    """The genes for which a variant counts, with the consequence and the change of the protein."""
+    position, effects = int(sites.positions[row]), sites.effects[sites.effect[row]]
+    for symbol in sorted({symbol for start, end, symbol in genes if start <= position <= end}):
+        for gene, term in effects:
+            if term in consequences and gene in (symbol, ""):
+                yield symbol, term, next((said for of, said in effects if of == gene and said.startswith("p.")), "")
+                break
+
+
+def _single_copy(part: Part, person: int, key: Key) -> bool | None:
+    kind = chromosome_class(key[0], key[1], part.release.manifest.assembly)
+    sex = int(part.people.sexes[person])
+    if kind == "X" and sex == UNKNOWN:
+        return None
+    return kind in ("Y", "MT") or (kind == "X" and sex == MALE)
+
+
+def _keys(found: _Found) -> list[Key]:
+    sites, on = found.block.sites, found.block.file.chromosome
+    return [(on, int(sites.positions[row]), sites.refs[row], sites.alts[row]) for row in found.rows.tolist()]
 
 
 def carrying(parts: Sequence[Part], spans: Sequence[Span]) -> tuple[Mask, ...]:
@@ -306,8 +399,7 @@ def _rare(parts: Sequence[Part], found: Sequence[_Found], limit: float) -> list[
     lists: list[list[Key]] = []
     holders: dict[Key, set[int]] = {}
     for each in found:
-        sites, on = each.block.sites, each.block.file.chromosome
-        keys = [(on, int(sites.positions[row]), sites.refs[row], sites.alts[row]) for row in each.rows.tolist()]
+        keys = _keys(each)
         alleles = _alleles(each.block, each.rows)
         for key, (alternate, called) in zip(keys, alleles.tolist(), strict=True):
             total = totals.setdefault(key, [0, 0])

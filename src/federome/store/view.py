@@ -24,7 +24,16 @@ from federome.model.span import Span
 from federome.model.table import Mask
 from federome.model.variant import Assembly
 from federome.store import derived, phenotypes
-from federome.store.carriers import Key, carried, carriers, carriers_of_each, carrying, effects
+from federome.store.carriers import (
+    Key,
+    OwnVariant,
+    carried,
+    carriers,
+    carriers_of_each,
+    carrying,
+    effects,
+    qualifying,
+)
 from federome.store.catalogue import MALE, UNKNOWN, BatchRecord, DataRelease, People, Store
 from federome.store.phenotypes import Closure, Phenotypes
 from federome.store.sites import Effects
@@ -238,6 +247,13 @@ class StudyView:
             for i, mask in enumerate(carriers(self.parts, criterion)):
                 found[i] &= mask[self.members[i]]
         return np.concatenate(found)
+
+    def qualifying(self, number: int, *, consequences: Collection[str], rare_below: float) -> list[OwnVariant]:
+        """The qualifying variants of one person of the view, by lasting number: see ``carriers.qualifying``."""
+        place = int(np.flatnonzero(self.numbers_at_node == number)[0])
+        at = next(i for i, there in enumerate(self.slices) if there.start <= place < there.stop)
+        person = int(self.members[at][place - self.slices[at].start])
+        return qualifying(self.parts, at, person, consequences=consequences, rare_below=rare_below)
 
     def where(self, keep: Mask) -> StudyView:
         """The same view restricted to some of its people; ``Invalid`` for a mask of the wrong length."""

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx2 as httpx
+import numpy as np
+import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
 from tests.federation import NOW
@@ -17,19 +19,25 @@ from tests.matching import NODES, PATIENTS, QUERY, RATES, World, build_world
 from tests.outer import outer_app, working
 from tests.unit.analysis.test_matching import MEASURE
 from tests.unit.ingest.test_ontologies import folder as ontology_folder
+from tests.unit.store.small_stores import Batch, manifest, put
 from typer.testing import CliRunner
 
 from federome.cli import app
 from federome.client.care import open_care
-from federome.errors import Invalid, Missing, Unavailable
+from federome.errors import FederomeError, Invalid, Missing, Refused, Unavailable
+from federome.governance.consent import ConsentEvent, Ledger
 from federome.network import match_node
 from federome.network.alerts import Message
 from federome.network.approvals import approve_built_in
 from federome.network.cases import Case
+from federome.network.holdings import StoreHoldings
 from federome.network.match_asker import Asker
 from federome.network.match_node import notifier, open_home
-from federome.network.match_question import method
+from federome.network.match_question import method, words_of
+from federome.network.match_releases import followed
 from federome.network.setup import make_certificate, pin_authority
+from federome.store.catalogue import Store
+from federome.store.writer import GeneRegion
 from federome.trust.keys import generate, save_private_key
 from federome.trust.members import Member, MemberKey, Members, sign_members
 
@@ -238,3 +246,73 @@ def test_mail_goes_only_to_a_server_whose_certificate_is_trusted(
         tell(message)
     server.listening.close()
     assert len(server.letters) == 2
+
+
+SHIFT, SAME, GAIN = ("X", 12_900_000, "A", "C"), ("X", 12_900_010, "G", "T"), ("1", 500, "C", "T")
+
+
+def hospital(node: Path) -> None:
+    """Six people of fi-1 at this node: p0, a man with a loss of TLR7 on his one X; p1, a woman with one copy of it."""
+    people, sexes = [f"p{i}" for i in range(6)], ["male", "female"] * 3
+    genotypes = {site: np.zeros(6, np.int8) for site in (SHIFT, SAME, GAIN)}
+    genotypes[SHIFT][:2] = 2, 1
+    genotypes[SAME][0] = 2
+    genotypes[GAIN][:] = 1
+    effects = {
+        SHIFT: (("TLR7", "frameshift_variant"), ("TLR7", "p.N215fs")),
+        SAME: (("TLR7", "synonymous_variant"),),
+        GAIN: (("G1", "stop_gained"),),
+    }
+    table = pd.DataFrame({"person_id": people, "case_status": ["unsolved"] * 6, "hpo_terms": [["HP:0000003"]] * 6})
+    genes = [GeneRegion("TLR7", "X", 12_800_000, 13_000_000), GeneRegion("G1", "1", 1, 1000)]
+    batch = Batch("one", people, sexes, genotypes, effects=effects)
+    put(Store.open(node / "data"), batch, about=manifest("fi-1"), phenotypes=table, genes=genes)
+
+
+def test_genotypes_offer_candidates_that_are_used_only_when_their_clinician_says_so(node: Path, tmp_path: Path) -> None:
+    hospital(node)
+    assert command(node, "follow", "--dataset", "fi-1")["registered"] == 6
+    rare = ("candidates", "--case", "fi-1/p0", "--rare-below")
+    (told,) = command(node, *rare, "0.3")["candidates"]  # type: ignore[misc]
+    assert (told["gene"], told["copies"], told["used"]) == ("TLR7", "both", False)
+    (variant,) = told["variants"]
+    assert variant["variant"] == "X:12900000:A:C" and variant["zygosity"] == "hemizygous"
+    assert (variant["consequence"], variant["protein"]) == ("frameshift_variant", "p.N215fs")
+    book, measure = (home := open_home(node, lambda: NOW.timestamp())).desk.book, home.desk.measure
+    assert book.case("fi-1/p0", "anna").patient.genes == ()  # offered, and no more
+    assert command(node, "candidates", "--case", "fi-1/p1", "--rare-below", "0.3")["candidates"][0]["copies"] == "one"  # type: ignore[index]
+    with pytest.raises(Invalid, match="G1"):
+        command(node, *rare, "0.3", "--use", "G1")
+    with pytest.raises(Invalid, match="rare"):  # of six people one copy is more than one in a thousand
+        command(node, *rare, "0.001")
+    command(node, *rare, "0.3", "--use", "TLR7")
+    taken = book.case("fi-1/p0", "anna").patient
+    assert taken.genes == ("TLR7",) and taken.findings[0].zygosity == "hemizygous"
+    assert words_of(taken, measure, "both").findings == ()  # the gene may be asked about; no genotype travels with it
+    assert command(node, "follow", "--dataset", "fi-1")["unchanged"] == 6  # and the next look at the release keeps it
+    assert book.case("fi-1/p0", "anna").patient == taken
+    spoken = RUN.invoke(app, ["match", *rare, "0.3", "--dir", str(node), "--person", "anna"]).stdout
+    assert "TLR7: both of its copies hit" in spoken and "on the list" in spoken
+    (tmp_path / "out.jsonl").write_text(json.dumps({"id": "outside", "observed": ["HP:0000003"]}))
+    command(node, "register", str(tmp_path / "out.jsonl"), "--dataset", "fi-1")
+    with pytest.raises(Missing, match="no genotypes"):
+        command(node, "candidates", "--case", "outside")
+    with pytest.raises(Missing):  # somebody else's case
+        RUN.invoke(app, ["match", *rare, "0.3", "--dir", str(node), "--person", "bob"], catch_exceptions=False)
+    no = Ledger((ConsentEvent("p0", "withdraw", NOW),))
+    withdrawn = StoreHoldings(Store.open(node / "data"), lambda: no, lambda: NOW.timestamp() + 1)
+    with pytest.raises(Refused, match="consent"):
+        withdrawn.candidates("fi-1", "p0", consequences="loss-of-function", rare_below=0.3)
+
+
+def test_following_a_release_needs_somebody_who_holds_its_cases_and_can_be_stopped(node: Path) -> None:
+    hospital(node)
+    with pytest.raises(Invalid, match="clinician"):
+        RUN.invoke(app, ["match", "follow", "--dataset", "fi-1", "--dir", str(node)], catch_exceptions=False)
+    spoken = RUN.invoke(app, ["match", "follow", "--dataset", "fi-1", "--dir", str(node), "--person", "anna"]).stdout
+    assert spoken.startswith("6 cases were registered") and followed(node) == {"fi-1": "anna"}
+    assert command(node, "follow", "--dataset", "fi-1")["unchanged"] == 6
+    assert command(node, "follow", "--dataset", "fi-1", "--stop") == {"followed": False} and followed(node) == {}
+    assert len(open_home(node, lambda: NOW.timestamp()).desk.book.cases("anna")) == 6
+    with pytest.raises(FederomeError):
+        command(node, "follow", "--dataset", "nowhere")
