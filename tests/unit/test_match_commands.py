@@ -60,6 +60,23 @@ def test_query_gives_reasons_and_refuses_what_cannot_be_asked(world: Path) -> No
     assert [m["id"] for m in told["matches"]] == ["one", "two"] and told["matches"][0]["phenotype"] == 1.0
     refused = RUN.invoke(app, ["match", "query", "--corpus", corpus, "--term", "HP:5555555"])
     assert isinstance(refused.exception, Invalid) and "HP:5555555 (unknown)" in str(refused.exception)
+    refused = RUN.invoke(app, ["match", "query", "--corpus", corpus, "--gene", "not a gene"])
+    assert isinstance(refused.exception, Invalid) and "it is no symbol" in str(refused.exception)
+
+
+def test_a_query_that_finds_nobody_says_what_was_looked_at(world: Path) -> None:
+    lines = [{"id": "a", "observed": ["HP:4444444"], "candidate_genes": ["GBA1"]}, {"id": "b", "observed": []}]
+    (world / "corpus.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    query = ["match", "query", "--corpus", str(world / "corpus.jsonl")]
+    spoken = RUN.invoke(app, [*query, "--gene", "GBA"]).stdout
+    assert spoken.startswith("GBA is withdrawn and was read as GBA1\na: probability")
+    spoken = RUN.invoke(app, [*query, "--term", "HP:0000003", "--term", "HP:0000022"]).stdout
+    assert "None of 2 cases shares a usable term or gene." in spoken and "2 cases of the corpus have no" in spoken
+    told = json.loads(RUN.invoke(app, [*query, "--term", "HP:0000003", "--gene", "GBA", "--json"]).stdout)
+    assert told["corpus_without_usable_term"] == 2 and len(told["notes"]) == 1
+    (world / "corpus.jsonl").write_text(json.dumps({"id": "b", "observed": ["HP:0000003"]}))
+    spoken = RUN.invoke(app, [*query, "--term", "HP:0000003", "--gene", "TITIN"]).stdout
+    assert "genes were not compared: no case of the corpus has candidate genes" in spoken
 
 
 def test_background_from_a_file(world: Path) -> None:

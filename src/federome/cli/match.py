@@ -123,29 +123,35 @@ def query(
     """Find cases like one described here, with the reasons for each."""
     from federome.analysis.match_search import LEAD_OVER
     from federome.analysis.matching import explain
+    from federome.model.genes import approved
     from federome.model.patient import Patient
 
     made = _corpus(corpus, ontology)
     rates = _background(background, made)
-    asked = Patient("\N{EM DASH}", tuple(term or ()), tuple(excluded or ()), tuple(gene or ()))
-    profile = made.measure.profile(asked)
-    if not profile.rows and not (rates and asked.genes):
-        told = ", ".join(f"{each.term} ({each.why})" for each in profile.ignored) or "none was given"
+    genes, notes = approved(gene or ())
+    profile = made.measure.profile(Patient("\N{EM DASH}", tuple(term or ()), tuple(excluded or ()), genes))
+    if genes and not rates:
+        notes = (*notes, "genes were not compared: no case of the corpus has candidate genes")
+    if not profile.rows and not (rates and genes):
+        told = "; ".join([*(f"{each.term} ({each.why})" for each in profile.ignored), *notes]) or "none was given"
         raise Invalid(
             f"there is no usable term or gene: {told}.", where="--term", remedy="Give HPO terms of abnormalities."
         )
     listed = made.rank(profile, max(top, LEAD_OVER), rates)
     chances = made.chances(profile, listed, genes=rates is not None)[:top]
-    found = listed[:top]
+    found, silent = listed[:top], _silent(made.patients, made.measure)
     reasons = [explain(made.measure, profile, made.measure.profile(m.patient)) for m in found]
     if as_json:
-        sys.stdout.write(json.dumps(_document(profile, found, chances, reasons)) + "\n")
+        document = _document(profile, found, chances, reasons)
+        sys.stdout.write(json.dumps({**document, "notes": notes, "corpus_without_usable_term": silent}) + "\n")
         return
     for each in profile.ignored:
         sys.stdout.write(f"ignored: {each.term} ({each.why})\n")
-    sys.stdout.write(
-        "".join(_text(*each) for each in zip(found, chances, reasons, strict=True)) or "No case shares a term.\n"
-    )
+    sys.stdout.write("".join(f"{note}\n" for note in notes))
+    none = f"None of {len(made.patients)} cases shares a usable term or gene.\n"
+    sys.stdout.write("".join(_text(*each) for each in zip(found, chances, reasons, strict=True)) or none)
+    if silent:
+        sys.stdout.write(f"{silent} cases of the corpus have no usable term and can be found by genes only.\n")
 
 
 def _document(

@@ -129,6 +129,12 @@ def test_what_cannot_be_registered_is_said(node: Path, tmp_path: Path) -> None:
         command(node, "register", str(tmp_path / "two.jsonl"), "--dataset", "fi-1", "--family", "f")
     with pytest.raises(Invalid):
         command(tmp_path, "inbox")
+    old = {"gene": "GBA", "variant": "1:1000:A:G", "assembly": "GRCh37"}
+    lines = {"id": "c2", "observed": ["HP:0000003", "HP:7777777", "flat feet"], "candidate_variants": [old]}
+    (tmp_path / "part.jsonl").write_text(json.dumps(lines))
+    told = command(node, "register", str(tmp_path / "part.jsonl"), "--dataset", "fi-1")
+    assert {e["term"]: e["why"] for e in told["ignored"]["c2"]} == dict.fromkeys(("HP:7777777", "flat feet"), "unknown")  # type: ignore[index]
+    assert [note.split(" was ")[0] for note in told["notes"]["c2"]] == ["GBA is withdrawn and", "a variant on GRCh37"]  # type: ignore[index]
 
 
 def test_matching_is_approved_by_name_and_clinicians_are_told_as_they_chose(node: Path) -> None:

@@ -174,6 +174,18 @@ def test_nothing_usable_is_not_an_empty_list_without_a_word() -> None:
     )
 
 
+@pytest.mark.parametrize("assembly", ["NCBI36", "GRCh37"])
+def test_variants_on_other_assemblies_and_terms_beyond_the_limit_are_named(assembly: str) -> None:
+    variant = {"assembly": assembly, "referenceName": "1", "start": 5, "referenceBases": "A", "alternateBases": "G"}
+    asked = patient("q", LEAVES[:260], test=True)
+    asked["genomicFeatures"] = [{"gene": {"id": "KARS1"}, "variant": variant}]
+    answer = post({"patient": asked})
+    assert ids(answer)[0] == "fake"  # the gene and the most specific terms were used
+    notes = answer.json()["_notes"]
+    assert sum("was ignored" in note for note in notes) == 60 and any("beyond the limit" in note for note in notes)
+    assert f"a variant on {assembly} was left out: variants are compared on GRCh38" in notes
+
+
 def test_two_patients_of_one_id_are_refused() -> None:
     with pytest.raises(Invalid):
         mme.read_entries([STORED[0], STORED[0]])
