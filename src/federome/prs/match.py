@@ -170,7 +170,7 @@ class _Matching:
 
     def _present(self, sites: Sites, near: range, effect: str, others: Sequence[str], *, additive: bool) -> Found:
         """The row against what is listed at its place."""
-        if "," in sites.alts[near[0]] or any("," in sites.alts[at] for at in near[1:]):
+        if "," in sites.alts[near[0]] or (len(near) > 1 and any("," in sites.alts[at] for at in near)):
             return Found("multiallelic_unsplit", "the target lists several ALT alleles in one record; split them")
         same, turned = _agreeing(sites, near, effect, others), []
         if not same:

@@ -49,7 +49,10 @@ class Sites:
 
     def at(self, position: int) -> range:
         """Places of the variants at a position."""
-        return range(bisect_left(self.positions, position), bisect_right(self.positions, position))
+        first = last = bisect_left(self.positions, position)
+        while last < len(self.positions) and self.positions[last] == position:
+            last += 1
+        return range(first, last)
 
 
 @dataclass(frozen=True, eq=False)
