@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import date
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 from tests.portals import MONDAY, Clock, Served, free_port, person, served
 from tests.unit.store.small_stores import draw_batch, manifest, put
 
+from federome.analysis.algorithm import content_digest, parameters
+from federome.analysis.cohort_count import CohortCount
 from federome.demo.dev_idp import PEOPLE, DevPerson, create_app, open_idp
+from federome.governance.permits import sign_permit
+from federome.model.order import RunOrder
+from federome.model.permit import AlgorithmGrant, AlgorithmRef, DatasetGrant, NamedPerson, Permit, PersonKey, Purpose
 from federome.model.registry import DataUse, Identity, Institution
 from federome.network.access import Register, install_register
+from federome.network.approvals import approve_built_in
 from federome.network.citizens import Citizen
 from federome.network.house import House, PortalSettings, build_house, open_portal
+from federome.network.protocol import Body, Reply, Task
 from federome.network.serve_node import build_node
 from federome.network.setup import make_certificate, make_keys, pin_authority
 from federome.portal.node import node_application
@@ -24,8 +31,9 @@ from federome.store.catalogue import Store
 from federome.trust.canonical import canonical
 from federome.trust.keys import PrivateKey, generate, load_private_key
 from federome.trust.members import Member, MemberKey, Members, sign_members
+from federome.trust.people import sign_order
 
-PEOPLE_OF: Mapping[str, str] = {"maria": "p0", "pablo": "p1"}
+PEOPLE_OF: Mapping[str, str] = {"maria": "pa-0", "pablo": "pa-1"}
 """Citizens by their account; their ids in the data."""
 OPERATORS = ("grace", "gustav")
 CLINICIAN = "carla"
@@ -39,6 +47,56 @@ class NodePortal(Served):
 
     house: House
     authority: PrivateKey
+    researcher: PrivateKey
+    tasks: dict[str, Task] = field(default_factory=dict, kw_only=True)
+
+    def task(self, run: str, *, permit: str = "P-1", kind: str = "decide") -> Task:
+        """A task of a run that counts the people of the dataset, under a permit."""
+        now = datetime.fromtimestamp(self.clock(), UTC)
+        named = NamedPerson("rita", PersonKey.of(self.researcher.public.jwk()))
+        purpose = Purpose("research", ("health",))
+        says = Permit(
+            id=permit,
+            authority="authority",
+            holder="uni-x",
+            persons=(named,),
+            datasets=(DatasetGrant(DATASET, NODE),),
+            purpose=purpose,
+            algorithms=(AlgorithmGrant(name="cohort-count"),),
+            valid_from=date(2026, 1, 1),
+            valid_until=date(2027, 12, 31),
+            budget_rho=0.25,
+        )
+        order = RunOrder(
+            person="rita",
+            node=NODE,
+            jti=f"{run}-{NODE}",
+            issued=now,
+            expires=now + timedelta(hours=1),
+            run=run,
+            roster=("ES", NODE, "IT"),
+            permit=permit,
+            purpose=purpose,
+            datasets=(DATASET,),
+            algorithm=AlgorithmRef("cohort-count", CohortCount.version, content_digest(CohortCount)),
+            quorum=3,
+            deadline=now + timedelta(minutes=30),
+            parameters=parameters(CohortCount()),
+        )
+        body: Body = {
+            "order": sign_order(order, self.researcher),
+            "permit": sign_permit(says, self.authority, issued=now - timedelta(days=1)),
+        }
+        return Task(f"{run}/1/{NODE}", run, 1, kind, body)  # type: ignore[arg-type]
+
+    def ask(self, run: str, **changes: str) -> Reply:
+        """Have the node decide on a run, once more if it was asked before; ``Refused`` if it does not agree."""
+        task = self.tasks.setdefault(run, self.task(run, **changes))
+        return self.house.matching.answer(task)
+
+    def end(self, run: str) -> None:
+        """The node has said its last word in a run."""
+        self.house.matching.node.notebook.end(run, f"{run}/9/{NODE}", b"")
 
 
 def node_folder(folder: Path, authority: PrivateKey, *, people: int = 24) -> Path:
@@ -63,7 +121,7 @@ def node_portal(folder: Path) -> Iterator[NodePortal]:
     """A node's portal and a provider, both served. The node itself does not dial."""
     port, idp_port = free_port(), free_port()
     url, issuer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{idp_port}"
-    authority, clock = generate("ES256"), Clock()
+    authority, researcher, clock = generate("ES256"), generate("ES256"), Clock()
     place = node_folder(folder / "node", authority)
     operators = tuple(Identity(name, issuer) for name in OPERATORS)
     open_portal(place, PortalSettings(url, port=port, operator="Test biobank", contact="+358 1", operators=operators))
@@ -72,6 +130,7 @@ def node_portal(folder: Path) -> Iterator[NodePortal]:
         person("stranger", "node-es", "node-operator", issuer=issuer),  # of another node
     )
     register = Register(accredited, (Institution("hospital", "FI"), Institution("node-es", "ES")))
+    approve_built_in(place, ["cohort-count"])
     install_register(place, canonical(register.to_document()).decode())
     idp_folder = folder / "idp"
     idp_folder.mkdir()
@@ -84,5 +143,5 @@ def node_portal(folder: Path) -> Iterator[NodePortal]:
     house.citizens.put([Citizen(issuer, name, one) for name, one in PEOPLE_OF.items()])
     app = node_application(house)
     with served(create_app(idp), idp_port), served(app, port):
-        yield NodePortal(place, app, url, issuer, clock, house, authority)
+        yield NodePortal(place, app, url, issuer, clock, house, authority, researcher)
         house.stopping.set()

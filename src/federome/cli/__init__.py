@@ -99,6 +99,9 @@ hub_app.command("admit")(identity.hub_admit)
 authority_app.command("pin")(identity.pin)
 node_app.command("portal")(node_desk.portal)
 node_app.command("citizens")(node_desk.citizens)
+node_app.command("pause")(node_desk.pause)
+node_app.command("resume")(node_desk.resume)
+node_app.command("suspend")(node_desk.suspend)
 node_app.command("publish")(beacon.node_publish)
 node_app.command("discover")(beacon.node_discover)
 node_app.command("desk")(beacon.node_desk)
@@ -353,12 +356,13 @@ def node_refuse(
     permit: Annotated[str, typer.Option()] = "",
     dataset: Annotated[str, typer.Option()] = "",
     algorithm: Annotated[str, typer.Option()] = "",
+    run: Annotated[str, typer.Option(help="One run, at its next step.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """The operator's own no: everything, or what all given fields match. Takes effect at the next step."""
     from federome.network.approvals import refuse
 
-    count = refuse(folder, reason, person=person, grant=permit, dataset=dataset, algorithm=algorithm)
+    count = refuse(folder, reason, person=person, grant=permit, dataset=dataset, algorithm=algorithm, run=run)
     _tell({"refusals": count}, f"{count} refusals are in force.", as_json=as_json)
 
 

@@ -1,16 +1,19 @@
-"""``federome node portal|citizens``: what a node's operator sets up for the people in front of it."""
+"""``federome node portal|citizens|pause|resume|suspend``: what a node's operator sets up, and does to it by hand."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from federome.errors import Invalid
+
+if TYPE_CHECKING:
+    from federome.network.operating import Kind
 
 out = Console(highlight=False)
 
@@ -75,6 +78,45 @@ def citizens(
         raise Invalid(f"{missing} people of the table are not in the store; nothing was changed.", where=table.name)
     changed = book.put(listed)
     _tell({"accounts": book.count(), "new": changed}, f"{changed} accounts are new.", as_json=as_json)
+
+
+Reason = Annotated[str, typer.Option(help="Why: kept on the node's record.")]
+
+
+def pause(folder: NodeFolder, reason: Reason, as_json: AsJson = False) -> None:
+    """Take no work and hand nothing in until resumed; to the hub the node is away. A step under way is finished."""
+    _deed(folder, "pause", "", reason)
+    _tell({"paused": True}, "The node is paused. Next: federome node resume", as_json=as_json)
+
+
+def resume(folder: NodeFolder, reason: Reason, as_json: AsJson = False) -> None:
+    """Work on after a pause: what is not too late by now goes on where it was."""
+    _deed(folder, "resume", "", reason)
+    _tell({"paused": False}, "The node works again.", as_json=as_json)
+
+
+def suspend(
+    permit: Annotated[str, typer.Argument(help="The permit's id.")],
+    folder: NodeFolder,
+    reason: Reason,
+    off: Annotated[bool, typer.Option("--off", help="End the suspension.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Suspend a permit at this node, from the next step on, also of runs under way."""
+    suspended = _deed(folder, "reinstate" if off else "suspend", permit, reason)
+    text = f"{len(suspended)} permits are suspended at this node."
+    _tell({"suspended": suspended}, text, as_json=as_json)
+
+
+def _deed(folder: Path, kind: Kind, about: str, reason: str) -> list[str]:
+    import secrets
+    import time
+
+    from federome.network.operating import open_operating
+
+    operating = open_operating(folder, time.time)
+    operating.do(kind, about, reason=reason, by="command line", once=secrets.token_urlsafe(16))
+    return operating.suspended()
 
 
 def _tell(facts: dict[str, object], text: str, *, as_json: bool) -> None:

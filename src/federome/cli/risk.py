@@ -42,6 +42,7 @@ def show(
     """What has been told under each grant; with ``--sites`` and ``--people``, what a question would cost."""
     from federome.disclosure import risk
     from federome.model.release import Policy, strictest
+    from federome.network.spending import limit_of, metered
     from federome.store.catalogue import Store
 
     if rare > sites or bool(sites) != bool(people):
@@ -50,7 +51,7 @@ def show(
     store = Store.open(folder / "data")
     held = [store.release(name).manifest.policy for name in store.datasets()]
     policy = strictest([each for each in held if not each.open_data] or held or [Policy()])
-    limit = risk.rho_at(policy.membership_power)
+    limit = limit_of(held)
     if grant is not None and grant.budget_rho is not None:
         limit = min(limit, grant.budget_rho)
     spent = _budgets(folder).accounts()
@@ -59,9 +60,9 @@ def show(
     if sites:
         asked = risk.Question(people, sites=float(sites - rare), unknown=rare, at_least=policy.k_min)
     says = risk.explain(asked, spent=max(wanted.values(), default=0.0), limit=limit) if asked is not None else []
+    accounts = metered(wanted, lambda _name: limit)
     rows = [
-        {"account": name, "rho": rho, "power": risk.power(rho), "left": max(limit - rho, 0.0)}
-        for name, rho in wanted.items()
+        {"account": one.name, "rho": one.rho, "power": one.power, "left": max(limit - one.rho, 0.0)} for one in accounts
     ]
     if as_json:
         cost = risk.price(asked) if asked is not None else None
@@ -71,9 +72,8 @@ def show(
     grid = Shown(caption=f"found of 100 members by the best test; 5 is guessing, {100 * risk.power(limit):.0f} allowed")
     for heading in ("account", "ρ spent", "found", "budget left"):
         grid.add_column(heading, justify="left" if heading == "account" else "right")
-    for name, rho in wanted.items():
-        left = max(1 - rho / limit, 0.0)
-        grid.add_row(name, f"{rho:.4f}", f"{100 * risk.power(rho):.0f}", f"{left:.0%}")
+    for one in accounts:
+        grid.add_row(one.name, f"{one.rho:.4f}", f"{100 * one.power:.0f}", f"{one.left:.0%}")
     out.print(grid)
     for sentence in says:
         out.print(sentence)

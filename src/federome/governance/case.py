@@ -117,6 +117,7 @@ class LocalRefusal(Document):
     grant: Identifier | None = None
     dataset: Identifier | None = None
     algorithm: Identifier | None = None
+    run: Identifier | None = None
 
 
 @dataclass(frozen=True)

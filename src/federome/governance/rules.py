@@ -266,6 +266,7 @@ def local_refusal(case: Case) -> Iterator[Reason]:
         "grant": {request.grant},
         "dataset": set(request.datasets),
         "algorithm": {request.algorithm.name if request.algorithm else None},
+        "run": {case.evidence.order.run if case.evidence.order else None},
     }
     for refusal in case.state.refusals:
         given = {name: getattr(refusal, name) for name in facts if getattr(refusal, name) is not None}

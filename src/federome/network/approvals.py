@@ -54,9 +54,9 @@ def _approval(name: str, known: Mapping[str, type[Algorithm]]) -> AlgorithmAppro
     return AlgorithmApproval(name, cls.version, content_digest(cls), classes[0], automatic)
 
 
-def refuse(folder: Path, reason: str, *, person: str, grant: str, dataset: str, algorithm: str) -> int:
+def refuse(folder: Path, reason: str, *, person: str, grant: str, dataset: str, algorithm: str, run: str = "") -> int:
     """Add a refusal of the operator's own; returns how many are in force."""
-    refusal = LocalRefusal(reason, person or None, None, grant or None, dataset or None, algorithm or None)
+    refusal = LocalRefusal(reason, person or None, None, grant or None, dataset or None, algorithm or None, run or None)
     documents = [*_read(folder / "refusals.json"), refusal.to_document()]
     _write(folder / "refusals.json", documents)
     return len(documents)

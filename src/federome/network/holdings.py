@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -214,6 +214,68 @@ def _listed(view: StudyView, column: str) -> dict[int, list[str]]:
     for place, entry in zip(places.tolist(), entries.tolist(), strict=True):
         found.setdefault(place, []).append(str(entry))
     return found
+
+
+@dataclass(frozen=True)
+class Shelved:
+    """A dataset's newest release, in the numbers that its operator looks at; ``verdict`` is empty where none came."""
+
+    dataset: str
+    title: str
+    released_on: date
+    digest: str
+    releases: int
+    people: int
+    withdrawn: int
+    variants: int
+    minimum: int
+    use: str
+    verdict: str
+    synthetic: bool
+    open_data: bool
+
+
+def shelved(store: Store) -> list[Shelved]:
+    """The newest release of every dataset."""
+    found = []
+    for name in store.datasets():
+        releases = store.releases(name)
+        release, about = releases[-1], releases[-1].manifest
+        found.append(
+            Shelved(
+                dataset=name,
+                title=about.title,
+                released_on=release.released_on,
+                digest=release.digest,
+                releases=len(releases),
+                people=release.people,
+                withdrawn=sum(int((~store.active(batch)).sum()) for batch in release.batches),
+                variants=sum(batch.variants for batch in release.batches),
+                minimum=about.policy.k_min,
+                use=str(about.data_use.get("permission", "")),
+                verdict=str(about.constants.get("qc_verdict", "")),
+                synthetic=about.synthetic,
+                open_data=about.policy.open_data,
+            )
+        )
+    return found
+
+
+def numbers_of(store: Store, subject: str) -> dict[str, int]:
+    """The lasting number of a person in each dataset that has somebody of this name."""
+    with read(store.database) as db:
+        rows = db.execute(sa.select(person.c.dataset, person.c.number).where(person.c.id == subject))
+        return {row.dataset: row.number for row in rows}
+
+
+def cohort_datasets(frozen: bytes, numbers: Mapping[str, int]) -> tuple[str, ...]:
+    """In which datasets a person (``numbers_of``) was among the people of a frozen cohort."""
+    held = msgspec.msgpack.decode(frozen, type=_Frozen)
+
+    def inside(number: int) -> bool:
+        return number // 8 < len(held.members) and bool(held.members[number // 8] >> number % 8 & 1)
+
+    return tuple(name for name, number in sorted(numbers.items()) if name in held.releases and inside(number))
 
 
 def open_holdings(folder: Path, consents: Callable[[], Ledger], clock: Callable[[], float]) -> StoreHoldings:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+import sqlalchemy as sa
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -25,11 +26,15 @@ from federome.model.registry import Identity
 from federome.model.strict import Document
 from federome.network.access import NodeAccess, is_loopback
 from federome.network.citizens import CitizenBook
+from federome.network.consents import ConsentBook
 from federome.network.files import replace_file
+from federome.network.holdings import StoreHoldings
 from federome.network.login import Logins, build_logins
 from federome.network.match_node import MatchingNode
+from federome.network.operating import Operating
 from federome.network.party import Party
 from federome.network.setup import NodeSettings, make_certificate, node_settings
+from federome.network.uses import PublicRegister, at_hub
 from federome.trust.canonical import Json
 from federome.trust.keys import read_secret
 
@@ -95,7 +100,12 @@ class House:
     matching: MatchingNode
     logins: Logins | None
     access: NodeAccess
+    base: sa.Engine
+    holdings: StoreHoldings
+    consents: ConsentBook
     citizens: CitizenBook
+    operating: Operating
+    public: PublicRegister
     clock: Callable[[], float]
     stopping: threading.Event = field(default_factory=threading.Event)
     _operators: tuple[int, frozenset[Identity]] = (0, frozenset())
@@ -121,6 +131,9 @@ def build_house(folder: Path, party: Party, matching: MatchingNode, *, clock: Ca
         folder, hub=node.name, url=settings.url, key=matching.node.key, development=development, clock=clock
     )
     secret = read_secret(folder / "keys" / "secret")
+    base = engine(f"sqlite:///{folder / 'node.db'}", durable=True)
+    consents = ConsentBook(base, secret=secret)
+    assert isinstance(matching.node.holdings, StoreHoldings)
     return House(
         folder,
         settings,
@@ -129,7 +142,12 @@ def build_house(folder: Path, party: Party, matching: MatchingNode, *, clock: Ca
         matching,
         logins,
         NodeAccess(folder, _nothing, development=development),
-        CitizenBook(engine(f"sqlite:///{folder / 'node.db'}", durable=True), secret=secret),
+        base,
+        matching.node.holdings,
+        consents,
+        CitizenBook(base, secret=secret),
+        Operating(folder, base, secret=secret, clock=clock),
+        PublicRegister(at_hub(node.hub_url, folder / "keys" / "hub.pem"), clock),
         clock,
     )
 

@@ -47,6 +47,7 @@ from federome.network.match_office import Office
 from federome.network.match_question import Level
 from federome.network.match_releases import follow_release, followed
 from federome.network.node import Node
+from federome.network.operating import is_paused
 from federome.network.protocol import Body, HubPort, Reply, Task
 from federome.network.rotation import OwnKeys
 from federome.network.setup import node_settings, read_members
@@ -251,7 +252,9 @@ class MatchingNode:
         return self._office if stamp else None
 
     def follow(self, going: Mapping[str, Channel]) -> int:
-        """One look at the registry and the outbox; how many messages were taken."""
+        """One look at the registry and the outbox; how many messages were taken. None while the node is paused."""
+        if is_paused(self.folder):
+            return 0
         with self._lock:
             office = self.office()
             if office is None:

@@ -7,6 +7,7 @@ party died is leased again to the next instance of that party.
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from federome.errors import FederomeError, Unavailable
 from federome.network.protocol import HEARTBEAT_S, POLL_S, Body, HubPort, Reply, Task
 
 MAX_PAUSE_S = 2.0
+PAUSED_S = 0.5
 
 
 class Worker(Protocol):
@@ -27,7 +29,11 @@ class Worker(Protocol):
 
 
 class Party:
-    """Runs a worker against a hub until :meth:`stop`. ``report`` gets one line per notable event, without data."""
+    """Runs a worker against a hub until :meth:`stop`. ``report`` gets one line per notable event, without data.
+
+    While ``paused`` it takes no work and hands nothing in: to the hub it is away. ``heard`` is when the hub answered
+    last, ``trouble`` what kept it from doing so since.
+    """
 
     def __init__(
         self,
@@ -36,7 +42,11 @@ class Party:
         *,
         report: Callable[[str], None] = lambda _line: None,
         wait_s: float = POLL_S,
+        paused: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self._paused, self._clock = paused, clock
+        self.heard, self.trouble = 0.0, ""
         self._port = port
         self._worker = worker
         self._report = report
@@ -54,15 +64,20 @@ class Party:
         heart.start()
         pause = 0.1
         while not self._stopping.is_set():
+            if self._paused():
+                self._stopping.wait(PAUSED_S)
+                continue
             try:
                 tasks = self._port.poll(self._wait_s)
                 pause = 0.1
+                self._heard()
             except FederomeError as error:
+                self.trouble = error.message
                 self._report(f"cannot work for the hub: {error.message}")
                 self._stopping.wait(pause)
                 pause = min(pause * 2, MAX_PAUSE_S)
                 continue
-            while tasks and not self._stopping.is_set():
+            while tasks and not self._stopping.is_set() and not self._paused():  # else they stay leased, and come again
                 self._working = tuple(task.id for task in tasks)
                 # Handing in the last answer polls for what comes next: one call less in every round.
                 last = self._wait_s if len(tasks) == 1 else 0.0
@@ -96,15 +111,24 @@ class Party:
     def _hand_in(self, task: Task, reply: Reply, wait_s: float) -> Sequence[Task]:
         pause = 0.1
         while not self._stopping.is_set():
+            if self._paused():
+                self._stopping.wait(PAUSED_S)
+                continue
             try:
-                return self._port.reply(task.id, reply, wait_s)
-            except Unavailable:
+                due = self._port.reply(task.id, reply, wait_s)
+                self._heard()
+                return due
+            except Unavailable as error:
+                self.trouble = error.message
                 self._stopping.wait(pause)
                 pause = min(pause * 2, MAX_PAUSE_S)
             except FederomeError as error:
                 self._report(f"{task.kind}: the hub did not take the answer: {error.message}")
                 return ()
         return ()
+
+    def _heard(self) -> None:
+        self.heard, self.trouble = self._clock(), ""
 
     def _beat(self) -> None:
         while not self._stopping.wait(HEARTBEAT_S):

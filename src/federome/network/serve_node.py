@@ -39,6 +39,7 @@ from federome.network.house import House, build_house, serve_house
 from federome.network.match_node import MatchingNode
 from federome.network.node import Node
 from federome.network.notebook import Notebook
+from federome.network.operating import is_paused
 from federome.network.pace import Pace
 from federome.network.parallel import Workers
 from federome.network.party import Party
@@ -200,7 +201,7 @@ def build_node(
         workers=Workers.cluster(settings.cluster) if settings.cluster else Workers.threads(settings.threads),
     )
     worker = MatchingNode(node, folder)
-    return Party(port, worker, report=report), worker
+    return Party(port, worker, report=report, paused=lambda: is_paused(folder), clock=clock), worker
 
 
 def open_programs(folder: Path, report: Callable[[str], None]) -> Mapping[str, Json]:

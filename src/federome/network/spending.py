@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from federome.db import Schema, migrate, read, write
+from federome.disclosure import risk
 from federome.disclosure.budgets import Charge, check_phenotypes, exhausted, overdrawn
 from federome.errors import Invalid
-from federome.model.release import Policy
+from federome.model.release import Policy, strictest
 
 if TYPE_CHECKING:
     from alembic.operations import Operations
@@ -177,6 +179,32 @@ class SqlBudgets:
             db.execute(_ENDS, {"of": run, "as_state": state})
             if state == "committed" and held != state:
                 self._add_up(db, {row.account: row.rho for row in db.execute(_HELD, {"of": run})})
+
+
+@dataclass(frozen=True)
+class Account:
+    """What was told under one grant: ρ, what it is worth to the best test of membership, and the share left."""
+
+    name: str
+    rho: float
+    power: float
+    limit: float
+    left: float
+
+
+def limit_of(policies: Sequence[Policy]) -> float:
+    """How much may be told of data under these policies before a grant is used up."""
+    closed = [each for each in policies if not each.open_data]
+    return risk.rho_at(strictest(closed or list(policies) or [Policy()]).membership_power)
+
+
+def metered(spent: Mapping[str, float], limits: Callable[[str], float]) -> list[Account]:
+    """The accounts with their readings; ``limits`` says how much may be drawn on one."""
+    rows = []
+    for name, rho in spent.items():
+        limit = limits(name)
+        rows.append(Account(name, rho, risk.power(rho), limit, max(1 - rho / limit, 0.0) if limit else 0.0))
+    return rows
 
 
 class SqlPhenotypes:

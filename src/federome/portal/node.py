@@ -16,6 +16,7 @@ from federome.model.registry import Identity
 from federome.network.doors import Caller
 from federome.network.house import House
 from federome.portal.app import create_app, own_faces
+from federome.portal.pages import citizen, operate
 from federome.portal.sessions import Sessions
 from federome.portal.site import Face, Site
 
@@ -41,7 +42,11 @@ def node_application(house: House) -> FastAPI:
 
 def faces(site: Site, house: House) -> tuple[Face, ...]:
     """Every group of pages, in the order of the menu. Add yours here."""
-    return (*own_faces(site, "node_home.html", house=house),)
+    return (
+        *own_faces(site, "node_home.html", house=house),
+        citizen.pages(site, house),
+        operate.pages(site, house),
+    )
 
 
 def doors_of(house: House, identity: Identity) -> frozenset[Caller]:

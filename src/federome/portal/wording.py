@@ -91,3 +91,41 @@ def words() -> dict[str, Any]:
         "danger": DANGER,
         "looks": LOOKS,
     }
+
+
+COURSES: Final[Mapping[str, str]] = {
+    "under way": N_("Under way"),
+    "answered": N_("Answered"),
+    "priced": N_("Only its price was asked"),
+    "refused": N_("Refused"),
+    "too late": N_("Ended without an answer"),
+}
+BASES: Final[Mapping[str, str]] = {
+    "public-health": N_("Protection of public health"),
+    "policy": N_("Health policy and regulation"),
+    "statistics": N_("Official statistics"),
+    "education": N_("Teaching"),
+    "research": N_("Scientific research"),
+    "care-improvement": N_("Better care"),
+    "care": N_("Care for a patient"),
+}
+METHODS: Final[tuple[tuple[str, str], ...]] = (
+    ("cohort-count", N_("How many people are there of a kind?")),
+    ("allele-frequency", N_("How common are genetic variants?")),
+    ("gwas", N_("Which genetic variants go with a trait or an illness?")),
+    ("gene-", N_("Do rare changes of a gene go with an illness?")),
+    ("survival", N_("How long until something happens?")),
+    ("cox", N_("What makes something happen sooner or later?")),
+    ("treatment-effect", N_("How much does a treatment help?")),
+    ("score-validation", N_("How well does a score foretell an illness?")),
+    ("prs-", N_("How well does a score from many variants foretell an illness?")),
+    ("pgx-", N_("How many people have variants that matter for a medicine?")),
+    ("ancestry", N_("How are people related by descent?")),
+    ("similar-tumours", N_("Which tumours are alike?")),
+    ("tumour-", N_("What has changed in tumours?")),
+)
+
+
+def method_in_words(name: str) -> str:
+    """What a method asks, for people; empty where nobody has written that yet."""
+    return next((words for start, words in METHODS if name.startswith(start)), "")

@@ -16,7 +16,20 @@ import pytest
 from starlette.routing import Route
 from tests.beacons import Seen, beacon_of, put
 from tests.portal_runs import ask_all, carry
-from tests.portals import CAST, KEYS, Portal, Window, activate, crawl, free_port, furnish, portal, served, window
+from tests.portals import (
+    CAST,
+    KEYS,
+    Portal,
+    Served,
+    Window,
+    activate,
+    crawl,
+    free_port,
+    furnish,
+    portal,
+    served,
+    window,
+)
 from tests.unit.onboard.test_documents import RECORD
 
 from federome.demo.learning import School
@@ -137,6 +150,10 @@ def test_every_page_is_reached(there: Portal, found: dict[str, tuple[str, str]])
 
 @pytest.fixture(scope="module")
 def walked(there: Portal, found: dict[str, tuple[str, str]], browser: Any) -> dict[str, list[str]]:
+    return walk(there, found, browser, SHOTS)
+
+
+def walk(there: Served, found: dict[str, tuple[str, str]], browser: Any, shots: Path) -> dict[str, list[str]]:
     """What is wrong with every page, by rule. One walk for all rules: opening pages is what takes the time."""
     wrong: dict[str, list[str]] = {rule: [] for rule in RULES}
     for name in sorted({name for name, _ in found.values()}):
@@ -148,7 +165,7 @@ def walked(there: Portal, found: dict[str, tuple[str, str]], browser: Any) -> di
                     held.go(place)
                     bare.go(place)
                     _look(held, bare, place, wrong)
-                    held.shoot(SHOTS / f"{template.strip('/').replace('/', '-')}.png")
+                    held.shoot(shots / f"{template.strip('/').replace('/', '-')}.png")
                     whole = not tabbed  # header and footer are everywhere the same
                     wrong["keyboard"] += [f"{place}: {fault}" for fault in _tabbed(held.page, whole=whole)]
                     tabbed = True
