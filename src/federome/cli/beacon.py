@@ -118,6 +118,7 @@ def node_htsget(
 ) -> None:
     """Hand reads and variants by region to this node's secure workspaces, as htsget.toml says, until told to stop."""
     from federome.network.about import tested
+    from federome.network.notices import Notices
     from federome.network.setup import node_settings, pinned_authorities
     from federome.standards.beacon.serve import run_application
     from federome.standards.htsget import SETTINGS, Htsget, Settings, application
@@ -129,7 +130,8 @@ def node_htsget(
 
     def suspended() -> list[str]:
         path = folder / "suspended.json"
-        return [str(each) for each in json.loads(path.read_text())] if path.is_file() else []
+        by_hand = [str(each) for each in json.loads(path.read_text())] if path.is_file() else []
+        return [*by_hand, *Notices(folder, time.time).suspended()]
 
     service = Htsget(
         name,

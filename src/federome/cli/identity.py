@@ -256,6 +256,29 @@ def hub_admit(
     _tell(facts, "\n".join(lines), as_json=as_json)
 
 
+def hub_notice(
+    folder: Annotated[Path, typer.Option("--dir", help="The hub's folder.")],
+    key: Annotated[Path, typer.Option("--key", help="The authority's private key file.")],
+    suspend: Annotated[
+        list[str] | None, typer.Option("--suspend", help="A permit that does not count for now; again for each.")
+    ] = None,
+    lift: Annotated[
+        list[str] | None, typer.Option("--lift", help="A permit that counts again; again for each.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sign the authority's next notice: suspended permits and the newest member list, for nodes to fetch."""
+    import time
+
+    from federome.network.notices import give_notice
+    from federome.trust.keys import load_private_key
+
+    notice = give_notice(folder, load_private_key(key), now=time.time(), suspend=suspend or (), lift=lift or ())
+    suspended = ", ".join(notice.suspended) or "none"
+    text = f"Notice {notice.version}: member list {notice.members}; suspended permits: {suspended}."
+    _tell(notice.to_document(), f"{text} Sign the next one within a day, also where nothing changed.", as_json=as_json)
+
+
 def listed(folder: Path) -> bool:
     """Whether a member list was signed here before."""
     return (folder / "members.jwt").is_file()

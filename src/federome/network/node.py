@@ -32,6 +32,7 @@ from federome.model.strict import is_identifier
 from federome.network import quoting, rounds, sealing, steps, sums, surviving, tags, words
 from federome.network.commands import Command, link, read_command
 from federome.network.notebook import Beginning, Notebook, Work
+from federome.network.notices import Notices
 from federome.network.pace import Pace
 from federome.network.parallel import Workers
 from federome.network.people import presented
@@ -76,7 +77,8 @@ class Node:
     them; ``boxes`` are the keys that others seal to; ``published`` lists tables that are free, since they were priced
     at publication. ``log`` seals what the notebook noted, ``witness`` remembers the logs of others. ``workers`` compute
     the blocks of a round. ``pace`` holds refusals and answers that depend on data equally long. ``programs`` is what
-    the sandbox's self-test found, empty where no program of others is installed.
+    the sandbox's self-test found, empty where no program of others is installed. ``notices`` are what the authority
+    says of the present.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Node:
     folder: Path
     clock: Callable[[], float]
     published: Callable[[], Sequence[Published]] = tuple
+    notices: Notices | None = None
     boxes: Callable[[], Sequence[PrivateKey]] = tuple
     programs: Mapping[str, Json] = field(default_factory=dict)
     workers: Workers = field(default_factory=Workers)
@@ -149,6 +152,8 @@ class Node:
         now, state = self.clock(), self.state()
         if type(version := task.body.get("members")) is int:
             self.members.at_least(version)
+        if task.kind == "decide" and self.notices is not None:
+            self.notices.check(self.members)
         request, evidence = gather(
             presented(*tokens, shown, partial(self._unsealed, task.run)),
             stage="release" if task.kind in _RELEASING else "start",

@@ -21,6 +21,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from federome.db import engine
+from federome.errors import Missing
 from federome.model.table import Table
 from federome.network.about import MAX_ABOUT_BYTES, Words
 from federome.network.approvals import load_modules
@@ -35,6 +36,7 @@ from federome.network.ledger import Ledger
 from federome.network.local import LocalPort
 from federome.network.login import Logins, People, build_logins, callback_router
 from federome.network.login import router as login_router
+from federome.network.notices import FILE as NOTICE
 from federome.network.party import Party
 from federome.network.protocol import MAX_PART_BYTES, PREFIX
 from federome.network.releaser import Releaser
@@ -218,6 +220,14 @@ def _joining(folder: Path, hub: str, members: MemberList, words: Words, clock: C
     async def current() -> Response:
         members.refresh()
         return Response(members.token, media_type="application/jwt")
+
+    @router.get("/notice")
+    @open_to("anyone")
+    async def notice() -> Response:
+        path = folder / NOTICE
+        if not path.is_file():
+            raise Missing("the authority has given no notice.")
+        return Response(path.read_text(), media_type="application/jwt")
 
     return router
 

@@ -39,6 +39,8 @@ from federome.network.house import House, build_house, serve_house
 from federome.network.match_node import MatchingNode
 from federome.network.node import Node
 from federome.network.notebook import Notebook
+from federome.network.notices import FILE as NOTICE
+from federome.network.notices import Notices, list_version, newest_of, published
 from federome.network.operating import is_paused
 from federome.network.pace import Pace
 from federome.network.parallel import Workers
@@ -78,6 +80,7 @@ class NodeState:
     store: Store
     access: NodeAccess
     clock: Callable[[], float] = time.time
+    notices: Notices | None = None
     _read: dict[str, tuple[int, tuple[object, ...]]] = field(default_factory=dict)
     _ontology: Icd10 = field(default_factory=Icd10)
     _last: State | None = None
@@ -100,12 +103,15 @@ class NodeState:
             approvals=signed.standing().approvals if signed.pinned else self._own_approvals(),
             revocations_at=signed.revocations_at() if signed.pinned else None,
             refusals=self._listed("refusals.json", LocalRefusal.from_document),
-            suspended=frozenset(self._listed("suspended.json", str)),
+            suspended=frozenset(self._listed("suspended.json", str)) | self._noticed(),
         )
         # Made of the very same parts it is the same state, whose records have their digests already.
         if self._last is None or not _same(now, self._last):
             self._last = now
         return self._last
+
+    def _noticed(self) -> frozenset[str]:
+        return self.notices.suspended() if self.notices is not None else frozenset()
 
     def published(self) -> tuple[Published, ...]:
         """Frequency tables that were priced when they were published (``federome risk publish``)."""
@@ -168,14 +174,18 @@ def build_node(
         clock=clock,
     )
     store = Store.open(folder / "data")
-    members = MemberList(folder, clock, port.members)
+    far = settings.authority_url
+    listed = [port.members, *([published(far, "members.jwt")] if far else [])]
+    members = MemberList(folder, clock, newest_of(list_version, *listed))
+    noticed = [port.notice, *([published(far, NOTICE)] if far else [])]
+    notices = Notices(folder, clock, noticed, limit_h=settings.notice_age_h, demanded=bool(far))
     key.follow(members)
     # What is sealed must survive a loss of power; the steps in between are done again after one.
     programs = open_programs(folder, report)
     log = engine(f"sqlite:///{folder / 'node.db'}", durable=True)
     secret = read_secret(folder / "keys" / "secret")
     access = NodeAccess(folder, key_sets(), development=settings.network == "development")
-    state = NodeState(settings.name, folder, store, access, clock)
+    state = NodeState(settings.name, folder, store, access, clock, notices)
     node = Node(
         name=settings.name,
         key=key,
@@ -196,6 +206,7 @@ def build_node(
         port=port,
         folder=folder / "runs",
         clock=clock,
+        notices=notices,
         programs=programs,
         pace=Pace(),
         workers=Workers.cluster(settings.cluster) if settings.cluster else Workers.threads(settings.threads),
@@ -253,6 +264,8 @@ def serve_node(folder: Path, *, pages: Callable[[House], ASGIApp]) -> None:
     working = threading.Thread(target=party.run, name="node", daemon=True)
     working.start()
     threading.Thread(target=_say, args=(folder, matching.node, ended), name="about", daemon=True).start()
+    if (notices := matching.node.notices) is not None:
+        threading.Thread(target=notices.watch, args=(ended,), name="notices", daemon=True).start()
     threading.Thread(target=matching.run, args=(ended,), name="matching", daemon=True).start()
     while not ended.wait(0.5) and working.is_alive():
         pass

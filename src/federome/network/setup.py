@@ -92,6 +92,8 @@ class NodeSettings:
     ``threads`` compute blocks side by side: 0 is one for each core. Each needs memory for a block of its own.
     ``network`` as for the hub.
     ``cluster`` is the address of a Dask scheduler whose workers compute them instead.
+    ``authority_url`` is where the authority publishes ``notice.jwt`` and ``members.jwt`` itself, beside the hub;
+    ``notice_age_h`` how old its newest notice may be (``notices.py``).
     """
 
     name: str
@@ -101,6 +103,8 @@ class NodeSettings:
     threads: int = 0
     cluster: str = ""
     network: Network = "production"
+    authority_url: str = ""
+    notice_age_h: float = 48.0
 
     def __post_init__(self) -> None:
         _check_network(self.network)

@@ -125,6 +125,10 @@ class HttpPort:
         """The hub's current member list, as signed."""
         return self._call("GET", "/members").content.decode()
 
+    def notice(self) -> str:
+        """The authority's newest notice that the hub has, as signed."""
+        return self._call("GET", "/notice").content.decode()
+
     def about(self, token: str) -> None:
         """This node's signed word about itself, for everybody to read at the hub."""
         self._call("POST", "/about", content=token.encode())
