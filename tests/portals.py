@@ -334,10 +334,10 @@ class Window:
             ]
         return [f"{self.page.url}: {fault}" for fault in found]
 
-    def narrow(self) -> int:
-        """How wide the page is in a window of 320 px, which 1280 px at 400 % zoom are too."""
+    def narrow(self, to: int = 320) -> int:
+        """How wide the page is in a window of so many px: 320 are 1280 px at 400 % zoom, too."""
         usual = self.page.viewport_size
-        self.page.set_viewport_size({"width": 320, "height": 640})
+        self.page.set_viewport_size({"width": to, "height": 640})
         wide = self.width()
         self.page.set_viewport_size(usual)
         return wide

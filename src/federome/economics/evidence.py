@@ -61,8 +61,16 @@ def with_result(model: Model, parameter: str, folder: Path, *, everybody: Path |
         )
     part = read_evidence(wanted, wanted.count, folder)
     whole = read_evidence(wanted, wanted.of, everybody or folder)
+    return with_counts(model, parameter, part, whole, where=str(folder))
+
+
+def with_counts(model: Model, parameter: str, part: Evidence, whole: Evidence, *, where: str) -> Model:
+    """The model with one parameter as a share that was counted; ``Invalid`` where the counts make none."""
+    known = model.parameters[parameter]
+    wanted = known.result
+    assert wanted is not None
     if not 0 <= part.count <= whole.count or whole.count == 0:
-        raise Invalid(f"{part.count:,} of {whole.count:,} is no share.", where=str(folder))
+        raise Invalid(f"{part.count:,} of {whole.count:,} is no share.", where=where)
     changed = dataclasses.replace(
         known,
         value=part.count / whole.count,
@@ -96,11 +104,11 @@ def read_evidence(wanted: Result, column: str, folder: Path) -> Evidence:
         raise Damaged("the table is not the one that the provenance names.", where=str(folder))
     releaser = _object(provenance, "receipts").get("releaser")
     receipt = f"sha256:{hashlib.sha256(str(releaser).encode()).hexdigest()}" if releaser else ""
-    count = _cell(Table.from_bytes(data), column, wanted.where, str(folder))
+    count = cell(Table.from_bytes(data), column, wanted.where, str(folder))
     return Evidence(count, str(told.get("run", "")), digest, receipt)
 
 
-def _cell(table: Table, column: str, where: Mapping[str, str], folder: str) -> int:
+def cell(table: Table, column: str, where: Mapping[str, str], folder: str) -> int:
     """The one cell of a column in the row where other columns have these values."""
     keep: NDArray[np.bool_] = np.ones(table.rows, np.bool_)
     for name, value in where.items():

@@ -94,6 +94,25 @@ def level_meanings() -> Mapping[int, str]:
     return {level: section.text(str(level)) for level in LEVELS}
 
 
+def assessment_of(country: str, on: date, levels: Mapping[str, int]) -> Assessment:
+    """An assessment of these levels by indicator; ``Invalid`` names what there is not."""
+    if len(country) != 2 or not country.isascii() or not country.isupper():
+        raise Invalid("a country is a two-letter code in capitals.", where="country")
+    judged = {each.id: Judgement(None) for domain in domains() for each in domain.indicators}
+    for name, level in levels.items():
+        if name not in judged or level not in LEVELS:
+            raise Invalid("there is no such indicator or level.", where=name[:40])
+        judged[name] = Judgement(level)
+    return Assessment(country, on, judged)
+
+
+def as_toml(assessment: Assessment) -> str:
+    """The file that ``read_assessment`` reads; levels only."""
+    levels = [f"{name} = {each.level}" for name, each in assessment.judgements.items() if each.level is not None]
+    head = [f'country = "{assessment.country}"', f'on = "{assessment.on.isoformat()}"', "", "[levels]"]
+    return "\n".join([*head, *levels]) + "\n"
+
+
 def read_assessment(path: Path) -> Assessment:
     """A self-assessment file: ``country``, ``on`` and a table ``levels`` of levels by indicator.
 

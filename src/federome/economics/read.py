@@ -162,7 +162,7 @@ class Reader:
             if len(steps) != len(values) or list(steps) != sorted(set(steps)):
                 place.refuse("a table needs as many values as steps, and steps that rise.")
             for value in values:
-                _check_value(value, kind, at.place("values"))
+                check_value(value, kind, at.place("values"))
             self._source(at)
             at.text("says", "-")
             at.taken.update(("verified", "says"))
@@ -198,7 +198,7 @@ class Reader:
     def _constant(self, name: str, at: Section, word: str, says: str) -> Parameter:
         kind, place = KINDS[word], at.place()
         value = at.number("value")
-        _check_value(value, kind, at.place("value"), money=word == "cost")
+        check_value(value, kind, at.place("value"), money=word == "cost")
         law = None
         if "distribution" in at:
             law = distribution.read(at.section("distribution"))
@@ -442,7 +442,8 @@ def _words(at: Section) -> dict[str, str]:
     return {name: at.text(name) for name in at}
 
 
-def _check_value(value: float, kind: Kind, place: Place, *, money: bool = False) -> None:
+def check_value(value: float, kind: Kind, place: Place, *, money: bool = False) -> None:
+    """``Invalid`` about this place for a value that an input of this kind cannot have."""
     if kind == "probability" and not 0 <= value <= 1:
         place.refuse("a probability lies between 0 and 1.")
     if (kind == "rate" or money) and value < 0:

@@ -8,7 +8,7 @@ zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import count
@@ -122,7 +122,7 @@ def lines(
         ]
     for tick in across_ticks:
         x = place(tick, up_ticks[0])[0]
-        drawn.append(_text(x, bottom + 18, number(tick), "soft", "middle"))
+        drawn.append(_text(x, bottom + 18, number(tick), "soft", "end" if x > right - 16 else "middle"))
     drawn.append(f'<path class="axis" d="M{left} {TOP}V{bottom}H{right}"/>')
     drawn += [_text(left, TOP - 2, up, "soft", "start"), _text(right, bottom + 34, across, "soft", "end")]
     for at, line in enumerate(held):
@@ -173,6 +173,52 @@ def points(
     drawn.append(f'<path class="axis" d="M{left} {TOP}V{bottom}H{right}"/>')
     drawn += [_text(left, TOP - 2, up, "soft", "start"), _text(right, bottom + 38, across, "soft", "end")]
     return Chart(title, _svg(title, description, HEIGHT, drawn), (), ())
+
+
+def radar(
+    title: str, axes: Sequence[str], held: Mapping[str, Sequence[float | None]], *, most: int, head: str, unknown: str
+) -> Chart:
+    """Values from 0 to ``most`` on axes around a point, one line a series; a gap where nothing is known."""
+    tall, middle, reach = 420, (WIDTH / 2, 190.0), 140.0
+
+    def place(at: int, value: float) -> tuple[float, float]:
+        angle = 2 * math.pi * at / len(axes) - math.pi / 2
+        return middle[0] + reach * value / most * math.cos(angle), middle[1] + reach * value / most * math.sin(angle)
+
+    drawn = []
+    for level in range(1, most + 1):
+        ring = "L".join("{:.1f} {:.1f}".format(*place(at, level)) for at in range(len(axes)))
+        drawn += [
+            f'<path class="grid" d="M{ring}Z"/>',
+            _text(middle[0] + 4, middle[1] - reach * level / most, str(level), "soft", "start"),
+        ]
+    for at, name in enumerate(axes):
+        (x, y), (end_x, end_y) = place(at, most * 1.1), place(at, most)
+        drawn.append(f'<path class="grid" d="M{middle[0]} {middle[1]}L{end_x:.1f} {end_y:.1f}"/>')
+        side = "middle" if abs(x - middle[0]) < 9 else "start" if x > middle[0] else "end"
+        drawn.append(_text(x, y + 4, _short(name), "", side))
+    for look, (label, values) in enumerate(held.items()):
+        kind = f"l{look % 6 + 1} d{look % 4 + 1}"
+        path = ""
+        for at in range(len(axes) + 1):  # around, and back to the first
+            value, before = values[at % len(axes)], values[(at - 1) % len(axes)] if at else None
+            if value is not None:
+                x, y = place(at % len(axes), value)
+                path += f"{'M' if before is None else 'L'}{x:.1f} {y:.1f}"
+                if at < len(axes):
+                    drawn.append(f'<circle class="s{look % 6 + 1}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>')
+        drawn.append(f'<path class="line {kind}" d="{path or "M0 0"}"/>')
+        x = 20 + look * (WIDTH - 40) / max(1, len(held))
+        drawn += [
+            f'<path class="line {kind}" d="M{x:.1f} {tall - 12}h26"/>',
+            _text(x + 32, tall - 8, _short(label), "", "start"),
+        ]
+    rows = tuple(
+        (name, *(unknown if values[at] is None else number(values[at] or 0.0) for values in held.values()))
+        for at, name in enumerate(axes)
+    )
+    said = "; ".join(f"{row[0]}: {', '.join(row[1:])}" for row in rows)
+    return Chart(title, _svg(title, said, tall, drawn), (head, *held), rows)
 
 
 def ticks(low: float, high: float, wanted: int = 5) -> list[float]:

@@ -14,7 +14,8 @@ from federome.model.catalogued import Catalogues
 from federome.network.offers import Offer, checked
 from federome.network.serve_hub import Hub
 from federome.portal.app import own_faces, routers
-from federome.portal.pages import applications, ask, frequencies, learn, log, queues, register, search
+from federome.portal.assessments import Assessments
+from federome.portal.pages import applications, ask, frequencies, learn, log, policy, queues, register, search
 from federome.portal.pages import runs as run_pages
 from federome.portal.pages.learn import Learn
 from federome.portal.pages.runs import Runs
@@ -36,10 +37,11 @@ class Beside:
 
 def portal_routers(hub: Hub, *, offers: Sequence[Offer], runs: Runs, beside: Beside = Beside()) -> list[APIRouter]:
     """The routers of a hub's portal: ``offers`` can be asked, ``runs`` were."""
+    database = engine(f"sqlite:///{hub.folder / DATABASE}")
     site = Site(
         name=hub.settings.name,
         url=hub.settings.url.rstrip("/"),
-        sessions=Sessions(engine(f"sqlite:///{hub.folder / DATABASE}"), hub.clock),
+        sessions=Sessions(database, hub.clock),
         register=hub.desk.register,
         clock=hub.clock,
         random=lambda: secrets.token_urlsafe(16),
@@ -47,10 +49,12 @@ def portal_routers(hub: Hub, *, offers: Sequence[Offer], runs: Runs, beside: Bes
         operator=hub.settings.operator,
         stopping=hub.stopping.is_set,
     )
-    return routers(site, faces(site, hub, offers, runs, beside))
+    return routers(site, faces(site, hub, offers, runs, beside, Assessments(database)))
 
 
-def faces(site: Site, hub: Hub, offers: Sequence[Offer], runs: Runs, beside: Beside) -> tuple[Face, ...]:
+def faces(
+    site: Site, hub: Hub, offers: Sequence[Offer], runs: Runs, beside: Beside, saved: Assessments
+) -> tuple[Face, ...]:
     """Every group of pages, in the order of the menu. Add yours here."""
 
     def projects() -> list[register.Project]:
@@ -63,6 +67,7 @@ def faces(site: Site, hub: Hub, offers: Sequence[Offer], runs: Runs, beside: Bes
         learn.pages(site, offers, beside.learn),
         ask.pages(site, hub.desk, offers, checked, runs),
         run_pages.pages(site, runs),
+        policy.pages(site, runs, saved),
         register.pages(site, hub.desk, projects),
         log.pages(site, hub.exchange, hub.coordinator.members),
         applications.pages(site, hub.desk),

@@ -50,6 +50,8 @@ ELSEWHERE = {
     "/portal/frequencies.csv",
     "/portal/frequencies/news",
     "/portal/learn/{algorithm}/{table}.csv",
+    "/portal/policy/maturity.toml",
+    "/portal/policy/models/{name}.csv",
     "/portal/applications/{application}/news",
     "/portal/applications/{application}/permit",
     "/portal/applications/{application}/files/{file}",
@@ -59,7 +61,7 @@ ELSEWHERE = {
     "/portal/runs/{run}/files/{name}",
 }
 SHOTS = Path("build") / "screenshots"
-RULES = ("light", "dark", "narrow", "script", "finnish", "keyboard")
+RULES = ("light", "dark", "narrow", "zoom", "script", "finnish", "keyboard")
 AT_ONCE = 8
 """How often Tab is pressed before the page is asked where one is: asking takes as long as pressing."""
 STOPS = """scope => {
@@ -129,6 +131,9 @@ def found(there: Portal) -> dict[str, tuple[str, str]]:
         seen[f"a search for {text[:5]}"] = ("", f"/portal/search?q={text}")
     seen["a facet"] = ("", "/portal/datasets?node=ES&used=no")
     seen["facets"] = ("", "/portal/datasets?disease=I25&quality=accept")
+    levels = "&".join(f"l.{name}={level}" for name, level in (("strategy", 4), ("legal_basis", 2), ("plan", 3)))
+    seen["an assessment"] = ("alice", f"/portal/policy/maturity?country=FI&on=2026-06-01&{levels}&saved=1")
+    seen["a model with a fault"] = ("", "/portal/policy/models/brca-cascade?v.carriers=2")
     seen["a lesson"] = ("", "/portal/learn/cohort-count?run=1&p.by=sex&p.by=age_band")
     seen["a wrong lesson"] = ("", "/portal/learn/gwas-linear?run=1&p.maf_min=much")
     seen["a gene"] = ("", "/portal/frequencies?wait=all&q=APOE")
@@ -180,6 +185,8 @@ def _look(held: Window, bare: Window, place: str, wrong: dict[str, list[str]]) -
         wrong["script"].append(f"{place}: other words without JavaScript")
     if (wide := held.narrow()) > 320:
         wrong["narrow"].append(f"{place}: {wide} px wide at 320")
+    if (wide := held.narrow(550)) > 550:  # 1100 px at 200 %: half as many of the style sheet's pixels
+        wrong["zoom"].append(f"{place}: {wide} px wide at 200 %")
 
 
 def _in_finnish(bare: Window, place: str, wrong: dict[str, list[str]]) -> None:
