@@ -1,8 +1,8 @@
 """The way to a permit in a browser: several people, a moved clock, and a node that believes what came out of it.
 
 Draft, sign-off, submission, conformity, two votes, recommendation; Finland stays silent and is confirmed on the
-eleventh working day, Spain vetoes one of its two datasets; signatures, preparation, access, a breach, closing, deletion,
-archive.
+eleventh working day, Spain vetoes one of its two datasets; signatures, preparation, access, a breach, closing,
+deletion, archive.
 """
 
 from __future__ import annotations
