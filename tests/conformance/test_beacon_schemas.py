@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def validator(shared: Path) -> Callable[[str], Draft202012Validator]:
     # The dataset model refers to a file that lies in the framework instead.
     info = registry[ROOT + "framework/json/common/info.json"]
     registry = registry.with_resource(ROOT + MODELS + "common/info.json", info)
-    return lambda name: Draft202012Validator({"$ref": ROOT + name}, registry=registry)
+    registry = registry.crawl()  # once and not at every reference
+    return cache(lambda name: Draft202012Validator({"$ref": ROOT + name}, registry=registry))
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -168,6 +168,24 @@ def test_the_difference_of_two_groups_is_not_told(closed: World) -> None:
     assert refusal.value.codes == ("differencing",)
     # The same people by other words are the same answer.
     assert desk.count(Sought("fi", Every((everybody, everybody)))) == desk.count(Sought("fi", everybody))
+
+
+def test_a_complement_does_not_tell_of_the_few_that_were_withheld(world: World, closed: World) -> None:
+    """Who is known at all, less who is known not to: where counts are exact, that is who the few are."""
+
+    def few(people: list[dict[str, Any]]) -> list[Measured]:
+        asked = [Measured("ldl_c_mmol_l", ">=", bound / 10) for bound in range(50, 60)]
+        return [each for each in asked if 0 < sum(fits(p, each) is True for p in people) < CLOSED.k_public]
+
+    undefended, it = make_desk(world), few(world.people)[0]
+    known, without = (undefended.count(Sought("fi", each)).count for each in (Some((it, Not(it))), Not(it)))
+    assert known - without == sum(fits(p, it) is True for p in world.people) > 0
+    desk, it = make_desk(closed), few(closed.people)[0]
+    assert desk.count(Sought("fi", it)).few
+    desk.count(Sought("fi", Some((it, Not(it)))))
+    with pytest.raises(Refused) as refused:
+        desk.count(Sought("fi", Not(it)))
+    assert refused.value.codes == ("differencing",)
 
 
 def test_nobody_is_told_of_one_by_one_where_data_are_closed(closed: World) -> None:

@@ -7,22 +7,28 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
 import pytest
+import uvicorn
 from starlette.requests import Request
 from starlette.testclient import TestClient
 from tests.beacons import IDENTITY, Seen, beacon_of, put
 from tests.desks import make_desk, make_people
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 from federome.errors import Unavailable
 from federome.model.discovery import Guest, Room
-from federome.standards.beacon import wire
+from federome.standards.beacon import network as beacon_network
+from federome.standards.beacon import punctual, wire
 from federome.standards.beacon.network import Member, Network
 from federome.standards.beacon.network import application as network_application
 from federome.standards.beacon.people import People
+from federome.standards.beacon.request import Asked
 from federome.standards.beacon.routes import application
 from federome.standards.beacon.server import Beacon
 
@@ -88,6 +94,94 @@ def test_a_body_that_does_not_arrive_is_not_waited_for(beacon: Beacon, monkeypat
         return int(told[0]["status"])
 
     assert asyncio.run(drips()) == 400
+
+
+@pytest.mark.parametrize("kind", [H11Protocol, punctual.Punctual])
+def test_whoever_does_not_begin_a_request_is_hung_up_on(
+    kind: type[H11Protocol], beacon: Beacon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand clients who send half a head, or nothing, each hold a file of the process: under uvicorn alone."""
+    monkeypatch.setattr(punctual, "HEAD_S", 0.2)
+    config = uvicorn.Config(application(beacon), http=kind, lifespan="off", log_level="critical")
+
+    async def attack() -> tuple[int, bytes]:
+        config.load()
+        state = ServerState()
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: kind(config, state, {}), "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(30)]
+        for number, (_, writer) in enumerate(held):
+            writer.write((b"", b"GET /api/heal", b"GET /api/health HTTP/1.1\r\nhost: b\r\nx-slow: ")[number % 3])
+        ended = asyncio.gather(*(reader.read() for reader, _ in held))
+        if kind is punctual.Punctual:
+            await asyncio.wait_for(ended, 30)
+        else:
+            await asyncio.sleep(0.6)
+        left = len(state.connections)
+        ended.cancel()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        answers = b""
+        for _ in range(2):  # who sends whole requests may take their time between them
+            writer.write(b"GET /api/health HTTP/1.1\r\nhost: b\r\n\r\n")
+            answers += await reader.readuntil(b'"}')
+            await asyncio.sleep(0.3)
+        server.close()
+        for _, each in (*held, (reader, writer)):
+            each.transport.abort()
+        return left, answers
+
+    left, answers = asyncio.run(attack())
+    assert left == (0 if kind is punctual.Punctual else 30)
+    assert answers.count(b"200 OK") == 2
+
+
+def test_a_stream_that_nobody_reads_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beacon_network, "SEND_S", 0.05)
+
+    async def hang() -> int:
+        client = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200, json={})))
+        network = Network(IDENTITY, [Member("FI", "http://fi/api")], client, deadline_s=0.05)
+        app = network_application(network, capacity=1)
+
+        async def receive() -> Any:
+            await asyncio.sleep(3600)
+
+        async def send(_message: Any) -> None:
+            await asyncio.sleep(3600)
+
+        accept = [(b"accept", b"text/event-stream")]
+        scope = {"type": "http", "method": "GET", "path": "/api/g_variants", "query_string": b"", "headers": accept}
+        hangs = asyncio.create_task(app(scope, receive, send))
+        await asyncio.wait_for(hangs, 30)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://b") as http:
+            return (await http.get("/api/health")).status_code
+
+    assert asyncio.run(hang()) == 200
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_member_whose_answer_does_not_end_is_left(packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beacon_network, "MAX_ANSWER", 1 << 16)
+    pieces = 0
+
+    class Endless(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            nonlocal pieces
+            while pieces < 10_000:
+                pieces += 1
+                yield b" " * 4096
+
+    async def ask() -> str:
+        headers = {"content-encoding": "gzip"} if packed else {}
+        endless = httpx.MockTransport(lambda _: httpx.Response(200, headers=headers, stream=Endless()))
+        client = httpx.AsyncClient(transport=endless)
+        network = Network(IDENTITY, [Member("FI", "http://fi/api")], client)
+        [heard] = [each async for each in network.ask("g_variants", Asked({}))]
+        return heard.outcome
+
+    assert asyncio.run(ask()) == "not a Beacon"
+    assert pieces <= (0 if packed else 20)
 
 
 class _Away:

@@ -295,6 +295,16 @@ def test_what_may_not_be_told_is_said_to_be_withheld(tmp_path: Path) -> None:
             assert http.get(f"/api/{path}").status_code == 404
 
 
+def test_closed_data_do_not_tell_who_is_in_them(tmp_path: Path) -> None:
+    policy = Policy(k_min=5, k_public=10, difference_min=12, membership_power=0.9)
+    desk = make_desk(make_people(tmp_path / "people", seed=8, size=60, policy=policy))
+    with TestClient(application(beacon_of(tmp_path / "tables", desk))) as client:
+        for path in ("individuals/{}", "biosamples/{}:sample", "individuals/{}/g_variants", "runs/{}:run/analyses"):
+            inside, outside = (client.get("/api/" + path.format(name)) for name in ("fi-3", "fi-99999"))
+            assert inside.status_code == outside.status_code == 404, inside.text
+            assert inside.text.replace("fi-3", "") == outside.text.replace("fi-99999", "")
+
+
 def test_two_datasets_and_one_that_cannot_answer(tmp_path: Path, world: World) -> None:
     class Both:
         """A desk of two datasets, one of which knows nothing of smoking."""

@@ -14,19 +14,21 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Literal, cast
 
+import anyio
 import httpx2 as httpx
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from federome.errors import FederomeError, Unavailable
 from federome.standards.beacon import documents
 from federome.standards.beacon.documents import ALL_TYPES, Document, EntryType, Identity
 from federome.standards.beacon.request import Asked, Granularity
 from federome.standards.beacon.routes import BOTH, Handler, logo, lost, saying
-from federome.standards.beacon.wire import CAPACITY, HEADERS, Capacity, failed, read_asked, sent
+from federome.standards.beacon.wire import CAPACITY, HEADERS, SEND_S, Capacity, failed, read_asked, sent
 from federome.standards.service_info import tested
 from federome.trust.canonical import Json
 
@@ -120,15 +122,23 @@ class Network:
 
     async def _one(self, member: Member, path: str, asked: Asked, authorization: str) -> Heard:
         started = self.clock()
-        headers = {"authorization": authorization} if authorization else {}
+        headers = {"accept-encoding": "identity"} | ({"authorization": authorization} if authorization else {})
+        body = _ENCODE(body_of(asked))
+        held = bytearray()
         try:
-            response = await self.client.post(
-                f"{member.url}/{path}", content=_ENCODE(body_of(asked)), headers=headers, timeout=self._timeout()
-            )
+            async with self.client.stream(
+                "POST", f"{member.url}/{path}", content=body, headers=headers, timeout=self._timeout()
+            ) as response:
+                if response.headers.get("content-encoding", "identity") != "identity":
+                    says = "the answer is packed, and could unpack to any size"
+                    return Heard(member, "not a Beacon", self.clock() - started, says=says)
+                async for piece in response.aiter_bytes():
+                    held += piece
+                    if len(held) > MAX_ANSWER:
+                        too_much = self.clock() - started
+                        return Heard(member, "not a Beacon", too_much, says="the answer is too large")
             seconds = self.clock() - started
-            if len(response.content) > MAX_ANSWER:
-                return Heard(member, "not a Beacon", seconds, says="the answer is too large")
-            answer = _DECODE(response.content)
+            answer = _DECODE(held)
         except httpx.TimeoutException:
             return Heard(member, "late", self.clock() - started)
         except httpx.HTTPError:
@@ -302,10 +312,24 @@ def _asking(network: Network, entry: EntryType) -> Handler:
         authorization = request.headers.get("authorization", "")
         if "text/event-stream" in request.headers.get("accept", ""):
             events = _events(network, entry, asked, authorization)
-            return StreamingResponse(events, media_type="text/event-stream", headers=HEADERS)
+            patience = network.deadline_s + SEND_S
+            return _Stream(events, patience)
         return sent(_ENCODE(await network.answer(entry.path, entry, asked, authorization)))
 
     return ask
+
+
+class _Stream(StreamingResponse):
+    """Server-sent events to a reader who is left where reading takes too long: a place is not held for ever."""
+
+    def __init__(self, events: AsyncIterator[bytes], patience_s: float) -> None:
+        super().__init__(events, media_type="text/event-stream", headers=HEADERS)
+        self._patience_s = patience_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification."""
+        with anyio.move_on_after(self._patience_s):
+            await super().__call__(scope, receive, send)
 
 
 async def _events(network: Network, entry: EntryType, asked: Asked, authorization: str) -> AsyncIterator[bytes]:

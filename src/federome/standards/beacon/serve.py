@@ -16,6 +16,7 @@ from starlette.requests import Request
 
 from federome.standards.beacon.documents import Identity
 from federome.standards.beacon.people import People
+from federome.standards.beacon.punctual import Punctual
 from federome.standards.beacon.routes import application
 from federome.standards.beacon.server import NOBODY, Beacon, Visitor, anybody
 from federome.standards.beacon.shelf import Shelf
@@ -132,6 +133,7 @@ def run_application(app: Starlette, host: str, port: int, certificate: Path | No
     """Serve an application until SIGTERM or SIGINT, logging no request."""
     config = uvicorn.Config(
         app,
+        http=Punctual,
         host=host,
         port=port,
         ssl_certfile=certificate,
