@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -70,9 +71,7 @@ class Tables:
 
 def open_matching(folder: Path, ontology: Path, background: Path | None) -> None:
     """Let a node take letters about patients: note its tables, make its box, compile what the first letter needs."""
-    warm(Measure.of(ontologies.load(ontology)))
-    if background is not None:
-        read_rates(background)
+    warm(_read_tables(ontology.resolve(), background.resolve() if background else None).measure)
     place = folder / "matching"
     place.mkdir(mode=0o700, exist_ok=True)
     told = {"ontology": str(ontology.resolve()), "background": str(background.resolve()) if background else ""}
@@ -89,11 +88,23 @@ def tables(folder: Path) -> Tables:
         raise Invalid("this node takes no cases yet.", where=str(folder), remedy="Run: federome match open")
     told = json.loads(path.read_text())
     chosen = str(told["background"])
-    background = Background({}, RARE, "one in 200, for lack of a table")
-    if chosen:
-        rates = read_rates(Path(chosen))
-        background = Background(rates, min(rates.values()), Path(chosen).name)
-    return Tables(Measure.of(ontologies.load(Path(told["ontology"]))), background)
+    return _read_tables(Path(told["ontology"]), Path(chosen) if chosen else None)
+
+
+def _read_tables(ontology: Path, background: Path | None) -> Tables:
+    """The tables in these files, read once while nobody writes to them: a process may stand beside several nodes."""
+    files = (*ontology.glob("*"), *((background,) if background else ()))
+    stamps = tuple((str(file), file.stat().st_mtime_ns) for file in sorted(files) if file.is_file())
+    return _kept_tables(ontology, background, stamps)
+
+
+@lru_cache(maxsize=2)
+def _kept_tables(ontology: Path, background: Path | None, _stamps: tuple[tuple[str, int], ...]) -> Tables:
+    made = Background({}, RARE, "one in 200, for lack of a table")
+    if background is not None:
+        rates = read_rates(background)
+        made = Background(rates, min(rates.values()), background.name)
+    return Tables(Measure.of(ontologies.load(ontology)), made)
 
 
 def open_desk(folder: Path, name: str, clock: Callable[[], float], made: Tables | None = None) -> MatchDesk:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import ssl
 import threading
@@ -118,6 +119,22 @@ def test_a_clinician_registers_looks_decides_and_withdraws(node: Path, tmp_path:
     command(node, "withdraw", "--case", "c1")
     with pytest.raises(Missing):
         command(node, "withdraw", "--case", "c1")
+
+
+def test_tables_are_read_once_and_anew_when_their_files_change(node: Path, tmp_path: Path) -> None:
+    first = match_node.tables(node)
+    assert match_node.tables(node) is first and first.background.evidence("TITIN") == pytest.approx(5.298, abs=0.001)
+    rates = tmp_path / "rates.tsv"
+    rates.write_text("TITIN\t0.5\n")
+    ontology = Path(json.loads((node / "matching" / "settings.json").read_text())["ontology"])
+    match_node.open_matching(node, ontology, rates)
+    assert match_node.tables(node).background.rates == {"TITIN": 0.5}
+    rates.write_text("TITIN\t0.25\nTTN\t0.1\n")
+    os.utime(rates, ns=(1, 1))  # a clock that stands still would hide the second writing
+    assert match_node.tables(node).background.rates == {"TITIN": 0.25, "TTN": 0.1}
+    rates.unlink()
+    with pytest.raises(Invalid, match="background"):
+        match_node.tables(node)
 
 
 def test_what_cannot_be_registered_is_said(node: Path, tmp_path: Path) -> None:
