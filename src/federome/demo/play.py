@@ -42,6 +42,7 @@ from federome.demo.statin import statin
 from federome.errors import Invalid, Refused
 from federome.model.release import Policy
 from federome.model.table import Table
+from federome.network.holdings import subjects_of
 from federome.network.protocol import PREFIX
 from federome.network.transport import raise_for, tls_context
 from federome.store import kernels
@@ -121,6 +122,9 @@ def network(stage: Stage) -> None:
         stage.federation.set_up()
         for data in stage.nodes:
             cohorts.copy_store(data, stage.federation.node_folder(data.node) / "data")
+        first = stage.nodes[0]
+        subjects = subjects_of(stage.federation.node_folder(first.node) / "data", first.synthetic_dataset, 2)
+        portal.open_node(stage.federation, first.node, subjects)
         stage.federation.start_nodes()
     grid = Grid(title="The network", title_justify="left")
     for heading in ("node", "process", "dataset", "people", "policy"):

@@ -15,22 +15,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import FrameType
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from rich.console import Console
 from rich.table import Table as Grid
 
-from federome.demo.dev_idp import PEOPLE, DevPerson
+from federome.db import engine
+from federome.demo.dev_idp import PEOPLE, DevPerson, open_idp, read_people
 from federome.demo.local import AUTHORITY, PERSON, LocalFederation, free_port, wait_for_port
 from federome.governance.application_form import Offer
 from federome.model.permit import PersonKey
 from federome.model.registry import Identity, Institution, Person, Role
 from federome.network.access import Register, install_register
+from federome.network.citizens import Citizen, CitizenBook
 from federome.network.desk import DESK, Desk, DeskSettings, Office, open_desk
+from federome.network.house import PortalSettings, open_portal
 from federome.standards.beacon.hub import BEACONS
-from federome.trust.keys import save_private_key
+from federome.trust.keys import read_secret, save_private_key
 
 UNIVERSITY: Final = "demo-university"
 COMMITTEE: Final = "demo-committee"
@@ -71,7 +74,7 @@ class Player:
     id: str
     name: str
     institution: str
-    role: Role
+    role: Role | Literal["citizen"]
     begins: str
 
 
@@ -132,7 +135,7 @@ def _registered(player: Player, issuer: str, federation: LocalFederation) -> Per
         player.institution,
         vetted=True,
         assigned=True,
-        roles=(player.role,),
+        roles=() if player.role == "citizen" else (player.role,),
         identities=(Identity(player.id, issuer),),
         key=key,
     )
@@ -174,6 +177,41 @@ def _toml_desk(settings: DeskSettings) -> str:
 def _toml_beacon(node: str, federation: LocalFederation) -> str:
     url = f"http://{HOST}:{federation.ports[f'beacon-{node}']}/api"
     return f'[[beacons]]\nnode = "{node}"\ncountry = "{node}"\nurl = "{url}"\n\n'
+
+
+# a node's own portal
+
+
+def open_node(federation: LocalFederation, node: str, subjects: Sequence[str]) -> None:
+    """Give one node a portal: for its operator, and for citizens who are the first of ``subjects`` in its data.
+
+    The identity provider is started again, since it has to know whom it sends back where.
+    """
+    folder, idp = federation.node_folder(node), federation.root / "idp"
+    port = federation.ports["node"] = free_port()
+    issuer = f"http://{HOST}:{federation.ports['idp']}"
+    operator = Identity(f"operator-{node.lower()}", issuer)
+    settings = PortalSettings(
+        f"https://{HOST}:{port}", HOST, port, f"The demonstration's node {node}", "nobody real", (operator,)
+    )
+    open_portal(folder, settings)
+    database = engine(f"sqlite:///{folder / 'node.db'}")
+    book = CitizenBook(database, secret=read_secret(folder / "keys" / "secret"))
+    book.put([Citizen(issuer, one.id, subject) for one, subject in zip(citizens(node), subjects, strict=False)])
+    database.dispose()
+    known = [*read_people((idp / PEOPLE).read_text()).values(), *(DevPerson(o.id, o.name) for o in citizens(node))]
+    (idp / PEOPLE).write_text(json.dumps([one.to_document() for one in known], indent=1))
+    open_idp(idp, (folder,), port=federation.ports["idp"], clock=time.time)  # before the node starts: its login.toml
+    federation.kill("idp")
+    hubs = [word for place in (federation.root / "hub", folder) for word in ("--hub", str(place))]
+    federation.start("idp", "dev-idp", "--dir", str(idp), *hubs, "--port", str(federation.ports["idp"]))
+
+
+def citizens(node: str) -> tuple[Player, ...]:
+    """Two people whose data a node holds."""
+    return tuple(
+        Player(name.lower(), f"{node}: {name}, a citizen", node, "citizen", "my-data") for name in ("Maria", "Mikael")
+    )
 
 
 # the two applications
@@ -232,8 +270,15 @@ def _submitted(desk: Desk, people: Mapping[str, Person], title: str, datasets: t
 
 def told(federation: LocalFederation) -> dict[str, object]:
     """The portal's address and its people, as ``--json`` writes them."""
-    people = [{"id": one.id, "name": one.name, "role": one.role} for one in cast(federation.nodes)]
-    return {"url": f"{federation.url}/portal", "people": people}
+    node = federation.nodes[0]
+    people = [*cast(federation.nodes), *(citizens(node) if "node" in federation.ports else ())]
+    listed = [{"id": one.id, "name": one.name, "role": one.role} for one in people]
+    nodes = {node: _node_url(federation)} if "node" in federation.ports else {}
+    return {"url": f"{federation.url}/portal", "nodes": nodes, "people": listed}
+
+
+def _node_url(federation: LocalFederation) -> str:
+    return f"https://{HOST}:{federation.ports['node']}/portal"
 
 
 def keep(federation: LocalFederation, console: Console) -> None:
@@ -244,6 +289,15 @@ def keep(federation: LocalFederation, console: Console) -> None:
     for one in cast(federation.nodes):
         grid.add_row(one.name, one.role, f"/portal/{one.begins}")
     console.print(grid)
+    if "node" in federation.ports:
+        node = federation.nodes[0]
+        own = Grid(title=f"Node {node}'s own portal: {_node_url(federation)}", title_justify="left")
+        for heading in ("log in as", "role", "begin at"):
+            own.add_column(heading, no_wrap=True)
+        for one in citizens(node):
+            own.add_row(one.name, one.role, f"/portal/{one.begins}")
+        own.add_row(f"{node}: node operator", "node-operator", "/portal/operate")
+        console.print(own)
     certificate = x509.load_pem_x509_certificate(federation.certificate.read_bytes())
     for line in (
         "  The browser warns once, of a certificate that was made for this demonstration. Its SHA-256:",

@@ -268,6 +268,13 @@ def numbers_of(store: Store, subject: str) -> dict[str, int]:
         return {row.dataset: row.number for row in rows}
 
 
+def subjects_of(data: Path, dataset: str, count: int) -> list[str]:
+    """The ids of the first people of a dataset: for demonstrations, whose people are made up."""
+    with read(Store.open(data).database) as db:
+        query = sa.select(person.c.id).where(person.c.dataset == dataset).order_by(person.c.number).limit(count)
+        return list(db.execute(query).scalars())
+
+
 def cohort_datasets(frozen: bytes, numbers: Mapping[str, int]) -> tuple[str, ...]:
     """In which datasets a person (``numbers_of``) was among the people of a frozen cohort."""
     held = msgspec.msgpack.decode(frozen, type=_Frozen)

@@ -39,7 +39,7 @@ from federome.trust.canonical import Json
 from federome.trust.keys import read_secret
 
 PORTAL: Final = "portal.toml"
-GRACE_S: Final = 2
+GRACE_S: Final = 1
 LOG: Final = logging.getLogger("federome")
 
 
@@ -181,8 +181,7 @@ def serve_house(house: House, app: ASGIApp) -> Callable[[], None]:
 
     def end() -> None:
         house.stopping.set()
-        server.should_exit = True
-        thread.join(GRACE_S + 1)
+        server.should_exit = True  # it has as long as the node needs to end, and ends with the process
 
     return end
 

@@ -68,7 +68,8 @@ class Party:
                 self._stopping.wait(PAUSED_S)
                 continue
             try:
-                tasks = self._port.poll(self._wait_s)
+                # The first answer comes at once, so that one knows whether the hub is there at all.
+                tasks = self._port.poll(self._wait_s if self.heard and not self.trouble else 0.0)
                 pause = 0.1
                 self._heard()
             except FederomeError as error:

@@ -18,7 +18,8 @@ from federome.demo.local import AUTHORITY, PERSON, LocalFederation
 from federome.governance.permits import verify_permit
 from federome.model.registry import Role
 from federome.network.desk import open_desk
-from federome.network.setup import HubSettings, init_hub
+from federome.network.house import portal_settings
+from federome.network.setup import HubSettings, init_hub, make_keys
 from federome.standards.beacon.hub import beacons_of
 from federome.trust.keys import KeyRing, PinnedKey
 
@@ -77,3 +78,26 @@ def test_it_stays_until_told_and_says_where_it_is(federation: LocalFederation, n
     assert f"{federation.url}/portal" in out.getvalue()
     assert "Rita, a researcher" in out.getvalue()
     assert signal.getsignal(number) is before
+
+
+def test_a_node_has_a_portal_for_its_operator_and_two_citizens(federation: LocalFederation) -> None:
+    folder = federation.node_folder("FI")
+    make_keys(folder)
+    (folder / "node.toml").write_text('name = "FI"\nhub = "h"\nhub_url = "https://h.test"\nnetwork = "development"\n')
+    ended: list[str] = []
+    started: list[tuple[str, ...]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(federation, "start", lambda name, *arguments: started.append(arguments))
+        patch.setattr(federation, "kill", ended.append)
+        portal.open_node(federation, "FI", ["p-1", "p-2"])
+    assert ended == ["idp"]
+    assert str(folder) in started[0] and (folder / "login.toml").is_file()
+    settings = portal_settings(folder)
+    assert settings is not None
+    assert [one.sub for one in settings.operators] == ["operator-fi"]
+    told = portal.told(federation)
+    assert told["nodes"] == {"FI": f"{settings.url}/portal"}
+    assert [one["id"] for one in told["people"] if one["role"] == "citizen"] == ["maria", "mikael"]  # type: ignore[attr-defined]
+    known = read_people((federation.root / "idp" / PEOPLE).read_text())
+    assert {"maria", "mikael", "operator-fi"} <= set(known)
+    federation.ports.pop("node")
