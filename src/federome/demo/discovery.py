@@ -121,13 +121,23 @@ def _serve(stage: Stage) -> str:
         set_opened(folder, data.synthetic_dataset, "public")
         desk = DeskServer(folder / SOCKET, open_desk(folder, clock=time.time))
         threading.Thread(target=desk.serve_forever, daemon=True).start()  # at a real node a process of its own
-        stage.federation.start(name, "beacon", "serve", "--people", "--dir", str(folder), "--port", str(port))
+        about = folder / "catalogue.toml"
+        about.write_text(_catalogue(data.node))
+        told = ("--dir", str(folder), "--port", str(port), "--catalogue", str(about))
+        stage.federation.start(name, "beacon", "serve", "--people", *told)
         members.append(f"{data.node}=http://127.0.0.1:{port}/api")
     port = ports["beacon-network"] = free_port()
     stage.federation.start("beacon-network", "beacon", "network", *members, "--port", str(port))
     for name, each in ports.items():
         wait_for_port("127.0.0.1", each, stage.federation.processes[name])
     return f"http://127.0.0.1:{port}/api/g_variants"
+
+
+def _catalogue(node: str) -> str:
+    """What a node's catalogue says beside its data; the hub's pages make their facets from it."""
+    words = {"title": f"Genomes of {node}", "description": "Cohorts of the demonstration.", "publisher": f"Node {node}"}
+    words |= {"country": node, "institute": "DEMO"}
+    return "".join(f"{name} = {json.dumps(text)}\n" for name, text in words.items())
 
 
 def _post(url: str, query: dict[str, object]) -> dict[str, Any]:
