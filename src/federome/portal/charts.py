@@ -22,6 +22,8 @@ RIGHT: Final = 90
 ROW: Final = 26
 TOP: Final = 14
 HEIGHT: Final = 300
+LETTER: Final = 7.5
+"""How wide a letter is, on the average."""
 _IDS = count(1)
 
 
@@ -128,9 +130,10 @@ def lines(
     for at, line in enumerate(held):
         look = at % 6 + 1
         drawn.append(f'<path class="line l{look} d{at % 4 + 1}" d="{_path(line, place)}"/>')
-        x = left + at * (right - left) / max(1, len(held))
+        room = (right - left) / max(1, len(held))
+        x = left + at * room
         drawn.append(f'<path class="line l{look} d{at % 4 + 1}" d="M{x:.1f} {HEIGHT - 12}h26"/>')
-        drawn.append(_text(x + 32, HEIGHT - 8, _short(line.label), "", "start"))
+        drawn.append(_text(x + 32, HEIGHT - 8, _short(line.label, room - 40), "", "start"))
     there = sorted({x for line in held for x, _ in line.points})
     values = [dict(line.points) for line in held]
     rows = tuple((number(x), *("–" if v.get(x) is None else number(v[x] or 0.0) for v in values)) for x in there)
@@ -266,8 +269,10 @@ def _text(x: float, y: float, words: str, look: str, anchor: str) -> str:
     return f'<text{kind} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
-def _short(label: str) -> str:
-    return label if len(label) <= 20 else f"{label[:19]}…"
+def _short(label: str, room: float = 150) -> str:
+    """As much of a label as fits into so many units."""
+    most = max(8, int(room / LETTER))
+    return label if len(label) <= most else f"{label[: most - 1]}…"
 
 
 def _svg(title: str, description: str, tall: int, drawn: Sequence[str]) -> Markup:

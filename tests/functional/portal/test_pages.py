@@ -247,13 +247,13 @@ def test_answers_appear_while_the_page_is_open(there: Portal, browser: Any, monk
     place = "/portal/frequencies?q=19:44908684:T:C"
     with window(browser, there) as held, window(browser, there, java_script_enabled=False) as bare:
         held.go(place)
-        held.page.wait_for_selector("text=FI FI: answered")
-        held.page.wait_for_selector("text=ES ES: could not be reached")
+        held.page.wait_for_selector("text=FI: answered")
+        held.page.wait_for_selector("text=ES: could not be reached")
         held.page.wait_for_selector("body:not(:has(#progress a))")
         assert held.page.locator("svg[role=img]").count() == 1
         assert held.page.url.endswith(place)
         assert held.check() == []
         there.clock.wait(seconds=60)
         bare.go(place)
-        bare.page.wait_for_selector("text=ES ES: could not be reached")
+        bare.page.wait_for_selector("text=ES: could not be reached")
         assert bare.page.inner_text("main") == held.page.inner_text("main")

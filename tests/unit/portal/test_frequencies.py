@@ -175,7 +175,7 @@ def test_answers_come_one_by_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) 
     bench.hosts.silent = {"fi", "es"}
     text = bench.page("19:44908684:T:C").text
     assert "2 of 4 nodes have answered" in text
-    assert "ES ES: has not answered yet" in text
+    assert "ES: has not answered yet" in text
     assert "not a frequency of zero" not in text  # nobody who knows has spoken
     news = re.search(r'data-live="([^"]+)"', text)
     assert news is not None
