@@ -294,6 +294,10 @@ def node_ingest(
     fasta: Annotated[Path | None, typer.Option(help="Reference sequence with .fai, to check REF and align.")] = None,
     released_on: Annotated[str, typer.Option(help="Date of the data release, YYYY-MM-DD; today if omitted.")] = "",
     processes: Annotated[int, typer.Option(min=0, help="VCF files read at once; 0 decides by cores and size.")] = 0,
+    same_people: Annotated[
+        bool,
+        typer.Option("--same-people", help="Ids of another dataset of this node are the same people: one consent."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check a batch folder and make it a data release. Nothing is visible before all of it is."""
@@ -303,7 +307,9 @@ def node_ingest(
     day = _day(released_on) if released_on else datetime.now(UTC).date()
     with _progress(enabled=not as_json) as tell:
         store = Store.open(folder / "data")
-        report = ingest_folder(store, batch, released_on=day, fasta=fasta, processes=processes, on_progress=tell)
+        report = ingest_folder(
+            store, batch, released_on=day, fasta=fasta, processes=processes, same_people=same_people, on_progress=tell
+        )
     facts = {
         "dataset": report.release.dataset,
         "release": report.release.digest,

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from federome.errors import Invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from federome.model.ontology import Ontology
     from federome.model.verdict import Verdict
@@ -63,6 +63,10 @@ def folder(
     leave_out_refused: Annotated[
         bool, typer.Option("--leave-out-refused", help="Release without the samples that quality control refuses.")
     ] = False,
+    same_people: Annotated[
+        bool,
+        typer.Option("--same-people", help="Ids of another dataset of this node are the same people: one consent."),
+    ] = False,
     check: Annotated[bool, typer.Option("--check", help="Stop after validation: release nothing.")] = False,
     terms: Annotated[
         Path | None, typer.Option("--ontology", envvar="FEDEROME_ONTOLOGY", help="An installed ontology's folder.")
@@ -87,8 +91,8 @@ def folder(
     secret = read_secret(make_keys(node) / "secret")
     judged: list[DatasetVerdict] = []
 
-    def judging(writer: BatchWriter, provided: Path) -> Verdict:
-        judged.append(judge(writer, provided, today=today))
+    def judging(writer: BatchWriter, provided: Path, owners: Mapping[str, str]) -> Verdict:
+        judged.append(judge(writer, provided, owners, today=today))
         return judged[-1].told()
 
     course = Course(
@@ -100,6 +104,7 @@ def folder(
             fix=fix,
             accept_mapping=accept_mapping,
             leave_out_refused=leave_out_refused,
+            same_people=same_people,
             fasta=fasta,
             batch=batch,
             processes=processes,
@@ -140,6 +145,7 @@ def suggest_mapping(provider: Folder, as_json: AsJson = False) -> None:
     from federome.ingest.columns import COLUMNS
     from federome.onboard import consents, mapping
     from federome.onboard import provider as words
+    from federome.onboard.findings import counted
     from federome.onboard.suggest import suggest
     from federome.onboard.tables import TABLES
 
@@ -162,7 +168,7 @@ def suggest_mapping(provider: Folder, as_json: AsJson = False) -> None:
         facts = {"mapping": str(path), "fields": fields, "check": dict(found.remarks), "missing": list(found.missing)}
         sys.stdout.write(json.dumps(facts) + "\n")
         return
-    out.print(f"{path}: {fields} fields. Read it before you go on.", soft_wrap=True)
+    out.print(f"{path}: {counted(fields, 'field')}. Read it before you go on.", soft_wrap=True)
     for name, remark in found.remarks.items():
         out.print(f"  {name}: {remark}", soft_wrap=True)
 
@@ -231,6 +237,7 @@ def decommission_dataset(
 ) -> None:
     """End a dataset: refused, out of the catalogue, everybody withdrawn, erased. Without --really a dry run."""
     from federome.onboard.decommission import decommission, plan
+    from federome.onboard.findings import counted
     from federome.store.catalogue import Store
 
     store = Store.open(node / "data")
@@ -239,9 +246,10 @@ def decommission_dataset(
         sys.stdout.write(json.dumps({"done": really, **told.to_document()}) + "\n")
         return
     will = "was" if really else "would be"
+    erased = f"{counted(len(told.batches), 'batch', 'batches')} erased"
     out.print(
-        f"[bold]{dataset}[/] {will} ended: {told.people:,} of {told.everybody:,} people withdrawn, "
-        f"{len(told.batches)} batches erased, {len(told.releases)} data releases answered no more.",
+        f"[bold]{dataset}[/] {will} ended: {told.people:,} of {counted(told.everybody, 'person', 'people')} withdrawn, "
+        f"{erased}, {counted(len(told.releases), 'data release')} answered no more.",
         soft_wrap=True,
     )
     for path in told.removed:
@@ -253,13 +261,15 @@ def decommission_dataset(
 
 
 def _show_taken(told: Told, listed: Path, *, as_json: bool) -> None:
+    from federome.onboard.findings import counted
+
     facts = told.to_json()
     if as_json:
         sys.stdout.write(json.dumps(facts) + "\n")
         return
     for table, rows in told.rows.items():
-        out.print(f"[cyan]{table:<12}[/] {rows:>9,} rows")
-    out.print(f"Not taken, {len(told.left):,} kinds: {listed}", soft_wrap=True)
+        out.print(f"[cyan]{table:<12}[/] {rows:>9,} {'row' if rows == 1 else 'rows'}")
+    out.print(f"Not taken, {counted(len(told.left), 'kind')}: {listed}", soft_wrap=True)
     for each in facts["not_taken"][:10]:
         element = f".{each['element']}" if each["element"] else ""
         out.print(f"  {each['count']:>9,} x {each['type']}{element}: {each['reason']}", soft_wrap=True, markup=False)

@@ -7,6 +7,7 @@ counts those whose consent is valid and nobody else.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,8 +38,8 @@ def hospital(stage: Stage) -> None:
         if said:
             stage.console.print(f"  [cyan]{step:<10}[/] {plain(said.partition(': /')[0])}")
 
-    def judging(writer: BatchWriter, folder: Path) -> Verdict:
-        return judge(writer, folder, today=now.date()).told()
+    def judging(writer: BatchWriter, folder: Path, owners: Mapping[str, str]) -> Verdict:
+        return judge(writer, folder, owners, today=now.date()).told()
 
     book = ConsentBook(engine(f"sqlite:///{node / 'node.db'}"), secret=read_secret(make_keys(node) / "secret"))
     with TemporaryDirectory(prefix="federome-demo-") as place:

@@ -28,6 +28,7 @@ from federome.ingest.kinship import KinshipSites
 from federome.ingest.kinship import Relatives as Kin
 from federome.ingest.known import KnownSites, StoredSites
 from federome.ingest.manifest import read_manifest
+from federome.ingest.namesakes import Traits, check_namesakes, find_namesakes
 from federome.ingest.pgen import PgenSource
 from federome.ingest.phenotypes import Phenotypes, read_phenotypes
 from federome.ingest.regions import read_genes, read_intervals
@@ -89,6 +90,7 @@ def ingest_folder(
     fasta: Path | None = None,
     batch: str = "",
     processes: int = 0,
+    same_people: bool = False,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Report:
     """Check a batch folder and make it a data release of its dataset.
@@ -96,9 +98,10 @@ def ingest_folder(
     ``batch`` names the batch within the dataset, by default after the folder. ``fasta`` is the reference sequence of
     the assembly (with ``.fai``): REF is checked against it and indels are left-aligned; without it REF is checked
     against what the store knows, and indels are flagged. ``processes`` read that many VCF files at once, 0 as many as
-    it pays for; the release is the same. Raises ``Invalid`` with file, line and remedy; then the store is as it was.
+    it pays for; the release is the same. ``same_people`` says that whoever has the id of somebody in another dataset of
+    the node is that person (`namesakes`). Raises ``Invalid`` with file, line and remedy; then the store is as it was.
     """
-    with _written(store, folder, released_on, fasta, batch, processes, on_progress) as (writer, told):
+    with _written(store, folder, released_on, fasta, batch, processes, same_people, on_progress) as (writer, told):
         on_progress(Progress("committing", variants=told.variants, total=told.variants))
         release = writer.commit(released_on)
     return told.report(release)
@@ -113,6 +116,7 @@ def stage_folder(
     fasta: Path | None = None,
     batch: str = "",
     processes: int = 0,
+    same_people: bool = False,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> _T:
     """Do all of an ingest but the commit, and look at what was written before anybody else can see it.
@@ -120,7 +124,7 @@ def stage_folder(
     The finished chromosomes stay, and the next ``ingest_folder`` of the same people and genotypes takes them as they
     are, also if the manifest or the phenotypes have changed by then.
     """
-    with _written(store, folder, released_on, fasta, batch, processes, on_progress) as (writer, _):
+    with _written(store, folder, released_on, fasta, batch, processes, same_people, on_progress) as (writer, _):
         return look(writer)
 
 
@@ -165,6 +169,7 @@ def _written(
     fasta: Path | None,
     batch: str,
     processes: int,
+    same_people: bool,
     on_progress: Callable[[Progress], None],
 ) -> Iterator[tuple[BatchWriter, _Written]]:
     """A batch that is checked and written whole, and not committed."""
@@ -182,6 +187,8 @@ def _written(
     check_assemblies(source.assemblies, manifest.assembly, where=source.where(0))
     phenotypes = read_phenotypes(_phenotype_path(folder), manifest, today=released_on)
     men = _men(source, phenotypes)
+    namesakes = find_namesakes(store, manifest.id, manifest.profile, _traits(phenotypes))
+    check_namesakes(namesakes, same_people=same_people, where=phenotypes.where(0))
     callable_path = folder / "callable.bed"
     intervals = read_intervals(callable_path, manifest.assembly) if callable_path.is_file() else None
     dataset = manifest.dataset(
@@ -299,6 +306,14 @@ def _men(source: Source, phenotypes: Phenotypes) -> NDArray[np.bool_]:
                 remedy="Find out which is right before going on: the samples may have been exchanged.",
             )
     return men
+
+
+def _traits(phenotypes: Phenotypes) -> dict[str, Traits]:
+    """Sex and year of birth of everybody, by id."""
+    year = "birth_year" if "birth_year" in phenotypes.table.columns else "NULL"
+    years = dict(phenotypes.table.project(f"person_id, {year}").fetchall())
+    people = zip(phenotypes.people, phenotypes.men, strict=True)
+    return {name: ("male" if man else "female", years[name]) for name, man in people}
 
 
 def _named(kin: Kin, people: Sequence[str]) -> list[Relatives]:

@@ -61,10 +61,12 @@ def convert(
     scratch: Path,
     mend: bool,
     by_words: bool = True,
+    prefix: str = "",
 ) -> People:
     """Read all mapped tables. With ``mend``, cells that can be mended without loss are, and each kind is reported.
 
-    ``by_words`` reads each different word once where a table allows it; what is found is the same without.
+    ``by_words`` reads each different word once where a table allows it; what is found is the same without. ``prefix``
+    is put before every id of a person.
     """
     findings: list[Finding] = []
     main: Source | None = None
@@ -72,7 +74,7 @@ def convert(
     for number, table in enumerate(plan.table):
         source = open_table(folder / table.file, table.dialect, scratch)
         check_complete(table, source.columns)
-        findings += _typed(connection, f"t{number}", source, table, mend=mend, by_words=by_words)
+        findings += _typed(connection, f"t{number}", source, table, mend=mend, by_words=by_words, prefix=prefix)
         main = main or source
         parts.append((f"t{number}", tuple(table.fields)))
     assert main is not None
@@ -99,6 +101,7 @@ def _typed(
     *,
     mend: bool,
     by_words: bool,
+    prefix: str,
 ) -> Iterator[Finding]:
     """Make the table ``name`` of typed fields with two masks: which fields are wrong, which were mended."""
     used = {table.person} | {column for how in table.fields.values() for column in (how.column, *how.where)}
@@ -112,7 +115,8 @@ def _typed(
     by_cell = [read for field, read in readings.items() if field not in known]
     cells = {field: known.get(field) or _by_cell(read, mend=mend) for field, read in readings.items()}
     # Four projections, one over the other, so that nothing is computed twice: text, parsed, strict, outcome.
-    text = [f"{trimmed(table.person, table.missing)} AS _person", "*", *(read.text for read in by_cell)]
+    person = f"{literal(prefix)} || {trimmed(table.person, table.missing)}"
+    text = [f"{person} AS _person", "*", *(read.text for read in by_cell)]
     for layer in (text, ["*", *(read.parsed for read in by_cell)], ["*", *(read.strict for read in by_cell)]):
         rows = f"(SELECT {', '.join(layer)} FROM {rows})"  # noqa: S608 - names are quoted
     outcome = ["_person", *(f"{each.value} AS {field}" for field, each in cells.items())]

@@ -12,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -25,6 +25,7 @@ from federome.ingest import chosen
 from federome.ingest.columns import COLUMNS
 from federome.ingest.folder import Progress, batch_name, find_source, ingest_folder, stage_folder
 from federome.ingest.known import NoSites
+from federome.ingest.namesakes import Traits, check_namesakes, find_namesakes
 from federome.model.ontology import Ontology
 from federome.model.verdict import Finding as QualityFinding
 from federome.model.verdict import Verdict
@@ -34,7 +35,7 @@ from federome.onboard import consents, mapping, provider
 from federome.onboard.batch import write_batch, write_manifest
 from federome.onboard.convert import People, convert, open_workbench
 from federome.onboard.documents import drafts
-from federome.onboard.findings import Finding, errors, write_all
+from federome.onboard.findings import Finding, counted, errors, write_all
 from federome.onboard.record import make_record
 from federome.onboard.rules import check
 from federome.onboard.suggest import suggest
@@ -53,11 +54,12 @@ _GENOTYPES: Final = ("genotypes.pgen", "genotypes.vcf", "genotypes.vcf.gz", "gen
 _ALONG: Final = ("genotypes", "gvcf", "genotypes.pvar", "genotypes.pvar.zst", "genotypes.psam", "genes.bed",
                  "genes.gff3", "genes.gff3.gz", "callable.bed")  # fmt: skip
 
-Judge = Callable[[BatchWriter, Path], Verdict]
-"""What quality control is asked with: the batch as it is written and not yet committed, and the provider's folder."""
+Judge = Callable[[BatchWriter, Path, Mapping[str, str]], Verdict]
+"""What quality control is asked with: the batch as it is written and not yet committed, the provider's folder, and who
+is meant at the node by the provider's names of samples and people."""
 
 
-def unjudged(writer: BatchWriter, _folder: Path) -> Verdict:
+def unjudged(writer: BatchWriter, _folder: Path, _owners: Mapping[str, str]) -> Verdict:
     """Where nobody judges, the batch is referred: it can be told from one that was judged."""
     said = QualityFinding("quality", "refer", "nobody judged the genotypes.")
     return Verdict(writer.dataset, "refer", people=writer.people, by="nobody", findings=(said,))
@@ -65,12 +67,16 @@ def unjudged(writer: BatchWriter, _folder: Path) -> Verdict:
 
 @dataclass(frozen=True)
 class Options:
-    """How a person wants it done. ``accept_mapping`` takes the suggested mapping where there is none."""
+    """How a person wants it done. ``accept_mapping`` takes the suggested mapping where there is none.
+
+    ``same_people`` says that who has the id of somebody in another dataset of the node is that person.
+    """
 
     today: date
     fix: bool = False
     accept_mapping: bool = False
     leave_out_refused: bool = False
+    same_people: bool = False
     fasta: Path | None = None
     batch: str = ""
     processes: int = 0
@@ -121,7 +127,7 @@ class Course:
                 where=str(self.folder),
                 remedy="Name them genotypes.vcf.gz, .bcf, .pgen, or put them into a folder genotypes or gvcf.",
             )
-        said = f"{len(self.tables)} tables, {genotypes[0]}"
+        said = f"{counted(len(self.tables), 'table')}, {genotypes[0]}"
         if not (self.folder / consents.NAME).is_file():
             said += f", no {consents.NAME}: nobody will be visible"
         if others:
@@ -132,7 +138,7 @@ class Course:
         path = self.folder / mapping.NAME
         if path.is_file():
             self.plan = mapping.read_mapping(path)
-            self.tell("map", f"{len(self.plan.fields())} fields by {mapping.NAME}")
+            self.tell("map", f"{counted(len(self.plan.fields()), 'field')} by {mapping.NAME}")
             return
         if not self.options.accept_mapping:
             raise Invalid(
@@ -150,13 +156,20 @@ class Course:
         self.plan = found.plan
         _replace(self.work / mapping.NAME, mapping.to_toml(found.plan, found.remarks).encode())
         doubts = f", {len(found.remarks)} to be checked" if found.remarks else ""
-        self.tell("map", f"{len(found.plan.fields())} fields as suggested{doubts}: {self.work / mapping.NAME}")
+        self.tell(
+            "map", f"{counted(len(found.plan.fields()), 'field')} as suggested{doubts}: {self.work / mapping.NAME}"
+        )
 
     def _validate(self) -> None:
         self.tell("validate", "")
         connection = open_workbench(self.work / "spill")
         self.people: People = convert(
-            connection, self.plan, self.folder, scratch=self.work / "scratch", mend=self.options.fix
+            connection,
+            self.plan,
+            self.folder,
+            scratch=self.work / "scratch",
+            mend=self.options.fix,
+            prefix=self.words.dataset.person_prefix,
         )
         self.findings = [*self.people.findings]
         self._constants = self._known_constants()
@@ -165,19 +178,21 @@ class Course:
             self.findings += check_terms(self.people, self.ontology, mend=self.options.fix)
         self.names = [str(p) for (p,) in connection.execute("SELECT person_id FROM people").fetchall()]
         self._consents()
+        self._namesakes()
         lines = write_all(self.findings, self.work / FINDINGS)
         shutil.rmtree(self.work / "scratch", ignore_errors=True)  # copies of people's tables in UTF-8
         wrong = errors(self.findings)
         mended = sum(each.count for each in self.findings if each.level == "repaired")
         if wrong:
             raise Invalid(
-                f"{sum(each.count for each in wrong):,} errors of {len(wrong)} kinds in {self.people.count:,} people, "
-                f"the first: {wrong[0].rule} {wrong[0].message}",
+                f"{counted(sum(each.count for each in wrong), 'error')} of {counted(len(wrong), 'kind')} in "
+                f"{counted(self.people.count, 'person', 'people')}, the first: {wrong[0].rule} {wrong[0].message}",
                 where=wrong[0].where(),
                 remedy=f"{wrong[0].remedy} All {lines:,} places: {self.work / FINDINGS}",
             )
         warned = sum(1 for each in self.findings if each.level == "warning")
-        self.tell("validate", f"{self.people.count:,} people, {mended:,} cells mended, {warned} warnings")
+        self.tell("validate", f"{counted(self.people.count, 'person', 'people')}, "
+                  f"{counted(mended, 'cell')} mended, {counted(warned, 'warning')}")  # fmt: skip
 
     def _known_constants(self) -> dict[str, object]:
         """Constants of the mapping, and those that this very course makes."""
@@ -191,11 +206,29 @@ class Course:
         path = self.folder / consents.NAME
         records, wrong = consents.read_consents(path) if path.is_file() else ([], [])
         self.findings += wrong
+        prefix = self.words.dataset.person_prefix
+        records = [replace(record, person=prefix + record.person) for record in records]
         self.consented = consents.judge(
             records, self.names, self.words.data_use, file=consents.NAME, today=self.options.today
         )
         if self.words.dataset.profile == "minimal-dataset":
             self.findings += self.consented.findings
+
+    def _namesakes(self) -> None:
+        """Ids that belong to people of other datasets: refused unless the operator said that they are the same."""
+        dataset = self.words.dataset
+        fields = [name if name in self.people.fields else "NULL" for name in ("sex", "birth_year")]
+        query = f"SELECT person_id, {', '.join(fields)} FROM people WHERE person_id IS NOT NULL"  # noqa: S608
+        rows = self.people.connection.execute(query).fetchall()
+        traits: dict[str, Traits] = {name: (sex or "unknown", year) for name, sex, year in rows}
+        found = find_namesakes(Store.open(self.node / "data"), dataset.id, dataset.profile, traits)
+        file = self.people.main.file
+        check_namesakes(found, same_people=self.options.same_people, where=file)
+        if found.people:
+            self.findings.append(
+                Finding("V13", "warning", file, "person_id", "ids are those of people in another dataset of this node: "
+                        "they share one consent.", "Nothing to do, as --same-people says so.", len(found.people))
+            )  # fmt: skip
 
     def _harmonise(self) -> None:
         self.made = self.work / self.batch
@@ -218,7 +251,7 @@ class Course:
             tiers=self.consented.tiers(self.now),
             without=self.left_out,
         )
-        self.tell("harmonise", f"{len(columns)} fields in the form of the profile")
+        self.tell("harmonise", f"{counted(len(columns), 'field')} in the form of the profile")
 
     def _genotypes_along(self) -> None:
         for name in (*_GENOTYPES, *_ALONG):
@@ -230,10 +263,13 @@ class Course:
     def _whose(self, samples: list[str], where: str) -> None:
         """Whose each sample is: by the person's name, else by the sample's; samples of nobody are left out and told."""
         people = set(self.names)
-        owner = {name: name for name in self.names}
-        if not people & set(samples) and "sample_id" in self.people.fields:
+        prefix = self.words.dataset.person_prefix
+        self.owners = {name.removeprefix(prefix): name for name in self.names}
+        owner = self.owners
+        if not owner.keys() & set(samples) and "sample_id" in self.people.fields:
             query = "SELECT sample_id, person_id FROM people WHERE sample_id IS NOT NULL"
             owner = {str(s): str(p) for s, p in self.people.connection.execute(query).fetchall()}
+            self.owners = owner | self.owners
         refused = self.left_out
         kept = {sample: owner[sample] for sample in samples if sample in owner and owner[sample] not in refused}
         others = sum(sample not in owner for sample in samples)
@@ -264,18 +300,19 @@ class Course:
             self.verdict = stage_folder(
                 self.store,
                 self.made,
-                lambda writer: self.judge(writer, self.folder),
+                lambda writer: self.judge(writer, self.folder, self.owners),
                 released_on=self.options.today,
                 fasta=self.options.fasta,
                 batch=self.batch,
                 processes=self.options.processes,
+                same_people=self.options.same_people,
                 on_progress=self.on_progress,
             )
             self._keep("verdict", self.verdict.to_bytes())
         _replace(self.work / "verdict.json", self.verdict.to_bytes())
         refused = self.verdict.refused()
         if self.verdict.decision == "refuse" or (refused and not self.options.leave_out_refused):
-            whole = "the batch" if self.verdict.decision == "refuse" else f"{len(refused):,} samples"
+            whole = "the batch" if self.verdict.decision == "refuse" else counted(len(refused), "sample")
             first = next(f for f in (*self.verdict.findings, *(f for s in self.verdict.samples for f in s.findings))
                          if f.decision == "refuse")  # fmt: skip
             raise Invalid(
@@ -288,7 +325,9 @@ class Course:
         if refused:
             self.left_out = refused
             self._harmonise()
-        self.tell("quality", f"{self.verdict.decision} by {self.verdict.by}, {len(refused)} samples left out")
+        self.tell(
+            "quality", f"{self.verdict.decision} by {self.verdict.by}, {counted(len(refused), 'sample')} left out"
+        )
 
     def _manifest(self, digest: str, verdict: str) -> None:
         constants = dict(self.constants)
@@ -315,6 +354,7 @@ class Course:
             fasta=self.options.fasta,
             batch=self.batch,
             processes=self.options.processes,
+            same_people=self.options.same_people,
             on_progress=self.on_progress,
         ).release
         self.tell("release", self._released_said())
@@ -336,8 +376,9 @@ class Course:
         return release
 
     def _released_said(self) -> str:
-        variants = sum(batch.variants for batch in self.release.batches)
-        return f"{self.release.people:,} people, {variants:,} variants, {len(self.consented.visible):,} visible"
+        people, variants = self.release.people, sum(batch.variants for batch in self.release.batches)
+        visible = f"{len(self.consented.visible):,} visible"
+        return f"{counted(people, 'person', 'people')}, {counted(variants, 'variant')}, {visible}"
 
     def _catalogue(self) -> DatasetRecord:
         record = make_record(self.words, self.release, self.people, self.verdict, self.constants)

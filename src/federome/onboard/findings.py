@@ -56,6 +56,11 @@ class Finding:
         }
 
 
+def counted(count: int, one: str, more: str = "") -> str:
+    """A number with its word: 1 warning, 2 warnings, 0 people."""
+    return f"{count:,} {one if count == 1 else more or one + 's'}"
+
+
 def errors(findings: Iterable[Finding]) -> list[Finding]:
     """Those that stand in the way of a release."""
     return [finding for finding in findings if finding.level == "error"]

@@ -47,7 +47,10 @@ _EMAIL: Final = re.compile(r"[^@\s<>\"]+@[^@\s<>\"]+\.[^@\s<>\".]+")
 
 @dataclass(frozen=True)
 class Described(Document):
-    """The dataset. ``identifier`` is the one that was assigned, if it was."""
+    """The dataset. ``identifier`` is the one that was assigned, if it was.
+
+    ``person_prefix`` stands at the node before every id of a person, where another provider numbers people alike.
+    """
 
     id: Slug
     title: str
@@ -57,11 +60,18 @@ class Described(Document):
     profile: Profile = "minimal-dataset"
     synthetic: bool = False
     identifier: str = ""
+    person_prefix: str = ""
     keywords: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.identifier and not IDENTIFIER.fullmatch(self.identifier):
             raise Invalid("this is no dataset identifier.", where="dataset.identifier", remedy="As in GDI-FI-THL-001.")
+        if not re.fullmatch(r"[A-Za-z0-9._-]{0,20}", self.person_prefix):
+            raise Invalid(
+                "this is no prefix for ids.",
+                where="dataset.person_prefix",
+                remedy="Up to 20 letters, digits, . _ or -.",
+            )
 
 
 @dataclass(frozen=True)

@@ -106,10 +106,31 @@ def read_used(path: Path) -> tuple[Laboratory | None, tuple[str, str] | None]:
     return laboratory, (used["pipeline"], used["version"])
 
 
-def judge(writer: BatchWriter, folder: Path, *, today: date) -> DatasetVerdict:
-    """What onboarding asks of a batch that is written and not yet committed; ``told`` is what it hears."""
+def judge(writer: BatchWriter, folder: Path, owners: Mapping[str, str] | None = None, *, today: date) -> DatasetVerdict:
+    """What onboarding asks of a batch that is written and not yet committed; ``told`` is what it hears.
+
+    ``owners`` says who is meant by the provider's names of samples and people.
+    """
     given, policy = read_evidence(folder, genotype_files(folder))
-    return assess(of_writer(writer), given, policy, today=today)
+    return assess(of_writer(writer), named(given, owners or {}), policy, today=today)
+
+
+def named(given: Evidence, owners: Mapping[str, str]) -> Evidence:
+    """The same evidence, of people as they are called at the node."""
+
+    def who(name: str) -> str:
+        return owners.get(name, name)
+
+    return replace(
+        given,
+        measured=Measured({who(s): values for s, values in given.measured.samples.items()}, given.measured.sources),
+        groups={who(s): group for s, group in given.groups.items()},
+        sequenced={who(s): batch for s, batch in given.sequenced.items()},
+        cases={who(s): case for s, case in given.cases.items()},
+        parents={who(child): (who(father), who(mother)) for child, (father, mother) in given.parents.items()},
+        same=frozenset(frozenset(map(who, pair)) for pair in given.same),
+        depths=None if given.depths is None else {who(s): each for s, each in given.depths.items()},
+    )
 
 
 def _samples(path: Path) -> list[_Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def hospital(exported: Path, tmp_path: Path) -> Path:
     return tmp_path / "hospital"
 
 
-def accepting(writer: object, _folder: Path) -> Verdict:
+def accepting(writer: object, _folder: Path, _owners: object) -> Verdict:
     return Verdict("hospital-fi", "accept", people=120, by="test")
 
 
@@ -64,18 +64,18 @@ def course(folder: Path, node: Path, **options: object) -> Course:
     return Course(folder, node, book, Options(today=TODAY, **given), NOW, judge=judge)  # type: ignore[arg-type]
 
 
-def seen(node: Path, use: Use) -> int:
+def seen(node: Path, use: Use, dataset: str = "hospital-fi") -> int:
     """How many people a question of this use would be about."""
     book = ConsentBook(engine(f"sqlite:///{node / 'node.db'}", durable=True), secret=b"s" * 32)
     holdings = StoreHoldings(Store.open(node / "data"), book.ledger, NOW.timestamp)
-    return holdings.open(holdings.freeze(["hospital-fi"], Cohort(), use)).view.people
+    return holdings.open(holdings.freeze([dataset], Cohort(), use)).view.people
 
 
 def test_quality_control_is_what_judges(hospital: Path, tmp_path: Path) -> None:
     """The real judge on made-up people: nobody is refused, and a laboratory whose evidence lapsed is referred."""
 
-    def judging(writer: BatchWriter, folder: Path) -> Verdict:
-        return judge(writer, folder, today=TODAY).told()
+    def judging(writer: BatchWriter, folder: Path, owners: Mapping[str, str]) -> Verdict:
+        return judge(writer, folder, owners, today=TODAY).told()
 
     (hospital / "quality").mkdir()
     (hospital / "quality" / "laboratory.toml").write_text(
@@ -198,9 +198,9 @@ def test_killed_before_a_step_the_next_attempt_ends_the_same(
 def test_run_again_it_changes_nothing_and_other_files_need_another_batch(hospital: Path, tmp_path: Path) -> None:
     judged = []
 
-    def judge(_writer: object, folder: Path) -> Verdict:
+    def judge(_writer: object, folder: Path, owners: object) -> Verdict:
         judged.append(folder)
-        return accepting(None, folder)
+        return accepting(None, folder, owners)
 
     first = course(hospital, tmp_path / "node", judge=judge).run()
     assert course(hospital, tmp_path / "node", judge=judge).run() == first
@@ -211,10 +211,10 @@ def test_run_again_it_changes_nothing_and_other_files_need_another_batch(hospita
         course(hospital, tmp_path / "node", judge=judge).run()
 
 
-def refusing(*samples: str) -> Callable[[object, Path], Verdict]:
+def refusing(*samples: str) -> Callable[[object, Path, object], Verdict]:
     reason = Finding("contamination", "refuse", "reads of somebody else.")
 
-    def judge(_writer: object, _folder: Path) -> Verdict:
+    def judge(_writer: object, _folder: Path, _owners: object) -> Verdict:
         each = tuple(SampleVerdict(sample, "refuse", (reason,)) for sample in samples)
         return Verdict("hospital-fi", "refer" if samples else "refuse", 120, "test", (reason,) * (not samples), each)
 
@@ -234,3 +234,78 @@ def test_refused_samples_stay_out_if_that_is_wanted(hospital: Path, tmp_path: Pa
     course(hospital, tmp_path / "node", judge=judge, leave_out_refused=True).run()
     store = Store.open(tmp_path / "node" / "data")
     assert store.release("hospital-fi").people == 118
+
+
+RESEARCH = Use("run", "research")
+
+
+def other_hospital(first: Path, place: Path, *, prefix: str = "", born: str = "") -> Path:
+    """Another provider whose patients have the same numbers, and of whom nobody has consented to anything."""
+    shutil.copytree(first, place)
+    words = (place / "provider.toml").read_text().replace("hospital-fi", "hospital-b").replace("HOSP-001", "HOSP-002")
+    (place / "provider.toml").write_text(words.replace('id = "', f'person_prefix = "{prefix}"\nid = "', 1))
+    (place / "consent.csv").unlink()
+    if born:
+        table = (place / "patients.csv").read_text(encoding="cp1252")
+        (place / "patients.csv").write_text(table.replace(".19", born), encoding="cp1252")
+    return place
+
+
+def test_hospitals_with_equal_numbers_share_consents_only_if_the_operator_says_so(
+    exported: Path, tmp_path: Path
+) -> None:
+    node = tmp_path / "node"
+    course(exported, node).run()
+    consented = seen(node, RESEARCH)
+    other = other_hospital(exported, tmp_path / "b")
+    with pytest.raises(Invalid, match=r"120 ids are those of people in another dataset.*hospital-fi") as refused:
+        course(other, node).run()
+    assert "--same-people" in refused.value.remedy
+    assert Store.open(node / "data").datasets() == ("hospital-fi",)
+    assert seen(node, RESEARCH) == consented > 90
+
+    course(other_hospital(exported, tmp_path / "c", prefix="B."), node, batch="c").run()
+    assert seen(node, RESEARCH, "hospital-b") == 0
+    assert seen(node, RESEARCH) == consented
+
+
+def test_the_same_people_share_one_consent_and_that_is_said(exported: Path, tmp_path: Path) -> None:
+    """What happens where nobody asks: the second hospital's patients answer on the first one's consents."""
+    node = tmp_path / "node"
+    course(exported, node).run()
+    unlike = other_hospital(exported, tmp_path / "c", born=".18")
+    with pytest.raises(Invalid, match="another sex or year of birth"):
+        course(unlike, node, same_people=True).run("validate")
+    made = course(other_hospital(exported, tmp_path / "b"), node, same_people=True)
+    made.run()
+    assert [f.count for f in made.findings if "share one consent" in f.message] == [120]
+    assert seen(node, RESEARCH, "hospital-b") == seen(node, RESEARCH) > 90
+
+
+def test_a_prefix_goes_before_people_in_tables_consents_and_evidence(hospital: Path, tmp_path: Path) -> None:
+    """Verdicts are of the same people, and as many consented, as without a prefix."""
+    words = (hospital / "provider.toml").read_text()
+    (hospital / "provider.toml").write_text(words.replace('id = "', 'person_prefix = "B."\nid = "', 1))
+    (hospital / "quality").mkdir()
+    (hospital / "quality" / "samples.csv").write_text("sample,sequenced\nHOSP-FI-0000001,run-1\n")
+    owners: dict[str, str] = {}
+
+    def judging(writer: BatchWriter, folder: Path, names: Mapping[str, str]) -> Verdict:
+        owners.update(names)
+        return judge(writer, folder, names, today=TODAY).told()
+
+    made = course(hospital, tmp_path / "node", judge=judging)
+    made.run()
+    assert owners["HOSP-FI-0000001"] == "B.HOSP-FI-0000001"
+    assert set(made.names) == set(owners.values())
+    assert len(made.consented.visible) > 90
+
+
+def test_numbers_agree_with_their_words(hospital: Path, tmp_path: Path) -> None:
+    said: dict[str, str] = {}
+    (hospital / "consent.csv").unlink()
+    made = course(hospital, tmp_path / "node")
+    made.tell = lambda step, text: said.update({step: text})
+    made.run("validate")
+    assert said["inspect"].startswith("1 table, ")
+    assert said["validate"].endswith(", 1 warning")
