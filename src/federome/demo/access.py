@@ -179,7 +179,7 @@ def _data_use(place: _Place) -> object:
     """People gave consent to research into heart disease; the permit is for health research in general."""
     batch = place.stage.federation.root / "batches" / HEART
     code = next(iter(synthetic.COUNTRIES)) if place.node not in synthetic.COUNTRIES else place.node
-    synthetic.write_hospital(batch, code, people=synthetic.MIN_PEOPLE, variants=4_000, seed=11)
+    synthetic.write_hospital(batch, code, people=synthetic.MIN_PEOPLE, variants=4_000, seed=11, prefix="HEART-")
     manifest = batch / "manifest.toml"
     text = manifest.read_text().replace(f'id = "synthetic-{code.lower()}"', f'id = "{HEART}"')
     manifest.write_text(text.replace('permission = "GRU"', 'permission = "DS"\ndiseases = ["MONDO:0005267"]'))

@@ -192,7 +192,7 @@ def _care_dataset(stage: Stage, node: str) -> None:
         return
     code = node if node in synthetic.COUNTRIES else next(iter(synthetic.COUNTRIES))
     batch = stage.federation.root / "batches" / _dataset_of(node)
-    synthetic.write_hospital(batch, code, people=synthetic.MIN_PEOPLE, variants=4_000, seed=11)
+    synthetic.write_hospital(batch, code, people=synthetic.MIN_PEOPLE, variants=4_000, seed=11, prefix="CARE-")
     manifest = batch / "manifest.toml"
     told = manifest.read_text().replace(f'id = "synthetic-{code.lower()}"', f'id = "{_dataset_of(node)}"')
     care = 'permission = "GRU"\nmodifiers = [{ code = "CC" }]'

@@ -10,6 +10,7 @@ Format of the folder: ``docs/reference/batch-folder.md``. Models: ``synthetic_pa
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
@@ -141,11 +142,14 @@ def read_facts(out: Path) -> Facts | None:
     return facts if facts.version == VERSION and out.is_dir() else None
 
 
-def write_hospital(out: Path, country: str, *, people: int = 20_000, variants: int = 100_000, seed: int = 1) -> Facts:
+def write_hospital(
+    out: Path, country: str, *, people: int = 20_000, variants: int = 100_000, seed: int = 1, prefix: str = ""
+) -> Facts:
     """Write the synthetic cohort of ``country`` (a key of ``COUNTRIES``) to the new folder ``out``.
 
     ``variants`` is the size of the panel; a country stores those that somebody in it carries (about half). The same
-    arguments give the same bytes. Time grows with people x variants, memory with their sum.
+    arguments give the same bytes. ``prefix`` stands before every person's id, for a second cohort at one node. Time
+    grows with people x variants, memory with their sum.
     Raises ``Invalid`` where the folder exists or an argument is out of range.
     """
     if country not in COUNTRIES:
@@ -164,6 +168,9 @@ def write_hospital(out: Path, country: str, *, people: int = 20_000, variants: i
         frequency, call_rate = _write_genotypes(path / "genotypes.pgen", genotypes, people)
         ldl, liability = _genetic_values(panel, genotypes, people)
         phenotypes = draw_phenotypes(cohort, seed=seed, country=country, genetic_ldl=ldl, genetic_liability=liability)
+        if prefix:
+            names = np.array([f"{prefix}{name}" for name in phenotypes.columns["person_id"]], dtype=object)
+            phenotypes = dataclasses.replace(phenotypes, columns={**phenotypes.columns, "person_id": names})
         pairs = _pairs(cohort, phenotypes)
         facts = Facts(
             version=VERSION,
