@@ -189,7 +189,7 @@ def booted(root: Path, people: People) -> Iterator[LocalFederation]:
             store = Store.open(federation.node_folder(node) / "data")
             for kind in POLICIES:
                 _write(root / node / kind, node, f"{kind}-{node.lower()}", people)
-                ingest_folder(store, root / node / kind, released_on=date(2026, 1, 1))
+                ingest_folder(store, root / node / kind, released_on=date(2026, 1, 1), same_people=True)
         federation.start_nodes()
         yield federation
 
