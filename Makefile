@@ -10,9 +10,10 @@ DEV := $(VENV)/.dev-installed
 demo: $(RUNTIME)
 	$(BIN)/federome demo $(DEMO)
 
-# One hash seed, so that both test processes collect cases named after sets in the same order.
+# One hash seed, so that all test processes collect cases named after sets in the same order. Three of them, for two
+# cores: tests of real processes and of browsers wait more than they compute.
 test: $(DEV)
-	PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 2 --dist loadfile $(TEST)
+	PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 3 --dist loadfile $(TEST)
 
 check: $(DEV)
 	$(BIN)/ruff check src tests
