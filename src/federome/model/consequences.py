@@ -46,4 +46,4 @@ SEQUENCE_ONTOLOGY: Final = {
     "transcript_amplification": "SO:0001889",
     "upstream_gene_variant": "SO:0001631",
 }
-"""What annotators write, by VEP's list of consequences (release 110)."""
+"""What annotators write, by VEP's list of consequences (release 116)."""
