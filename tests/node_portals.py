@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,12 +11,15 @@ from pathlib import Path
 
 import numpy as np
 from tests.portals import MONDAY, Clock, Served, free_port, person, served
+from tests.unit.ingest.test_ontologies import folder as ontology_folder
 from tests.unit.store.small_stores import draw_batch, manifest, put
 
 from federome.analysis.algorithm import content_digest, parameters
 from federome.analysis.cohort_count import CohortCount
+from federome.db import write
 from federome.demo.dev_idp import PEOPLE, DevPerson, create_app, open_idp
 from federome.governance.permits import sign_permit
+from federome.ingest import ontologies
 from federome.model.order import RunOrder
 from federome.model.permit import AlgorithmGrant, AlgorithmRef, DatasetGrant, NamedPerson, Permit, PersonKey, Purpose
 from federome.model.registry import DataUse, Identity, Institution
@@ -23,21 +27,23 @@ from federome.network.access import Register, install_register
 from federome.network.approvals import approve_built_in
 from federome.network.citizens import Citizen
 from federome.network.house import House, PortalSettings, build_house, open_portal
+from federome.network.match_node import Home, open_home
 from federome.network.protocol import Body, Reply, Task
 from federome.network.serve_node import build_node
 from federome.network.setup import make_certificate, make_keys, pin_authority
 from federome.portal.node import node_application
 from federome.store.catalogue import Store
 from federome.trust.canonical import canonical
-from federome.trust.keys import PrivateKey, generate, load_private_key
+from federome.trust.keys import PrivateKey, generate, load_private_key, save_private_key
 from federome.trust.members import Member, MemberKey, Members, sign_members
 from federome.trust.people import sign_order
 
 PEOPLE_OF: Mapping[str, str] = {"maria": "pa-0", "pablo": "pa-1"}
 """Citizens by their account; their ids in the data."""
 OPERATORS = ("grace", "gustav")
-CLINICIAN = "carla"
-CAST = (*PEOPLE_OF, *OPERATORS, CLINICIAN, "stranger")
+CLINICIAN, COLLEAGUE, FOREIGN = "carla", "connor", "celia"
+"""Two clinicians of the node's own hospital, and one of another."""
+CAST = (*PEOPLE_OF, *OPERATORS, CLINICIAN, COLLEAGUE, FOREIGN, "stranger")
 NODE, DATASET = "FI", "fi"
 
 
@@ -124,12 +130,21 @@ def node_portal(folder: Path) -> Iterator[NodePortal]:
     authority, researcher, clock = generate("ES256"), generate("ES256"), Clock()
     place = node_folder(folder / "node", authority)
     operators = tuple(Identity(name, issuer) for name in OPERATORS)
-    open_portal(place, PortalSettings(url, port=port, operator="Test biobank", contact="+358 1", operators=operators))
+    open_portal(
+        place,
+        PortalSettings(
+            url, port=port, operator="Test biobank", contact="+358 1", operators=operators, hospitals=("hospital",)
+        ),
+    )
     accredited = (
         person(CLINICIAN, "hospital", "clinician", issuer=issuer),
+        person(COLLEAGUE, "hospital", "clinician", issuer=issuer),
+        person(FOREIGN, "hospital-es", "clinician", issuer=issuer),
         person("stranger", "node-es", "node-operator", issuer=issuer),  # of another node
     )
-    register = Register(accredited, (Institution("hospital", "FI"), Institution("node-es", "ES")))
+    register = Register(
+        accredited, (Institution("hospital", "FI"), Institution("hospital-es", "ES"), Institution("node-es", "ES"))
+    )
     approve_built_in(place, ["cohort-count"])
     install_register(place, canonical(register.to_document()).decode())
     idp_folder = folder / "idp"
@@ -145,3 +160,19 @@ def node_portal(folder: Path) -> Iterator[NodePortal]:
     with served(create_app(idp), idp_port), served(app, port):
         yield NodePortal(place, app, url, issuer, clock, house, authority, researcher)
         house.stopping.set()
+
+
+def open_cases(there: NodePortal, place: Path) -> Home:
+    """Let the node take cases, with an ontology of five terms; its registry as the commands have it."""
+    kept = ontologies.install(ontologies.from_folder(ontology_folder(place / "in")), place / "kept")
+    place = there.folder / "matching"  # as ``open_matching`` does, which compiles for a minute what no page needs
+    place.mkdir(mode=0o700)
+    save_private_key(generate("ECDH-ES+A256KW"), there.folder / "keys" / "box.jwk")
+    (place / "settings.json").write_text(json.dumps({"ontology": str(kept.folder), "background": ""}))
+    return open_home(there.folder, there.clock)
+
+
+def ask_contact(home: Home, case: str, person: str = "bob") -> str:
+    """Somebody at another node has a patient like this case: the handle of the contact."""
+    with write(home.desk.engine) as db:
+        return home.desk.note(db, person, {"home": "ES", "case": "x"}, case, "gene", "", origin="alert")

@@ -337,8 +337,11 @@ def test_everybody_at_every_door_of_a_nodes_portal(tmp_path: Path) -> None:
     """Other doors than at the hub: the operators whom the node names, its citizens, its own register."""
     folder = node_folder(tmp_path / "node", generate("ES256"))
     operator, citizen = Identity("operator", IDP), Identity("citizen", IDP)
-    open_portal(folder, PortalSettings(URL, operators=(operator,)))
-    people = [Person(role, "uni-a", roles=(role,), identities=(Identity(role, IDP),)) for role in get_args(PersonRole)]
+    open_portal(folder, PortalSettings(URL, operators=(operator,), hospitals=("uni-a",)))
+    people = [
+        Person(role, "uni-a", vetted=True, assigned=True, roles=(role,), identities=(Identity(role, IDP),))
+        for role in get_args(PersonRole)
+    ]
     install_register(folder, json.dumps(Register(tuple(people)).to_document()))
     open_idp(tmp_path / "idp", (folder,), port=9400, clock=lambda: NOW)
     house = build_house(folder, *build_node(folder, clock=lambda: NOW), clock=lambda: NOW)
@@ -349,6 +352,7 @@ def test_everybody_at_every_door_of_a_nodes_portal(tmp_path: Path) -> None:
     sessions = Sessions(engine(f"sqlite:///{folder / 'portal.db'}"), lambda: NOW)
     others = {role: told.passes for role, told in ROLES.items() if told.shows == "portal"}
     passes = others | {role: PORTAL | {role} for role in ("operator", "citizen")} | {"anonymous": ANYONE}
+    passes["clinician"] |= {"own-clinician"}
     wrong = []
     for door in (door for door in routes(app) if "anyone" not in door.declared):
         for role, passing in passes.items():

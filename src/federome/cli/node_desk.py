@@ -29,6 +29,9 @@ def portal(
     operator: Annotated[str, typer.Option(help="Who runs this node, for everybody to read.")] = "",
     contact: Annotated[str, typer.Option(help="Where people can ask or complain.")] = "",
     login: Annotated[list[str] | None, typer.Option("--login", help="An operator's account: ISSUER#SUBJECT.")] = None,
+    hospital: Annotated[
+        list[str] | None, typer.Option("--hospital", help="An institution whose clinicians hold cases here.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Give this node a portal for its citizens and operators: portal.toml, and a certificate unless there is one."""
@@ -43,7 +46,9 @@ def portal(
         if not mark or not issuer or not subject:
             raise Invalid("an account is written ISSUER#SUBJECT.", where=word[:80])
         named.append(Identity(subject, issuer))
-    open_portal(folder, PortalSettings(url.rstrip("/"), host, port, operator, contact, tuple(named)))
+    open_portal(
+        folder, PortalSettings(url.rstrip("/"), host, port, operator, contact, tuple(named), tuple(hospital or ()))
+    )
     text = f"{folder / PORTAL}: {len(named)} operators. Next: login.toml, then federome node serve --dir {folder}"
     _tell({"portal": f"{url.rstrip('/')}/portal", "operators": len(named)}, text, as_json=as_json)
 

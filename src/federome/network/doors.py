@@ -22,6 +22,7 @@ Caller = Literal[
     "session",  # whoever is logged in at the portal
     "operator",  # whose login a node's portal.toml names, at that node's own portal
     "citizen",  # whose account is in a node's table of citizens, at that node's own portal
+    "own-clinician",  # a vetted clinician of a hospital that a node's portal.toml names, at that node's own portal
     "named",  # a registered person who has to do with the thing asked for; to everybody else it does not exist
     Role,  # whoever is logged in at the portal and has this role in the register
 ]

@@ -48,7 +48,8 @@ class PortalSettings(Document):
     """``portal.toml``: where a node's portal is reached, who runs the node, and whose logins operate it.
 
     ``operator`` and ``contact`` are shown to everybody. ``operators`` are accounts of the identity provider that
-    ``login.toml`` names; nobody else can do a deed in the browser.
+    ``login.toml`` names; nobody else can do a deed in the browser. ``hospitals`` are the institutions of the register
+    whose vetted clinicians hold cases here; a clinician of another one finds no such page.
     """
 
     url: str
@@ -57,6 +58,7 @@ class PortalSettings(Document):
     operator: str = ""
     contact: str = ""
     operators: tuple[Identity, ...] = ()
+    hospitals: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -108,16 +110,34 @@ class House:
     public: PublicRegister
     clock: Callable[[], float]
     stopping: threading.Event = field(default_factory=threading.Event)
-    _operators: tuple[int, frozenset[Identity]] = (0, frozenset())
+    _named: tuple[int, PortalSettings | None] = (0, None)
 
     def operates(self, identity: Identity) -> bool:
         """Whether ``portal.toml`` names this account now; nobody, while it cannot be read."""
+        named = self._now()
+        return named is not None and identity in named.operators
+
+    def treats(self, identity: Identity) -> bool:
+        """Whether this is the account of a vetted clinician of a hospital that ``portal.toml`` names now."""
+        named = self._now()
+        if named is None or not named.hospitals:
+            return False
+        register = self.access.register()
+        person = next((one for one in register.persons if identity in one.identities), None)
+        return (
+            person is not None
+            and "clinician" in person.roles
+            and person.vetted
+            and person.assigned
+            and person.institution in named.hospitals
+        )
+
+    def _now(self) -> PortalSettings | None:
         path = self.folder / PORTAL
         stamp = path.stat().st_mtime_ns if path.is_file() else 0
-        if stamp != self._operators[0]:
-            settings = portal_settings(self.folder)
-            self._operators = stamp, frozenset(settings.operators if settings else ())
-        return identity in self._operators[1]
+        if stamp != self._named[0]:
+            self._named = stamp, portal_settings(self.folder)
+        return self._named[1]
 
 
 def build_house(folder: Path, party: Party, matching: MatchingNode, *, clock: Callable[[], float]) -> House | None:

@@ -16,7 +16,7 @@ from federome.model.registry import Identity
 from federome.network.doors import Caller
 from federome.network.house import House
 from federome.portal.app import create_app, own_faces
-from federome.portal.pages import citizen, operate
+from federome.portal.pages import citizen, clinician, operate
 from federome.portal.sessions import Sessions
 from federome.portal.site import Face, Site
 
@@ -46,6 +46,7 @@ def faces(site: Site, house: House) -> tuple[Face, ...]:
         *own_faces(site, "node_home.html", house=house),
         citizen.pages(site, house),
         operate.pages(site, house),
+        clinician.pages(site, house),
     )
 
 
@@ -56,4 +57,6 @@ def doors_of(house: House, identity: Identity) -> frozenset[Caller]:
         found.add("operator")
     if house.citizens.person(identity):
         found.add("citizen")
+    if house.treats(identity):
+        found.add("own-clinician")
     return frozenset(found)

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 from tests.functional.portal.test_pages import RULES, SHOTS, walk
-from tests.node_portals import CLINICIAN, NodePortal, node_portal
+from tests.node_portals import CLINICIAN, DATASET, NodePortal, ask_contact, node_portal, open_cases
 from tests.portals import crawl, window
+
+from federome.model.patient import Patient
+from federome.network.cases import Case
 
 ELSEWHERE = {
     "/portal/welcome",
@@ -37,6 +40,10 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodePortal]:
         made.ask("run-3", permit="P-2")
         made.house.operating.do("suspend", "P-2", reason="Its holder reported a breach.", by="grace", once="1")
         made.house.operating.do("refuse", "run-2", reason="Under review until March.", by="grace", once="2")
+        home = open_cases(made, tmp_path_factory.mktemp("ontology"))
+        described = Patient("c1", ("HP:0000003", "HP:0000009"), ("HP:0000002",), ("SCN1A",))
+        home.desk.book.register(Case("c1", CLINICIAN, DATASET, described), home.desk.measure)
+        ask_contact(home, "c1")
         yield made
 
 

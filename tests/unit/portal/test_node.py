@@ -41,7 +41,9 @@ def test_doors_are_for_whom_the_node_itself_names(there: NodePortal) -> None:
 def test_an_operator_who_is_taken_out_is_none_at_once(there: NodePortal) -> None:
     settings = portal_settings(there.folder)
     assert settings is not None
-    fewer = PortalSettings(settings.url, port=settings.port, operators=settings.operators[1:])
+    fewer = PortalSettings(
+        settings.url, port=settings.port, operators=settings.operators[1:], hospitals=settings.hospitals
+    )
     open_portal(there.folder, fewer)
     assert doors_of(there.house, settings.operators[0]) == frozenset()
     assert doors_of(there.house, settings.operators[1]) == {"operator"}

@@ -1,0 +1,286 @@
+"""A clinician at their own node: the cases they hold, what has arrived about them, and whether to be put in touch.
+
+The same registry and desk as ``federome match register|inbox|accept|decline|withdraw``. Asking other nodes takes the
+clinician's private key, which is never at the node: that is done beside the browser. Whose cases they are follows from
+the login; somebody else's case, and none at all, are the same page.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from fastapi import Request
+from fastapi.responses import Response
+from starlette.concurrency import run_in_threadpool
+
+from federome.analysis.matching import MAX_TERMS, explain
+from federome.errors import Invalid, Missing
+from federome.model.genes import approved
+from federome.model.patient import Patient
+from federome.network.alerts import Alerts, Received
+from federome.network.cases import Case
+from federome.network.doors import open_to
+from federome.network.house import House
+from federome.network.match_desk import MatchDesk, Waiting
+from federome.network.match_node import open_desk
+from federome.portal.languages import N_
+from federome.portal.route import pages_of
+from federome.portal.site import PREFIX, Face, MenuEntry, Site, Visit, see, visit_of
+
+CASES: Final = f"{PREFIX}/cases"
+INBOX: Final = f"{PREFIX}/inbox"
+MOST_LETTERS: Final = 200
+NO_SUCH_CASE: Final = "you hold no case of this name."
+EVIDENCE: Final[Mapping[str, str]] = {
+    "phenotype": N_("by findings alone"),
+    "gene": N_("a candidate gene in common"),
+    "variant": N_("a candidate variant in common"),
+}
+KIN: Final[Mapping[str, str]] = {"same person": N_("the same person"), "family": N_("a relative")}
+WHY: Final[Mapping[str, str]] = {
+    "unknown": N_("unknown"),
+    "obsolete": N_("obsolete"),
+    "not a phenotype": N_("not a phenotype"),
+    "says nothing": N_("says nothing"),
+    "beyond the limit": N_("beyond the limit"),
+}
+DONE: Final[Mapping[str, str]] = {
+    "registered": N_("The case is registered."),
+    "withdrawn": N_("The case is withdrawn: nobody finds it from now on."),
+    "yes": N_("You agreed. If the other agrees, too, each of you learns the other's address, here."),
+    "no": N_("You declined. The other side is not told."),
+}
+
+
+@dataclass
+class Registry:
+    """The registry of cases at this node, opened when matching is. One form is taken at a time."""
+
+    house: House
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    _opened: tuple[int, MatchDesk, Alerts] | None = None
+
+    def opened(self) -> tuple[MatchDesk, Alerts] | None:
+        """The desk and the inbox; ``None`` while this node takes no cases."""
+        path = self.house.folder / "matching" / "settings.json"
+        if not path.is_file():
+            return None
+        stamp = path.stat().st_mtime_ns
+        if self._opened is None or self._opened[0] != stamp:
+            desk = open_desk(self.house.folder, self.house.node.name, self.house.clock)
+            inbox = Alerts(desk, permitted=lambda _grant: False, clock=self.house.clock)
+            self._opened = stamp, desk, inbox
+        return self._opened[1:]
+
+    def arrived(self, holder: str) -> tuple[list[Received], list[Waiting]]:
+        """A clinician's alerts, and contacts that others ask for about their cases."""
+        held = self.opened()
+        return (held[1].received(holder), held[0].waiting(holder)) if held else ([], [])
+
+
+def pages(site: Site, house: House) -> Face:
+    """The list with its form, one case, the inbox."""
+    api = pages_of(site)
+    registry = Registry(house)
+
+    @api.get("/cases")
+    @open_to("own-clinician")
+    def cases(request: Request, done: str = "") -> Response:
+        return _list(site, registry, request, done=done)
+
+    @api.post("/cases")
+    @open_to("own-clinician")
+    async def register(request: Request) -> Response:
+        return await run_in_threadpool(_register, site, registry, request)
+
+    @api.get("/cases/one")
+    @open_to("own-clinician")
+    def one(request: Request, name: str = "", done: str = "") -> Response:
+        return _one(site, registry, request, name, done)
+
+    @api.post("/cases/withdraw")
+    @open_to("own-clinician")
+    async def withdraw(request: Request) -> Response:
+        return await run_in_threadpool(_withdraw, registry, request)
+
+    @api.get("/inbox")
+    @open_to("own-clinician")
+    def inbox(request: Request, done: str = "") -> Response:
+        alerts, waits = registry.arrived(visit_of(request).registered().id)
+        told: dict[str, Any] = {"open": registry.opened() is not None, "alerts": alerts, "waits": waits}
+        return site.page(request, "node_inbox.html", **told, **_words(done))
+
+    @api.post("/inbox")
+    @open_to("own-clinician")
+    async def decide(request: Request) -> Response:
+        return await run_in_threadpool(_decide, site, registry, request)
+
+    to = frozenset({"own-clinician"})
+    return Face(api, (MenuEntry(N_("My cases"), CASES, to), MenuEntry(N_("Inbox"), INBOX, to)))  # type: ignore[arg-type]
+
+
+def _list(
+    site: Site, registry: Registry, request: Request, *, done: str = "", status: int = 200, **told: Any
+) -> Response:
+    holder, held = visit_of(request).registered().id, registry.opened()
+    alerts, waits = registry.arrived(holder)
+    return site.page(
+        request,
+        "node_cases.html",
+        status=status,
+        open=held is not None,
+        cases=held[0].book.cases(holder) if held else [],
+        news={each.case for each in alerts} | {each.case for each in waits if each.state == "undecided"},
+        datasets=[(name, name) for name in registry.house.holdings.store.datasets()],
+        **({"wrong": {}, "form": visit_of(request)} | told),
+        **_words(done),
+    )
+
+
+def _register(site: Site, registry: Registry, request: Request) -> Response:
+    visit = visit_of(request)
+    held = registry.opened()
+    if held is None:
+        raise Invalid("this node takes no cases yet.", remedy="Its operator opens matching: federome match open.")
+    desk, case = held[0], described(visit)
+    back = f"{CASES}/one?{urlencode({'name': case.name, 'done': 'registered'})}"
+    with registry.lock:
+        if _taken(registry, visit):
+            return see(back)
+        wrong = faults(registry, desk, case)
+        if not wrong:
+            try:
+                desk.book.register(case, desk.measure)
+            except Invalid as fault:
+                wrong = {"observed": fault.message}
+        if wrong:
+            return _list(site, registry, request, status=400, wrong=wrong)
+        _take(registry, visit)
+    return see(back)
+
+
+def described(visit: Visit) -> Case:
+    """The case that a form describes."""
+    observed, excluded, genes = (
+        tuple(dict.fromkeys(_words_in(visit.one(n)))) for n in ("observed", "excluded", "genes")
+    )
+    known, notes = approved(genes)
+    name = visit.one("name")
+    return Case(
+        name,
+        visit.registered().id,
+        visit.one("dataset"),
+        Patient(name, observed, excluded, known, notes=notes),
+        visit.one("subject"),
+        visit.one("pseudonym"),
+        visit.one("family"),
+        shared=not visit.one("private"),
+    )
+
+
+def faults(registry: Registry, desk: MatchDesk, case: Case) -> dict[str, str]:
+    """What stands against registering a new case, by field. What is registered already is not overwritten here."""
+    found: dict[str, str] = {}
+    earlier = desk.book.find(case.name)
+    if not case.name:
+        found["name"] = N_("Give the case a name.")
+    elif len(case.name) > 100 or not case.name.isprintable():
+        found["name"] = N_("At most 100 characters, on one line.")
+    elif earlier is not None and (earlier.active or earlier.holder != case.holder):
+        found["name"] = N_("There is a case of this name. Choose another.")
+    if case.dataset not in registry.house.holdings.store.datasets():
+        found["dataset"] = N_("Choose a dataset of this node.")
+    if any("left out" in note for note in case.patient.notes):
+        found["genes"] = N_("One of these is no symbol of a gene.")
+    for name, told in (("subject", case.subject), ("pseudonym", case.person), ("family", case.family)):
+        if len(told) > 100 or not told.isprintable():
+            found[name] = N_("At most 100 characters, on one line.")
+    if len(case.patient.observed) > MAX_TERMS or len(case.patient.excluded) > MAX_TERMS:
+        found["observed"] = N_("At most 200 terms.")
+    return found
+
+
+def _one(
+    site: Site, registry: Registry, request: Request, name: str, done: str, *, status: int = 200, **told: Any
+) -> Response:
+    holder, held = visit_of(request).registered().id, registry.opened()
+    if held is None:
+        raise Missing(NO_SUCH_CASE)
+    desk = held[0]
+    case = own(desk, name, holder)
+    profile = desk.measure.profile(case.patient)
+    alerts, waits = registry.arrived(holder)
+    return site.page(
+        request,
+        "node_case.html",
+        status=status,
+        case=case,
+        terms=explain(desk.measure, profile, profile, most=MAX_TERMS).shared,
+        ignored=profile.ignored,
+        genes=[(gene, desk.background.evidence(gene)) for gene in case.patient.genes],
+        alerts=[each for each in alerts if each.case == name],
+        waits=[each for each in waits if each.case == name],
+        **_words(done),
+        **told,
+    )
+
+
+def own(desk: MatchDesk, name: str, holder: str) -> Case:
+    """A clinician's own case; ``Missing``, and not a word more, for anybody else's."""
+    try:
+        return desk.book.case(name, holder)
+    except Missing:
+        raise Missing(NO_SUCH_CASE) from None
+
+
+def _withdraw(registry: Registry, request: Request) -> Response:
+    visit, held = visit_of(request), registry.opened()
+    if held is None:
+        raise Missing(NO_SUCH_CASE)
+    with registry.lock:
+        if not _taken(registry, visit):
+            own(held[0], visit.one("name"), visit.registered().id)
+            held[0].book.withdraw(visit.one("name"), visit.registered().id)
+            _take(registry, visit)
+    return see(f"{CASES}?done=withdrawn")
+
+
+def _decide(site: Site, registry: Registry, request: Request) -> Response:
+    """Yes or no to a contact: the first word stands, and a handle that is nobody's or another's does not exist."""
+    visit, held = visit_of(request), registry.opened()
+    holder, handle, said, address = visit.registered().id, visit.one("handle"), visit.one("say"), visit.one("address")
+    waits = held[0].waiting(holder) if held else []
+    if held is None or handle not in {each.handle for each in waits}:
+        raise Missing("nobody asks you for this contact.")
+    if said not in ("yes", "no"):
+        raise Invalid("say yes or no.", where="say")
+    if said == "yes" and (not address or len(address) > MOST_LETTERS or not address.isprintable()):
+        told: dict[str, Any] = {"alerts": held[1].received(holder), "waits": waits, "wrong": handle, "given": address}
+        return site.page(request, "node_inbox.html", status=400, open=True, **told, **_words(""))
+    held[0].decided(holder, handle, yes=said == "yes", address=address)
+    return see(f"{INBOX}?done={said}")
+
+
+def _words_in(text: str) -> list[str]:
+    return text.replace(",", " ").replace(";", " ").split()
+
+
+def _taken(registry: Registry, visit: Visit) -> bool:
+    return registry.house.citizens.taken(_form_of(visit))
+
+
+def _take(registry: Registry, visit: Visit) -> None:
+    registry.house.citizens.take(_form_of(visit), registry.house.clock())
+
+
+def _form_of(visit: Visit) -> str:
+    """A form's id; nobody can use up another's."""
+    return f"clinician {visit.registered().id} {visit.once}"
+
+
+def _words(done: str) -> dict[str, Any]:
+    return {"evidence": EVIDENCE, "kin": KIN, "why": WHY, "done": DONE.get(done, "")}
