@@ -104,7 +104,9 @@ def test_contact_is_double_blind(there: NodePortal, home: Home) -> None:
     assert bare.status_code == 400 and "Give an address" in bare.text
     assert post(there, CLINICIAN, "/portal/inbox", once="2", handle=yes, say="perhaps").status_code == 400
     for once, handle, say in (("3", yes, "yes"), ("4", no, "no"), ("5", no, "yes"), ("6", yes, "no")):
-        post(there, CLINICIAN, "/portal/inbox", once=once, handle=handle, say=say, address="carla@fi.example")
+        sent = post(there, CLINICIAN, "/portal/inbox", once=once, handle=handle, say=say, address="carla@fi.example")
+        told = f"?done={say}" if once in "34" else ""  # nothing is said to be done that was not
+        assert sent.headers["location"] == f"/portal/inbox{told}"
     # the first word stood, and until the other has spoken both look alike
     assert seen(there, CLINICIAN, "/portal/cases/one?name=blind").count("There is nothing to tell yet.") == 2
     for handle in (yes, no):

@@ -204,9 +204,7 @@ def faults(registry: Registry, desk: MatchDesk, case: Case) -> dict[str, str]:
     return found
 
 
-def _one(
-    site: Site, registry: Registry, request: Request, name: str, done: str, *, status: int = 200, **told: Any
-) -> Response:
+def _one(site: Site, registry: Registry, request: Request, name: str, done: str) -> Response:
     holder, held = visit_of(request).registered().id, registry.opened()
     if held is None:
         raise Missing(NO_SUCH_CASE)
@@ -217,7 +215,6 @@ def _one(
     return site.page(
         request,
         "node_case.html",
-        status=status,
         case=case,
         terms=explain(desk.measure, profile, profile, most=MAX_TERMS).shared,
         ignored=profile.ignored,
@@ -225,7 +222,6 @@ def _one(
         alerts=[each for each in alerts if each.case == name],
         waits=[each for each in waits if each.case == name],
         **_words(done),
-        **told,
     )
 
 
@@ -254,8 +250,11 @@ def _decide(site: Site, registry: Registry, request: Request) -> Response:
     visit, held = visit_of(request), registry.opened()
     holder, handle, said, address = visit.registered().id, visit.one("handle"), visit.one("say"), visit.one("address")
     waits = held[0].waiting(holder) if held else []
-    if held is None or handle not in {each.handle for each in waits}:
+    asked = next((each for each in waits if each.handle == handle), None)
+    if held is None or asked is None:
         raise Missing("nobody asks you for this contact.")
+    if asked.state != "undecided":  # an old form: nothing of it is done, and nothing said to be
+        return see(INBOX)
     if said not in ("yes", "no"):
         raise Invalid("say yes or no.", where="say")
     if said == "yes" and (not address or len(address) > MOST_LETTERS or not address.isprintable()):
