@@ -145,6 +145,7 @@ def suggest_mapping(provider: Folder, as_json: AsJson = False) -> None:
     from federome.ingest.columns import COLUMNS
     from federome.onboard import consents, mapping
     from federome.onboard import provider as words
+    from federome.onboard.crosswalk import PREFIX
     from federome.onboard.findings import counted
     from federome.onboard.suggest import suggest
     from federome.onboard.tables import TABLES
@@ -154,7 +155,9 @@ def suggest_mapping(provider: Folder, as_json: AsJson = False) -> None:
         raise Invalid("there is a mapping already.", where=str(path), remedy="Edit it, or remove it first.")
     told = words.read_provider(provider / words.NAME, today=datetime.now(UTC).date())
     names = (consents.NAME, mapping.NAME, words.NAME)
-    tables = sorted(p for p in provider.iterdir() if p.suffix in TABLES and p.name not in names)
+    tables = sorted(
+        p for p in provider.iterdir() if p.suffix in TABLES and p.name not in names and not p.name.startswith(PREFIX)
+    )
     with TemporaryDirectory() as scratch:
         found = suggest(
             tables,

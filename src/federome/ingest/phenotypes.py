@@ -206,7 +206,10 @@ def _value(name: str, kind: str) -> str:
         items = f"string_split({quoted}, ';')" if kind == "VARCHAR" else quoted
         if column.kind == "integers":
             items = f"list_transform({items}, lambda item: {_whole('item')})"
-        return f"coalesce({items}, [])::{_TYPES[column.kind]}"
+        # an empty cell of a text table is an empty list; a list that Parquet does not have is not known
+        return (
+            f"coalesce({items}, [])::{_TYPES[column.kind]}" if kind == "VARCHAR" else f"{items}::{_TYPES[column.kind]}"
+        )
     match column.kind:
         case "integer":
             return _whole(quoted)

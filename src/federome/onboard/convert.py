@@ -18,9 +18,10 @@ import pandas as pd
 from federome.errors import Invalid
 from federome.ingest.columns import COLUMNS, Column
 from federome.onboard.canon import SQL_TYPES, cell, trimmed, value_class
+from federome.onboard.crosswalk import uses, walked
 from federome.onboard.findings import FIRST, Finding
 from federome.onboard.mapping import FieldMapping, Plan, TableMapping, check_complete
-from federome.onboard.tables import Source, broken_lines, literal, open_table, quoted, shifted_line
+from federome.onboard.tables import Source, broken_lines, literal, literals, open_table, quoted, shifted_line
 from federome.onboard.words import Coded, encode
 
 MEMORY: Final = "1GB"
@@ -71,10 +72,16 @@ def convert(
     findings: list[Finding] = []
     main: Source | None = None
     parts: list[tuple[str, tuple[str, ...]]] = []
-    for number, table in enumerate(plan.table):
+    for number, planned in enumerate(plan.table):
+        table, walks = walked(planned, folder)
         source = open_table(folder / table.file, table.dialect, scratch)
         check_complete(table, source.columns)
         findings += _typed(connection, f"t{number}", source, table, mend=mend, by_words=by_words, prefix=prefix)
+        for name, walk in walks.items():
+            how = table.fields[name]
+            one = _where(how, trimmed(how.column, table.missing))
+            items = _items(how, one) if COLUMNS[name].listed else f"[{one}]"
+            findings += uses(connection, source, table.file, how, items, walk)
         main = main or source
         parts.append((f"t{number}", tuple(table.fields)))
     assert main is not None
@@ -195,7 +202,7 @@ def _read_words(
             _where(how, _looked_up(connection, f"{what}_{at}", what, coded, how.column)) if any_ else ""
             for what, any_ in (("wrong", wrong), ("mended", mended))
         ]
-        value = f"coalesce({_where(how, value)}, [])" if how.where and column.listed else _where(how, value)
+        value = _where(how, value, otherwise="[]" if column.listed else "NULL")
         found[name] = _Cells(value, *tests)
     return found
 
@@ -222,8 +229,10 @@ def _coded_rows(connection: duckdb.DuckDBPyConnection, coded: Coded, table: Tabl
 def _reading(at: int, column: Column, how: FieldMapping, table: TableMapping, *, mend: bool) -> Reading:
     """How the field in the place ``at`` is read from its text."""
     kind = SQL_TYPES[column.kind]
-    text = f"{_kept(how, table)} AS r{at}"
+    nothing = _unknown(how)
     if not column.listed:
+        kept = _kept(how, table)
+        text = f"{f'CASE WHEN lower({kept}) IN {nothing} THEN NULL ELSE {kept} END' if nothing else kept} AS r{at}"
         read = cell(column, how, table.dialect, f"r{at}", f"p{at}")
         better = f"({read.mended})::{kind}"
         return Reading(
@@ -236,28 +245,37 @@ def _reading(at: int, column: Column, how: FieldMapping, table: TableMapping, *,
         )
     read = cell(column, how, table.dialect, "x", "x")
     item = kind.removesuffix("[]")
+    some_unknown = f"len(list_filter(p{at}, lambda x: lower(x) IN {nothing})) > 0" if nothing else "false"
     holes = f"len(s{at}) > len(list_filter(s{at}, lambda x: x IS NOT NULL))"
     better = f"list_transform(p{at}, lambda x: coalesce(({read.strict})::{item}, ({read.mended})::{item}))"
     value = f"CASE WHEN {holes} THEN {better} ELSE s{at} END" if mend else f"s{at}"
     return Reading(
-        text,
+        f"{_kept(how, table)} AS r{at}",
         f"{_items(how, f'r{at}')} AS p{at}",
         f"list_transform(p{at}, lambda x: ({read.strict})::{item}) AS s{at}",
-        f"coalesce(CASE WHEN {holes} THEN list_filter({value}, lambda x: x IS NOT NULL) ELSE s{at} END, [])::{kind}",
+        f"CASE WHEN {some_unknown} THEN NULL ELSE "
+        f"coalesce(CASE WHEN {holes} THEN list_filter({value}, lambda x: x IS NOT NULL) ELSE s{at} END, []) "
+        f"END::{kind}",
         f"s{at} IS NOT NULL AND {holes}",
         f"len({better}) > len(list_filter({better}, lambda x: x IS NOT NULL))",
     )
+
+
+def _unknown(how: FieldMapping) -> str:
+    """SQL: the words of a field (in small letters) that stand for unknown; empty for none."""
+    words = tuple(word.strip().lower() for word, value in how.values.items() if not value)
+    return literals(words) if words else ""
 
 
 def _kept(how: FieldMapping, table: TableMapping) -> str:
     return _where(how, trimmed(how.column, table.missing))
 
 
-def _where(how: FieldMapping, sql: str) -> str:
+def _where(how: FieldMapping, sql: str, otherwise: str = "NULL") -> str:
     if not how.where:
         return sql
     held = " AND ".join(f"trim({quoted(name)}) = {literal(value)}" for name, value in how.where.items())
-    return f"CASE WHEN {held} THEN {sql} END"
+    return f"CASE WHEN {held} THEN {sql} ELSE {otherwise} END"
 
 
 def _items(how: FieldMapping, raw: str) -> str:
@@ -399,14 +417,19 @@ def _join(connection: duckdb.DuckDBPyConnection, parts: Sequence[tuple[str, tupl
     joins, fields = [], [name for name in own if name != "person_id"]
     for table, names in parts[1:]:
         gathered = [
-            f"flatten(list({name} ORDER BY rowid)) AS {name}"
+            f"CASE WHEN count({name}) = count(*) THEN flatten(list({name} ORDER BY rowid)) END AS {name}"
             if COLUMNS[name].listed
             else f"last({name} ORDER BY rowid) FILTER ({name} IS NOT NULL) AS {name}"
             for name in names
         ]
         rows = f"SELECT _person, {', '.join(gathered)} FROM {table} GROUP BY _person"  # noqa: S608 - names are ours
         joins.append(f"LEFT JOIN ({rows}) {table} USING (_person)")
-        selected += [f"coalesce({table}.{n}, []) AS {n}" if COLUMNS[n].listed else f"{table}.{n}" for n in names]
+        selected += [
+            f"CASE WHEN {table}._person IS NULL THEN [] ELSE {table}.{n} END AS {n}"
+            if COLUMNS[n].listed
+            else f"{table}.{n}"
+            for n in names
+        ]
         fields += names
     listing = "".join(f", {each}" for each in selected)
     order = " ORDER BY m.rowid" if joins else ""

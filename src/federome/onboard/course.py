@@ -34,6 +34,7 @@ from federome.network.records import FOLDER, DatasetRecord, write_record
 from federome.onboard import consents, mapping, provider
 from federome.onboard.batch import write_batch, write_manifest
 from federome.onboard.convert import People, convert, open_workbench
+from federome.onboard.crosswalk import PREFIX
 from federome.onboard.documents import drafts
 from federome.onboard.findings import Finding, counted, errors, write_all
 from federome.onboard.record import make_record
@@ -117,9 +118,10 @@ class Course:
     # steps
 
     def _inspect(self) -> None:
-        self.tables = sorted(p for p in self.folder.iterdir() if p.suffix in TABLES and p.name not in _NOT_TABLES)
+        self.tables = sorted(p for p in self.folder.iterdir() if _is_table(p))
         genotypes = [name for name in (*_GENOTYPES, "genotypes", "gvcf") if (self.folder / name).exists()]
-        known = {p.name for p in self.tables} | {*_NOT_TABLES, *_GENOTYPES, *_ALONG}
+        walks = {p.name for p in self.folder.glob(f"{PREFIX}*.csv")}
+        known = {p.name for p in self.tables} | walks | {*_NOT_TABLES, *_GENOTYPES, *_ALONG}
         others = sorted(p.name for p in self.folder.iterdir() if p.name not in known and not p.name.startswith("."))
         if len(genotypes) != 1:
             raise Invalid(
@@ -412,6 +414,10 @@ class Course:
 
     def _keep(self, name: str, data: bytes = b"") -> None:
         _replace(self.work / name, self.key.encode() + b"\n" + data)
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix in TABLES and path.name not in _NOT_TABLES and not path.name.startswith(PREFIX)
 
 
 def _replace(path: Path, data: bytes) -> None:

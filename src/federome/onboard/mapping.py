@@ -28,12 +28,14 @@ DATE_FORMATS: Final = ("YYYY-MM-DD", "DD.MM.YYYY", "DD/MM/YYYY", "MM/DD/YYYY", "
 class FieldMapping(Document):
     """How one field is read from column ``column``.
 
-    ``values`` translates words; ``date`` is the form of its days; ``unit`` a UCUM unit; ``separator`` splits lists.
-    ``where`` keeps rows with these values only, in tables of many rows a person.
+    ``values`` translates words (to nothing: unknown), as does the file ``crosswalk`` of reviewed matches of codes;
+    ``date`` is the form of its days; ``unit`` a UCUM unit; ``separator`` splits lists. ``where`` keeps rows with these
+    values only, in tables of many rows a person.
     """
 
     column: str
     values: Mapping[str, str] = field(default_factory=dict)
+    crosswalk: str = ""
     date: str = ""
     unit: str = ""
     separator: str = ""
@@ -142,7 +144,9 @@ def to_toml(mapping: Plan, remarks: Mapping[str, str] | None = None) -> str:
             remark = f"  # {remarks[name]}" if name in remarks else ""
             lines += ["", f"[table.fields.{name}]{remark}", f"column = {_toml(how.column)}"]
             lines += [
-                f"{key} = {_toml(value)}" for key in ("date", "unit", "separator") if (value := getattr(how, key))
+                f"{key} = {_toml(value)}"
+                for key in ("crosswalk", "date", "unit", "separator")
+                if (value := getattr(how, key))
             ]
             for key in ("values", "where"):
                 inner: Mapping[str, str] = getattr(how, key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -15,19 +16,22 @@ from federome.db import engine
 from federome.demo.hospital import export_hospital
 from federome.demo.synthetic import truth_path
 from federome.errors import Invalid
-from federome.model.cohort import Cohort
+from federome.model.cohort import Cohort, Diagnosis
 from federome.model.verdict import Finding, SampleVerdict, Verdict
 from federome.network.consents import ConsentBook
 from federome.network.holdings import StoreHoldings
 from federome.network.question import Use
 from federome.network.records import DatasetRecord, read_records
 from federome.onboard.course import STEPS, Course, Options
+from federome.onboard.crosswalk import HEADER
+from federome.onboard.mapping import to_toml
 from federome.quality.evidence import judge
 from federome.store.catalogue import Store
 from federome.store.writer import BatchWriter
 
 TODAY = date(2026, 11, 26)
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+EVERYBODY = Cohort()
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +68,11 @@ def course(folder: Path, node: Path, **options: object) -> Course:
     return Course(folder, node, book, Options(today=TODAY, **given), NOW, judge=judge)  # type: ignore[arg-type]
 
 
-def seen(node: Path, use: Use, dataset: str = "hospital-fi") -> int:
+def seen(node: Path, use: Use, dataset: str = "hospital-fi", *, cohort: Cohort = EVERYBODY) -> int:
     """How many people a question of this use would be about."""
     book = ConsentBook(engine(f"sqlite:///{node / 'node.db'}", durable=True), secret=b"s" * 32)
     holdings = StoreHoldings(Store.open(node / "data"), book.ledger, NOW.timestamp)
-    return holdings.open(holdings.freeze([dataset], Cohort(), use)).view.people
+    return holdings.open(holdings.freeze([dataset], cohort, use)).view.people
 
 
 def test_quality_control_is_what_judges(hospital: Path, tmp_path: Path) -> None:
@@ -309,3 +313,37 @@ def test_numbers_agree_with_their_words(hospital: Path, tmp_path: Path) -> None:
     made.run("validate")
     assert said["inspect"].startswith("1 table, ")
     assert said["validate"].endswith(", 1 warning")
+
+
+def test_codes_come_in_through_a_reviewed_crosswalk(hospital: Path, tmp_path: Path) -> None:
+    """All the way to a cohort: a person with a broad match only is neither with nor without the diagnosis."""
+    made = course(hospital, tmp_path / "first")
+    made.run("harmonise")
+    table = made.plan.table[0]
+    how = made.plan.fields()["diagnosis_icd10"][1]
+    codes = {code for (code,) in made.people.connection.execute(
+        "SELECT DISTINCT unnest(diagnosis_icd10) FROM people").fetchall()}  # fmt: skip
+    broad = sorted(codes)[0]
+    hit = made.people.connection.execute(
+        "SELECT count(*) FROM people WHERE list_contains(diagnosis_icd10, ?)", [broad]
+    ).fetchall()[0][0]
+    assert 0 < hit < 24
+    lines = [f"{code},{code},{'broad' if code == broad else 'exact'},test,Reviewer,2026-01-01" for code in codes]
+    lines += [f"{code.replace('.', '')},{code},{'broad' if code == broad else 'exact'},test,Reviewer,2026-01-01"
+              for code in codes if "." in code]  # fmt: skip
+    (hospital / "crosswalk-icd.csv").write_text("\n".join((",".join(HEADER), *lines)) + "\n")
+    fields = {**table.fields, "diagnosis_icd10": replace(how, crosswalk="crosswalk-icd.csv")}
+    plan = replace(made.plan, table=(replace(table, fields=fields), *made.plan.table[1:]))
+    (hospital / "mapping.toml").write_text(to_toml(plan))
+    walked = course(hospital, tmp_path / "node")
+    assert walked.run() is not None
+    assert {each.value: each.count for each in walked.findings if each.rule == "V15"}["broad"] == hit
+    everybody, having, free = (
+        seen(tmp_path / "node", Use("run", "research"), cohort=cohort)
+        for cohort in (
+            EVERYBODY,
+            *(Cohort(diagnoses=(Diagnosis(broad, descendants=False, present=present),)) for present in (True, False)),
+        )
+    )
+    assert having == 0
+    assert 0 < everybody - free <= hit
