@@ -266,7 +266,7 @@ def test_a_fhir_folder_and_a_vcf_become_a_released_dataset(tmp_path: Path) -> No
     node.mkdir()
     book = ConsentBook(engine(f"sqlite:///{node / 'node.db'}", durable=True), secret=b"s" * 32)
     made = Course(hospital, node, book, Options(today=date(2026, 11, 26)), NOW,
-                  judge=lambda _w, _f: Verdict("hospital-fi", "accept", people=120, by="test"))  # fmt: skip
+                  judge=lambda _w, _f, _o: Verdict("hospital-fi", "accept", people=120, by="test"))  # fmt: skip
     record = made.run()
     assert record is not None
     assert record.people == 120
