@@ -11,9 +11,11 @@ demo: $(RUNTIME)
 	$(BIN)/federome demo $(DEMO)
 
 # One hash seed, so that all test processes collect cases named after sets in the same order. Three of them, for two
-# cores: tests of real processes and of browsers wait more than they compute.
+# cores: tests of real processes and of browsers wait more than they compute. In the order of the folders: the long files
+# are not the last ones. Kernels are compiled before: else each process compiles all of them.
 test: $(DEV)
-	PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 3 --dist loadfile $(TEST)
+	$(BIN)/python -c 'from federome.store import kernels; kernels.warm()'
+	PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(TEST)
 
 check: $(DEV)
 	$(BIN)/ruff check src tests

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from socket import socket
 from typing import Any
@@ -381,7 +383,7 @@ def crawl(served: Served, name: str, seen: dict[str, tuple[str, str]], start: st
             if place in done or not path.startswith(PREFIX):
                 continue
             template = template_of(served, path)
-            if instances.get(template, 0) >= 3:
+            if instances.get(template, 0) >= 2:
                 continue
             done.add(place)
             instances[template] = instances.get(template, 0) + 1
@@ -390,7 +392,8 @@ def crawl(served: Served, name: str, seen: dict[str, tuple[str, str]], start: st
                 wrong.append(f"{name or 'nobody'}: {place} -> {answer.status_code}")
             if answer.status_code == 200 and answer.headers["content-type"].startswith("text/html"):
                 seen.setdefault(template, (name, place))
-                waiting += [urljoin(place, link) for link in links(answer.text)]
+                new = dict.fromkeys(urljoin(place, link) for link in links(answer.text))
+                waiting += [each for each in new if each not in done]
     return wrong
 
 
@@ -411,4 +414,9 @@ def links(html: str) -> list[str]:
 
 def template_of(served: Served, path: str) -> str:
     """The route that answers a path."""
-    return next((each for each in served.routes() if compile_path(each)[0].match(path)), path)
+    return next((each for each in served.routes() if _pattern(each).match(path)), path)
+
+
+@cache
+def _pattern(route: str) -> re.Pattern[str]:
+    return compile_path(route)[0]
