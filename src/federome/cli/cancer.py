@@ -27,16 +27,19 @@ cancer_app = typer.Typer(no_args_is_help=True, help="Cancer: tumours, variants, 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Family = Annotated[Path, typer.Argument(help="A family as a .toml file.")]
+NodeFolder = Annotated[Path, typer.Option("--dir", help="The node's folder.")]
 Dataset = Annotated[str, typer.Option("--dataset", help="The dataset's id at this node.")]
+Holder = Annotated[str, typer.Option(help="The organisation that holds the data.")]
+Permission = Annotated[str, typer.Option(help="Data use: GRU, HMB, POA or NRES.")]
 
 
 @cancer_app.command("import")
 def import_study(
     study: Annotated[Path, typer.Argument(help="A cBioPortal study folder.")],
-    node: Annotated[Path, typer.Option("--dir", help="The node's folder.")],
+    node: NodeFolder,
     dataset: Dataset,
-    holder: Annotated[str, typer.Option(help="The organisation that holds the data.")],
-    permission: Annotated[str, typer.Option(help="Data use: GRU, HMB, POA or NRES.")] = "GRU",
+    holder: Holder,
+    permission: Permission = "GRU",
     as_json: AsJson = False,
 ) -> None:
     """Load the patients and tumours of a cBioPortal study into a node's store, as a new dataset."""
@@ -48,10 +51,10 @@ def import_study(
 @cancer_app.command("tumours")
 def import_tumours(
     folder: Annotated[Path, typer.Argument(help="A folder with patients.tsv, samples.tsv, panels/ and VCFs.")],
-    node: Annotated[Path, typer.Option("--dir", help="The node's folder.")],
+    node: NodeFolder,
     dataset: Dataset,
-    holder: Annotated[str, typer.Option(help="The organisation that holds the data.")],
-    permission: Annotated[str, typer.Option(help="Data use: GRU, HMB, POA or NRES.")] = "GRU",
+    holder: Holder,
+    permission: Permission = "GRU",
     as_json: AsJson = False,
 ) -> None:
     """Load a hospital's own patients and tumours (tumour and normal VCFs) into a node's store, as a new dataset."""
@@ -63,10 +66,10 @@ def import_tumours(
 @cancer_app.command("mcode")
 def import_bundles(
     folder: Annotated[Path, typer.Argument(help="A folder of FHIR bundles (.json) in the manner of mCODE.")],
-    node: Annotated[Path, typer.Option("--dir", help="The node's folder.")],
+    node: NodeFolder,
     dataset: Dataset,
-    holder: Annotated[str, typer.Option(help="The organisation that holds the data.")],
-    permission: Annotated[str, typer.Option(help="Data use: GRU, HMB, POA or NRES.")] = "GRU",
+    holder: Holder,
+    permission: Permission = "GRU",
     as_json: AsJson = False,
 ) -> None:
     """Load patients with cancer from FHIR bundles into a node's store, as a new dataset."""
