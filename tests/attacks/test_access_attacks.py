@@ -187,6 +187,7 @@ def test_a_permit_that_was_narrowed_does_not_come_back(federation: Federation) -
     ended = federation.settle(third)
     assert ended.state == "failed"
     assert "permit_suspended" in codes(ended)
+    assert "signed anew" in str(ended.detail["problem"])
 
 
 def _issued_later(federation: Federation, **changes: object) -> str:

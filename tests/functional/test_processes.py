@@ -99,9 +99,14 @@ def federation(running: Quick) -> Iterator[Quick]:
     running.mend()
 
 
+@pytest.fixture(scope="module")
+def permit(running: Quick) -> str:
+    """The module's only permit: one signed later would put it out of force."""
+    return running.permit({node: [dataset(node)] for node in NODES})
+
+
 @pytest.fixture
-def asking(federation: Quick) -> Iterator[Connection]:
-    permit = federation.permit({node: [dataset(node)] for node in NODES})
+def asking(federation: Quick, permit: str) -> Iterator[Connection]:
     with connect(
         federation.url, key=federation.person, person=PERSON, permit=permit, certificate=federation.certificate
     ) as connection:
@@ -117,13 +122,12 @@ def ask(asking: Connection, question: Algorithm, on_event: Callable[[Event], Non
 
 
 @pytest.fixture(scope="module")
-def calm(running: Quick) -> Callable[[Algorithm], tuple[Result, list[str]]]:
+def calm(running: Quick, permit: str) -> Callable[[Algorithm], tuple[Result, list[str]]]:
     """The result and the events of a question that nobody disturbed, asked once."""
     held: dict[str, tuple[Result, list[str]]] = {}
 
     def run(question: Algorithm) -> tuple[Result, list[str]]:
         if question.name not in held:
-            permit = running.permit({node: [dataset(node)] for node in NODES})
             said: list[str] = []
             with connect(
                 running.url, key=running.person, person=PERSON, permit=permit, certificate=running.certificate
@@ -154,14 +158,10 @@ def test_frequencies_equal_those_of_everybody_at_once(
 
 
 def test_association_equals_that_of_everybody_at_once(
-    federation: Quick, calm: Callable[[Algorithm], tuple[Result, list[str]]], stores: Mapping[str, Path]
+    federation: Quick, asking: Connection, stores: Mapping[str, Path]
 ) -> None:
     question = dataclasses.replace(GWAS, site_intercepts=False)  # pooled people have no sites
-    permit = federation.permit({node: [dataset(node)] for node in NODES})
-    with connect(
-        federation.url, key=federation.person, person=PERSON, permit=permit, certificate=federation.certificate
-    ) as asking:
-        run = ask(asking, question).run
+    run = ask(asking, question).run
     _, exact = run_pooled([(stores[node], dataset(node)) for node in NODES], question)
     pooled = exact["statistics"]
     url = f"{federation.url}{PREFIX}/runs/{quote(run, safe='')}/compare"

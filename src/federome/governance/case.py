@@ -147,8 +147,9 @@ class NodePolicy(Document):
 class State:
     """What a node knows when it decides. ``ontologies`` maps pinned releases; ``ontology`` is the current one.
 
-    ``suspended`` lists permit ids, ``revocations_at`` tells how fresh the list of revoked algorithms is
-    (``None``: this node is told of revocations otherwise and does not age the list).
+    ``suspended`` lists permit ids, ``superseded`` those that the authority has signed anew since;
+    ``revocations_at`` tells how fresh the list of revoked algorithms is (``None``: this node is told of revocations
+    otherwise and does not age the list).
     """
 
     node: str
@@ -160,6 +161,7 @@ class State:
     approvals: tuple[AlgorithmApproval, ...] = ()
     ontologies: Mapping[str, Hierarchy] = field(default_factory=dict)
     suspended: frozenset[str] = frozenset()
+    superseded: frozenset[str] = frozenset()
     refusals: tuple[LocalRefusal, ...] = ()
     processes: Mapping[str, Process] = field(default_factory=dict)
     calendar: Calendar = field(default_factory=Calendar)
@@ -181,6 +183,7 @@ class State:
         """Digest of the parts that are no records: what is suspended or refused, and how fresh lists are."""
         parts: JsonValue = {
             "suspended": sorted(self.suspended),
+            "superseded": sorted(self.superseded),
             "refusals": [refusal.to_document() for refusal in self.refusals],
             "revocations_at": instant_text(self.revocations_at) if self.revocations_at else None,
             "holidays": self.calendar.to_document(),

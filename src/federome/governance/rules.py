@@ -366,6 +366,9 @@ def _validity(case: Case, grant: Permit | HealthDataRequest, named: str) -> Iter
         yield _no("R10", "permit_expired", f"{named} ended on {grant.valid_until}.", about=grant.id)
     if grant.id in case.state.suspended:
         yield _no("R10", "permit_suspended", f"{named} is suspended.", about=grant.id)
+    if grant.id in case.state.superseded:
+        says = f"{named} was signed anew since, and this one is suspended: ask with the newest one."
+        yield _no("R10", "permit_suspended", says, about=grant.id)
 
 
 def _visa_reasons(case: Case, rule: str) -> Iterator[Reason]:

@@ -163,7 +163,7 @@ class Node:
             seen=self.notebook if work is None else None,
         )
         if evidence.grant is not None and self._superseded(evidence.grant, tokens[1]):
-            state = replace(state, suspended=state.suspended | {evidence.grant.id})
+            state = replace(state, superseded=frozenset({evidence.grant.id}))
         order = claimed_order(tokens[0])
         if order.run != task.run:
             raise Refused("the order is for another run.", codes=["token_invalid"])
