@@ -6,9 +6,12 @@ named: no redirection is followed. A broker that hangs, drips or floods costs a 
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, Final
 
 import httpx2 as httpx
 
@@ -35,21 +38,59 @@ def fetch_document(
     end = monotonic() + patience_s
     method, data = ("GET", None) if form is None else ("POST", dict(form))
     held = bytearray()
+    told = {**(headers or {}), "Connection": "close"}  # each its own connection, so that it may be cut off
     try:
-        with http.stream(
-            method, url, data=data, headers=dict(headers or {}), timeout=patience_s, follow_redirects=False
-        ) as answer:
+        with (
+            _cut_off_after(patience_s) as extensions,
+            http.stream(
+                method,
+                url,
+                data=data,
+                headers=told,
+                timeout=patience_s,
+                follow_redirects=False,
+                extensions=extensions,
+            ) as answer,
+        ):
             if not answer.is_success:
                 raise Unavailable(f"the issuer answered {answer.status_code}.", where=_place(url))
             for piece in answer.iter_bytes():  # as it comes: who waits for a full piece waits for whoever drips
                 held += piece
                 if len(held) > MAX_BYTES:
                     raise Invalid("the issuer's answer is too large.", where=_place(url))
-                if monotonic() > end:
-                    raise Unavailable("the issuer's answer takes too long.", where=_place(url))
+            if monotonic() > end:  # the connection was cut off, which may look like the end of the answer
+                raise _slow(url)
     except httpx.HTTPError as error:
+        if monotonic() > end:
+            raise _slow(url) from error
         raise Unavailable(f"the issuer is out of reach ({type(error).__name__}).", where=_place(url)) from error
     return parse_object(bytes(held), max_bytes=MAX_BYTES)
+
+
+@contextmanager
+def _cut_off_after(patience_s: float) -> Iterator[dict[str, Any]]:
+    """Extensions of one request whose connection is shut down when patience ends, whatever it is in the middle of.
+
+    A timeout of the client is one of silence: head lines that drip in would be read for as long as they come.
+    """
+    opened: list[socket.socket] = []
+
+    def trace(event: str, about: Mapping[str, Any]) -> None:
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            opened.append(about["return_value"].get_extra_info("socket"))
+
+    def cut() -> None:
+        for each in opened:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(patience_s, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield {"trace": trace}
+    finally:
+        timer.cancel()
 
 
 def key_sets(http: httpx.Client | None = None) -> Callable[[str], Mapping[str, JsonValue]]:
@@ -60,6 +101,10 @@ def key_sets(http: httpx.Client | None = None) -> Callable[[str], Mapping[str, J
         return fetch_document(url, http=client)
 
     return fetch
+
+
+def _slow(url: str) -> Unavailable:
+    return Unavailable("the issuer's answer takes too long.", where=_place(url))
 
 
 def _place(url: str) -> str:

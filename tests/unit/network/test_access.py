@@ -207,6 +207,14 @@ def drip(talking: socket.socket) -> None:
         time.sleep(0.05)
 
 
+def drip_heads(talking: socket.socket) -> None:
+    """The same before the body: no line of it is late, and none the last."""
+    talking.sendall(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        talking.sendall(b"X-Slow: 1\r\n")
+        time.sleep(0.05)
+
+
 def flood(talking: socket.socket) -> None:
     talking.sendall(b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"keys":[')
     for _ in range(4 * MAX_BYTES // 4096):
@@ -226,6 +234,7 @@ def test_an_answer_is_fetched(server: Callable[[Callable[[socket.socket], None]]
     [
         (hang, Unavailable),
         (drip, Unavailable),
+        (drip_heads, Unavailable),
         (flood, Invalid),
         (said(b""), Invalid),
         (said(b"[]"), Invalid),
@@ -235,7 +244,19 @@ def test_an_answer_is_fetched(server: Callable[[Callable[[socket.socket], None]]
         (said(b"{}", "302 Found", b"Location: http://127.0.0.1:1/\r\n"), Unavailable),
         (lambda talking: talking.sendall(b"nonsense\r\n\r\n"), Unavailable),
     ],
-    ids=["hangs", "drips", "floods", "empty", "list", "deep", "binary", "fails", "sends elsewhere", "no http"],
+    ids=[
+        "hangs",
+        "drips",
+        "drips heads",
+        "floods",
+        "empty",
+        "list",
+        "deep",
+        "binary",
+        "fails",
+        "sends elsewhere",
+        "no http",
+    ],
 )
 def test_a_broker_that_misbehaves_costs_little(
     server: Callable[[Callable[[socket.socket], None]], str], answer: Callable[[socket.socket], None], kind: type
