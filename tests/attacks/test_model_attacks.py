@@ -14,6 +14,7 @@ from tests.worlds import MemorySite, make_world
 
 from federome.analysis.algorithm import Algorithm, build
 from federome.analysis.cox import Cox
+from federome.analysis.prs_evaluate import PrsEvaluate
 from federome.analysis.prs_reference import PrsReference
 from federome.network.protocol import mapping
 
@@ -69,13 +70,23 @@ def test_undefended_two_means_tell_the_score_of_who_lacks_one(
 
 def test_a_second_model_without_one_of_its_people_is_refused(federation: Federation) -> None:
     """By whichever algorithm: what matters is whose records went in. A price is no model."""
-    plain, nearly = (Cox(time="time", event="event", covariates=(name,)) for name in ("x", "nearly_x"))
+    plain, nearly = (Cox(time="time", event="event", covariates=(name,), halvings=2) for name in ("x", "nearly_x"))
     assert codes_of(federation, PrsReference(score=SCORE)) is None
     assert codes_of(federation, PrsReference(score=COPY)) == ["differencing"]
     assert codes_of(federation, PrsReference(score=OTHER)) is None  # one hides among many
     assert codes_of(federation, plain) is None  # the same people again
     assert codes_of(federation, nearly, price_only=True) is None
     assert codes_of(federation, nearly) == ["differencing"]
+
+
+def test_models_that_name_each_others_covariates_run_over_the_same_people(federation: Federation) -> None:
+    """``complete`` from the start: the victim is in neither model, so both are answered. Not so in an afterthought."""
+    first = Cox(time="time", event="event", covariates=("x",), complete=("nearly_x",), halvings=2)
+    second = Cox(time="time", event="event", covariates=("nearly_x",), halvings=2)
+    assert codes_of(federation, first) is None
+    assert codes_of(federation, second) is None
+    assert codes_of(federation, PrsEvaluate(score=COPY, phenotype="event", complete=("nearly_x",))) is None
+    assert codes_of(federation, PrsReference(score=SCORE)) == ["differencing"]
 
 
 def lacking(site: MemorySite, column: str, person: int) -> MemorySite:
@@ -99,3 +110,21 @@ def test_who_estimates_says_whose_records_enter(name: str) -> None:
             person = int(np.flatnonzero(masks[0])[0])
             left = next(iter(question.analysed(lacking(pooled, column, person).view)))
             assert not left[person], f"{name} keeps who lacks {column}"
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_whatever_takes_covariates_can_be_asked_of_people_complete_in_others(name: str) -> None:
+    pooled = make_world(seed=11, people=max(90, EXAMPLES[name].people[0]), variants=8).pooled()
+    values = EXAMPLES[name].parameters(pooled)[0]
+    plain = build(name, values)
+    if not hasattr(plain, "covariates"):
+        return
+    rest = pooled.view.with_numbers("rest", np.where(np.arange(pooled.view.people) % 9 < 3, np.nan, 1.0))
+    first = build(name, {**values, "complete": ["rest", "population=FIN"]})
+    (before,), (after,) = list(plain.analysed(rest))[:1], list(first.analysed(rest))[:1]
+    missing = np.isnan(rest.numbers("rest")) | (rest.labels("population") == "")
+    assert (before & missing).any(), "it would have used some of them"
+    assert not (after & missing).any()
+    assert {"rest", "population"} <= set(first.reads.columns)
+    if not getattr(plain, "unrelated", False):
+        np.testing.assert_array_equal(after, before & ~missing)

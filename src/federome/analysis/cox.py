@@ -21,8 +21,9 @@ from scipy import special
 from federome.analysis import follow_up
 from federome.analysis.algorithm import DONE, Algorithm, Block, Finished, Reads, State, Table, View, algorithm
 from federome.analysis.cohort_count import EVERYBODY, label_codes
+from federome.analysis.covariates import Complete, Name, Optional, columns_of, complete_in, covariate
 from federome.analysis.follow_up import EVENT, HALVES, START, Grid, Ints, Marks
-from federome.analysis.followed import Followed, Name, Optional, covariate
+from federome.analysis.followed import Followed
 from federome.analysis.logistic import Newton, Sums, limited
 from federome.analysis.partial_likelihood import Episodes, exposures, likelihood
 from federome.analysis.regression import (
@@ -74,6 +75,9 @@ class Cox(Algorithm):
     each node finds for its own people with and without the grid, added up. Unlike all else it depends on who is at
     which node. ``beta_recorded`` is ``beta`` with that step taken.
 
+    ``complete`` names further columns of which everybody has to have a value: with those that later models will use,
+    all of them run over the same people.
+
     The people whose kind of end is too rare to be told stand aside. Raises ``Invalid`` for negative times, other
     codes of events, too few events, constant, collinear or separating covariates.
     """
@@ -82,6 +86,7 @@ class Cox(Algorithm):
     event: Name
     covariates: Annotated[tuple[Name, ...], msgspec.Meta(max_length=50)]
     cohort: Cohort = EVERYBODY
+    complete: Complete = ()
     cause: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
     entry: Optional = ""
     since: Annotated[tuple[Name, ...], msgspec.Meta(max_length=10)] = ()
@@ -98,6 +103,7 @@ class Cox(Algorithm):
 
     modules: ClassVar[tuple[str, ...]] = (
         "federome.analysis.cohort_count",
+        "federome.analysis.covariates",
         "federome.analysis.follow_up",
         "federome.analysis.followed",
         "federome.analysis.logistic",
@@ -184,7 +190,7 @@ class Cox(Algorithm):
 
     @property
     def reads(self) -> Reads:
-        columns = [name.partition("=")[0] for name in self.covariates]
+        columns = columns_of((*self.covariates, *self.complete))
         others = (self.entry, *self.since, self.strata, self.cluster)
         return Reads(tuple(dict.fromkeys((self.time, self.event, *columns, *filter(None, others)))))
 
@@ -268,7 +274,7 @@ class Cox(Algorithm):
         )
         stratum = label_codes(view.labels(self.strata), self.levels) if self.strata else np.zeros(view.people, np.int64)
         complete = np.isfinite(exits) & np.isfinite(kinds) & np.isfinite(entry) & (stratum >= 0)
-        complete &= np.isfinite(x).all(axis=1)
+        complete &= np.isfinite(x).all(axis=1) & complete_in(view, self.complete)
         if np.any(entry[complete] >= exits[complete]) and self.entry:
             raise Invalid(
                 "somebody ended before coming under observation.",

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
-import msgspec
 import numpy as np
 
-from federome.analysis.algorithm import View
 from federome.analysis.follow_up import Ints
 from federome.analysis.partial_likelihood import Episodes
 from federome.analysis.regression import Floats
 from federome.model.table import Mask
-
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
-Optional = Annotated[str, msgspec.Meta(max_length=60)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +66,3 @@ class Followed:
         start, stop, event = (np.concatenate([part[i] for part in parts]) for i in range(3))
         x = np.concatenate([part[3] for part in parts]).astype(np.float64)
         return Episodes.ordered(np.tile(np.arange(len(self.exit)), cuts.shape[1]), start, stop, event, x, first)
-
-
-def covariate(view: View, name: str) -> Floats:
-    """A numeric column, or 1 and 0 for ``column=level`` of a text column; NaN where unknown, (people,)."""
-    column, equals, level = name.partition("=")
-    if not equals:
-        return view.numbers(column)
-    labels = view.labels(column)
-    return np.where(labels == "", np.nan, labels == level)

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from federome.analysis.algorithm import Reads, View
+from federome.analysis.covariates import Complete
 from federome.analysis.gene_carriers import OverGenes
 from federome.analysis.gwas import ColumnName
 from federome.analysis.gwas_logistic import GwasLogistic
@@ -17,10 +18,14 @@ from federome.model.table import Mask
 
 @dataclass(frozen=True, kw_only=True)
 class StatusOverGenes(OverGenes):
-    """Parameters of a question whether genes move ``phenotype``, a status of 1 or 0, given covariates."""
+    """Parameters of a question whether genes move ``phenotype``, a status of 1 or 0, given covariates.
+
+    ``complete`` as in ``gwas-logistic``.
+    """
 
     phenotype: ColumnName
     covariates: Annotated[tuple[ColumnName, ...], msgspec.Meta(max_length=100)] = ("age", "male")
+    complete: Complete = ()
     site_intercepts: bool = True
     unrelated: bool = True
 
@@ -49,6 +54,7 @@ class StatusOverGenes(OverGenes):
             phenotype=self.phenotype,
             covariates=self.covariates,
             cohort=self.cohort,
+            complete=self.complete,
             site_intercepts=self.site_intercepts,
             unrelated=self.unrelated,
         )

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from federome.analysis.algorithm import Algorithm, Block, Finished, Products, Reads, State, Table, Variants, View
 from federome.analysis.cohort_count import EVERYBODY
+from federome.analysis.covariates import Complete, columns_of, complete_in
 from federome.analysis.regression import COLLINEAR, Floats, collinear, moments_at_powers, units
 from federome.errors import Invalid, Refused
 from federome.model.cohort import Cohort
@@ -89,17 +90,20 @@ _PEOPLE: WeakKeyDictionary[View, dict[Algorithm, People]] = WeakKeyDictionary()
 class Association(Algorithm):
     """Parameters of a genome-wide association study.
 
-    ``regions`` restricts it to ``chromosome:start-end``; empty is the whole genome. ``unrelated`` keeps a maximal set
-    without relatives. Tested are variants of chromosomes 1 to 22 and X (men counted 0 or 2, their heterozygous calls
-    as missing) that reach ``maf_min``, ``minor_alleles_min`` and ``call_rate_min`` in the pooled sample; Y and MT are
-    left out. Missing dosages take the pooled mean. ``threshold`` is the p value below which a variant is named,
-    ``clump_kb`` the distance within which the strongest stands for its neighbours. At most ``hits_max`` lead variants
-    are told, the strongest; so many the study is priced for, and the summary says how many were ``left_out``.
+    ``complete`` names further columns of which everybody has to have a value: with those that later models will use,
+    all of them run over the same people. ``regions`` restricts it to ``chromosome:start-end``; empty is the whole
+    genome. ``unrelated`` keeps a maximal set without relatives. Tested are variants of chromosomes 1 to 22 and X (men
+    counted 0 or 2, their heterozygous calls as missing) that reach ``maf_min``, ``minor_alleles_min`` and
+    ``call_rate_min`` in the pooled sample; Y and MT are left out. Missing dosages take the pooled mean. ``threshold``
+    is the p value below which a variant is named, ``clump_kb`` the distance within which the strongest stands for its
+    neighbours. At most ``hits_max`` lead variants are told, the strongest; so many the study is priced for, and the
+    summary says how many were ``left_out``.
     """
 
     phenotype: Annotated[str, msgspec.Meta(max_length=60)] = ""
     covariates: Annotated[tuple[ColumnName, ...], msgspec.Meta(max_length=100)] = ("age", "male")
     cohort: Cohort = EVERYBODY
+    complete: Complete = ()
     regions: Annotated[tuple[str, ...], msgspec.Meta(max_length=10_000)] = ()
     site_intercepts: bool = True
     unrelated: bool = True
@@ -113,6 +117,7 @@ class Association(Algorithm):
 
     modules: ClassVar[tuple[str, ...]] = (
         "federome.analysis.cohort_count",
+        "federome.analysis.covariates",
         "federome.analysis.gwas",
         "federome.analysis.gwas_report",
         "federome.analysis.regression",
@@ -133,7 +138,7 @@ class Association(Algorithm):
 
     @property
     def reads(self) -> Reads:
-        columns = dict.fromkeys((*self.outcome_columns, *self.covariates, "male"))
+        columns = dict.fromkeys((*self.outcome_columns, *self.covariates, "male", *columns_of(self.complete)))
         return Reads(tuple(columns), Variants(regions=tuple(Region.parse(text) for text in self.regions)))
 
     @property
@@ -174,6 +179,7 @@ class Association(Algorithm):
         columns = [view.numbers(name) for name in self.covariates]
         covariates = np.column_stack(columns) if columns else np.zeros((view.people, 0))
         complete = np.isfinite(outcome) & np.isfinite(covariates).all(axis=1)
+        complete &= complete_in(view, self.complete)
         some = view.where(complete)
         kept = some.unrelated() if self.unrelated else np.ones(some.people, np.bool_)
         members = complete.copy()

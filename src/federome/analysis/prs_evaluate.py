@@ -18,6 +18,7 @@ from scipy import special
 from federome.analysis import prs_scores
 from federome.analysis.algorithm import DONE, Algorithm, Block, Finished, Reads, State, Table, View, algorithm
 from federome.analysis.cohort_count import SEXES, sex_codes
+from federome.analysis.covariates import Complete, columns_of, complete_in
 from federome.analysis.logistic import CONVERGED, Newton, Sums, sums
 from federome.analysis.prs_scores import Column as ScoreColumn
 from federome.analysis.prs_scores import Populations, bin_of, by_group, edges, group_names, groups_of, placed
@@ -47,8 +48,8 @@ class PrsEvaluate(Algorithm):
     Cases and controls come from a 0/1 column (``phenotype``), or a ``diagnosis``: people who have it or one of its
     descendants, and people known not to. The odds ratio is that of a logistic regression on the score in standard
     deviations of its group (cases and controls together) and on ``covariates`` (numeric columns, ``age`` and ``male``
-    among them). The area under the curve is that of the score alone, from 32 bins, people in one bin counting as equal;
-    its interval is DeLong's (1988).
+    among them), of people who have a value in the columns ``complete``, too. The area under the curve is that of the
+    score alone, from 32 bins, people in one bin counting as equal; its interval is DeLong's (1988).
     Calibration counts cases and controls by tenth of a normal distribution with the group's mean and spread, beside
     the cases that the regression expects.
     """
@@ -57,11 +58,16 @@ class PrsEvaluate(Algorithm):
     phenotype: Annotated[str, msgspec.Meta(max_length=63)] = ""
     diagnosis: Annotated[str, msgspec.Meta(max_length=40)] = ""
     covariates: Annotated[tuple[ScoreColumn, ...], msgspec.Meta(max_length=20)] = ()
+    complete: Complete = ()
     populations: Populations = ()
     by: Literal["", "sex"] = ""
     cohort: Cohort = EVERYBODY
 
-    modules: ClassVar[tuple[str, ...]] = (*prs_scores.modules(), "federome.analysis.logistic")
+    modules: ClassVar[tuple[str, ...]] = (
+        *prs_scores.modules(),
+        "federome.analysis.covariates",
+        "federome.analysis.logistic",
+    )
     rounds: ClassVar[tuple[Round, ...]] = (
         Round(
             "means",
@@ -135,7 +141,9 @@ class PrsEvaluate(Algorithm):
     @property
     def reads(self) -> Reads:
         extra = (*(("population",) if self.populations else ()), *(("male",) if self.by else ()))
-        columns = dict.fromkeys((self.score, self.phenotype or "diagnoses", *self.covariates, *extra))
+        columns = dict.fromkeys(
+            (self.score, self.phenotype or "diagnoses", *self.covariates, *columns_of(self.complete), *extra)
+        )
         return Reads(columns=tuple(columns))
 
     def estimates(self, nodes: int) -> int:  # noqa: ARG002
@@ -166,7 +174,7 @@ class PrsEvaluate(Algorithm):
         """Outcome (n,), score and covariates (n, 1 + K), and group of those who take part; who they are (people,)."""
         values = np.column_stack([view.numbers(name) for name in (self.score, *self.covariates)])
         outcome = self._outcome(view)
-        known = np.isfinite(outcome) & np.isfinite(values).all(axis=1)
+        known = np.isfinite(outcome) & np.isfinite(values).all(axis=1) & complete_in(view, self.complete)
         group = groups_of(view, self.populations, known)
         if self.by:
             sex = sex_codes(view)

@@ -19,8 +19,8 @@ import numpy as np
 from federome.analysis import follow_up
 from federome.analysis.algorithm import DONE, Algorithm, Block, Finished, Reads, State, Table, View, algorithm
 from federome.analysis.cohort_count import EVERYBODY
+from federome.analysis.covariates import Name, Optional
 from federome.analysis.follow_up import EVENT, HALVES, KINDS, START, Grid, Marks
-from federome.analysis.followed import Name, Optional
 from federome.analysis.regression import Floats
 from federome.analysis.survival_curves import Curve
 from federome.errors import Invalid
@@ -69,7 +69,7 @@ class ScoreValidation(Algorithm):
     modules: ClassVar[tuple[str, ...]] = (
         "federome.analysis.cohort_count",
         "federome.analysis.follow_up",
-        "federome.analysis.followed",
+        "federome.analysis.covariates",
         "federome.analysis.logistic",
         "federome.analysis.partial_likelihood",
         "federome.analysis.regression",

@@ -19,8 +19,8 @@ from scipy import special
 from federome.analysis import follow_up
 from federome.analysis.algorithm import DONE, Algorithm, Block, Finished, Reads, State, Table, View, algorithm
 from federome.analysis.cohort_count import EVERYBODY, label_codes
+from federome.analysis.covariates import Complete, Name, Optional, columns_of, complete_in, covariate
 from federome.analysis.follow_up import CENSORED, COMPETING, EVENT, HALVES, KINDS, START, Grid, Ints, Marks
-from federome.analysis.followed import Name, Optional, covariate
 from federome.analysis.regression import LN10, Floats
 from federome.errors import Invalid
 from federome.model.cohort import Cohort
@@ -41,12 +41,13 @@ class SurvivalCurves(Algorithm):
     a numeric column; everybody else is incomplete. ``halvings`` and ``exits_min`` as in ``cox``; the grid is common
     to all groups, and a kind of end that is too rare in a group to be told stands aside there. ``until`` is the
     horizon of restricted means, by default the earliest last time of any group. Bands are pointwise, on the log-log
-    scale (Kalbfleisch and Prentice 2002, 1.4).
+    scale (Kalbfleisch and Prentice 2002, 1.4). ``complete`` as in ``cox``.
     """
 
     time: Name
     event: Name
     cohort: Cohort = EVERYBODY
+    complete: Complete = ()
     cause: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
     by: Optional = ""
     groups: Annotated[tuple[Name, ...], msgspec.Meta(max_length=20)] = ()
@@ -58,7 +59,7 @@ class SurvivalCurves(Algorithm):
     modules: ClassVar[tuple[str, ...]] = (
         "federome.analysis.cohort_count",
         "federome.analysis.follow_up",
-        "federome.analysis.followed",
+        "federome.analysis.covariates",
         "federome.analysis.logistic",
         "federome.analysis.partial_likelihood",
         "federome.analysis.regression",
@@ -109,7 +110,8 @@ class SurvivalCurves(Algorithm):
 
     @property
     def reads(self) -> Reads:
-        return Reads((self.time, self.event, *([self.by] if self.by else [])))
+        others = ([self.by] if self.by else []) + [*columns_of(self.complete)]
+        return Reads(tuple(dict.fromkeys((self.time, self.event, *others))))
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -140,7 +142,7 @@ class SurvivalCurves(Algorithm):
         exits = follow_up.times_of(view, self.time)
         kinds = follow_up.kinds_of(view, self.event, self.cause)
         group = self._codes(view)
-        complete = np.isfinite(exits) & np.isfinite(kinds) & (group >= 0)
+        complete = np.isfinite(exits) & np.isfinite(kinds) & (group >= 0) & complete_in(view, self.complete)
         person = np.flatnonzero(complete)
         marks = Marks(person, kinds[complete].astype(np.int64), group[complete], exits[complete])
         return marks, int((~complete).sum())

@@ -21,8 +21,8 @@ from federome.analysis import follow_up, logistic
 from federome.analysis.algorithm import DONE, Algorithm, Block, Finished, Reads, State, Table, View, algorithm
 from federome.analysis.cohort_count import EVERYBODY
 from federome.analysis.comparison import RUNAWAY, STEPS, e_value, means, pairs, risk_ratio, solve
+from federome.analysis.covariates import Complete, Name, columns_of, complete_in, covariate
 from federome.analysis.follow_up import EVENT, HALVES, START, Grid, Ints, Marks
-from federome.analysis.followed import Name, covariate
 from federome.analysis.logistic import CONVERGED, Newton, Sums
 from federome.analysis.regression import (
     Floats,
@@ -93,7 +93,7 @@ class TreatmentEffect(Algorithm):
     for ``ate`` (Lunceford and Davidian 2004). ``e_value`` is how strongly an unmeasured confounder would have to go
     with both, as a risk ratio,
     to explain the whole estimate, ``e_value_limit`` to move its interval to 1 (VanderWeele and Ding 2017; hazard ratios
-    of common outcomes are first made into risk ratios by their square-root rule).
+    of common outcomes are first made into risk ratios by their square-root rule). ``complete`` as in ``cox``.
     """
 
     time: Name
@@ -101,6 +101,7 @@ class TreatmentEffect(Algorithm):
     treatment: Name
     covariates: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1, max_length=50)]
     cohort: Cohort = EVERYBODY
+    complete: Complete = ()
     estimand: Literal["ate", "att", "overlap", "matched"] = "overlap"
     caliper: Annotated[float, msgspec.Meta(gt=0, le=2)] = 0.2
     trim: Annotated[float, msgspec.Meta(ge=0, lt=0.5)] = 0.02
@@ -113,7 +114,7 @@ class TreatmentEffect(Algorithm):
         "federome.analysis.cohort_count",
         "federome.analysis.comparison",
         "federome.analysis.follow_up",
-        "federome.analysis.followed",
+        "federome.analysis.covariates",
         "federome.analysis.logistic",
         "federome.analysis.partial_likelihood",
         "federome.analysis.regression",
@@ -224,7 +225,7 @@ class TreatmentEffect(Algorithm):
 
     @property
     def reads(self) -> Reads:
-        columns = [name.partition("=")[0] for name in self.covariates]
+        columns = columns_of((*self.covariates, *self.complete))
         return Reads(tuple(dict.fromkeys((self.time, self.event, self.treatment, *columns))))
 
     def estimates(self, nodes: int) -> int:
@@ -298,6 +299,7 @@ class TreatmentEffect(Algorithm):
             raise Invalid(f"{self.treatment!r} holds other values than 0 and 1.", where="treatment")
         x = np.column_stack([covariate(view, name) for name in self.covariates])
         complete = np.isfinite(exits) & np.isfinite(kinds) & np.isfinite(treated) & np.isfinite(x).all(axis=1)
+        complete &= complete_in(view, self.complete)
         if self.site_intercepts and not _both(treated[complete] == 1):
             complete[:] = False  # a node that treats everybody, or nobody, cannot say what decides
         found = Patients(exits, kinds == EVENT, treated == 1, x, complete)

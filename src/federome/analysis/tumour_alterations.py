@@ -15,7 +15,7 @@ import numpy as np
 
 from federome.analysis.algorithm import DONE, Algorithm, Block, Finished, Reads, State, Table, View, algorithm
 from federome.analysis.cohort_count import EVERYBODY, label_codes
-from federome.analysis.followed import Name, Optional
+from federome.analysis.covariates import Name, Optional
 from federome.errors import Invalid
 from federome.model.cohort import Cohort
 from federome.model.release import ALL, Count, Identity, Label, Ratio, Round, Rows
@@ -42,7 +42,7 @@ class TumourAlterations(Algorithm):
     acquired: bool = False
     cohort: Cohort = EVERYBODY
 
-    modules: ClassVar[tuple[str, ...]] = ("federome.analysis.cohort_count", "federome.analysis.followed")
+    modules: ClassVar[tuple[str, ...]] = ("federome.analysis.cohort_count", "federome.analysis.covariates")
     rounds: ClassVar[tuple[Round, ...]] = (
         Round("count", scope="people", totals=Rows(_COUNTS, identities=_UNALTERED), gated=True),
     )
