@@ -1,7 +1,8 @@
 """Rows of the minimal dataset as GA4GH Phenopackets 2.0, and what of a packet no field takes.
 
 The other direction of `phenopackets`: a row that was written is read again as the same row, so a packet that passes
-through loses nothing of what a field is mapped to. Ages at onset are written as durations and years of birth as the
+through loses nothing of what a field is mapped to. A list that is known to be empty is written as such, and one that
+is not known is left out. Ages at onset are written as durations and years of birth as the
 first of January, because the schema has no year.
 """
 
@@ -16,6 +17,11 @@ from federome.ingest.phenopackets import MEASUREMENTS, is_read, is_taken
 
 UNMAPPED: Final = ("population", "country_of_origin", "ancestry", "smoking")
 """Fields of a person that Phenopackets have no place for: they are not written, and whoever writes is told."""
+_LISTS: Final = {
+    "phenotypicFeatures": "hpo_terms",
+    "diseases": "diagnosis_icd10",
+    "medicalActions": "medication_atc",
+}
 _ONE_EACH: Final = {field: (code, sorted(units)[0]) for code, (field, units) in reversed(MEASUREMENTS.items())}
 
 Json = Mapping[str, object]
@@ -48,7 +54,8 @@ def to_packet(row: Mapping[str, str], *, created: datetime) -> dict[str, object]
             "phenopacketSchemaVersion": "2.0",
         },
     }
-    return {name: value for name, value in packet.items() if value != []}
+    none = {name for name, field in _LISTS.items() if field in row}
+    return {name: value for name, value in packet.items() if value != [] or name in none}
 
 
 def _term(code: str, label: str) -> dict[str, str]:

@@ -28,6 +28,7 @@ MEASUREMENTS: dict[str, tuple[str, frozenset[str]]] = {
     "LOINC:59261-8": ("hba1c_mmol_mol", frozenset({"mmol/mol"})),
     "LOINC:14682-9": ("creatinine_umol_l", frozenset({"umol/L"})),
 }
+LISTS = ("diagnosis_icd10", "diagnosis_year", "hpo_terms", "medication_atc")
 _ICD10 = re.compile(r"(?:ICD-?10)(?:-?CM|-?GM|-?WHO)?:(.+)", re.IGNORECASE)
 _ATC = re.compile(r"ATC:(.+)", re.IGNORECASE)
 _SNAKE = re.compile(r"_([a-z])")
@@ -36,7 +37,10 @@ _AGE = re.compile(r"P(\d+)Y")
 
 @dataclass(frozen=True, slots=True)
 class Packets:
-    """One row of texts a packet (lists joined by ``;``), where each packet stands, and the packets as they are."""
+    """One row of texts a packet, where each packet stands, and the packets as they are.
+
+    Lists are joined by ``;`` and may be empty; a list that a packet says nothing of is not in its row.
+    """
 
     rows: Sequence[Mapping[str, str]]
     places: Sequence[str]
@@ -66,6 +70,9 @@ class _Node:
 
     def flag(self, name: str) -> bool:
         return self._values.get(name) is True
+
+    def has(self, name: str) -> bool:
+        return self._values.get(name) is not None
 
     def child(self, name: str) -> _Node:
         return _Node(self._values.get(name) or {}, f"{self.where}.{name}")
@@ -116,15 +123,20 @@ def _row(packet: _Node) -> dict[str, str]:
         **_diseases(packet, birth),
         **_sample(packet),
         **dict(_measurements(packet)),
-        "hpo_terms": ";".join(
-            feature.child("type").text("id")
-            for feature in packet.children("phenotypicFeatures")
-            if not feature.flag("excluded") and feature.child("type").text("id").startswith("HP:")
-        ),
-        "medication_atc": ";".join(_drugs(packet)),
         "case_status": _case_status(packet),
     }
-    return {name: value for name, value in row.items() if value}
+    lists = {"hpo_terms": _features(packet), "medication_atc": _drugs(packet)}
+    given = {name: ";".join(items) for name, items in lists.items() if items is not None}
+    return {name: value for name, value in row.items() if value or name in LISTS} | given
+
+
+def _features(packet: _Node) -> list[str] | None:
+    """The HPO terms; None where the packet says nothing of them, or speaks of other ontologies only."""
+    told = [(each, each.child("type").text("id")) for each in packet.children("phenotypicFeatures")]
+    ours = [(each, term) for each, term in told if term.startswith("HP:")]
+    if not ours and (told or not packet.has("phenotypicFeatures")):
+        return None
+    return [term for each, term in ours if not each.flag("excluded")]
 
 
 def _gender(subject: _Node) -> str:
@@ -136,16 +148,17 @@ def _gender(subject: _Node) -> str:
 
 
 def _diseases(packet: _Node, birth: str) -> dict[str, str]:
-    codes, years = [], []
+    codes, years, others, ours = [], [], False, False
     for disease in packet.children("diseases"):
         found = _ICD10.fullmatch(disease.child("term").text("id"))
+        ours, others = ours or bool(found), others or not found
         if found and not disease.flag("excluded"):
             codes.append(found[1])
             years.append(_onset_year(disease.child("onset"), birth))
-    return {
-        "diagnosis_icd10": ";".join(codes),
-        "diagnosis_year": ";".join(years) if all(years) else "",
-    }
+    if not ours and (others or not packet.has("diseases")):
+        return {}
+    row = {"diagnosis_icd10": ";".join(codes)}
+    return row | {"diagnosis_year": ";".join(years)} if all(years) else row
 
 
 def _onset_year(onset: _Node, birth: str) -> str:
@@ -183,11 +196,12 @@ def _measurements(packet: _Node) -> Iterator[tuple[str, str]]:
         yield known[0], repr(quantity.number("value"))
 
 
-def _drugs(packet: _Node) -> Iterator[str]:
-    for action in packet.children("medicalActions"):
-        found = _ATC.fullmatch(action.child("treatment").child("agent").text("id"))
-        if found:
-            yield found[1]
+def _drugs(packet: _Node) -> list[str] | None:
+    """The ATC codes; None where the packet says nothing of drugs, or in other codes only."""
+    told = list(packet.children("medicalActions"))
+    found = [_ATC.fullmatch(each.child("treatment").child("agent").text("id")) for each in told]
+    codes = [each[1] for each in found if each]
+    return codes if codes or (packet.has("medicalActions") and not told) else None
 
 
 def _case_status(packet: _Node) -> str:

@@ -25,7 +25,7 @@ from federome.ingest.columns import (
     check_names,
 )
 from federome.ingest.manifest import Manifest
-from federome.ingest.phenopackets import read_phenopackets
+from federome.ingest.phenopackets import LISTS, read_phenopackets
 
 _TYPES = {
     "text": "VARCHAR",
@@ -110,13 +110,20 @@ def _load(connection: duckdb.DuckDBPyConnection, path: Path) -> Callable[[int], 
         return lambda row: f"{path}, row {row + 1}"
     packets = read_phenopackets(path)
     names = list(dict.fromkeys(name for packet in packets.rows for name in packet))
-    connection.execute("CREATE TABLE raw (_row BIGINT" + "".join(f", {_quoted(name)} VARCHAR" for name in names) + ")")
+    kinds = "".join(f", {_quoted(name)} VARCHAR{'[]' if name in LISTS else ''}" for name in names)
+    connection.execute(f"CREATE TABLE raw (_row BIGINT{kinds})")
     connection.executemany(
         f"INSERT INTO raw VALUES (?{', ?' * len(names)})",  # noqa: S608 - only placeholders
-        [[number, *(packet.get(name) for name in names)] for number, packet in enumerate(packets.rows)],
+        [[number, *(_given(packet, name) for name in names)] for number, packet in enumerate(packets.rows)],
     )
     _refuse_empty(connection, path)
     return lambda row: packets.places[row]
+
+
+def _given(packet: Mapping[str, str], name: str) -> str | list[str] | None:
+    """A field of a packet's row; a list that the packet says nothing of is not known, and not empty."""
+    value = packet.get(name)
+    return [item for item in value.split(";") if item] if value is not None and name in LISTS else value
 
 
 def _refuse_empty(connection: duckdb.DuckDBPyConnection, path: Path) -> None:

@@ -237,9 +237,11 @@ class Census:
 
         return self._keep(column, read)
 
-    def codes_of(self, column: str, person: int) -> list[str]:
-        """The codes of one person."""
+    def codes_of(self, column: str, person: int) -> list[str] | None:
+        """The codes of one person, maybe none; ``None`` where they are not known."""
         held = self.codes(column)
+        if not held.known[person]:
+            return None
         places = np.flatnonzero(held.people == person)
         return [held.codes[at] for at in (np.searchsorted(held.starts, places, side="right") - 1).tolist()]
 
@@ -264,7 +266,7 @@ class Census:
         return self._latest(self._codes, asked, _TERMS, lambda: self._with_code(asked))
 
     def _with_code(self, asked: Coded) -> Truth:
-        yes, known = np.zeros(self.people, np.bool_), np.zeros(self.people, np.bool_)
+        yes, known = np.zeros(self.people, np.bool_), np.ones(self.people, np.bool_)
         columns = [column for column in asked.columns if self.kinds.get(column) == "codes"]
         if not columns:
             raise Invalid("these people have no codes of this kind.", where=f"filter {asked.term[:60]}")
@@ -272,8 +274,8 @@ class Census:
             held = self.codes(column)
             for at in self._like(asked, column, held.codes):
                 yes[held.people[held.starts[at] : held.starts[at + 1]]] = True
-            known |= held.known
-        return yes, known
+            known &= held.known
+        return yes, yes | known  # without it is known to be who is so in every column
 
     def _measured(self, asked: Measured) -> Truth:
         held = self.numbers(asked.column)

@@ -123,9 +123,9 @@ class StoreHoldings:
         terms = _listed(view, "hpo_terms")
         genes = _listed(view, "candidate_genes") if "candidate_genes" in view.columns else {}
         return [
-            Patient(name, tuple(terms.get(at, ())), (), approved(genes.get(at, ()))[0])
+            Patient(name, tuple(terms.get(at) or ()), (), approved(genes.get(at) or ())[0], notes=_untold(at, terms))
             for at, name in enumerate(self.names(view))
-            if at in terms or at in genes
+            if terms.get(at) or genes.get(at)
         ]
 
     def candidates(
@@ -208,12 +208,16 @@ class StoreHoldings:
 
 
 def _listed(view: StudyView, column: str) -> dict[int, list[str]]:
-    """A column of lists by place in the view."""
-    found: dict[int, list[str]] = {}
-    places, entries, _ = view.codes(column)
+    """A column of lists by place in the view; whose list is not known has no place."""
+    places, entries, known = view.codes(column)
+    found: dict[int, list[str]] = {place: [] for place in np.flatnonzero(known).tolist()}
     for place, entry in zip(places.tolist(), entries.tolist(), strict=True):
-        found.setdefault(place, []).append(str(entry))
+        found[place].append(str(entry))
     return found
+
+
+def _untold(at: int, terms: Mapping[int, Sequence[str]]) -> tuple[str, ...]:
+    return () if at in terms else ("the phenotype terms are not known: only genes are compared",)
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def _typed(
     used = {table.person} | {column for how in table.fields.values() for column in (how.column, *how.where)}
     coded = encode(source, sorted(used)) if by_words else None
     readings = {
-        field: _reading(at, COLUMNS[field], how, table, mend=mend)
+        field: _reading(at, COLUMNS[field], how, table, mend=mend, gaps=how.column in source.lists)
         for at, (field, how) in enumerate(table.fields.items())
     }
     known = {} if coded is None else _read_words(connection, coded, table, mend=mend)
@@ -132,7 +132,7 @@ def _typed(
         outcome.append(f"{' + '.join(['0::UBIGINT', *flags])} AS {mask}")
     connection.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT {', '.join(outcome)} FROM {rows}")  # noqa: S608
     broken: list[Finding] = []
-    if coded is None:
+    if coded is None and source.dialect is not None:
         broken = list(broken_lines(connection, source))
         if not broken:
             (count,) = connection.execute(f"SELECT count(*) FROM {name}").fetchall()[0]  # noqa: S608
@@ -226,8 +226,13 @@ def _coded_rows(connection: duckdb.DuckDBPyConnection, coded: Coded, table: Tabl
     return f"(SELECT {', '.join(texts)} FROM coded)"  # noqa: S608 - names are quoted
 
 
-def _reading(at: int, column: Column, how: FieldMapping, table: TableMapping, *, mend: bool) -> Reading:
-    """How the field in the place ``at`` is read from its text."""
+def _reading(
+    at: int, column: Column, how: FieldMapping, table: TableMapping, *, mend: bool, gaps: bool = False
+) -> Reading:
+    """How the field in the place ``at`` is read from its text.
+
+    An empty cell is an empty list, except with ``gaps``; a word for missing makes a list unknown.
+    """
     kind = SQL_TYPES[column.kind]
     nothing = _unknown(how)
     if not column.listed:
@@ -245,7 +250,11 @@ def _reading(at: int, column: Column, how: FieldMapping, table: TableMapping, *,
         )
     read = cell(column, how, table.dialect, "x", "x")
     item = kind.removesuffix("[]")
-    some_unknown = f"len(list_filter(p{at}, lambda x: lower(x) IN {nothing})) > 0" if nothing else "false"
+    unknown = [f"len(list_filter(p{at}, lambda x: lower(x) IN {nothing})) > 0"] if nothing else []
+    untold = [f"trim({quoted(how.column)}) IN {literals(table.missing)}"] if table.missing else []
+    untold += [f"{quoted(how.column)} IS NULL"] if gaps else []
+    unknown += [_where(how, f"({' OR '.join(untold)})", otherwise="false")] if untold else []
+    some_unknown = " OR ".join(unknown) or "false"
     holes = f"len(s{at}) > len(list_filter(s{at}, lambda x: x IS NOT NULL))"
     better = f"list_transform(p{at}, lambda x: coalesce(({read.strict})::{item}, ({read.mended})::{item}))"
     value = f"CASE WHEN {holes} THEN {better} ELSE s{at} END" if mend else f"s{at}"

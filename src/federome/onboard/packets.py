@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from federome.errors import Invalid
 from federome.ingest.packet_out import not_read, to_packet
-from federome.ingest.phenopackets import read_packet, read_phenopackets
+from federome.ingest.phenopackets import LISTS, read_packet, read_phenopackets
 from federome.network.files import replace_file
 from federome.onboard import mapping
 from federome.onboard.clinical import Told, not_taken_name
@@ -23,6 +23,8 @@ from federome.onboard.mapping import FieldMapping, Plan, TableMapping
 
 NOT_TAKEN: Final = not_taken_name("phenopackets")
 TABLE: Final = "phenopackets.csv"
+UNKNOWN: Final = "?"
+"""Stands in the table for a list of which a packet says nothing: an empty cell is an empty list."""
 
 
 def take_in_packets(
@@ -46,7 +48,15 @@ def take_in_packets(
     left = {name: "the provider gives a constant" for name in names if name in constants}
     plan = Plan(
         mapping.FORMAT,
-        (TableMapping(TABLE, "person_id", fields={name: FieldMapping(name) for name in kept}, leave_out=left),),
+        (
+            TableMapping(
+                TABLE,
+                "person_id",
+                missing=(UNKNOWN,),
+                fields={name: FieldMapping(name) for name in kept},
+                leave_out=left,
+            ),
+        ),
         dict(constants),
     )
     told.rows["people"] = len(packets.rows)
@@ -54,7 +64,8 @@ def take_in_packets(
         with (Path(aside) / TABLE).open("w", newline="", encoding="utf-8") as file:
             out = csv.DictWriter(file, names)
             out.writeheader()
-            out.writerows(packets.rows)
+            untold = {name: UNKNOWN for name in names if name in LISTS}
+            out.writerows(untold | dict(row) for row in packets.rows)
         (Path(aside) / TABLE).replace(folder / TABLE)
     replace_file(folder / NOT_TAKEN, (json.dumps(told.to_json(), indent=1) + "\n").encode())
     if back is not None:

@@ -50,6 +50,8 @@ class Source:
     dialect: Dialect | None
     first_line: int = 2
     path: Path | None = None
+    lists: frozenset[str] = frozenset()
+    """Columns that hold lists in the file itself: nothing there is no empty list."""
 
     def line(self, row: int) -> int:
         """Where a row (from 0) stands: line of a text file, row of a Parquet file."""
@@ -159,7 +161,8 @@ def _parquet(path: Path) -> Source:
         for name, kind, *_ in described
     )
     sql = f"(SELECT {listed} FROM read_parquet({literal(str(path))}))"  # noqa: S608 - names are quoted
-    return Source(path.name, sql, columns, None, first_line=1)
+    lists = frozenset(str(name) for name, kind, *_ in described if str(kind).endswith("]"))
+    return Source(path.name, sql, columns, None, first_line=1, lists=lists)
 
 
 def _as_utf8(path: Path, dialect: Dialect, scratch: Path) -> Path:

@@ -307,6 +307,16 @@ def test_phenopackets_give_the_same_as_a_table(tmp_path: Path) -> None:
     assert found == expected
 
 
+def test_a_list_that_a_packet_is_silent_of_is_unknown_and_an_empty_one_is_known(tmp_path: Path) -> None:
+    silent = {name: value for name, value in PACKET.items() if name != "medicalActions"} | {"diseases": []}
+    silent |= {"subject": {**PACKET["subject"], "id": "P1"}, "biosamples": [{**PACKET["biosamples"][0], "id": "S1"}]}  # type: ignore[dict-item,index]
+    path = tmp_path / "phenopackets.json"
+    path.write_text(json.dumps([PACKET, silent | {"interpretations": [{"summary": "control"}]}]))
+    table = read(tmp_path, path, manifest=without_sample_constants(MINIMAL)).table
+    query = "SELECT diagnosis_icd10, medication_atc FROM p ORDER BY person_id"
+    assert table.query("p", query).fetchall() == [(["I25.1", "E78.0"], ["C10AA05", "B01AC06"]), ([], None)]
+
+
 def test_phenopackets_in_a_folder_and_in_snake_case(tmp_path: Path) -> None:
     folder = tmp_path / "phenopackets"
     folder.mkdir()

@@ -123,6 +123,21 @@ def test_ranks_compare_as_numbers_do(column: list[float], bound: float, operator
     assert [ranks.number_of(at) for at in range(len(column))] == [None if v != v else v for v in column]
 
 
+def test_of_two_columns_both_must_be_known_for_somebody_to_be_without(world: World, desk: NodeDesk) -> None:
+    """A term that may stand in either column is not known to be absent where one of them is not known."""
+    asked = Coded("HP:0001250", ("hpo_terms", "diagnosis_icd10"), descendants=False)
+    without = [
+        person["id"]
+        for person in world.people
+        if person["hpo_terms"] is not None
+        and person["diagnosis_icd10"] is not None
+        and "HP:0001250" not in person["hpo_terms"]
+    ]
+    assert desk.count(Sought("fi", Not(asked))).count == len(without)
+    told = {person.id: person.values for person in desk.people(Sought("fi", Every()), 0, 1000)}
+    assert all(("hpo_terms" in told[person["id"]]) == (person["hpo_terms"] is not None) for person in world.people)
+
+
 def test_similar_terms(desk: NodeDesk) -> None:
     def count(similarity: str) -> int:
         term = Coded("HP:0002197", ("hpo_terms",), similarity=similarity)  # type: ignore[arg-type]

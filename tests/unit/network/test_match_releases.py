@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,7 @@ def world(tmp_path: Path) -> World:
     return build_world(tmp_path, patients=PATIENTS[:20])
 
 
-def released(store: Store, name: str, people: dict[str, tuple[str, list[str]]], on: date) -> None:
+def released(store: Store, name: str, people: dict[str, tuple[str, Any]], on: date) -> None:
     """A batch of people, each with a case status and terms; all have the query's genes on their list."""
     batch = Batch(name, list(people), ["female"] * len(people), {SITE: np.zeros(len(people), np.int8)})
     table = pd.DataFrame(
@@ -93,3 +94,16 @@ def test_a_new_description_replaces_the_old_one_and_what_a_clinician_says_stays(
     assert follow_release(book, MEASURE, "es-1", "clinician-es", [more]) == Followed(0, 1, 0, 0)
     assert book.find("es-1/p1").active is False  # type: ignore[union-attr]
     assert follow_release(book, MEASURE, "es-1", "clinician-es", [one]).registered == 1
+
+
+def test_people_whose_terms_are_not_known_are_compared_by_genes_and_this_is_said(world: World, tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "data")
+    people: dict[str, tuple[str, Any]] = {
+        "p1": ("unsolved", None),
+        "p2": ("unsolved", []),
+        "p3": ("unsolved", list(QUERY.observed)),
+    }
+    released(store, "one", people, date(2026, 1, 1))
+    found = {each.id: each for each in StoreHoldings(store, lambda: Ledger(()), world.clock).unsolved("es-1")}
+    assert [bool(found[name].notes) for name in people] == [True, False, False]
+    assert found["p1"].observed == found["p2"].observed == () and found["p3"].observed == QUERY.observed

@@ -6,6 +6,7 @@ import csv
 from datetime import date
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from federome.bench.onboard import FAULTS, plan, validate, write_people, wrong_records
@@ -102,6 +103,20 @@ def test_what_could_mean_two_things_stays_wrong(field: str, cell: str, tmp_path:
     assert [(each.level, each.count, list(each.lines)) for each in found] == [("error", 1, [2])]
     assert cell not in str(found[0].to_json()) or cell in ("M", "nan", "70")
     assert values[1] in (None, [])
+
+
+def test_a_word_for_missing_makes_a_list_unknown_and_an_empty_cell_an_empty_list(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,x\nP1,I10\nP2,\nP3, NA \n")
+    with duckdb.connect() as db:
+        rows = "(VALUES ('P1', ['I10']), ('P2', []), ('P3', NULL)) t(id, x)"
+        db.execute(f"COPY (FROM {rows}) TO '{tmp_path / 't.parquet'}' (FORMAT parquet)")
+    for file, by_words in (("t.csv", True), ("t.csv", False), ("t.parquet", False)):
+        table = TableMapping(file, "id", missing=("NA",), fields={"diagnosis_icd10": FieldMapping("x")})
+        plan = Plan(FORMAT, (table,))
+        bench = open_workbench(tmp_path / "spill")
+        people = convert(bench, plan, tmp_path, scratch=tmp_path, mend=False, by_words=by_words)
+        assert bench.execute("SELECT diagnosis_icd10 FROM people").fetchall() == [(["I10"],), ([],), (None,)]
+        assert not people.findings
 
 
 def test_units_and_days_that_the_mapping_names_are_no_faults(tmp_path: Path) -> None:

@@ -35,6 +35,17 @@ def test_packets_become_a_table_and_come_back(tmp_path: Path) -> None:
     assert read_phenopackets(tmp_path / "back.json").rows == read_phenopackets(tmp_path / "all.json").rows
 
 
+def test_what_a_packet_is_silent_of_stays_unknown(tmp_path: Path) -> None:
+    silent = {**PACKET, "subject": {**PACKET["subject"], "id": "P1"}, "phenotypicFeatures": []}  # type: ignore[dict-item]
+    del silent["medicalActions"]
+    (tmp_path / "all.json").write_text(json.dumps([PACKET, silent]))
+    take_in_packets(tmp_path / "all.json", tmp_path, {}, back=None, now=NOW)
+    plan = mapping.read_mapping(tmp_path / mapping.NAME)
+    people = convert(open_workbench(tmp_path / "s"), plan, tmp_path, scratch=tmp_path, mend=False)
+    lists = people.connection.execute("SELECT hpo_terms, medication_atc FROM people ORDER BY person_id").fetchall()
+    assert not people.findings and lists == [(["HP:0001677"], ["C10AA05", "B01AC06"]), ([], None)]
+
+
 def test_a_field_that_would_change_on_the_way_stops_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "one.json").write_text(json.dumps(PACKET))
