@@ -38,6 +38,7 @@ from federome.model.table import Mask, Table
 from federome.model.variant import Bin, Variant, token
 from federome.network.consents import ConsentBook
 from federome.network.course import ENDED
+from federome.network.defining import Definitions
 from federome.network.exchange import Exchange
 from federome.network.jobs import Coordinator
 from federome.network.ledger import Ledger, Run
@@ -112,6 +113,9 @@ class WorldSite:
         mask = np.zeros(int(ids.max(initial=0)) + 1, bool)
         mask[ids] = True
         return mask
+
+    def numbers(self) -> NDArray[np.int64]:
+        return self.site.view.ids
 
     def changed(self) -> bool:
         return self.holdings.left or not self.holdings.may(self.site.view).all()
@@ -221,6 +225,7 @@ class Federation:
             notebook=Notebook(engine(f"sqlite:///{folder}/node.db")),
             cohorts=FileCohorts(folder / "cohorts.audit"),
             modelled=FileCohorts(folder / "modelled.audit"),
+            definitions=Definitions(engine(f"sqlite:///{folder}/definitions.db", durable=True)),
             budgets=SqlBudgets(log, self.now),
             phenotypes=SqlPhenotypes(log),
             published=lambda: self.published,

@@ -12,7 +12,7 @@ import hashlib
 import inspect
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -145,6 +145,22 @@ class Finished:
     names: Table
 
 
+@dataclass(frozen=True, eq=False)
+class Defined:
+    """The people whom a cell of a gated round counts by a definition: ``places`` in the view, ``among`` a mask over it.
+
+    ``of`` is what is defined (a gene), ``words`` are the definition. ``row`` and ``column`` are those of the total; an
+    objection is to all people cells of the row.
+    """
+
+    row: int
+    column: str
+    of: str
+    words: str
+    among: Mask
+    places: NDArray[np.int64]
+
+
 class Algorithm(ABC):
     """Base of all algorithms: frozen dataclasses of parameters. See ``style.md`` §6 for the whole picture."""
 
@@ -212,6 +228,13 @@ class Algorithm(ABC):
         """Whose records enter numbers that are no counts, (people,): those with all values that the question reads.
 
         The node audits these people beside the cohort: the same cohort by another covariate is other people, too.
+        """
+        return ()
+
+    def defined(self, view: View, state: State, rows: Sequence[int]) -> Iterable[Defined]:  # noqa: ARG002
+        """Whom a gated round over people counts by definitions that others may resemble, in these rows of its total.
+
+        The node objects to cells that would, with counts by other definitions of the same thing, tell of few people.
         """
         return ()
 
@@ -365,6 +388,7 @@ __all__ = [
     "Algorithm",
     "Block",
     "Carried",
+    "Defined",
     "Finished",
     "Products",
     "Reads",

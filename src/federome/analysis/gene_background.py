@@ -6,13 +6,13 @@ measured by: -log of it is the evidence (see ``matching``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from federome.analysis.algorithm import DONE, Block, Finished, State, Table, View, algorithm
+from federome.analysis.algorithm import DONE, Block, Defined, Finished, State, Table, View, algorithm
 from federome.analysis.gene_carriers import OverGenes
 from federome.model.release import Count, Label, Ratio, Round, Rows
 
@@ -52,6 +52,13 @@ class GeneBackground(OverGenes):
                 "carriers": np.array([0 if each is None else len(each) for each in found], np.int64),
             }
         )
+
+    def defined(self, view: View, state: State, rows: Sequence[int]) -> Iterator[Defined]:  # noqa: ARG002
+        """The carriers of each gene."""
+        everybody = np.ones(view.people, np.bool_)
+        for row, places in zip(rows, self.carriers(view, rows), strict=True):
+            if places is not None:
+                yield self.told(row, "carriers", everybody, places)
 
     def step(self, state: State, total: Table) -> State:
         return state.to(DONE, kept=total)

@@ -7,7 +7,7 @@ the choice of genes has no bearing on the result; men with a variant on their on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federome.analysis import spa
-from federome.analysis.algorithm import DONE, Block, Finished, State, Table, View, algorithm
+from federome.analysis.algorithm import DONE, Block, Defined, Finished, State, Table, View, algorithm
 from federome.analysis.gene_carriers import GeneBlock
 from federome.analysis.gene_status import StatusOverGenes
 from federome.analysis.gwas import told_apart
@@ -117,6 +117,16 @@ class GeneBurden(StatusOverGenes):
             State(state.round, shared, Table({"row": rows, **asked})),
         )
         return part.only(*self.round(state.round).totals.columns)
+
+    def defined(self, view: View, state: State, rows: Sequence[int]) -> Iterator[Defined]:
+        """The carriers of each gene, of those who take part."""
+        if state.round != "counts":
+            return
+        people, among = self.taking_part(view)
+        at = np.flatnonzero(among)
+        for row, places in zip(rows, self.carriers(people, rows), strict=True):
+            if places is not None:
+                yield self.told(row, "carriers", among, at[places])
 
     # At the releaser -----------------------------------------------------------------------------------------------
 

@@ -15,10 +15,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from federome.analysis.algorithm import Algorithm, Products, Reads, View
+from federome.analysis.algorithm import Algorithm, Defined, Products, Reads, View
 from federome.analysis.cohort_count import EVERYBODY
 from federome.errors import Invalid
 from federome.model.cohort import Carrier, Cohort
+from federome.model.table import Mask
 
 _LOSS = (
     "frameshift_variant",
@@ -81,13 +82,22 @@ class OverGenes(Algorithm):
         """Of each gene one number, which tells no more than the frequency of one variant would."""
         return float(len(self.genes))
 
+    def wanted(self, gene: int) -> Carrier:
+        """What qualifies in a gene (by number)."""
+        terms = CONSEQUENCES[self.consequences]
+        return Carrier(gene=self.genes[gene], rare_below=self.rare_below, consequences=terms)
+
+    def told(self, row: int, column: str, among: Mask, places: Places, *, of: str = "carriers") -> Defined:
+        """A cell of the gene in this row that counts people by the question's definition."""
+        words = f"{self.consequences} {self.rare_below}"
+        return Defined(row, column, f"{of} {self.genes[row]}", words, among, places)
+
     def carriers(self, view: View, genes: Sequence[int]) -> list[Places | None]:
         """Of each gene (by number), where its carriers stand; ``None`` where this node cannot tell."""
         known = _FOUND.setdefault(view, {})
         out = []
         for number in genes:
-            terms = CONSEQUENCES[self.consequences]
-            wanted = Carrier(gene=self.genes[number], rare_below=self.rare_below, consequences=terms)
+            wanted = self.wanted(number)
             if wanted not in known:
                 known[wanted] = _carriers(view, wanted)
             out.append(known[wanted])

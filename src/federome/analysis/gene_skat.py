@@ -11,7 +11,7 @@ Sources: Wu et al. 2011 (SKAT), Liu et al. 2019 (ACAT-V, ACAT-O), Zhou et al. 20
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from federome.analysis.algorithm import DONE, Block, Carried, Finished, State, Table, View, algorithm
+from federome.analysis.algorithm import DONE, Block, Carried, Defined, Finished, State, Table, View, algorithm
 from federome.analysis.gene_carriers import CONSEQUENCES
 from federome.analysis.gene_status import StatusOverGenes
 from federome.analysis.gwas import People
@@ -144,6 +144,22 @@ class GeneSkat(StatusOverGenes):
         if state.round == "others":
             return _others(found, columns, people.size)
         return self._scores(found, columns, people, null)
+
+    def defined(self, view: View, state: State, rows: Sequence[int]) -> Iterator[Defined]:
+        """All carriers of each gene, on whom its p values rest, and those of variants that are tested together.
+
+        The latter are compared with their like: what lies between them and all carriers passed the round before.
+        """
+        if state.round != "others":
+            return
+        people, among = self.taking_part(view)
+        at, columns = np.flatnonzero(among), _columns(state.shared)
+        for row in rows:
+            carried = self._carried(people, self.genes[row])
+            if carried is not None:
+                yield self.told(row, "assessed", among, at[np.unique(carried.people)])
+                rest = np.flatnonzero(_rest(carried, columns.place[columns.gene == row], people.people))
+                yield self.told(row, "others", among, at[rest], of="others")
 
     def _carried(self, view: View, gene: str) -> Carried | None:
         """Who carries which qualifying variant, variants by their places; ``None`` where this node cannot tell."""

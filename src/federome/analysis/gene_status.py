@@ -47,6 +47,12 @@ class StatusOverGenes(OverGenes):
         """As of the question about variants."""
         yield from self.model.analysed(view)
 
+    def taking_part(self, view: View) -> tuple[View, Mask]:
+        """The people whose records enter, as a view of their own, and who of this view they are."""
+        members = next(self.analysed(view))
+        people = self.model.people(view).view
+        return people if people.people == members.sum() else view.where(members), members
+
     @property
     def model(self) -> GwasLogistic:
         """The same question about variants: its null model and its sums are used."""

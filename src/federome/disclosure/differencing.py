@@ -82,6 +82,15 @@ class Members:
         """Identity of the set of people, however it was selected."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
+    def holds(self, numbers: NDArray[np.int64]) -> Mask:
+        """Which of some people, by number, are in the set."""
+        at = numbers >> 6
+        inside = at < len(self.words)
+        held = np.zeros(len(numbers), np.bool_)
+        bits = self.words[at[inside]] >> (numbers[inside] & 63).astype(np.uint64)
+        held[inside] = (bits & np.uint64(1)).astype(np.bool_)
+        return held
+
     def __and__(self, other: Members) -> Members:
         length = min(len(self.words), len(other.words))
         return Members(self.words[:length] & other.words[:length])

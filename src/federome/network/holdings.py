@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 from federome.analysis.gene_carriers import CONSEQUENCES, Consequences, tellable
 from federome.db import read
@@ -64,10 +65,14 @@ class StoreSite(StudySite):
 
     def members(self, some: Mask | None = None) -> Mask:
         """See ``question.OpenSite``."""
-        numbers = self.view.numbers_at_node if some is None else self.view.numbers_at_node[some]
+        numbers = self.numbers() if some is None else self.numbers()[some]
         mask = np.zeros(int(numbers.max(initial=0)) + 1, np.bool_)
         mask[numbers] = True
         return mask
+
+    def numbers(self) -> NDArray[np.int64]:
+        """See ``question.OpenSite``."""
+        return self.view.numbers_at_node
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from federome.model.release import Policy, strictest
 from federome.model.strict import is_identifier
 from federome.network import quoting, rounds, sealing, steps, sums, surviving, tags, words
 from federome.network.commands import Command, link, read_command
+from federome.network.defining import Definitions
 from federome.network.notebook import Beginning, Notebook, Work
 from federome.network.notices import Notices
 from federome.network.pace import Pace
@@ -72,13 +73,13 @@ class Node:
     """One node. Everything it depends on is passed in; ``serve_node.py`` puts it together.
 
     ``state`` gives what governance knows at this node now, ``anchors`` whose keys it has pinned by its own hand,
-    ``secret`` keys this node's digests, ``folder`` holds what a run needs between tasks, ``cohorts`` every cohort that
-    was answered about, ``modelled`` whose records went into models, ``budgets`` and ``phenotypes`` what was told of
-    them; ``boxes`` are the keys that others seal to; ``published`` lists tables that are free, since they were priced
-    at publication. ``log`` seals what the notebook noted, ``witness`` remembers the logs of others. ``workers`` compute
-    the blocks of a round. ``pace`` holds refusals and answers that depend on data equally long. ``programs`` is what
-    the sandbox's self-test found, empty where no program of others is installed. ``notices`` are what the authority
-    says of the present.
+    ``secret`` keys this node's digests, ``folder`` holds what a run needs between tasks, ``cohorts`` every cohort
+    that was answered about, ``modelled`` whose records went into models, ``definitions`` by what carriers were
+    counted, ``budgets`` and ``phenotypes`` what was told of them; ``boxes`` are the keys that others seal to;
+    ``published`` lists tables that are free, since they were priced at publication. ``log`` seals what the notebook
+    noted, ``witness`` remembers the logs of others. ``workers`` compute the blocks of a round. ``pace`` holds
+    refusals and answers that depend on data equally long. ``programs`` is what the sandbox's self-test found, empty
+    where no program of others is installed. ``notices`` are what the authority says of the present.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Node:
     notebook: Notebook
     cohorts: Cohorts
     modelled: Cohorts
+    definitions: Definitions
     budgets: Budgets
     phenotypes: Phenotypes
     log: Record

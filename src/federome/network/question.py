@@ -62,6 +62,9 @@ class OpenSite(Site, Protocol):
     def members(self, some: Mask | None = None) -> Mask:
         """The people of the cohort (or some of it, a mask over the view) by lasting number: true at theirs."""
 
+    def numbers(self) -> NDArray[np.int64]:
+        """The lasting number of each person of the view."""
+
     def changed(self) -> bool:
         """Whether somebody of the cohort has left, or may not be in it any more, since it was frozen (rule R16)."""
 

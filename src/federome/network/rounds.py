@@ -119,6 +119,15 @@ def shared_state(node: Node, question: Question) -> Table:
     return shared
 
 
+def shared_last(node: Node, question: Question) -> Table:
+    """The shared state of the round that this node contributed to last."""
+    states = words.detail(node, question.order.run).get("states")
+    held = states if isinstance(states, dict) else {}
+    if not held:
+        raise Refused("this step comes before the one it builds on.", codes=["wrong_state"])
+    return _kept_state(node, question, mapping(held, str(max(map(int, held)))))
+
+
 def _keep_state(node: Node, question: Question, shared: Table) -> Body:
     """What the notebook says of a shared state: all of it if it is small, else where it is."""
     assert question.command is not None

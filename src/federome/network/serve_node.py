@@ -33,6 +33,7 @@ from federome.network.access import NodeAccess
 from federome.network.approvals import load_modules
 from federome.network.bundled import Runner, installed, register
 from federome.network.consents import ConsentBook
+from federome.network.defining import Definitions
 from federome.network.fetching import key_sets
 from federome.network.holdings import StoreHoldings
 from federome.network.house import House, build_house, serve_house
@@ -197,6 +198,7 @@ def build_node(
         notebook=Notebook(engine(f"sqlite:///{folder / 'node.db'}")),
         cohorts=FileCohorts(folder / "cohorts.audit"),
         modelled=FileCohorts(folder / "modelled.audit"),
+        definitions=Definitions(engine(f"sqlite:///{folder / 'definitions.db'}", durable=True)),
         budgets=SqlBudgets(log, clock),
         phenotypes=SqlPhenotypes(log),
         published=state.published,

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from federome.analysis.algorithm import Algorithm, State
 from federome.analysis.program import PEOPLE, Program, contribution
 from federome.disclosure.differencing import Members
-from federome.disclosure.door import check_steering, gate, veto
+from federome.disclosure.door import apply_veto, candidates, check_steering, gate, veto
 from federome.errors import Invalid, Refused
 from federome.model.index import BlockIndex, merge, named_blocks
 from federome.model.release import Count, Label, Policy, Round, Rows
 from federome.model.table import Table
 from federome.model.variant import Bin, Region, Variant, token
 from federome.network import rounds, sums, words
+from federome.network.defining import objections
 from federome.network.modelling import check_model, taking_part, turns_told
 from federome.network.perturbing import pay, perturbed
 from federome.network.pricing import (
@@ -255,21 +256,34 @@ def _computed(algorithm: Algorithm, site: OpenSite, asked: tuple[BlockIndex | No
     return contribution(algorithm, site, *asked)
 
 
-def vetoes(node: Node, question: Question, _site: OpenSite) -> Outcome:
-    """Object to cells whose total minus this node's own part is small: they would show somebody else's few."""
+def vetoes(node: Node, question: Question, site: OpenSite) -> Outcome:
+    """Object to cells whose total minus this node's own part is small: they would show somebody else's few.
+
+    And to cells that nearly repeat what was told by another definition: they would show this node's own few.
+    """
     assert question.command is not None
     policy = node.policy(question)
-    command = question.command
+    command, due = question.command, question.algorithm.round(question.command.round)
+    state = State(command.round, rounds.shared_last(node, question))
 
     def parts() -> Iterator[tuple[int, Table]]:
         for part in command.parts:
             shown = rounds.document(node, question, f"shown/{part}")
             own = rounds.kept(node, question, f"own-{part}").take(shown.ints("row"))
-            raised = veto(shown, own, policy, rows=question.algorithm.round(command.round).totals)
+            raised = veto(shown, own, policy, rows=due.totals)
+            raised |= near_definitions(node, question, question.algorithm, site, state, shown)
             rounds.keep(node, question, f"shown-{part}", shown.only("row"))
             yield part, Table({"vetoes": raised.astype(np.int64)})
 
     return Summands(parts(), VETOES)
+
+
+def near_definitions(
+    node: Node, question: Question, algorithm: Algorithm, site: OpenSite, state: State, shown: Table
+) -> NDArray[np.bool_]:
+    """Objections of this node to cells that would nearly repeat a definition which was told."""
+    due, policy = algorithm.round(state.round), node.policy(question)
+    return objections(algorithm, site, state, shown, due, node.definitions, secret=node.secret, policy=policy)
 
 
 def names(node: Node, question: Question, site: OpenSite) -> Outcome:
@@ -326,7 +340,12 @@ def alone(node: Node, question: Question, site: OpenSite) -> Outcome:
         computed = node.workers.map(lambda each: contribution(algorithm, site, *each), asked)
         for part, exact in zip(waiting, computed, strict=True):
             table = perturbed(algorithm, site, exact, program.due, policy, node.secret)
-            program.accept(part, gate(program.numbered(part, table), program.due, policy, contributors=1))
+            gated = gate(program.numbered(part, table), program.due, policy, contributors=1)
+            if program.due.gated and not policy.open_data:
+                shown = candidates(gated, program.due)
+                raised = near_definitions(node, question, algorithm, site, program.state(part), shown)
+                gated = apply_veto(gated, program.due, raised.astype(np.int64), policy)
+            program.accept(part, gated)
 
     def named(part: int, rows: Table) -> Table:
         return site.names(by_number[part], rows, key)
