@@ -12,10 +12,14 @@ demo: $(RUNTIME)
 
 # One hash seed, so that all test processes collect cases named after sets in the same order. Three of them, for two
 # cores: tests of real processes and of browsers wait more than they compute. In the order of the folders: the long files
-# are not the last ones. Kernels are compiled before: else each process compiles all of them.
+# are not the last ones. Kernels and tests are compiled once before, at the same time: else each process compiles all of
+# them, and so does every process that a test starts where writing bytecode is switched off.
+test: export PYTHONHASHSEED := 0
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(DEV)
-	$(BIN)/python -c 'from federome.store import kernels; kernels.warm()'
-	PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(TEST)
+	$(BIN)/python -m pytest --collect-only -q $(TEST) >/dev/null & \
+	$(BIN)/python -c 'from federome.store import kernels; kernels.warm()'; status=$$?; wait; exit $$status
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(TEST)
 
 check: $(DEV)
 	$(BIN)/ruff check src tests

@@ -9,13 +9,16 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from federome.economics.document import Section
+
+if TYPE_CHECKING:
+    from scipy.stats.distributions import rv_frozen
 
 Array = NDArray[np.float64]
 Law = Literal["beta", "gamma", "lognormal", "normal", "uniform", "triangular"]
@@ -73,7 +76,9 @@ class Distribution:
     def __str__(self) -> str:
         return f"{self.law}({', '.join(f'{each:g}' for each in self.parameters)})"
 
-    def _frozen(self) -> stats.distributions.rv_frozen:
+    def _frozen(self) -> rv_frozen:
+        from scipy import stats  # half a second to load, and most processes never come here
+
         match self.law, self.parameters:
             case "beta", (a, b):
                 return stats.beta(a, b)
@@ -154,7 +159,7 @@ def _lognormal(given: Section) -> Distribution:
         low, high = given.number("low"), given.number("high")
         _need(given, 0 < low < high, "the 95 % interval must have 0 < low < high")
         meanlog = float(np.log(low * high) / 2)
-        sdlog = float(np.log(high / low) / (2 * stats.norm.ppf(0.975)))
+        sdlog = float(np.log(high / low) / (2 * special.ndtri(0.975)))
     else:
         mean, sd = given.number("mean"), given.number("sd")
         _need(given, mean > 0 and sd > 0, "mean and sd must be above 0")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import interpolate, special
+from scipy import special
 
 from federome.economics.distribution import stream
 from federome.economics.model import Model
@@ -119,6 +119,8 @@ def _spline(values: Array) -> Array:
         return np.ones((len(values), 1))
     inner = np.unique(np.quantile(values, np.linspace(0, 1, _KNOTS)))
     knots = np.concatenate([[inner[0]] * 3, inner, [inner[-1]] * 3])
+    from scipy import interpolate  # a quarter of a second to load, and most processes never come here
+
     return np.asarray(interpolate.BSpline.design_matrix(values, knots, 3).toarray(), np.float64)
 
 

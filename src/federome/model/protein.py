@@ -7,6 +7,7 @@ is not part of it: a gene is named beside it. Source: HGVS sequence variant nome
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Final
 
 from federome.errors import Invalid
@@ -19,7 +20,7 @@ _LETTERS: Final = {
 }  # fmt: skip
 _ONE: Final = rf"(?:{'|'.join(_LETTERS)}|[ACDEFGHIKLMNOPQRSTUVWY*])"
 _SPELLED: Final = re.compile(_ONE)
-_CHANGE: Final = re.compile(
+_CHANGE: Final = (
     rf"(?:p\.)?(?P<open>\()?(?P<first>{_ONE})(?P<at>[1-9][0-9]{{0,5}})"
     rf"(?:_(?P<last>{_ONE})(?P<to>[1-9][0-9]{{0,5}}))?"
     rf"(?:(?P<shift>{_ONE})?fs(?:(?:Ter|\*|X)(?P<stop>[0-9]{{1,6}}|\?))?"
@@ -27,10 +28,15 @@ _CHANGE: Final = re.compile(
 )
 
 
+@cache
+def _change() -> re.Pattern[str]:
+    return re.compile(_CHANGE)  # a tenth of a second, and most processes never come here
+
+
 def protein_change(text: str) -> str:
     """The change in its one spelling. ``Invalid`` for what is none, and for one that names its protein."""
     plain = text.strip().replace("%3D", "=")
-    found = _CHANGE.fullmatch(plain) if len(plain) <= LONGEST else None
+    found = _change().fullmatch(plain) if len(plain) <= LONGEST else None
     if found is None:
         raise Invalid(
             "this is not a change of a protein that can be looked up.",

@@ -17,10 +17,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import httpx2 as httpx
-from starlette.types import ASGIApp
 
 from federome.db import engine
 from federome.disclosure.cohorts import FileCohorts
@@ -36,7 +35,6 @@ from federome.network.consents import ConsentBook
 from federome.network.defining import Definitions
 from federome.network.fetching import key_sets
 from federome.network.holdings import StoreHoldings
-from federome.network.house import House, build_house, serve_house
 from federome.network.match_node import MatchingNode
 from federome.network.node import Node
 from federome.network.notebook import Notebook
@@ -59,7 +57,13 @@ from federome.store.catalogue import Store
 from federome.trust.canonical import Json
 from federome.trust.keys import read_secret
 
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from federome.network.house import House
+
 GRACE_S: Final = 2
+PORTAL: Final = "portal.toml"
 TES_TIMEOUT_S: Final = 60
 LOG: Final = logging.getLogger("federome")
 T = TypeVar("T")
@@ -258,8 +262,7 @@ def serve_node(folder: Path, *, pages: Callable[[House], ASGIApp]) -> None:
     Where ``portal.toml`` says so it also serves its portal, which ``pages`` makes.
     """
     party, matching = build_node(folder)
-    house = build_house(folder, party, matching, clock=time.time)
-    close = serve_house(house, pages(house)) if house is not None else lambda: None
+    close = _open_house(folder, party, matching, pages)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
@@ -275,6 +278,18 @@ def serve_node(folder: Path, *, pages: Callable[[House], ASGIApp]) -> None:
     close()
     # An open poll would hold the thread for up to half a minute; it is a daemon and ends with the process.
     working.join(GRACE_S)
+
+
+def _open_house(
+    folder: Path, party: Party, matching: MatchingNode, pages: Callable[[House], ASGIApp]
+) -> Callable[[], None]:
+    """Serve the node's portal if it has one; a node without does not load what serves pages."""
+    if not (folder / PORTAL).is_file():
+        return lambda: None
+    from federome.network.house import build_house, serve_house
+
+    house = build_house(folder, party, matching, clock=time.time)
+    return serve_house(house, pages(house)) if house is not None else lambda: None
 
 
 def _say(folder: Path, node: Node, ended: threading.Event) -> None:
