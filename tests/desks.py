@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from tests.unit.store.small_stores import POOL, Batch, draw_genotypes, manifest, put
 
-from federome.disclosure.budgets import MemoryBudgets
 from federome.disclosure.cohorts import MemoryCohorts
+from federome.disclosure.told import Told
 from federome.governance.consent import Consent, ConsentEvent, Ledger
 from federome.model.discovery import SIMILAR, Coded, Criterion, Every, Measured, Not, Some, Tier, Worded
 from federome.model.ontology import Ontology, compile_terms, parse_obo
@@ -132,8 +132,7 @@ def make_desk(
         node="FI",
         opened=lambda: (Opened(world.dataset, tier),),
         secret=b"a secret of sixteen bytes",
-        cohorts=lambda _dataset: MemoryCohorts(),
-        budgets=MemoryBudgets(),
+        told=lambda _dataset: Told(MemoryCohorts),
         ontology=ontology(),
     )
 

@@ -34,13 +34,13 @@ VARIANTS: Final = 60
 CODES: Final = ("E11", "I10", "I21.0", "C50.9", "J45.0", "M17.0", "F32.1", "N18.3")
 SERVE: Final = """
 import os, sys, time
+from functools import partial
 from pathlib import Path
-from federome.db import engine
 from federome.disclosure.cohorts import FileCohorts
+from federome.disclosure.told import Told
 from federome.governance.consent import Ledger
 from federome.network.discovery import NodeDesk, Opened
 from federome.network.holdings import StoreHoldings
-from federome.network.spending import SqlBudgets
 from federome.standards.beacon.documents import Identity
 from federome.standards.beacon.serve import serve
 from federome.standards.service_info import Operator
@@ -54,8 +54,7 @@ desk = NodeDesk(
     node="BENCH",
     opened=lambda: (Opened("people", "public"),),
     secret=bytes(16),
-    cohorts=lambda name: FileCohorts(folder / f"{name}.audit"),
-    budgets=SqlBudgets(engine(f"sqlite:///{folder / 'told.db'}"), time.time),
+    told=lambda name: Told(partial(FileCohorts, folder / f"{name}.audit")),
 )
 desk.rooms()
 serve(folder / "none", who, host="127.0.0.1", port=port, desk=desk)

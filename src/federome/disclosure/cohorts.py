@@ -1,7 +1,8 @@
 """Records of released cohorts for the differencing audit: in memory, and in an append-only file.
 
 Sizes and folded bits of all cohorts are held in memory and decide which sets of people have to be looked at; the sets
-themselves lie compressed in the file. A record is there completely or not at all.
+themselves lie packed in the file. Between them lie notes, such as what an answer cost. A record is there completely
+or not at all, and all of them are on disk before anybody who has seen them goes on.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -23,10 +24,19 @@ from federome.disclosure.differencing import DEPTH, FOLDED, Members, Words, bits
 from federome.errors import Damaged, Invalid
 
 _MAGIC: Final = b"FDCOHORT2\n"
-# size, words, bytes of the compressed set, their CRC-32, its folded bits; then the CRC-32 of all this
+# size, words, bytes of the packed set, their CRC-32, its folded bits; then the CRC-32 of all this
 _HEAD: Final = struct.Struct(f"<QIII{8 * FOLDED}s")
 _CRC: Final = struct.Struct("<I")
 _RECORD: Final = _HEAD.size + _CRC.size
+_NOTE: Final = 0xFFFF_FFFF
+"""In the place of a set's words: the record is a note, and holds no people."""
+_WHOLE: Final = b"W"  # zlib begins with another byte
+_SPARSE: Final = b"S"
+Noted = Callable[[bytes], None]
+
+
+def _ignore(_note: bytes) -> None:
+    """Notes are none of the audit's concern."""
 
 
 class _Index:
@@ -54,10 +64,11 @@ class _Index:
 class MemoryCohorts:
     """Cohorts of one process, gone with it: for tests, trials and public synthetic data."""
 
-    def __init__(self) -> None:
+    def __init__(self, noted: Noted = _ignore) -> None:
         self._lock = threading.RLock()
         self._index = _Index()
         self._cohorts: list[Members] = []
+        self.note = noted
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -81,22 +92,25 @@ class MemoryCohorts:
 
 
 class FileCohorts:
-    """Cohorts in one append-only file, shared by threads and processes.
+    """Cohorts in one append-only file, shared by threads and processes. ``noted`` is told every note, in order.
 
-    A record that was cut off while it was written is dropped when the file is next used; any other damage raises
-    ``Damaged``, since without its record a node cannot know what it has answered.
+    Who leaves :meth:`exclusive` finds on disk all that is known here, whoever wrote it; of many who leave at the same
+    time one flushes for all. A record that was cut off while it was written is dropped when the file is next used; any
+    other damage raises ``Damaged``, since without its record a node cannot know what it has answered.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, noted: Noted = _ignore) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         self._file = os.open(path, flags, 0o600)
-        self._path = path
+        self._path, self._noted = path, noted
         self._lock = threading.RLock()
         self._depth = 0
         self._index = _Index()
-        self._places: list[tuple[int, int, int]] = []  # offset, length and CRC of each compressed set
+        self._places: list[tuple[int, int, int]] = []  # offset, length and CRC of each packed set
         self._recent: dict[int, Members] = {}  # by number
         self._end = 0
+        self._flushing = threading.Lock()
+        self._flushed: int | None = 0  # up to where the file is on disk; None once that failed
         with self.exclusive():
             pass  # reads what is there, so that damage shows now
 
@@ -107,18 +121,25 @@ class FileCohorts:
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """See :class:`federome.disclosure.differencing.Cohorts`. Reads what other processes have added."""
-        with self._lock:
-            if not self._depth:
-                fcntl.flock(self._file, fcntl.LOCK_EX)
-            self._depth += 1
-            try:
-                if self._depth == 1:
-                    self._catch_up()
-                yield
-            finally:
-                self._depth -= 1
-                if not self._depth:
-                    fcntl.flock(self._file, fcntl.LOCK_UN)
+        outermost, known = False, 0
+        try:
+            with self._lock:
+                outermost = not self._depth
+                if outermost:
+                    fcntl.flock(self._file, fcntl.LOCK_EX)
+                self._depth += 1
+                try:
+                    if outermost:
+                        self._catch_up()
+                    yield
+                finally:
+                    self._depth -= 1
+                    known = self._end
+                    if outermost:
+                        fcntl.flock(self._file, fcntl.LOCK_UN)
+        finally:
+            if outermost:
+                self._flush(known)
 
     def near(self, cohort: Members, within: int) -> Iterator[Members]:
         """See :class:`federome.disclosure.differencing.Cohorts`."""
@@ -136,25 +157,49 @@ class FileCohorts:
             return list(self._recent.values())
 
     def add(self, cohort: Members) -> None:
-        """See :class:`federome.disclosure.differencing.Cohorts`. On disk when this returns."""
-        body = zlib.compress(cohort.to_bytes(), 1 if _compressible(cohort) else 0)
-        folded = cohort.folded.astype("<u8").tobytes()
-        head = _HEAD.pack(cohort.size, len(cohort.words), len(body), zlib.crc32(body), folded)
-        record = head + _CRC.pack(zlib.crc32(head)) + body
+        """See :class:`federome.disclosure.differencing.Cohorts`."""
+        body = _packed(cohort)
         with self.exclusive():
-            written = os.write(self._file, record)
-            if written != len(record):
-                os.ftruncate(self._file, self._end)
-                raise Damaged("the record of released cohorts could not be written.", where=self._path.name)
-            os.fdatasync(self._file)
-            self._note(head)
+            self._append(cohort.size, len(cohort.words), body, cohort.folded.astype("<u8").tobytes())
             self._recent[self._index.count - 1] = cohort
 
-    def _note(self, head: bytes) -> None:
-        """Take a record at the end of what is known into the index."""
-        size, _, length, crc, folded = _HEAD.unpack(head)
-        self._index.add(size, np.frombuffer(folded, "<u8"))
-        self._places.append((self._end + _RECORD, length, crc))
+    def note(self, body: bytes) -> None:
+        """Put a note on record, on disk as cohorts are; ``noted`` is told of it at once."""
+        with self.exclusive():
+            self._append(0, _NOTE, body, bytes(8 * FOLDED))
+
+    def _append(self, size: int, words: int, body: bytes, folded: bytes) -> None:
+        head = _HEAD.pack(size, words, len(body), zlib.crc32(body), folded)
+        record = head + _CRC.pack(zlib.crc32(head)) + body
+        written = os.write(self._file, record)
+        if written != len(record):
+            os.ftruncate(self._file, self._end)
+            raise Damaged("the record of released cohorts could not be written.", where=self._path.name)
+        self._take(head)
+
+    def _flush(self, known: int) -> None:
+        """Return once the file is on disk up to ``known``. After a failure nobody can tell what is: never again."""
+        with self._flushing:
+            if self._flushed is not None and self._flushed < known:
+                reached, self._flushed = self._end, None
+                os.fdatasync(self._file)
+                self._flushed = reached
+            if self._flushed is None:
+                raise Damaged(
+                    "the record of released cohorts could not be written.",
+                    where=self._path.name,
+                    remedy="See to the disk, then start anew.",
+                )
+
+    def _take(self, head: bytes) -> None:
+        """Take a record at the end of what is known into the index, or tell of a note."""
+        size, words, length, crc, folded = _HEAD.unpack(head)
+        place = self._end + _RECORD, length, crc
+        if words == _NOTE:
+            self._noted(self._body(place))
+        else:
+            self._index.add(size, np.frombuffer(folded, "<u8"))
+            self._places.append(place)
         self._end += _RECORD + length
 
     def _catch_up(self) -> None:
@@ -173,7 +218,7 @@ class FileCohorts:
                 os.ftruncate(self._file, self._end)
                 os.fsync(self._file)
                 break
-            self._note(head)
+            self._take(head)
 
     def _begin(self) -> None:
         magic = os.pread(self._file, len(_MAGIC), 0)
@@ -183,17 +228,53 @@ class FileCohorts:
             os.ftruncate(self._file, 0)
             os.write(self._file, _MAGIC)
             os.fsync(self._file)
+            _flush_folder(self._path.parent)
         self._end = len(_MAGIC)
 
     def _load(self, at: int) -> Members:
-        """One cohort from the file; what was read must be what was written."""
-        offset, length, crc = self._places[at]
+        """One cohort from the file."""
+        return _unpacked(self._body(self._places[at]))
+
+    def _body(self, place: tuple[int, int, int]) -> bytes:
+        """What follows a head; what was read must be what was written."""
+        offset, length, crc = place
         body = os.pread(self._file, length, offset)
         if len(body) != length or zlib.crc32(body) != crc:
             raise Damaged("a released cohort on record is damaged.", where=self._path.name)
+        return body
+
+
+def _flush_folder(folder: Path) -> None:
+    """A new file is on disk once its name is."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _packed(cohort: Members) -> bytes:
+    """A set as it lies in the file: of few people their words with the words' places, else all words; or as zlib has
+    them where most people are in it, whose gaps are what has to be told.
+    """
+    words = cohort.words
+    if cohort.size > 0.95 * 64 * len(words):
+        return zlib.compress(cohort.to_bytes(), 1)
+    places = np.flatnonzero(words)
+    if len(places) * 12 >= len(words) * 8:
+        return _WHOLE + cohort.to_bytes()
+    return _SPARSE + places.astype("<u4").tobytes() + words[places].astype("<u8").tobytes()
+
+
+def _unpacked(body: bytes) -> Members:
+    """Inverse of :func:`_packed`, and of what was written before: always zlib."""
+    kind, rest = body[:1], memoryview(body)[1:]
+    if kind == _WHOLE:
+        return Members.from_bytes(bytes(rest))
+    if kind != _SPARSE:
         return Members.from_bytes(zlib.decompress(body))
-
-
-def _compressible(cohort: Members) -> bool:
-    """Whether time spent on compressing saves space: bits of which one in twenty is set hardly shrink."""
-    return not 0.05 < cohort.size / max(64 * len(cohort.words), 1) < 0.95
+    number = len(rest) // 12
+    places = np.frombuffer(rest, "<u4", number)
+    words = np.zeros(int(places[-1]) + 1 if number else 0, np.uint64)
+    words[places] = np.frombuffer(rest, "<u8", number, 4 * number)
+    return Members(words)

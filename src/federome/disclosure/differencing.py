@@ -115,7 +115,7 @@ class Cohorts(Protocol):
     """Cohorts released before, of one node and whatever belongs together: a permit, a project, the public."""
 
     def exclusive(self) -> AbstractContextManager[None]:
-        """Nobody else checks or adds in between."""
+        """Nobody else checks or adds in between; once it is left, what was added or seen is there for good."""
 
     def near(self, cohort: Members, within: int) -> Iterator[Members]:
         """All earlier cohorts that may differ from this one by fewer than ``within`` people."""
@@ -124,7 +124,7 @@ class Cohorts(Protocol):
         """The latest so many cohorts."""
 
     def add(self, cohort: Members) -> None:
-        """Put a cohort on record, durably."""
+        """Put a cohort on record."""
 
 
 def admit(cohort: Members, earlier: Cohorts, *, secret: bytes, policy: Policy) -> bool:

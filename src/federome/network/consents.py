@@ -17,7 +17,7 @@ from typing import Final, get_args
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from federome.db import Schema, migrate, read, write
+from federome.db import Schema, Watch, migrate, read, write
 from federome.errors import Invalid
 from federome.governance.consent import Consent, ConsentEvent, Ledger, NationalOverride
 from federome.model.strict import Document
@@ -54,7 +54,8 @@ class ConsentBook:
         migrate(engine, SCHEMA)
         migrate(engine, notebook.SCHEMA)
         self._engine, self._secret = engine, secret
-        self._held = 0, Ledger(default=COVERED)
+        self._written = Watch(engine)
+        self._held: tuple[int | None, int, Ledger] = (None, 0, Ledger(default=COVERED))  # of which version, up to where
 
     def tell(self, events: Sequence[ConsentEvent], *, now: datetime) -> int:
         """Add changes, all or none; how many were new. Telling one twice changes nothing."""
@@ -78,7 +79,10 @@ class ConsentBook:
 
     def ledger(self) -> Ledger:
         """The ledger as it is now: what was told since the last time is added to it."""
-        last, held = self._held
+        version = self._written.version()
+        known, last, held = self._held
+        if version is not None and version == known:
+            return held
         with read(self._engine) as db:
             rows = db.execute(sa.select(CONSENT).where(CONSENT.c.id > last).order_by(CONSENT.c.id)).all()
         if rows:
@@ -91,8 +95,9 @@ class ConsentBook:
                 defaults[-1] if defaults else held.default,
                 (*held.overrides, *(NationalOverride.from_document(document) for document in told["override"])),
             )
-            self._held = rows[-1].id, ledger
-        return self._held[1]
+            last, held = rows[-1].id, ledger
+        self._held = version, last, held
+        return held
 
     def _add(self, db: Connection, kind: str, told: Sequence[Document], now: datetime) -> int:
         """Put on the ledger and on record what is not there yet; how many that were."""

@@ -7,15 +7,12 @@ before, and the risk meter. Only of open data are people told of one by one.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -24,10 +21,11 @@ import numpy as np
 
 from federome.db import engine
 from federome.disclosure import risk
-from federome.disclosure.budgets import Budgets, Charge, exhausted, overdrawn
+from federome.disclosure.budgets import Charge
 from federome.disclosure.cohorts import FileCohorts
 from federome.disclosure.counted import tell
-from federome.disclosure.differencing import Cohorts, Members, admit
+from federome.disclosure.differencing import Members
+from federome.disclosure.told import Told
 from federome.errors import Invalid, Missing, Refused
 from federome.model.discovery import (
     COLUMNS,
@@ -99,6 +97,7 @@ class _Hall:
     ledger: object  # the consent ledger that `within` was read from, and when
     checked: float
     version: int | None  # of the store's catalogue
+    told: Told
     admitted: bool = False
 
     def members(self, mask: Mask) -> Members:
@@ -132,7 +131,7 @@ class _Worth:
 
 
 class NodeDesk:
-    """See :class:`Desk`. ``opened`` says which datasets, now; ``cohorts`` what was told of each before."""
+    """See :class:`Desk`. ``opened`` says which datasets, now; ``told`` opens the record of what was told of one."""
 
     def __init__(
         self,
@@ -141,18 +140,15 @@ class NodeDesk:
         node: str,
         opened: Callable[[], Sequence[Opened]],
         secret: bytes,
-        cohorts: Callable[[str], Cohorts],
-        budgets: Budgets,
+        told: Callable[[str], Told],
         ontology: Ancestry | None = None,
     ) -> None:
         self._holdings, self._node, self._opened, self._secret = holdings, node, opened, secret
-        self._cohorts, self._budgets, self._ontology = lru_cache(None)(cohorts), budgets, ontology
+        self._told, self._ontology = lru_cache(None)(told), ontology
         self._lock = threading.RLock()
-        self._spent: dict[str, float] = {}  # at most what each account has spent, as far as this desk knows
-        self._aside = ThreadPoolExecutor(8, "audit")
         self._written = holdings.store.written
         self._halls: dict[str, _Hall] = {}
-        self._told: OrderedDict[tuple[str, Sought], Counted] = OrderedDict()
+        self._answers: OrderedDict[tuple[str, Sought], Counted] = OrderedDict()
 
     def rooms(self) -> tuple[Room, ...]:
         """See :class:`Desk`."""
@@ -163,13 +159,13 @@ class NodeDesk:
         hall = self._enter(sought)
         key = (hall.room.release, sought)
         with self._lock:
-            if key in self._told:
-                return self._told[key]
+            if key in self._answers:
+                return self._answers[key]
         told = self._counted(hall, sought)
         with self._lock:
-            self._told[key] = told
-            while len(self._told) > _KEPT:
-                self._told.popitem(last=False)
+            self._answers[key] = told
+            while len(self._answers) > _KEPT:
+                self._answers.popitem(last=False)
         return told
 
     def people(self, sought: Sought, first: int, limit: int) -> tuple[Person, ...]:
@@ -231,41 +227,22 @@ class NodeDesk:
                 raise Missing("nobody who may be told of has this id here.", where="id")
         return meant
 
-    def _admit(self, hall: _Hall, some: Members) -> None:
-        """Nobody may learn of the few between two groups that are both told of."""
-        earlier = self._cohorts(hall.room.dataset)
-        if not hall.admitted:
-            admit(hall.everybody, earlier, secret=self._secret, policy=hall.policy)
-            hall.admitted = True
-        admit(some, earlier, secret=self._secret, policy=hall.policy)
-
     def _record(self, hall: _Hall, sought: Sought, some: Members, *, worth: _Worth, told: bool = True) -> None:
-        """Put on record that an answer about some people is given: charge its account and, if their number is told,
-        admit them to the audit. Both are done before this returns, each while the other is written.
-
-        What cannot be paid is not admitted: nobody fills the audit with questions that are not answered.
+        """Put on record that an answer about some people is given, before it is: charge its account and, if their
+        number is told, admit them to the audit, so that nobody learns of the few between two groups that are told of.
         """
-        charge, run = self._charge(hall, sought, some, worth)
-        spent = self._spent.get(charge.account, math.inf)
-        if overdrawn(spent + charge.rho, charge.limit):  # as far as is known: what is repeated was counted twice
-            spent = self._budgets.spent(charge.account)
-        if overdrawn(spent + charge.rho, charge.limit) and not self._budgets.known(run):
-            raise exhausted()
-        admitted = self._aside.submit(self._admit, hall, some) if told else None
-        try:
-            self._budgets.spend(run, [charge])
-            self._spent[charge.account] = spent + charge.rho
-        finally:
-            if admitted is not None:
-                admitted.result()
+        charge, answer = self._charge(hall, sought, some, worth)
+        about = [] if not told else [some] if hall.admitted else [hall.everybody, some]
+        hall.told.tell(answer, charge, about, secret=self._secret, policy=hall.policy)
+        hall.admitted |= told
 
-    def _charge(self, hall: _Hall, sought: Sought, some: Members, worth: _Worth) -> tuple[Charge, str]:
+    def _charge(self, hall: _Hall, sought: Sought, some: Members, worth: _Worth) -> tuple[Charge, bytes]:
         """What is drawn from the asker's account, and its name: the same answer at the same price costs once."""
         policy, release = hall.policy, hall.room.release
         account = f"people:{sought.guest.account}:{release}"
         asked = msgspec.json.encode([account, some.digest, worth.sites, f"{worth.rho:.12g}"])
-        run = "people:" + hmac.new(self._secret, asked, hashlib.sha256).hexdigest()
-        return Charge(account, worth.rho, risk.rho_at(policy.membership_power)), run
+        answer = hmac.digest(self._secret, asked, "sha256")
+        return Charge(account, worth.rho, risk.rho_at(policy.membership_power)), answer
 
     def _worth(self, hall: _Hall, sought: Sought, meets: int, *, sites: int) -> _Worth:
         """ρ of the answer: one number each site, about the people who meet the criterion."""
@@ -300,7 +277,7 @@ class NodeDesk:
             held = self._halls.get(dataset)
             if held is None or not self._stands(held, opened[dataset]):
                 held = self._halls[dataset] = self._open(dataset, opened[dataset])
-                self._told.clear()
+                self._answers.clear()
             return held
 
     def _stands(self, hall: _Hall, tier: Tier) -> bool:
@@ -351,7 +328,9 @@ class NodeDesk:
             genes=self._holdings.genes(release),
         )
         names = lru_cache(1)(lambda: self._holdings.names(view))
-        return _Hall(room, policy, census, view.numbers_at_node, within, names, ledger, now, version)
+        return _Hall(
+            room, policy, census, view.numbers_at_node, within, names, ledger, now, version, self._told(dataset)
+        )
 
 
 _WHOM: Final[Mapping[Tier, str]] = {
@@ -400,18 +379,19 @@ def _value(census: Census, column: str, kind: Kind, row: int) -> str | float | l
 
 
 def open_desk(folder: Path, *, clock: Callable[[], float], ontology: Ancestry | None = None) -> NodeDesk:
-    """The desk of a node's folder. What it tells is kept in ``discovery.db`` and ``discovery/``."""
+    """The desk of a node's folder. What it tells of a dataset is kept in ``discovery/DATASET.audit``."""
     secret = read_secret(folder / "keys" / "secret")
     book = ConsentBook(engine(f"sqlite:///{folder / 'node.db'}", durable=True), secret=secret)
-    told = folder / "discovery"
+    told, earlier = folder / "discovery", folder / "discovery.db"
     told.mkdir(mode=0o700, exist_ok=True)
+    # Accounts were once kept in a database: what it holds was spent.
+    before = SqlBudgets(engine(f"sqlite:///{earlier}"), clock).accounts() if earlier.is_file() else {}
     return NodeDesk(
         open_holdings(folder, book.ledger, clock),
         node=node_settings(folder).name,
         opened=lambda: read_opened(folder),
         secret=secret,
-        cohorts=lambda dataset: FileCohorts(told / f"{dataset}.audit"),
-        budgets=SqlBudgets(engine(f"sqlite:///{folder / 'discovery.db'}"), clock),
+        told=lambda dataset: Told(partial(FileCohorts, told / f"{dataset}.audit"), before),
         ontology=ontology,
     )
 

@@ -214,7 +214,9 @@ class StudyView:
     def carrying(self, spans: Sequence[Span]) -> Mask:
         """Who carries any variant of these spans, shape (people,)."""
         masks = carrying(self.parts, spans)
-        return np.concatenate([mask[rows] for mask, rows in zip(masks, self.members, strict=True)])
+        pairs = zip(masks, self.members, strict=True)
+        chosen = [mask if len(rows) == len(mask) else mask[rows] for mask, rows in pairs]  # rows rise, each once
+        return chosen[0] if len(chosen) == 1 else np.concatenate(chosen)
 
     def variants(self, spans: Sequence[Span], among: Mask, *, most: int) -> dict[Key, int]:
         """The variants of these spans and how many of some people carry each, in genome order.

@@ -280,15 +280,15 @@ def test_what_cannot_be_paid_is_not_put_on_record(tmp_path: Path) -> None:
     """Else somebody without a budget could fill the audit until everybody else is refused."""
     policy = Policy(k_min=5, k_public=10, difference_min=12, membership_power=0.06)
     desk = make_desk(make_people(tmp_path, seed=21, size=200, policy=policy))
-    cohorts = desk._cohorts("fi")
-    told = refused = 0
+    told = desk._told("fi")
+    answered = refused = 0
     for bound in range(18, 40):
-        before = len(cohorts.recent(100))
+        before = len(told.groups(100))
         try:
             answer = desk.count(Sought("fi", Measured("bmi_kg_m2", ">=", float(bound))))
-            told += not answer.few
+            answered += not answer.few
         except Refused as refusal:
             if "budget_exhausted" in refusal.codes:
                 refused += 1
-                assert len(cohorts.recent(100)) == before
-    assert told and refused
+                assert len(told.groups(100)) == before
+    assert answered and refused

@@ -12,8 +12,8 @@ from starlette.testclient import TestClient
 from tests.beacons import Seen, beacon_of, put
 from tests.desks import NOW, OPEN
 
-from federome.disclosure.budgets import MemoryBudgets
 from federome.disclosure.cohorts import MemoryCohorts
+from federome.disclosure.told import Told
 from federome.governance.consent import Ledger
 from federome.ingest.effects import EffectReader
 from federome.model.dataset import DatasetManifest
@@ -125,8 +125,7 @@ def test_people_are_counted_by_change_of_a_protein(
         node="FI",
         opened=lambda: (Opened("people", "public"),),
         secret=b"a secret of sixteen bytes",
-        cohorts=lambda _dataset: MemoryCohorts(),
-        budgets=MemoryBudgets(),
+        told=lambda _dataset: Told(MemoryCohorts),
     )
     with TestClient(application(beacon_of(tmp_path / "none", desk))) as http:
         told = http.get("/api/individuals?aminoacidChange=p.Val600Glu&requestedGranularity=count")
