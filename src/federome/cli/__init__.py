@@ -11,7 +11,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -41,7 +41,8 @@ from federome.cli import (
     risk,
     sandbox,
 )
-from federome.errors import FederomeError, Invalid
+from federome.cli.edge import read_lines, read_object, read_public_key, tell
+from federome.errors import FederomeError, Invalid, Unavailable
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from federome.ingest.folder import Progress
     from federome.network.house import House
     from federome.network.serve_hub import Hub
-    from federome.trust.keys import PublicKey
 
 app = typer.Typer(
     name="federome",
@@ -132,6 +132,10 @@ def main() -> None:
         app()
     except FederomeError as error:
         _fail(error, as_json=as_json)
+    except OSError as error:
+        if not error.filename:
+            raise
+        _fail(Unavailable(f"this cannot be used: {error.strerror}.", where=str(error.filename)[:300]), as_json=as_json)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -148,13 +152,6 @@ def _fail(error: FederomeError, *, as_json: bool) -> None:
 
 def _escape(text: str) -> str:
     return text.replace("[", r"\[")
-
-
-def _tell(facts: Mapping[str, object], text: str, *, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(facts, default=str) + "\n")
-    else:
-        out.print(text)
 
 
 @app.callback(invoke_without_command=True)
@@ -185,12 +182,12 @@ def hub_init(
     """Make a hub: its keys, a TLS certificate, the pinned authority."""
     from federome.network.setup import HubSettings, init_hub
 
-    owner, key = _public_key(authority)
+    owner, key = read_public_key(authority)
     settings = HubSettings(
         name=name, url=url, host=host, port=port, authority=owner, keep_exact=keep_exact, network=_network(development)
     )
     init_hub(folder, settings, key)
-    _tell(
+    tell(
         {"hub": name, "url": url, "dir": str(folder)},
         f"Hub {name!r} is set up in {folder}. Next: federome hub invite NODE --dir {folder}",
         as_json=as_json,
@@ -267,7 +264,7 @@ def node_enrol(invitation: str, folder: NodeFolder, development: Development = F
     from federome.network.setup import Invitation, enrol
 
     settings = enrol(folder, Invitation.decoded(invitation), network=_network(development))
-    _tell(
+    tell(
         {"node": settings.name, "hub": settings.hub_url},
         f"Node {settings.name!r} has enrolled with {settings.hub_url}; the authority must admit it next.",
         as_json=as_json,
@@ -284,7 +281,7 @@ def node_init(folder: NodeFolder, as_json: AsJson = False) -> None:
     Store.open(folder / "data")
     kernels.warm()
     seconds = time.perf_counter() - started
-    _tell({"dir": str(folder), "seconds": seconds}, f"The store is ready ({seconds:.1f} s).", as_json=as_json)
+    tell({"dir": str(folder), "seconds": seconds}, f"The store is ready ({seconds:.1f} s).", as_json=as_json)
 
 
 @node_app.command("ingest")
@@ -305,10 +302,16 @@ def node_ingest(
     from federome.store.catalogue import Store
 
     day = _day(released_on) if released_on else datetime.now(UTC).date()
-    with _progress(enabled=not as_json) as tell:
+    with _progress(enabled=not as_json) as on_progress:
         store = Store.open(folder / "data")
         report = ingest_folder(
-            store, batch, released_on=day, fasta=fasta, processes=processes, same_people=same_people, on_progress=tell
+            store,
+            batch,
+            released_on=day,
+            fasta=fasta,
+            processes=processes,
+            same_people=same_people,
+            on_progress=on_progress,
         )
     facts = {
         "dataset": report.release.dataset,
@@ -321,7 +324,7 @@ def node_ingest(
         f"{report.release.dataset}: {report.people:,} people, {report.variants:,} variants, "
         f"{report.related_pairs:,} related pairs; release of {day.isoformat()}."
     )
-    _tell(facts, text, as_json=as_json)
+    tell(facts, text, as_json=as_json)
 
 
 @node_app.command("approve")
@@ -337,7 +340,7 @@ def node_approve(
     for program in installed(folder):
         register(program)
     approved = approve_built_in(folder, algorithms or ())
-    _tell({"approved": approved}, f"Approved: {', '.join(approved)}.", as_json=as_json)
+    tell({"approved": approved}, f"Approved: {', '.join(approved)}.", as_json=as_json)
 
 
 @node_app.command("withdraw")
@@ -350,9 +353,9 @@ def node_withdraw(
     """Take people out of every answer from now on."""
     from federome.store.catalogue import Store
 
-    names = [line.strip() for line in people.read_text().splitlines() if line.strip()]
+    names = read_lines(people)
     count = Store.open(folder / "data").withdraw(names, datetime.now(UTC), dataset=dataset or None)
-    _tell({"withdrawn": count}, f"{count} people were withdrawn.", as_json=as_json)
+    tell({"withdrawn": count}, f"{count} people were withdrawn.", as_json=as_json)
 
 
 @node_app.command("refuse")
@@ -370,7 +373,7 @@ def node_refuse(
     from federome.network.approvals import refuse
 
     count = refuse(folder, reason, person=person, grant=permit, dataset=dataset, algorithm=algorithm, run=run)
-    _tell({"refusals": count}, f"{count} refusals are in force.", as_json=as_json)
+    tell({"refusals": count}, f"{count} refusals are in force.", as_json=as_json)
 
 
 @node_app.command("serve")
@@ -412,12 +415,11 @@ def authority_permit(
     """Sign a permit that was decided."""
     from federome.governance.permits import sign_permit
     from federome.model.permit import Permit
-    from federome.trust.canonical import parse_object
     from federome.trust.keys import load_private_key
 
-    permit = Permit.from_document(parse_object(_bytes(document)), where=str(document))
+    permit = Permit.from_document(read_object(document), where=str(document))
     to.write_text(sign_permit(permit, load_private_key(key), issued=datetime.now(UTC)))
-    _tell({"permit": permit.id, "out": str(to)}, f"Permit {permit.id} is signed: {to}", as_json=as_json)
+    tell({"permit": permit.id, "out": str(to)}, f"Permit {permit.id} is signed: {to}", as_json=as_json)
 
 
 @person_app.command("init")
@@ -438,7 +440,7 @@ def _new_key(path: Path, owner: str, *, as_json: bool) -> None:
     save_private_key(fresh, path)
     public = path.with_suffix(".public.json")
     public.write_text(json.dumps({"name": owner, "jwk": fresh.public.jwk()}, indent=1))
-    _tell({"key": str(path), "public": str(public)}, f"Private key: {path}\nPublic key:  {public}", as_json=as_json)
+    tell({"key": str(path), "public": str(public)}, f"Private key: {path}\nPublic key:  {public}", as_json=as_json)
 
 
 # store
@@ -453,7 +455,7 @@ def store_verify(folder: NodeFolder, as_json: AsJson = False) -> None:
     report = verify(Store.open(folder / "data"))
     report.check()
     facts = {"files": report.files, "bytes": report.bytes, "ok": report.ok}
-    _tell(facts, f"{report.files:,} files are as they were written.", as_json=as_json)
+    tell(facts, f"{report.files:,} files are as they were written.", as_json=as_json)
 
 
 @store_app.command("compact")
@@ -478,7 +480,7 @@ def store_compact(
         f"{report.dataset}: {len(report.replaced)} batches became {len(report.batches)}, {report.erased:,} people are "
         f"erased, {report.releases_gone} earlier releases can no longer be asked."
     )
-    _tell(facts, text, as_json=as_json)
+    tell(facts, text, as_json=as_json)
 
 
 # demonstration and benchmarks
@@ -561,28 +563,8 @@ def _progress(*, enabled: bool) -> Iterator[Callable[[Progress], None]]:
         yield tell
 
 
-def _public_key(path: Path) -> tuple[str, PublicKey]:
-    from federome.trust.canonical import parse_object
-    from federome.trust.keys import PublicKey
-
-    told = parse_object(_bytes(path))
-    jwk, name = told.get("jwk"), told.get("name")
-    if not isinstance(jwk, dict) or not isinstance(name, str):
-        raise Invalid(
-            "this is not a public key file.", where=str(path), remedy="It is made by: federome authority init"
-        )
-    return name, PublicKey.from_jwk(jwk)
-
-
 def _network(development: bool) -> Literal["production", "development"]:
     return "development" if development else "production"
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise Invalid(f"the file cannot be read ({error.strerror}).", where=str(path)) from error
 
 
 def _day(text: str) -> date:

@@ -6,9 +6,7 @@ ledger, and anybody checks a receipt. The package puts the groups on the tree. N
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from federome.errors import Invalid, Unavailable
+from federome.cli.edge import read_bytes, read_lines, read_object, read_public_key, tell
+from federome.errors import Invalid
 
 if TYPE_CHECKING:
     from federome.governance.consent import ConsentEvent
@@ -55,7 +54,7 @@ def pack(
     bundle, files = bundles.pack_folder(folder) if folder.is_dir() else bundles.pack_installed(source)
     bundles.write_bundle(to, bundle, files)
     facts = {"name": bundle.name, "version": bundle.version, "digest": bundle.identity, "bundle": bundle.digest}
-    _tell({**facts, "files": len(files)}, f"{bundle.name} {bundle.version}: {bundle.identity}\n{to}", as_json=as_json)
+    tell({**facts, "files": len(files)}, f"{bundle.name} {bundle.version}: {bundle.identity}\n{to}", as_json=as_json)
 
 
 @algorithm_app.command("submit")
@@ -75,7 +74,7 @@ def submit(
     packed, _ = read_bundle(bundle)
     signed = sign_submission(packed, load_private_key(key), author=author, organisation=organisation, issued=_now())
     to.write_bytes(signed)
-    _tell({"digest": packed.identity, "out": str(to)}, f"Submitted as {author}: {to}", as_json=as_json)
+    tell({"digest": packed.identity, "out": str(to)}, f"Submitted as {author}: {to}", as_json=as_json)
 
 
 @algorithm_app.command("review")
@@ -99,7 +98,7 @@ def review(
     from federome.trust.approval import review_of, sign_review
     from federome.trust.bundle import read_submission
 
-    submitted = read_submission(_bytes(submission))
+    submitted = read_submission(read_bytes(submission))
     packed, _ = read_bundle(bundle)
     if packed != submitted.bundle:
         raise Invalid("the bundle is not the one that was submitted.", where=str(bundle))
@@ -115,7 +114,7 @@ def review(
     )
     to.write_bytes(sign_review(made, secret))
     facts = {"decision": made.decision, "digest": made.digest, "expires": made.expires.isoformat(), "out": str(to)}
-    _tell(facts, f"{made.name} {made.version}: {made.decision}, until {made.expires.date()}: {to}", as_json=as_json)
+    tell(facts, f"{made.name} {made.version}: {made.decision}, until {made.expires.date()}: {to}", as_json=as_json)
 
 
 @algorithm_app.command("approve")
@@ -127,8 +126,8 @@ def approve(
     """Install reviews at a node: what enough pinned reviewers approved may run from the next step on."""
     from federome.network.reviews import install_reviews
 
-    tallies = install_reviews(folder, [_bytes(path) for path in reviews])
-    _tell({"algorithms": [_standing(one) for one in tallies]}, "\n".join(map(_line, tallies)), as_json=as_json)
+    tallies = install_reviews(folder, [read_bytes(path) for path in reviews])
+    tell({"algorithms": [_standing(one) for one in tallies]}, "\n".join(map(_line, tallies)), as_json=as_json)
 
 
 @algorithm_app.command("revoke")
@@ -146,7 +145,7 @@ def revoke(
     from federome.trust.keys import load_private_key
 
     now = _now()
-    held = Revocations.from_document(peek(_bytes(previous))[1], where=str(previous)) if previous else None
+    held = Revocations.from_document(peek(read_bytes(previous))[1], where=str(previous)) if previous else None
     entries = [
         Revocation.from_document({"digest": digest, "at": now.isoformat(), "reason": reason}, where="digest")
         for digest in digests or ()
@@ -154,7 +153,7 @@ def revoke(
     listed = held.following(entries, issued=now) if held else Revocations(1, now, tuple(entries))
     to.write_bytes(sign_revocations(listed, load_private_key(key)))
     facts = {"number": listed.number, "revoked": len(listed.entries), "out": str(to)}
-    _tell(facts, f"List {listed.number} revokes {len(listed.entries)}: {to}", as_json=as_json)
+    tell(facts, f"List {listed.number} revokes {len(listed.entries)}: {to}", as_json=as_json)
 
 
 @algorithm_app.command("verify")
@@ -177,7 +176,7 @@ def verify(folder: NodeFolder, as_json: AsJson = False) -> None:
         *map(_line, found.tallies),
         *(f"ignored {name}: {why}" for name, why in found.ignored),
     ]
-    _tell(facts, "\n".join(lines), as_json=as_json)
+    tell(facts, "\n".join(lines), as_json=as_json)
 
 
 @algorithm_app.command("root")
@@ -197,7 +196,7 @@ def root(
     made = Root(version, tuple(_pinned(word) for word in reviewers), threshold, organisations)
     to.write_bytes(sign_root(made, load_private_key(key)))
     names = [reviewer.name for reviewer in made.reviewers]
-    _tell({"version": version, "reviewers": names}, f"Root {version}: {', '.join(names)}: {to}", as_json=as_json)
+    tell({"version": version, "reviewers": names}, f"Root {version}: {', '.join(names)}: {to}", as_json=as_json)
 
 
 @algorithm_app.command("cosign")
@@ -210,8 +209,8 @@ def cosign(
     from federome.trust.envelopes import add_signature
     from federome.trust.keys import load_private_key
 
-    envelope.write_bytes(add_signature(_bytes(envelope), load_private_key(key)))
-    _tell({"signed": str(envelope)}, f"Signed: {envelope}", as_json=as_json)
+    envelope.write_bytes(add_signature(read_bytes(envelope), load_private_key(key)))
+    tell({"signed": str(envelope)}, f"Signed: {envelope}", as_json=as_json)
 
 
 @algorithm_app.command("trust")
@@ -227,7 +226,7 @@ def trust(
 
     told: list[str] = []
     for path in files:
-        data = _bytes(path)
+        data = read_bytes(path)
         kind = reviews.kind_of(data)
         if kind == ROOT_PAYLOAD:
             told.append(f"root {reviews.install_root(folder, data, first=first).version}")
@@ -235,7 +234,7 @@ def trust(
             told.append(f"revocations {reviews.install_revocations(folder, data, now=_now()).number}")
         else:
             raise Invalid("this is neither a root nor a list of revocations.", where=str(path))
-    _tell({"installed": told}, f"Installed: {', '.join(told)}.", as_json=as_json)
+    tell({"installed": told}, f"Installed: {', '.join(told)}.", as_json=as_json)
 
 
 @receipt_app.callback()
@@ -265,7 +264,7 @@ def verify_receipts(
         found = result.verify_provenance(listed.ring(), now=now)
     logs = {name: {"size": one.size, "root": one.root.hex()} for name, one in found.items()}
     lines = [f"{name}: on record, in a log of {one.size} entries" for name, one in found.items()]
-    _tell({"logs": logs}, "\n".join(lines), as_json=as_json)
+    tell({"logs": logs}, "\n".join(lines), as_json=as_json)
 
 
 @consent_app.command("tier")
@@ -323,7 +322,7 @@ def consent_import(
     """Add the changes of a register; those told before change nothing."""
     from federome.network.consents import read_events
 
-    _tell_consent(read_events(_lines(file), where=file.name), folder, ahead=ahead, as_json=as_json)
+    _tell_consent(read_events(read_lines(file), where=file.name), folder, ahead=ahead, as_json=as_json)
 
 
 @consent_app.command("override")
@@ -343,7 +342,7 @@ def consent_override(
     ends = {"valid_until": instant(until).isoformat()} if until else {}
     law = NationalOverride.from_document({**document, **ends}, where="override")
     new = _consent_book(folder).override(law, now=_now())
-    _tell({"override": reference, "new": new}, f"{reference} is on record.", as_json=as_json)
+    tell({"override": reference, "new": new}, f"{reference} is on record.", as_json=as_json)
 
 
 @consent_app.command("default")
@@ -354,7 +353,7 @@ def consent_default(
 ) -> None:
     """Where people stand of whom nothing was told; secondary-use, unless it is set."""
     new = _consent_book(folder).set_default(tier, now=_now())  # type: ignore[arg-type]  # checked there
-    _tell({"default": tier, "new": new}, f"People of whom nothing was told stand at {tier}.", as_json=as_json)
+    tell({"default": tier, "new": new}, f"People of whom nothing was told stand at {tier}.", as_json=as_json)
 
 
 @consent_app.command("show")
@@ -369,7 +368,7 @@ def consent_show(folder: NodeFolder, as_json: AsJson = False) -> None:
         "opted_out": sum(one.opted_out for one in standings),
         "overrides": [law.reference for law in ledger.overrides],
     }
-    _tell(facts, "\n".join(f"{name}: {value}" for name, value in facts.items()), as_json=as_json)
+    tell(facts, "\n".join(f"{name}: {value}" for name, value in facts.items()), as_json=as_json)
 
 
 def _consent(
@@ -378,7 +377,7 @@ def _consent(
     from federome.governance.consent import ConsentEvent
     from federome.network.consents import instant
 
-    listed = [name for word in people for name in (_lines(Path(word[1:])) if word.startswith("@") else [word])]
+    listed = [name for word in people for name in (read_lines(Path(word[1:])) if word.startswith("@") else [word])]
     told = {"kind": kind, "at": instant(at).isoformat(), **({"tier": tier} if tier else {})}
     events = [ConsentEvent.from_document({**told, "subject": name}, where="person") for name in dict.fromkeys(listed)]
     _tell_consent(events, folder, ahead=ahead, as_json=as_json)
@@ -394,7 +393,7 @@ def _tell_consent(events: Sequence[ConsentEvent], folder: Path, *, ahead: bool, 
             remedy="Check the ids, or say --ahead for people who come later.",
         )
     new = _consent_book(folder).tell(events, now=_now())
-    _tell({"told": len(events), "new": new}, f"{len(events)} changes, {new} of them new.", as_json=as_json)
+    tell({"told": len(events), "new": new}, f"{len(events)} changes, {new} of them new.", as_json=as_json)
 
 
 def _consent_book(folder: Path) -> ConsentBook:
@@ -407,42 +406,28 @@ def _consent_book(folder: Path) -> ConsentBook:
     return ConsentBook(engine(f"sqlite:///{folder / 'node.db'}", durable=True), secret=secret.read_bytes())
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        return [line.strip() for line in _bytes(path).decode("utf-8").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise Invalid("the file is not UTF-8 text.", where=str(path)) from error
-
-
 def _members(path: Path, authority: Path, now: float) -> Members:
-    from federome.trust.canonical import parse_object
-    from federome.trust.keys import KeyRing, PinnedKey, PublicKey
+    from federome.trust.keys import KeyRing, PinnedKey
     from federome.trust.members import verify_members
 
-    told = parse_object(_bytes(authority))
-    jwk, name = told.get("jwk"), told.get("name")
-    if not isinstance(jwk, dict) or not isinstance(name, str):
-        raise Invalid("this is not a public key file.", where=str(authority))
-    ring = KeyRing((PinnedKey(name, PublicKey.from_jwk(jwk)),))
-    return verify_members(_bytes(path).decode("ascii", "replace").strip(), ring, now=now)
+    ring = KeyRing((PinnedKey(*read_public_key(authority)),))
+    return verify_members(read_bytes(path).decode("ascii", "replace").strip(), ring, now=now)
 
 
 def _one_receipt(path: Path, party: str, keys: Sequence[PublicKey]) -> Checkpoint:
-    from federome.trust.canonical import parse_object
     from federome.trust.log import Receipt
     from federome.trust.receipts import verify_by_any
 
-    return verify_by_any(Receipt.from_document(parse_object(_bytes(path))), party=party, keys=keys)
+    return verify_by_any(Receipt.from_document(read_object(path)), party=party, keys=keys)
 
 
 def _pinned(word: str) -> Reviewer:
     from federome.trust.approval import Reviewer
-    from federome.trust.canonical import parse_object
 
     organisation, separator, path = word.partition(":")
     if not separator:
         raise Invalid("a reviewer is written ORGANISATION:PUBLIC-KEY-FILE.", where=word[:60])
-    told = parse_object(_bytes(Path(path)))
+    told = read_object(Path(path))
     jwk = told.get("jwk")
     members = {name: jwk.get(name) for name in ("kty", "crv", "x", "y")} if isinstance(jwk, dict) else {}
     return Reviewer.from_document({"name": told.get("name"), "organisation": organisation, "key": members}, where=path)
@@ -501,17 +486,3 @@ def _line(one: Tally) -> str:
 
 def _now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise Unavailable(f"the file cannot be read ({error.strerror}).", where=str(path)) from error
-
-
-def _tell(facts: Mapping[str, object], text: str, *, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(facts, default=str) + "\n")
-    else:
-        out.print(text, markup=False)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from federome.cli.edge import read_text
 from federome.errors import Invalid, Refused
 
 if TYPE_CHECKING:
@@ -264,13 +265,6 @@ def _scenarios(path: Path) -> list[ScenarioResult]:
     from federome.governance import scenarios
 
     def read(name: str) -> str:
-        return _text(path.parent / name)
+        return read_text(path.parent / name)
 
-    return scenarios.run(scenarios.parse(_text(path), include=read, where=str(path)))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Invalid("the file cannot be read.", where=str(path)) from error
+    return scenarios.run(scenarios.parse(read_text(path), include=read, where=str(path)))

@@ -14,6 +14,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from federome.cli.edge import read_lines
+
 beacon_app = typer.Typer(no_args_is_help=True, help="Serve published frequencies as a GA4GH Beacon.")
 out = Console(highlight=False)
 
@@ -41,7 +43,7 @@ def node_publish(
         folder,
         dataset,
         clock=time.time,
-        regions=regions.read_text().splitlines() if regions else (),
+        regions=read_lines(regions) if regions else (),
         genes=genes.split(","),
         by_sex=by_sex,
         tier=tier,  # type: ignore[arg-type]  # checked above

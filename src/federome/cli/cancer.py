@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 import tomllib
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from federome.cli.edge import read_text, tell
 from federome.errors import Invalid
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ def _load(found: Study, node: Path, dataset: str, holder: str, permission: str, 
     )
     facts = {"study": found.name, "dataset": dataset, "patients": people, "skipped": dict(found.skipped)}
     skipped = ", ".join(f"{count} {reason}" for reason, count in found.skipped.items()) or "nothing"
-    _tell(facts, f"{people:,} patients of {found.name} are now dataset {dataset}; left out: {skipped}.", as_json)
+    tell(facts, f"{people:,} patients of {found.name} are now dataset {dataset}; left out: {skipped}.", as_json)
 
 
 @cancer_app.command("classify")
@@ -102,7 +104,7 @@ def classify(
     lines += [f"  {each.code} {each.strength}: {each.points:+d}" for each in found.evidence]
     if found.mixed:
         lines.append("  There is evidence on both sides: look at it before anything is reported.")
-    _tell(asdict(found), "\n".join(lines), as_json)
+    tell(asdict(found), "\n".join(lines), as_json)
 
 
 @cancer_app.command("interpret")
@@ -135,7 +137,7 @@ def interpret(
     for each in found.asked:
         lines.append(f"  {each.gene} {each.variant}, {each.copies} of 2 copies: {each.verdict} ({each.source})")
         lines += [f"    {text}" for text in (*each.evidence, *([each.conflict] if each.conflict else []))]
-    _tell(told, "\n".join([*lines, f"  {told['note']}"]), as_json)
+    tell(told, "\n".join([*lines, f"  {told['note']}"]), as_json)
 
 
 def _carried(path: Path, assembly: str) -> tuple[list[Carried], dict[Variant, Classification]]:
@@ -145,7 +147,7 @@ def _carried(path: Path, assembly: str) -> tuple[list[Carried], dict[Variant, Cl
 
     listed: list[Carried] = []
     classified: dict[Variant, Classification] = {}
-    with path.open(encoding="utf-8") as file:
+    with io.StringIO(read_text(path), newline="") as file:
         for number, row in enumerate(csv.DictReader(file, delimiter="\t"), 2):
             where = f"{path}:{number}"
             try:
@@ -198,7 +200,7 @@ def segregation(
         raise Invalid(f"gene: {error}.", where=str(family)) from None
     found = estimated(pedigree, gene, by_age=by_age)
     text = f"Carries {gene.name}: {found.carrier:.1%}. {gene.cancer} by {found.by_age}: {found.risk:.1%}.\n{found.note}"
-    _tell({"gene": gene.name, **asdict(found)}, text, as_json)
+    tell({"gene": gene.name, **asdict(found)}, text, as_json)
 
 
 def _family(path: Path) -> tuple[Pedigree, Mapping[str, object]]:
@@ -207,14 +209,8 @@ def _family(path: Path) -> tuple[Pedigree, Mapping[str, object]]:
     from federome.cancer.pedigree import Member, Pedigree
 
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(read_text(path))
         members = msgspec.convert(document.get("member", []), tuple[Member, ...])
         return Pedigree(str(document.get("family", "")), str(document.get("target", "")), members), document
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise Invalid(f"the family cannot be read: {error}.", where=str(path)) from None
-    except FileNotFoundError:
-        raise Invalid("there is no such file.", where=str(path)) from None
-
-
-def _tell(facts: Mapping[str, object], text: str, as_json: bool) -> None:
-    sys.stdout.write((json.dumps(facts, default=str) if as_json else text) + "\n")

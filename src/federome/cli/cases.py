@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from federome.cli.edge import read_object
 from federome.errors import Invalid
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def register(
     home, listed = _home(folder), list(read_patients(patients))
     if len(listed) > 1 and (pseudonym or family or subject or admission):
         raise Invalid("pseudonyms and an admission are for one case at a time.", where=patients.name)
-    admitted = read_admission(json.loads(admission.read_text())) if admission else None
+    admitted = read_admission(read_object(admission)) if admission else None
     cases = [
         Case(p.id, person, dataset, p, subject, pseudonym, family, shared=not private, admission=admitted)
         for p in listed

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from federome.cli.edge import read_json, read_object
 from federome.cli.ontology import Chosen, installed
 from federome.errors import Invalid
 
@@ -58,12 +59,11 @@ def serve(
     from federome.analysis.matching import Measure
     from federome.standards import mme
     from federome.standards.mme_server import Exchange, application, bearer
-    from federome.trust.canonical import parse_object
     from federome.trust.keys import KeyRing, PinnedKey, PublicKey
 
     verify: Verify = lambda _token: None  # noqa: E731
     if issuer is not None:
-        told = parse_object(issuer.read_bytes())
+        told = read_object(issuer)
         jwk = told.get("jwk")
         if not isinstance(jwk, dict) or not audience:
             raise Invalid("an issuer needs a public key file and an audience.", where="--issuer")
@@ -71,7 +71,7 @@ def serve(
         verify = bearer(ring, audience=audience, clock=time.time)
     exchange = Exchange(
         Measure.of(installed(ontology)),
-        tuple(mme.read_entries(_document(patients))),
+        tuple(mme.read_entries(read_json(patients))),
         _digests(keys),
         time.time,
         production=production,
@@ -100,7 +100,7 @@ def ask(
     from federome.standards.mme_client import Peer
     from federome.standards.mme_client import ask as ask_peers
 
-    listed, document = _document(peers), _document(patient)
+    listed, document = read_json(peers), read_json(patient)
     if not isinstance(document, dict) or not isinstance(listed, list):
         raise Invalid("a patient is an object, peers are a list.", where=str(patient))
     known = [Peer(**{k: str(v) for k, v in each.items() if k in ("name", "url", "key")}) for each in _objects(listed)]
@@ -125,17 +125,8 @@ def _objects(listed: list[Json]) -> list[dict[str, Json]]:
     return found
 
 
-def _document(path: Path) -> Json:
-    from federome.trust.canonical import parse
-
-    try:
-        return parse(path.read_bytes(), max_bytes=1 << 28)
-    except OSError as error:
-        raise Invalid(f"the file cannot be read ({error.strerror}).", where=str(path)) from error
-
-
 def _digests(path: Path) -> dict[str, str]:
-    told = _document(path)
+    told = read_json(path)
     if not isinstance(told, dict) or not all(isinstance(name, str) for name in told.values()):
         raise Invalid("this is not a file of keys.", where=str(path), remedy="It is made by: federome match key")
     return {digest: str(name) for digest, name in told.items()}

@@ -6,16 +6,15 @@ register of accredited people.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from federome.cli.asking import Certificate, Hub, Key
+from federome.cli.edge import read_public_key, read_text, tell
 from federome.errors import Invalid
 
 if TYPE_CHECKING:
@@ -35,10 +34,10 @@ def node_access(
     from federome.network.setup import node_settings
 
     development = node_settings(folder).network == "development"
-    held = install_access(folder, read(policy), development=development)
+    held = install_access(folder, read_text(policy), development=development)
     issuers = [issuer.issuer for issuer in held.clearinghouse.issuers]
     needed = ", ".join(held.required)
-    _tell({"required": list(held.required), "issuers": issuers}, f"Demanded: {needed}.", as_json=as_json)
+    tell({"required": list(held.required), "issuers": issuers}, f"Demanded: {needed}.", as_json=as_json)
 
 
 def node_register(
@@ -49,22 +48,10 @@ def node_register(
     """Check the register of accredited people and institutions, and put it in force."""
     from federome.network.access import install_register
 
-    held = install_register(folder, read(register))
+    held = install_register(folder, read_text(register))
     facts = {"persons": len(held.persons), "institutions": len(held.institutions)}
     text = f"{len(held.persons)} people of {len(held.institutions)} institutions are registered."
-    _tell(facts, text, as_json=as_json)
-
-
-def read(path: Path) -> str:
-    """A text file's content; ``Invalid`` if it cannot be read."""
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Invalid("the file cannot be read.", where=str(path)) from error
-
-
-def _tell(facts: Mapping[str, object], text: str, *, as_json: bool) -> None:
-    sys.stdout.write((json.dumps(facts) if as_json else text) + "\n")
+    tell(facts, text, as_json=as_json)
 
 
 def login(
@@ -111,7 +98,7 @@ def login(
     minutes = int((session.until - time.time()) / 60)
     facts = {"session": str(place), "minutes": minutes, "passport": bool(session.passport)}
     also = " with a passport" if session.passport else ""
-    _tell(facts, f"Logged in{also} for {minutes} minutes: {place}", as_json=as_json)
+    tell(facts, f"Logged in{also} for {minutes} minutes: {place}", as_json=as_json)
 
 
 def dev_idp(
@@ -149,7 +136,7 @@ def hub_certificate(
     if to is not None:
         to.write_text(pem)
     said = "The hub shows its new certificate." if switch else "The next certificate is made; nodes pin it first."
-    _tell({"switched": switch, "out": str(to) if to else ""}, said, as_json=as_json)
+    tell({"switched": switch, "out": str(to) if to else ""}, said, as_json=as_json)
 
 
 def node_certificate(
@@ -160,8 +147,8 @@ def node_certificate(
     """Trust the hub's next certificate beside the one it shows now. The node must be started again."""
     from federome.network.setup import pin_certificate
 
-    count = pin_certificate(folder, read(certificate))
-    _tell({"trusted": count}, f"{count} certificates of the hub are trusted.", as_json=as_json)
+    count = pin_certificate(folder, read_text(certificate))
+    tell({"trusted": count}, f"{count} certificates of the hub are trusted.", as_json=as_json)
 
 
 def pin(
@@ -173,15 +160,10 @@ def pin(
     """Trust an authority's new key beside the old one, or let an old one end. Running nodes follow at once."""
     from federome.network.consents import instant
     from federome.network.setup import pin_authority
-    from federome.trust.canonical import parse_object
-    from federome.trust.keys import PublicKey
 
-    told = parse_object(read(authority).encode())
-    jwk, name = told.get("jwk"), told.get("name")
-    if not isinstance(jwk, dict) or not isinstance(name, str):
-        raise Invalid("this is not a public key file.", where=str(authority))
-    pin_authority(folder, name, PublicKey.from_jwk(jwk), until=instant(until) if until else None)
-    _tell({"authority": name, "until": until}, f"A key of {name!r} is pinned in {folder}.", as_json=as_json)
+    name, key = read_public_key(authority)
+    pin_authority(folder, name, key, until=instant(until) if until else None)
+    tell({"authority": name, "until": until}, f"A key of {name!r} is pinned in {folder}.", as_json=as_json)
 
 
 Overlap = Annotated[
@@ -221,7 +203,7 @@ def _tell_rotation(rotation: Rotation, *, as_json: bool) -> None:
     text = (
         f"Announced for {rotation.party}: key {kid}. Read it to the authority, which lists it with: federome hub admit"
     )
-    _tell(facts, text, as_json=as_json)
+    tell(facts, text, as_json=as_json)
 
 
 def hub_admit(
@@ -253,7 +235,7 @@ def hub_admit(
     facts = {"version": members.version, "members": [one.name for one in members.members], "new_keys": new}
     lines = [f"Member list {members.version}: {', '.join(one.name for one in members.members)}."]
     lines += [f"  new key of {name}: {kid}" for name, kid in new.items()]
-    _tell(facts, "\n".join(lines), as_json=as_json)
+    tell(facts, "\n".join(lines), as_json=as_json)
 
 
 def hub_notice(
@@ -276,7 +258,7 @@ def hub_notice(
     notice = give_notice(folder, load_private_key(key), now=time.time(), suspend=suspend or (), lift=lift or ())
     suspended = ", ".join(notice.suspended) or "none"
     text = f"Notice {notice.version}: member list {notice.members}; suspended permits: {suspended}."
-    _tell(notice.to_document(), f"{text} Sign the next one within a day, also where nothing changed.", as_json=as_json)
+    tell(notice.to_document(), f"{text} Sign the next one within a day, also where nothing changed.", as_json=as_json)
 
 
 def listed(folder: Path) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from federome.cli.edge import tell
 from federome.errors import Invalid
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def portal(
         folder, PortalSettings(url.rstrip("/"), host, port, operator, contact, tuple(named), tuple(hospital or ()))
     )
     text = f"{folder / PORTAL}: {len(named)} operators. Next: login.toml, then federome node serve --dir {folder}"
-    _tell({"portal": f"{url.rstrip('/')}/portal", "operators": len(named)}, text, as_json=as_json)
+    tell({"portal": f"{url.rstrip('/')}/portal", "operators": len(named)}, text, as_json=as_json)
 
 
 def citizens(
@@ -76,13 +75,13 @@ def citizens(
     book = CitizenBook(engine(f"sqlite:///{folder / 'node.db'}", durable=True), secret=read_secret(secret))
     if remove:
         changed = book.remove(Identity(one.sub, one.iss) for one in listed)
-        _tell({"removed": changed}, f"{changed} accounts were taken out.", as_json=as_json)
+        tell({"removed": changed}, f"{changed} accounts were taken out.", as_json=as_json)
         return
     missing = unknown_people(folder / "data", {one.person for one in listed})
     if missing:
         raise Invalid(f"{missing} people of the table are not in the store; nothing was changed.", where=table.name)
     changed = book.put(listed)
-    _tell({"accounts": book.count(), "new": changed}, f"{changed} accounts are new.", as_json=as_json)
+    tell({"accounts": book.count(), "new": changed}, f"{changed} accounts are new.", as_json=as_json)
 
 
 Reason = Annotated[str, typer.Option(help="Why: kept on the node's record.")]
@@ -91,13 +90,13 @@ Reason = Annotated[str, typer.Option(help="Why: kept on the node's record.")]
 def pause(folder: NodeFolder, reason: Reason, as_json: AsJson = False) -> None:
     """Take no work and hand nothing in until resumed; to the hub the node is away. A step under way is finished."""
     _deed(folder, "pause", "", reason)
-    _tell({"paused": True}, "The node is paused. Next: federome node resume", as_json=as_json)
+    tell({"paused": True}, "The node is paused. Next: federome node resume", as_json=as_json)
 
 
 def resume(folder: NodeFolder, reason: Reason, as_json: AsJson = False) -> None:
     """Work on after a pause: what is not too late by now goes on where it was."""
     _deed(folder, "resume", "", reason)
-    _tell({"paused": False}, "The node works again.", as_json=as_json)
+    tell({"paused": False}, "The node works again.", as_json=as_json)
 
 
 def suspend(
@@ -110,7 +109,7 @@ def suspend(
     """Suspend a permit at this node, from the next step on, also of runs under way."""
     suspended = _deed(folder, "reinstate" if off else "suspend", permit, reason)
     text = f"{len(suspended)} permits are suspended at this node."
-    _tell({"suspended": suspended}, text, as_json=as_json)
+    tell({"suspended": suspended}, text, as_json=as_json)
 
 
 def _deed(folder: Path, kind: Kind, about: str, reason: str) -> list[str]:
@@ -122,10 +121,3 @@ def _deed(folder: Path, kind: Kind, about: str, reason: str) -> list[str]:
     operating = open_operating(folder, time.time)
     operating.do(kind, about, reason=reason, by="command line", once=secrets.token_urlsafe(16))
     return operating.suspended()
-
-
-def _tell(facts: dict[str, object], text: str, *, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(facts) + "\n")
-    else:
-        out.print(text, markup=False)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from federome.cli.edge import read_text
 from federome.errors import Invalid
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ def one_person(
     from federome.pgx.tables import tables
 
     known = tables()
-    calls_of = {} if outside is None else read_outside(_text(outside), where=str(outside))
-    weights = {} if frequencies is None else read_frequencies(_text(frequencies), where=str(frequencies))
+    calls_of = {} if outside is None else read_outside(read_text(outside), where=str(outside))
+    weights = {} if frequencies is None else read_frequencies(read_text(frequencies), where=str(frequencies))
     found = _read(vcf, known.genes, assembly, fasta)
     person = _person(found.people, sample, vcf)
     calls = {name: call(gene, found.genes[name].of(person), known.rank, options) for name, gene in known.genes.items()}
@@ -231,7 +232,7 @@ def shared_folder() -> Path | None:
 
 def _cases(file: Path) -> list[Mapping[str, object]]:
     try:
-        listed = json.loads(_text(file))
+        listed = json.loads(read_text(file))
     except ValueError:
         raise Invalid("this is not JSON.", where=str(file), remedy="See docs/how-to/drugs-from-genes.md.") from None
     if not isinstance(listed, list) or not all(isinstance(each, dict) and "id" in each for each in listed):
@@ -277,10 +278,3 @@ def _person(people: Sequence[str], wanted: str, vcf: Path) -> int:
         what = "nobody has that name" if wanted else f"the file holds {len(people)} people"
         raise Invalid(f"{what}.", where=str(vcf), remedy="Name one of them: --sample NAME.")
     return 0
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise Invalid("the file cannot be read as text.", where=str(path), remedy="Check its path.") from None

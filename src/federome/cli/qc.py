@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
-from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from federome.cli.edge import read_public_key, read_text, tell
 from federome.errors import Invalid
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def bands(
     made = grouped(_measured(files), _groups(groups), least=Policy().least_group, source=source)
     to.write_text(json.dumps(made.to_document(), indent=1) + "\n", encoding="utf-8")
     named = sorted({each.group for each in made.bands})
-    _tell({"bands": len(made.bands), "groups": named}, f"{len(made.bands)} bands of {', '.join(named)}: {to}", as_json)
+    tell({"bands": len(made.bands), "groups": named}, f"{len(made.bands)} bands of {', '.join(named)}: {to}", as_json)
 
 
 # overrides
@@ -166,12 +167,11 @@ def signer(
     as_json: AsJson = False,
 ) -> None:
     """Let somebody sign overrides at this node."""
-    from federome.cli import _public_key
     from federome.quality import shelf
 
-    name, key = _public_key(public_key)
+    name, key = read_public_key(public_key)
     shelf.add_signer(folder, name, key)
-    _tell({"signer": name}, f"{name} may sign overrides from now on; each takes two people.", as_json)
+    tell({"signer": name}, f"{name} may sign overrides from now on; each takes two people.", as_json)
 
 
 @qc_app.command("override")
@@ -197,7 +197,7 @@ def override(
         raise Invalid("this is no day.", where="--until", remedy="Write YYYY-MM-DD.") from None
     made = Override(dataset, sample, check, reason, date.today(), end, release.digest)
     to.write_text(json.dumps({"tokens": [signed(made, load_private_key(key))]}) + "\n", encoding="utf-8")
-    _tell(
+    tell(
         {"override": made.identity, "file": str(to)},
         f"Signed once: {to}. A second person signs with qc cosign.",
         as_json,
@@ -223,7 +223,7 @@ def cosign(
     added = [*tokens, signed(made, load_private_key(key))]
     path.write_text(json.dumps({"tokens": added}) + "\n", encoding="utf-8")
     says = f"Signed: {made.check} of {made.sample or made.dataset} until {made.until}, because {made.reason}"
-    _tell({"override": made.identity, "signatures": len(added)}, says, as_json)
+    tell({"override": made.identity, "signatures": len(added)}, says, as_json)
 
 
 @qc_app.command("lift")
@@ -236,7 +236,7 @@ def lift(
     from federome.quality import shelf
 
     says = shelf.install(folder, path, today=date.today())
-    _tell({"lifted": says}, f"Lifted: {says}.", as_json)
+    tell({"lifted": says}, f"Lifted: {says}.", as_json)
 
 
 # laboratories
@@ -300,7 +300,7 @@ def benchmark(
                 bare = isinstance(value, float) or name == "measured_on"
                 file.write(f"{name} = {value if bare else json.dumps(value)}\n")
     Laboratory.read(path)
-    _tell({"added": len(found)}, f"{len(found)} benchmarks of {pipeline} {version} added to {path}.", as_json)
+    tell({"added": len(found)}, f"{len(found)} benchmarks of {pipeline} {version} added to {path}.", as_json)
 
 
 def _release(folder: Path, dataset: str) -> tuple[Store, DataRelease]:
@@ -320,9 +320,9 @@ def _groups(path: Path | None) -> dict[str, str]:
     if path is None:
         return {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return {row["sample"]: row["group"] for row in csv.DictReader(file)}
-    except (OSError, UnicodeDecodeError, KeyError) as error:
+        table = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        return {row["sample"]: row["group"] for row in table}
+    except KeyError as error:
         raise Invalid("the table needs columns sample and group.", where=str(path)) from error
 
 
@@ -354,10 +354,3 @@ def _end(found: DatasetVerdict, *, as_json: bool, place: Path | None, strict: bo
             out.print(f"report.html, quality.json, quality_mqc.json: {place}", markup=False)
     if found.verdict != "accept" or (strict and counts["accept"] < len(found.samples)):
         raise typer.Exit(1)
-
-
-def _tell(facts: Mapping[str, object], text: str, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(facts) + "\n")
-    else:
-        out.print(text, markup=False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from federome.cli.asking import AsJson, Certificate, Hub, Key, Permit, Person
+from federome.cli.edge import read_object
 
 if TYPE_CHECKING:
     from federome.client.reviews import Reviews
@@ -43,7 +44,7 @@ def appoint(
     from federome.model.registry import Person as Somebody
     from federome.network.output_queue import CHECKERS, Checkers
 
-    key = PersonKey.of(json.loads(public_key.read_text()), where=str(public_key))
+    key = PersonKey.of(read_object(public_key), where=str(public_key))
     person = Somebody(name, institution, roles=("output-reviewer",), projects=tuple(project or ()), key=key)
     Checkers(folder / CHECKERS).appoint(person)
     _say({"appointed": name}, f"{name} checks outputs from now on.", as_json)

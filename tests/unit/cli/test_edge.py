@@ -1,0 +1,90 @@
+"""What a person names on the command line and cannot be read is told in one line, with the file and no traceback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from federome import cli
+from federome.cli import edge
+from federome.errors import Invalid
+
+LATIN = "ä;ö\n".encode("latin1")
+
+
+@pytest.mark.parametrize(
+    ("read", "content", "says"),
+    [
+        (edge.read_bytes, None, "No such file"),
+        (edge.read_text, LATIN, "UTF-8"),
+        (edge.read_lines, LATIN, "UTF-8"),
+        (edge.read_json, b"{", "not JSON"),
+        (edge.read_json, b'{"a": 1, "a": 2}', "repeated"),
+        (edge.read_object, b"[]", "no JSON object"),
+        (edge.read_public_key, b"{}", "not a public key file"),
+    ],
+)
+def test_what_cannot_be_read_is_named(
+    read: Callable[[Path], object], content: bytes | None, says: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "input"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(Invalid, match=says) as error:
+        read(path)
+    assert error.value.where == str(path)
+
+
+def test_what_a_person_wrote_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "people.txt"
+    path.write_bytes(b"\xef\xbb\xbfanna\r\n\r\n  berta \n")
+    assert edge.read_lines(path) == ["anna", "berta"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["cancer", "canrisk", "{dir}"],
+        [
+            "cancer",
+            "interpret",
+            "{latin}",
+            "--clinvar={latin}",
+            "--person=p",
+            "--hospital=h",
+            "--asked=a",
+            "--holder={dir}",
+        ],
+        ["node", "withdraw", "{latin}", "--dir={dir}"],
+        ["node", "consent", "import", "{latin}", "--dir={dir}"],
+        ["review", "appoint", "anna", "{latin}", "--institution=i", "--dir={dir}"],
+    ],
+    ids=lambda arguments: " ".join(arguments[:3]).partition(" {")[0],
+)
+def test_no_command_ends_in_a_traceback(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes(LATIN)
+    named = [each.format(dir=tmp_path, latin=tmp_path / "latin") for each in arguments]
+    result = CliRunner().invoke(cli.app, named)
+    assert isinstance(result.exception, Invalid), result.output or result.exception
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_disk_that_refuses_is_told_in_one_line(
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever a command did not foresee about a file is still no traceback."""
+    place = tmp_path / "file" / "below"
+    place.parent.write_text("")
+    monkeypatch.setattr(cli, "app", lambda: place.write_text("x"))
+    monkeypatch.setattr("sys.argv", ["federome", "node", "init", *flags])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 69
+    told = capsys.readouterr()
+    if flags:
+        assert json.loads(told.out)["error"]["where"] == str(place)
+    assert "Not a directory" in told.err
