@@ -58,6 +58,7 @@ def test_letters_go_over_the_face_of_the_hub(tmp_path: Path) -> None:
             datasets={node: [f"{node.lower()}-1"] for node in NODES} | {"ES": ["es-9"]},
             method=method(),
             clock=world.clock,
+            deadline_s=300,  # of a busy machine
             http=http,  # type: ignore[arg-type]
         )
         asker = Asker(plain.case, plain.registration, plain.key, plain.nodes, care.send, world.clock)
