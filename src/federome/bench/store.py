@@ -33,10 +33,14 @@ from federome.bench.scale import scale
 from federome.demo.pooled import run_pooled
 from federome.model.dataset import DatasetManifest
 from federome.model.release import Policy
+from federome.model.variant import Variant
 from federome.store import kernels
+from federome.store.carriers import locate, reaching
 from federome.store.catalogue import Store
 from federome.store.pgen import PgenFile
-from federome.store.writer import BatchWriter
+from federome.store.records import SPARSE
+from federome.store.view import Part
+from federome.store.writer import BatchWriter, DeclaredSex
 
 COVARIATES: Final = 10
 DATASET: Final = DatasetManifest(
@@ -53,6 +57,7 @@ class Sizes:
     people: int
     many_people: int
     mixed: int
+    looked_up: int
     many_mixed: int
     gaps: int
     common: int
@@ -63,8 +68,8 @@ class Sizes:
     repeats: int
 
 
-FULL: Final = Sizes(100_000, 500_000, 400_000, 100_000, 5_000, 1_000, 40_000, 300, 2_000, 4_000, 5)
-QUICK: Final = Sizes(20_000, 50_000, 100_000, 40_000, 2_000, 500, 20_000, 200, 2_000, 1_000, 3)
+FULL: Final = Sizes(100_000, 500_000, 400_000, 100_000, 100_000, 5_000, 1_000, 40_000, 300, 2_000, 4_000, 5)
+QUICK: Final = Sizes(20_000, 50_000, 100_000, 50_000, 40_000, 2_000, 500, 20_000, 200, 2_000, 1_000, 3)
 
 
 @dataclass(frozen=True)
@@ -372,30 +377,60 @@ def scores(setting: Setting) -> Iterator[Row]:
 
 
 def lookup(setting: Setting) -> Iterator[Row]:
-    """Position to carriers, warm, in a loop of Python calls; pgenlib gets the variant's number for nothing."""
+    """A rare variant by its place and alleles to its carriers, from a node's open store: as a node itself asks.
+
+    Warm, in a loop of Python calls. pgenlib gets the number of the variant in its file for nothing.
+    """
     import pgenlib
 
-    made = sample.make(setting.size.people, setting.size.mixed, "mixed")
-    places = sample.positions(made.variants)
-    rare = np.flatnonzero(made.open().record_types & 7 == 4)
-    asked = np.random.default_rng(11).choice(rare, 5_000)
+    made = sample.make(setting.size.people, setting.size.looked_up, "mixed")
     reader = pgenlib.PgenReader(bytes(made.pgen), raw_sample_ct=made.people)
     with made.open() as file:
+        rare = np.flatnonzero(file.record_types & 7 == SPARSE)
+    numbers = np.random.default_rng(11).choice(rare, 5_000).tolist()
+    places = sample.positions(made.variants)[numbers].tolist()
+    asked = [Variant("GRCh38", "1", at, "A", "C") for at in places]
+    store = _listed_store(made)
+    release = store.release(DATASET.id)
+    part = Part(store, release, release.batches[0])
 
-        def ours() -> None:
-            for at in places[asked]:
-                kernels.carriers(file, int(places.searchsorted(at)))
+    def ours() -> None:
+        for variant in asked:
+            for block in reaching(part, variant.chromosome, variant.position, variant.position):
+                kernels.carriers(block.pgen, locate(block, variant)[0])
 
-        def theirs() -> None:
-            for number in asked.tolist():
-                reader.read_sparse32(number)
+    def theirs() -> None:
+        for number in numbers:
+            reader.read_sparse32(number)
 
-        measured = (partial(tools.own_cpu, ours), partial(tools.own_cpu, theirs))
-        mine, peer = (1e6 * s / len(asked) for s in tools.medians(*measured, repeats=setting.size.repeats))
+    measured = (partial(tools.own_cpu, ours), partial(tools.own_cpu, theirs))
+    mine, peer = (1e6 * s / len(asked) for s in tools.medians(*measured, repeats=setting.size.repeats))
     reader.close()
     yield at_most(
         f"position → carriers of a rare variant, {made.people:,}", mine, "µs", 10.0, peer="pgenlib", peer_value=peer
     )
+
+
+def _listed_store(made: Sample) -> Store:
+    """All variants of a sample in a store, 5,000 in a block: a chromosome has many blocks."""
+    store = Store.open(made.prefix.with_suffix(".store"))
+    if store.datasets():
+        return store
+    people = [f"p{i}" for i in range(made.people)]
+    sexes: list[DeclaredSex] = ["female"] * made.people
+    with (
+        BatchWriter.begin(store, DATASET, "a", people, sexes, block_variants=5_000) as writer,
+        made.open() as file,
+    ):
+        places = sample.positions(made.variants)
+        for start in range(0, made.variants, 5_000):
+            here = places[start : start + 5_000]
+            carriers, codes = zip(*(kernels.carriers(file, start + i) for i in range(len(here))), strict=True)
+            ends = np.cumsum([0, *map(len, carriers)])
+            alleles = ["A"] * len(here), ["C"] * len(here)
+            writer.add_sparse("1", here, *alleles, ends, np.concatenate(carriers), np.concatenate(codes))
+        writer.commit(DAY)
+    return store
 
 
 def batch(setting: Setting) -> Iterator[Row]:

@@ -101,9 +101,10 @@ class BlockCache:
     def open(self, file: BlockFile) -> Block:
         """The open block; its genotypes are hashed unless this process has already done so."""
         with self._lock:
-            if file.base in self._open:
+            kept = self._open.get(file.base)
+            if kept is not None:
                 self._open.move_to_end(file.base)
-                return self._open[file.base]
+                return kept
         block = open_block(file)
         self._check_once(file)
         with self._lock:

@@ -18,7 +18,7 @@ from federome.model.cohort import Carrier
 from federome.model.span import Span
 from federome.model.table import Mask
 from federome.model.variant import Region, Variant, chromosome_class, chromosome_rank, oriented, tokens
-from federome.store import kernels
+from federome.store import kernels, records
 from federome.store.blocks import Block
 from federome.store.callability import covers
 from federome.store.catalogue import FEMALE, MALE, UNKNOWN
@@ -131,7 +131,7 @@ def qualifying(
     held = []
     annotated = False
     for chromosome, there in genes.items():
-        for block in _blocks(part, chromosome, min(start for start, _, _ in there), max(end for _, end, _ in there)):
+        for block in reaching(part, chromosome, min(start for start, _, _ in there), max(end for _, end, _ in there)):
             annotated |= any(block.sites.effects)
             rows = _carried_rows(block, person, consequences)
             held += [_Found(at, block, rows)] if len(rows) else []
@@ -162,7 +162,7 @@ def _elsewhere(parts: Sequence[Part], at: int, held: Sequence[_Found]) -> Iterat
     """The rows of other parts at the places of these variants: what is rare is decided over all parts."""
     for chromosome, position in dict.fromkeys(key[:2] for found in held for key in _keys(found)):
         for i, part in enumerate(parts):
-            for block in _blocks(part, chromosome, position, position) if i != at else ():
+            for block in reaching(part, chromosome, position, position) if i != at else ():
                 first, stop = np.searchsorted(block.sites.positions, [position, position + 1]).tolist()
                 if first < stop:
                     yield _Found(i, block, np.arange(first, stop))
@@ -238,7 +238,7 @@ def effects(parts: Sequence[Part], keys: Collection[Key]) -> dict[Key, Effects]:
     for chromosome in dict.fromkeys(key[0] for key in keys):
         positions = [key[1] for key in keys if key[0] == chromosome]
         for part in parts:
-            for block in _blocks(part, chromosome, min(positions), max(positions)):
+            for block in reaching(part, chromosome, min(positions), max(positions)):
                 sites = block.sites
                 known = np.array([bool(each) for each in sites.effects], np.bool_)
                 near = known[sites.effect] & np.isin(sites.positions, positions)
@@ -259,7 +259,7 @@ def _inside(part: Part, spans: Sequence[Span]) -> Iterator[tuple[Block, NDArray[
     for chromosome in dict.fromkeys(span.chromosome for span in spans):
         here = [span for span in spans if span.chromosome == chromosome]
         first, last = min(span.first for span in here), max(span.last for span in here)
-        for block in _blocks(part, chromosome, max(first - REACH, 1), last):
+        for block in reaching(part, chromosome, max(first - REACH, 1), last):
             sites = block.sites
             rows: dict[int, bool] = {}
             for span in here:
@@ -294,11 +294,9 @@ def _near(sites: Sites, span: Span) -> NDArray[np.int64]:
     return rows
 
 
-def _blocks(part: Part, chromosome: str, first: int, last: int) -> Iterator[Block]:
+def reaching(part: Part, chromosome: str, first: int, last: int) -> Iterator[Block]:
     """Open blocks of a part that reach into a stretch."""
-    for file in part.store.files(part.batch, part.release, chromosome):
-        if file.first <= last and file.last >= first:
-            yield part.store.blocks.open(file)
+    return map(part.store.blocks.open, part.store.reaching(part.batch, part.release, chromosome, first, last))
 
 
 def _of_variant(parts: Sequence[Part], text: str) -> tuple[Mask, ...]:
@@ -310,7 +308,7 @@ def _of_variant(parts: Sequence[Part], text: str) -> tuple[Mask, ...]:
     out = []
     for part in parts:
         mask = np.zeros(part.batch.people, np.bool_)
-        for block in _blocks(part, variant.chromosome, at, at):
+        for block in reaching(part, variant.chromosome, at, at):
             row, exchanged = locate(block, variant)
             if row >= 0 and exchanged:
                 mask |= np.isin(kernels.decode(block.pgen, range(row, row + 1))[0], (0, 1))
@@ -322,13 +320,15 @@ def _of_variant(parts: Sequence[Part], text: str) -> tuple[Mask, ...]:
 
 def locate(block: Block, variant: Variant) -> tuple[int, bool]:
     """Row of a variant in a block, -1 if it is not there, and whether REF and ALT are exchanged there."""
-    sites = block.sites
-    wanted = oriented(variant.ref, variant.alt)
-    first, stop = np.searchsorted(sites.positions, [variant.position, variant.position + 1]).tolist()
-    for row in range(first, stop):
-        held = oriented(sites.refs[row], sites.alts[row])
-        if held[:2] == wanted[:2]:
-            return row, held[2] != wanted[2]
+    sites, at = block.sites, variant.position
+    first, second, turned = oriented(variant.ref, variant.alt)
+    positions = sites.positions
+    for row in range(records.first_at(positions, at), len(positions)):
+        if positions.item(row) != at:
+            break
+        ref, alt, exchanged = oriented(sites.refs[row], sites.alts[row])
+        if ref == first and alt == second:
+            return row, exchanged != turned
     return -1, False
 
 
@@ -360,7 +360,7 @@ def _candidates(parts: Sequence[Part], criterion: Carrier) -> list[_Found]:
     annotated = False
     for i, regions in _regions(parts, criterion).items():
         for region in regions:
-            for block in _blocks(parts[i], region.chromosome, region.start, region.end):
+            for block in reaching(parts[i], region.chromosome, region.start, region.end):
                 first, stop = np.searchsorted(block.sites.positions, [region.start, region.end + 1]).tolist()
                 if first < stop:
                     found.append(_Found(i, block, np.arange(first, stop)))

@@ -7,10 +7,12 @@ Writing goes through `writer.BatchWriter`, reading genotypes through `blocks`, p
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import sqlalchemy as sa
@@ -97,6 +99,14 @@ def by_symbol(genes: Genes) -> GeneMap:
     return {symbol: tuple(regions) for symbol, regions in found.items()}
 
 
+class _Blocks(NamedTuple):
+    """The blocks of one chromosome of a batch, which follow each other, and where each begins and ends."""
+
+    files: tuple[BlockFile, ...]
+    firsts: list[int]
+    lasts: list[int]
+
+
 class Store:
     """A store folder. ``Store.open`` creates it if need be and sweeps what interrupted writers left behind."""
 
@@ -106,7 +116,7 @@ class Store:
         self.blocks = BlockCache(cached_blocks)
         self.written = db.Watch(database)
         self._people: dict[int, People] = {}
-        self._files: dict[tuple[int, str], tuple[BlockFile, ...]] = {}
+        self._blocks: dict[tuple[int, str], _Blocks] = {}
         self._genes: dict[int, GeneMap] = {}
 
     @classmethod
@@ -263,15 +273,26 @@ class Store:
 
     def files(self, batch: BatchRecord, release: DataRelease, chromosome: str) -> tuple[BlockFile, ...]:
         """The blocks of one chromosome of a batch, by position."""
+        return self._blocks_of(batch, release, chromosome).files
+
+    def reaching(
+        self, batch: BatchRecord, release: DataRelease, chromosome: str, first: int, last: int
+    ) -> tuple[BlockFile, ...]:
+        """Those of them that reach into a stretch."""
+        files, firsts, lasts = self._blocks_of(batch, release, chromosome)
+        return files[bisect_left(lasts, first) : bisect_right(firsts, last)]
+
+    def _blocks_of(self, batch: BatchRecord, release: DataRelease, chromosome: str) -> _Blocks:
         key = (batch.number, chromosome)
-        if key not in self._files:
+        if key not in self._blocks:
             table = tables.block_file
             query = sa.select(table).where(table.c.batch == batch.number, table.c.chromosome == chromosome)
             with db.read(self.database) as connection:
                 rows = connection.execute(query.order_by(table.c.first)).all()
             assembly = release.manifest.assembly
-            self._files[key] = tuple(block_file(self.layout, assembly, batch.stem, batch.people, row) for row in rows)
-        return self._files[key]
+            files = tuple(block_file(self.layout, assembly, batch.stem, batch.people, row) for row in rows)
+            self._blocks[key] = _Blocks(files, [file.first for file in files], [file.last for file in files])
+        return self._blocks[key]
 
     def has_batch(self, dataset: str, name: str) -> bool:
         """Whether a batch of that name is part of the store."""

@@ -110,7 +110,7 @@ def carriers(file: PgenFile, variant: int) -> tuple[NDArray[np.uint32], NDArray[
     if not 0 <= variant < file.variants:
         raise ValueError(f"the file has no variant {variant}")
     planes, people, genotypes = records.scratch(file.people)
-    if file.record_types[variant] & 7 != records.SPARSE:
+    if file.record_types.item(variant) & 7 != records.SPARSE:
         room = file.people + records.SLACK
         people, genotypes = np.empty(room, np.uint32), np.empty(room, np.uint8)
     found = records.list_carriers(*file.kernel, planes, people, genotypes, variant)
@@ -217,6 +217,7 @@ def decode(file: PgenFile, variants: Variants) -> NDArray[np.int8]:
 
 def warm() -> None:
     """Compile every kernel, or load it from numba's cache, by running each once on a tiny file."""
+    records.first_at(np.zeros(1, np.int64), 0)
     rows = np.tile(np.array([[0, 1, 2, -1]], np.int8), (2, 32))
     rows[0] = 0
     with tempfile.TemporaryDirectory() as folder:

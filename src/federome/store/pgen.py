@@ -112,8 +112,8 @@ class PgenFile:
         self.record_offsets = layout.offsets
         self.counts = counts
         _check_records(layout, str(path))
-        self._bases = _ld_bases(layout.types, str(path))
-        self._data: NDArray[np.uint8] | None = data
+        bases = _ld_bases(layout.types, str(path))
+        self._kernel: Kernel | None = (data, layout.types, layout.offsets.view(np.int64), bases, layout.people)
 
     @classmethod
     def open(cls, path: Path, index: PgenIndex | None = None) -> PgenFile:
@@ -132,9 +132,9 @@ class PgenFile:
     @property
     def kernel(self) -> Kernel:
         """The arrays that compiled kernels read."""
-        if self._data is None:
+        if self._kernel is None:
             raise ValueError(f"{self.path} is closed")
-        return self._data, self.record_types, self.record_offsets.view(np.int64), self._bases, self.people
+        return self._kernel
 
     def index(self, counts: NDArray[np.int32]) -> PgenIndex:
         """This file's index, given the counts of all people for each variant (`kernels.counts`)."""
@@ -155,7 +155,7 @@ class PgenFile:
 
     def close(self) -> None:
         """Let go of the file; the mapping ends when no array of it is left."""
-        self._data = None
+        self._kernel = None
 
     def __enter__(self) -> PgenFile:
         return self

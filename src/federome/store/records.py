@@ -17,6 +17,8 @@ Format: PLINK 2 File Format Specification (draft), §2.3.
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,10 +60,26 @@ def _whole_numbers() -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
 ENDS, WHOLE = _whole_numbers()
 
 
+class _Held(threading.local):
+    """What each thread keeps: fresh memory costs more than reading a short record does."""
+
+    people = -1
+    arrays: tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint8]]
+
+
+_held = _Held()
+
+
 def scratch(people: int) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint8]]:
-    """What reading one record needs: five planes (two for the record), listed people and their categories."""
-    most = people // 8 + SLACK
-    return np.empty((5, -(-people // 64)), np.uint64), np.empty(most, np.uint32), np.empty(most, np.uint8)
+    """What reading one record needs: five planes (two for the record), listed people and their categories.
+
+    The thread's own, until its next call: nothing that is returned to others may lie in it.
+    """
+    if _held.people != people:
+        most = people // 8 + SLACK
+        planes = np.empty((5, -(-people // 64)), np.uint64)
+        _held.arrays, _held.people = (planes, np.empty(most, np.uint32), np.empty(most, np.uint8)), people
+    return _held.arrays
 
 
 # --- Difflists ---------------------------------------------------------------------------------------------
@@ -404,6 +422,19 @@ def size_of(plane):
     for w in range(plane.size):
         count += popcount(plane[w])
     return count
+
+
+@compiled
+def first_at(positions, position):
+    """The first row at a position or beyond it, of rows in order; NumPy's search takes twice as long to be called."""
+    low, high = np.int64(0), np.int64(positions.size)
+    while low < high:
+        middle = (low + high) >> 1
+        if positions[middle] < position:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 # --- People ------------------------------------------------------------------------------------------------

@@ -274,7 +274,7 @@ class StudySite:
         spans = np.array([bin_span(code, assembly) for code in codes.tolist()], np.int64).reshape(-1, 2)
         known = covers(part.store, part.batch, chromosome, spans[:, 0], spans[:, 1])[inverse]
         first, last = (int(code) % 100_000 for code in (codes[0], codes[-1]))
-        files = _reaching(part, chromosome, first * BIN_SIZE, (last + 1) * BIN_SIZE - 1)
+        files = part.store.reaching(part.batch, part.release, chromosome, first * BIN_SIZE, (last + 1) * BIN_SIZE - 1)
         out = _nowhere(files, known)
         order = np.argsort(index.tokens >> np.uint64(1))
         wanted = (index.tokens >> np.uint64(1))[order]
@@ -293,7 +293,7 @@ class StudySite:
         first = np.array([each.position for each in index.named], np.int64)
         last = first + np.array([len(each.ref) for each in index.named], np.int64) - 1
         chromosome = stored_as(index.chromosome)
-        files = _reaching(part, chromosome, int(first.min()), int(first.max()))
+        files = part.store.reaching(part.batch, part.release, chromosome, int(first.min()), int(first.max()))
         out = _nowhere(files, covers(part.store, part.batch, chromosome, first, last))
         for i, file in enumerate(files):
             inside = np.flatnonzero((first >= file.first) & (first <= file.last))
@@ -432,11 +432,6 @@ class StudyBlock:
         out[known[:, np.newaxis], filled, column[:, np.newaxis]] += copies
         out[known[:, np.newaxis], filled, 3] += sizes[filled] - copies
         out[unknown[:, np.newaxis], filled, 3] += sizes[filled]
-
-
-def _reaching(part: Part, chromosome: str, first: int, last: int) -> tuple[BlockFile, ...]:
-    files = part.store.files(part.batch, part.release, chromosome)
-    return tuple(file for file in files if file.first <= last and file.last >= first)
 
 
 def _nowhere(files: tuple[BlockFile, ...], known: Mask) -> Aligned:

@@ -121,8 +121,8 @@ def check_masked(world: World, sets: NDArray[np.bool_]) -> None:
 
 
 def check_carriers(world: World) -> None:
-    for variant, row in enumerate(world.rows):
-        people, genotypes = kernels.carriers(world.file, variant)
+    lists = [kernels.carriers(world.file, variant) for variant in world.all]  # all before any: none may change another
+    for row, (people, genotypes) in zip(world.rows, lists, strict=True):
         assert people.dtype == np.uint32 and genotypes.dtype == np.uint8
         assert np.array_equal(people, np.flatnonzero(row))
         assert np.array_equal(genotypes, row[people].view(np.uint8) & 3)
@@ -453,6 +453,13 @@ def test_difflists_are_checked(tmp_path: Path, record: bytes, why: str) -> None:
             kernels.carriers(file, 0)
 
 
+def test_the_first_row_at_a_position_is_numpys() -> None:
+    positions = np.array([5, 5, 9, 2**31 - 1], np.int64)
+    for some in (positions, positions[:1], positions[:0]):
+        for at in (0, 5, 6, 9, 10, 2**31 - 1, 2**31):
+            assert records.first_at(some, at) == np.searchsorted(some, at)
+
+
 # --- Compilation -------------------------------------------------------------------------------------------
 
 
@@ -478,5 +485,5 @@ def test_each_kernel_is_compiled_once(tmp_path: Path) -> None:
         kernels.any_carrier(file, numbers[:3])
         kernels.carriers(file, 1)
     for kernel in (encode.encode_rows, encode.encode_carriers, tally.count, tally.count_masked, records.expand,
-                   records.list_carriers, records.mark_carriers, sums.inner, sums.score):  # fmt: skip
+                   records.first_at, records.list_carriers, records.mark_carriers, sums.inner, sums.score):  # fmt: skip
         assert len(kernel.signatures) == 1, kernel
