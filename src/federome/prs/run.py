@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
+
+import numpy as np
 
 from federome.errors import Invalid
 from federome.model.variant import Assembly
@@ -20,6 +22,8 @@ from federome.prs.scoring import Scores, score_people
 from federome.prs.targets import Target, Wanted, open_target
 
 Rules = Literal["federome", "pgsc"]
+_LINES: Final = 10_000
+"""Lines of scores that are formatted together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +150,10 @@ def write_scores(scores: Scores, path: Path) -> None:
     """One line a person, readable by the owner alone: scores of people stay where they are computed."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     line = "\t".join(["%s", *["%.10g"] * len(scores.matched)]) + "\n"
-    columns = zip(scores.people, *scores.values.T.tolist(), strict=True)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write("\t".join(["person", *(each.score.accession for each in scores.matched)]) + "\n")
-        file.writelines(map(line.__mod__, columns))
+        for first in range(0, len(scores.people), _LINES):
+            cells = np.empty((len(scores.people[first : first + _LINES]), 1 + len(scores.matched)), np.object_)
+            cells[:, 0] = scores.people[first : first + _LINES]
+            cells[:, 1:] = scores.values[first : first + _LINES]
+            file.write(line * len(cells) % tuple(cells.ravel().tolist()))

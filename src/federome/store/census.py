@@ -67,7 +67,9 @@ def count_people(
         v, into = variants[row], classes[row]
         if v < 0 or into < 0:
             continue
-        entries, dense = read_parts(data, types, offsets, bases, people, v, SPARSE_PLANE, planes, ids, categories)
+        entries, dense = read_parts(
+            data, types, offsets, bases, people, v, people // SPARSE_PLANE, SPARSE_PLANE, planes, ids, categories
+        )
         if entries < 0:
             return v
         for k in range(entries):

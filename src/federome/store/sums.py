@@ -41,6 +41,9 @@ SPARSE_SCORE, SPARSE_SCORES = 32, 512
 At least 24 all: lists of three categories fit into scratch for an eighth of the people.
 """
 
+LISTED_SCORE, LISTED_SCORES = 8, SPARSE_SCORES
+"""A record that is a list already stays one in `score` up to one in this many people: 8 is every list there is."""
+
 
 def aligned(size: int) -> NDArray[np.float64]:
     """float64 zeros that begin at a cache line."""
@@ -79,15 +82,15 @@ def _split(lo, hi, het, double, missing):
 
 
 @inlined
-def read_parts(data, types, offsets, bases, people, v, share, planes, ids, categories):
+def read_parts(data, types, offsets, bases, people, v, most, share, planes, ids, categories):
     """A record as a list of people with their categories, and planes of its larger categories.
 
     Returns (entries of the list, or -1 if inconsistent; bit c set if ``planes[1 + c]`` holds category c). Hom-ref
     is nowhere, every other person either in the list or in a plane. A category becomes a plane if more than one in
-    ``share`` people have it; a sparse or 1-bit record is a list if that is no longer. How a record is split depends on
-    it alone.
+    ``share`` people have it; a sparse or 1-bit record is a list if that has at most ``most`` entries. How a record is
+    split depends on it alone.
     """
-    if is_listed(data, types, offsets, people, v, people // share):
+    if is_listed(data, types, offsets, people, v, most):
         entries, high = read_listed(data, types, offsets, people, v, planes, ids, categories)
         return entries, (1 << high) & ~1
     if not read_planes(data, types, offsets, bases, people, v, planes[0], planes[1], ids, categories):
@@ -181,7 +184,9 @@ def inner(
         v, at = variants[row], row * width
         if v < 0:
             continue
-        entries, dense = read_parts(data, types, offsets, bases, people, v, SPARSE_PLANE, planes, ids, categories)
+        entries, dense = read_parts(
+            data, types, offsets, bases, people, v, people // SPARSE_PLANE, SPARSE_PLANE, planes, ids, categories
+        )
         if entries < 0:
             return v
         _gather_all(ids, categories, entries, rows, width, part, out, at, step)
@@ -346,11 +351,12 @@ def score(
     """
     used, scores, lanes = np.int64(0), values.shape[2], sums.size >> 6
     share = SPARSE_SCORE if lanes == 1 else SPARSE_SCORES
+    most = people // (LISTED_SCORE if lanes == 1 else LISTED_SCORES)
     for row in range(variants.size):
         v = variants[row]
         if v < 0:
             continue
-        entries, dense = read_parts(data, types, offsets, bases, people, v, share, planes, ids, categories)
+        entries, dense = read_parts(data, types, offsets, bases, people, v, most, share, planes, ids, categories)
         if entries < 0:
             return v
         for category in range(3):
