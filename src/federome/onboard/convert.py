@@ -6,22 +6,37 @@ typed form needs to fit into memory. Every cell that does not read as its field 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 import duckdb
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from federome.errors import Invalid
 from federome.ingest.columns import COLUMNS, Column
-from federome.onboard.canon import SQL_TYPES, cell, trimmed, value_class
+from federome.onboard import scan
+from federome.onboard.canon import trimmed, value_class
 from federome.onboard.crosswalk import uses, walked
 from federome.onboard.findings import FIRST, Finding
 from federome.onboard.mapping import FieldMapping, Plan, TableMapping, check_complete
-from federome.onboard.tables import Source, broken_lines, literal, literals, open_table, quoted, shifted_line
+from federome.onboard.reading import Cells, Reading, by_cell, items, reading, where
+from federome.onboard.rows import Found, Rows, Stored, Test, Worded, Words, forms
+from federome.onboard.tables import (
+    Source,
+    broken_lines,
+    forget_rejects,
+    literal,
+    open_table,
+    quoted,
+    shifted_line,
+)
 from federome.onboard.words import Coded, encode
 
 MEMORY: Final = "1GB"
@@ -29,17 +44,22 @@ MEMORY: Final = "1GB"
 
 @dataclass
 class People:
-    """The table ``people`` of ``connection``, rows as in ``main``. ``wrong`` is SQL: rows whose cell of a field did not
-    read, which is said already and not said again as missing.
+    """Everybody, rows as in ``main``: ``rows`` answers which of them meet a test, and ``connection`` has the table
+    ``people``, which is made when it is first asked for.
     """
 
-    connection: duckdb.DuckDBPyConnection
     main: Source
     fields: tuple[str, ...]
     count: int
-    wrong: Mapping[str, str]
     columns: Mapping[str, str]
+    rows: Rows
+    table: Callable[[], duckdb.DuckDBPyConnection]
     findings: list[Finding] = field(default_factory=list)
+
+    @cached_property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The database with the table ``people``."""
+        return self.table()
 
     def line(self, row: int) -> int:
         """The line of a person's row in the main table."""
@@ -70,37 +90,118 @@ def convert(
     is put before every id of a person.
     """
     findings: list[Finding] = []
-    main: Source | None = None
-    parts: list[tuple[str, tuple[str, ...]]] = []
+    read: list[_Table] = []
+    judged: Words | None = None
     for number, planned in enumerate(plan.table):
         table, walks = walked(planned, folder)
         source = open_table(folder / table.file, table.dialect, scratch)
         check_complete(table, source.columns)
-        findings += _typed(connection, f"t{number}", source, table, mend=mend, by_words=by_words, prefix=prefix)
+        one_table = _read(connection, f"t{number}", source, table, mend=mend, by_words=by_words, prefix=prefix)
+        judged = one_table.judged() if len(plan.table) == 1 else None
+        findings += _typed(one_table) if judged is None else one_table.said(judged)
+        read.append(one_table)
         for name, walk in walks.items():
             how = table.fields[name]
-            one = _where(how, trimmed(how.column, table.missing))
-            items = _items(how, one) if COLUMNS[name].listed else f"[{one}]"
-            findings += uses(connection, source, table.file, how, items, walk)
-        main = main or source
-        parts.append((f"t{number}", tuple(table.fields)))
-    assert main is not None
-    findings += _once_each(connection, main, plan.table[0])
-    for number, table in enumerate(plan.table[1:], 1):
-        findings += _known_people(connection, f"t{number}", table)
-    fields = _join(connection, parts)
+            one = where(how, trimmed(how.column, table.missing))
+            listed = items(how, one) if COLUMNS[name].listed else f"[{one}]"
+            findings += uses(connection, source, table.file, how, listed, walk)
+    main = read[0]
+    columns = {field: how.column for table in plan.table for field, how in table.fields.items()}
+    if judged is not None:
+        assert main.coded is not None
+        unnamed = judged.find([Test(("person_id",), "person_id IS NULL")])[0]
+        findings += _once_each(main, unnamed, judged.again("person_id"))
+        fields = ("person_id", *main.table.fields)
+        return People(main.source, fields, main.coded.rows, columns, judged, partial(_made, connection, read), findings)
+    findings += _once_each(main, *_named(connection))
+    for other in read[1:]:
+        findings += _known_people(connection, other.name, other.table)
+    fields = _join(connection, [(each.name, tuple(each.table.fields)) for each in read])
     (count,) = connection.execute("SELECT count(*) FROM people").fetchall()[0]
     if not count:
-        raise Invalid("the table has no people.", where=main.file, remedy="Give one row a person.")
-    columns = {field: how.column for table in plan.table for field, how in table.fields.items()}
+        raise Invalid("the table has no people.", where=main.source.file, remedy="Give one row a person.")
+    bad = {each.column for each in findings if each.level == "error"}
     wrong = {
         field: f"rowid IN (SELECT rowid FROM t0 WHERE (_wrong & {1 << at}::UBIGINT) <> 0)"  # noqa: S608
-        for at, field in enumerate(plan.table[0].fields)
+        for at, (field, how) in enumerate(main.table.fields.items())
+        if how.column in bad
     }
-    return People(connection, main, fields, int(count), wrong, columns, findings)
+    return People(main.source, fields, int(count), columns, Stored(connection, wrong), lambda: connection, findings)
 
 
-def _typed(
+def _made(connection: duckdb.DuckDBPyConnection, read: Sequence[_Table]) -> duckdb.DuckDBPyConnection:
+    """The table ``people`` of tables that were judged by their words: what is wrong in them has been said."""
+    for each in read:
+        list(_typed(each))
+    _join(connection, [(each.name, tuple(each.table.fields)) for each in read])
+    return connection
+
+
+@dataclass(frozen=True)
+class _Table:
+    """One of the provider's tables, opened; ``known`` are fields whose every word has been read, and ``readings`` how
+    cells of the others are.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    name: str
+    source: Source
+    table: TableMapping
+    coded: Coded | None
+    readings: Mapping[str, Reading]
+    known: Mapping[str, _Known]
+    mend: bool
+    prefix: str
+
+    def judged(self) -> Words | None:
+        """All fields as words; None where some column is not read so."""
+        coded, fields = self.coded, self.table.fields
+        if coded is None or not coded.rows or "person_id" in fields or any(how.where for how in fields.values()):
+            return None
+        columns: dict[str, Worded] = {}
+        by_form: dict[str, tuple[NDArray[np.uint16], Sequence[str]]] = {}
+        for column in {self.table.person, *(how.column for how in fields.values())} - set(coded.words):
+            found = forms(coded.texts[column])
+            if found is None or not _by_form_alone(found[1], self.table.missing):
+                return None
+            by_form[column] = found
+        for at, (name, how) in enumerate(fields.items()):
+            if how.column in coded.words:
+                known = self.known[name]
+                columns[name] = Worded(coded.codes[how.column], known.variable, known.wrong)
+                continue
+            codes, words = by_form[how.column]
+            known = _read_words(self.connection, at, how.column, words, self.readings[name], mend=self.mend)
+            if known.mended.any() or not _of_form(COLUMNS[name], how):
+                return None
+            columns[name] = Worded(codes, known.variable, known.wrong, coded.texts[how.column])
+        codes, words = by_form.get(self.table.person) or (
+            coded.codes[self.table.person],
+            coded.words[self.table.person],
+        )
+        _listed(self.connection, self.table.person, words, "words", {"value": self.person})
+        _keep(self.connection, "value_person", "value")
+        nothing = np.zeros(len(words), np.bool_)
+        columns["person_id"] = Worded(codes, "value_person", nothing, coded.texts.get(self.table.person))
+        return Words(self.connection, columns)
+
+    def said(self, judged: Words) -> Iterator[Finding]:
+        """What is wrong or was mended in cells, by their words."""
+        for name in self.table.fields:
+            column, cells = judged.columns[name], self.known.get(name)
+            wrong = column.having(column.wrong)
+            nothing = np.zeros(len(column.wrong), np.bool_)
+            mended = nothing if cells is None else cells.mended
+            fixable = 0 if self.mend else column.having(column.wrong & mended).count
+            yield from _cell_findings(self, name, wrong, column.having(mended), fixable)
+
+    @property
+    def person(self) -> str:
+        """SQL: who a row is about."""
+        return f"{literal(self.prefix)} || {trimmed(self.table.person, self.table.missing)}"
+
+
+def _read(
     connection: duckdb.DuckDBPyConnection,
     name: str,
     source: Source,
@@ -109,22 +210,43 @@ def _typed(
     mend: bool,
     by_words: bool,
     prefix: str,
-) -> Iterator[Finding]:
-    """Make the table ``name`` of typed fields with two masks: which fields are wrong, which were mended."""
+) -> _Table:
     used = {table.person} | {column for how in table.fields.values() for column in (how.column, *how.where)}
     coded = encode(source, sorted(used)) if by_words else None
     readings = {
-        field: _reading(at, COLUMNS[field], how, table, mend=mend, gaps=how.column in source.lists)
+        field: reading(at, COLUMNS[field], how, table, mend=mend, gaps=how.column in source.lists)
         for at, (field, how) in enumerate(table.fields.items())
     }
-    known = {} if coded is None else _read_words(connection, coded, table, mend=mend)
+    known = {
+        field: _read_words(
+            connection,
+            at,
+            how.column,
+            coded.words[how.column],
+            reading(at, COLUMNS[field], replace(how, where={}), table, mend=mend),
+            mend=mend,
+        )
+        for at, (field, how) in enumerate(table.fields.items())
+        if coded is not None and how.column in coded.words
+    }
+    return _Table(connection, name, source, table, coded, readings, known, mend, prefix)
+
+
+def _typed(read: _Table) -> Iterator[Finding]:
+    """Make the table of typed fields with two masks: which fields are wrong, which were mended."""
+    connection, name, source, table = read.connection, read.name, read.source, read.table
+    coded, known, readings, mend = read.coded, read.known, read.readings, read.mend
     rows = source.sql if coded is None else _coded_rows(connection, coded, table)
-    by_cell = [read for field, read in readings.items() if field not in known]
-    cells = {field: known.get(field) or _by_cell(read, mend=mend) for field, read in readings.items()}
+    others = [each for field, each in readings.items() if field not in known]
+    cells = {
+        field: _known_cells(at, known[field], coded, table.fields[field], listed=COLUMNS[field].listed)
+        if coded is not None and field in known
+        else by_cell(each, mend=mend)
+        for at, (field, each) in enumerate(readings.items())
+    }
     # Four projections, one over the other, so that nothing is computed twice: text, parsed, strict, outcome.
-    person = f"{literal(prefix)} || {trimmed(table.person, table.missing)}"
-    text = [f"{person} AS _person", "*", *(read.text for read in by_cell)]
-    for layer in (text, ["*", *(read.parsed for read in by_cell)], ["*", *(read.strict for read in by_cell)]):
+    text = [f"{read.person} AS _person", "*", *(each.text for each in others)]
+    for layer in (text, ["*", *(each.parsed for each in others)], ["*", *(each.strict for each in others)]):
         rows = f"(SELECT {', '.join(layer)} FROM {rows})"  # noqa: S608 - names are quoted
     outcome = ["_person", *(f"{each.value} AS {field}" for field, each in cells.items())]
     for mask, tests in (("_wrong", [c.wrong for c in cells.values()]), ("_mended", [c.mended for c in cells.values()])):
@@ -139,173 +261,101 @@ def _typed(
             broken = list(shifted_line(source, int(count)))
     yield from broken
     if not broken:
-        yield from _cells(connection, name, source, table, {field: COLUMNS[field] for field in readings}, mend=mend)
+        yield from _cells(read)
 
 
-@dataclass(frozen=True)
-class Reading:
-    """One field of one table as SQL in four layers, each over the one before, so that nothing is computed twice.
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """The words of one field: which of them are wrong, and which were mended. A variable lists what they mean."""
 
-    ``text``, ``parsed``, ``strict`` and ``outcome`` are what each layer selects; ``failed`` holds where a cell did not
-    read strictly, ``hopeless`` where it cannot be mended either.
-    """
-
-    text: str
-    parsed: str
-    strict: str
-    outcome: str
-    failed: str
-    hopeless: str
-
-    def layers(self, rows: str) -> str:
-        """The first three layers over some rows, which stay beside them."""
-        for layer in (self.text, self.parsed, self.strict):
-            rows = f"(SELECT *, {layer} FROM {rows})"  # noqa: S608 - names are quoted
-        return rows
-
-
-@dataclass(frozen=True)
-class _Cells:
-    """One field as SQL over the rows: its value, and where it is wrong or was mended; empty for nowhere."""
-
-    value: str
-    wrong: str
-    mended: str
-
-
-def _by_cell(read: Reading, *, mend: bool) -> _Cells:
-    hopeless = f"CASE WHEN {read.failed} THEN {read.hopeless} ELSE false END"
-    mended = f"CASE WHEN {read.failed} THEN NOT ({read.hopeless}) ELSE false END"
-    return _Cells(read.outcome, hopeless if mend else read.failed, mended)
+    variable: str
+    wrong: NDArray[np.bool_]
+    mended: NDArray[np.bool_]
 
 
 def _read_words(
-    connection: duckdb.DuckDBPyConnection, coded: Coded, table: TableMapping, *, mend: bool
-) -> dict[str, _Cells]:
-    """Every different word of a column is read once; a row then takes what was made of its word."""
-    found: dict[str, _Cells] = {}
-    for at, (name, how) in enumerate(table.fields.items()):
-        if how.column not in coded.words:
-            continue
-        column = COLUMNS[name]
-        read = _reading(at, column, replace(how, where={}), table, mend=mend)
-        cells = _by_cell(read, mend=mend)
-        connection.register("words", pd.DataFrame({how.column: coded.words[how.column]}, dtype=object))
-        connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE found AS SELECT {cells.value} AS value, {cells.wrong} AS wrong, "  # noqa: S608
-            f"{cells.mended} AS mended FROM {read.layers('words')}"
-        )
-        connection.unregister("words")
-        (wrong, mended) = connection.execute("SELECT bool_or(wrong), bool_or(mended) FROM found").fetchall()[0]
-        value = _looked_up(connection, f"value_{at}", "value", coded, how.column)
-        tests = [
-            _where(how, _looked_up(connection, f"{what}_{at}", what, coded, how.column)) if any_ else ""
-            for what, any_ in (("wrong", wrong), ("mended", mended))
-        ]
-        value = _where(how, value, otherwise="[]" if column.listed else "NULL")
-        found[name] = _Cells(value, *tests)
-    return found
+    connection: duckdb.DuckDBPyConnection, at: int, column: str, words: Sequence[str], read: Reading, *, mend: bool
+) -> _Known:
+    """What every different word of a column means as the field in the place ``at``."""
+    cells = by_cell(read, mend=mend)
+    what = {"value": cells.value, "wrong": cells.wrong, "mended": cells.mended}
+    _listed(connection, column, words, read.layers("words"), what)
+    _keep(connection, f"value_{at}", "value")
+    flags = connection.execute("SELECT wrong, mended FROM found ORDER BY rowid").fetchnumpy()
+    wrong, mended = (np.ma.filled(np.ma.asarray(flags[name]), False).astype(np.bool_) for name in ("wrong", "mended"))
+    for name, marks in (("wrong", wrong), ("mended", mended)):
+        if marks.any():
+            _keep(connection, f"{name}_{at}", name)
+    return _Known(f"value_{at}", wrong, mended)
 
 
-def _looked_up(connection: duckdb.DuckDBPyConnection, name: str, what: str, coded: Coded, column: str) -> str:
-    """SQL: of a row's word, what the table ``found`` says of it."""
-    connection.execute(f"SET VARIABLE {name} = (SELECT list({what} ORDER BY rowid) FROM found)")  # noqa: S608
-    return f"list_extract(getvariable('{name}'), {quoted(coded.number(column))} + 1)"
+def _listed(
+    connection: duckdb.DuckDBPyConnection, column: str, words: Sequence[str], rows: str, what: Mapping[str, str]
+) -> None:
+    """The table ``found``: expressions over ``rows``, which read the table ``words`` with this one column."""
+    connection.register("words", pd.DataFrame({column: words}, dtype=object))
+    listing = ", ".join(f"{sql} AS {name}" for name, sql in what.items())
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE found AS SELECT {listing} FROM {rows}")  # noqa: S608
+    connection.unregister("words")
+
+
+def _keep(connection: duckdb.DuckDBPyConnection, variable: str, name: str) -> None:
+    """A column of the table ``found`` as a variable that is a list by word."""
+    connection.execute(f"SET VARIABLE {variable} = (SELECT list({name} ORDER BY rowid) FROM found)")  # noqa: S608
+
+
+def _known_cells(at: int, known: _Known, coded: Coded, how: FieldMapping, *, listed: bool) -> Cells:
+    """A field of known words as SQL over the rows of numbers of words."""
+    value, wrong, mended = (
+        f"list_extract(getvariable('{name}_{at}'), {quoted(coded.number(how.column))} + 1)"
+        for name in ("value", "wrong", "mended")
+    )
+    return Cells(
+        where(how, value, otherwise="[]" if listed else "NULL"),
+        where(how, wrong) if known.wrong.any() else "",
+        where(how, mended) if known.mended.any() else "",
+    )
 
 
 def _coded_rows(connection: duckdb.DuckDBPyConnection, coded: Coded, table: TableMapping) -> str:
     """The rows as numbers of words and kept texts; columns whose text is asked for besides are written out."""
     numbers = {coded.number(column): codes for column, codes in coded.codes.items()}
-    connection.register("coded", pd.DataFrame(numbers | dict(coded.texts), copy=False))
+    kept = {column: texts.strings() for column, texts in coded.texts.items()}
+    connection.register("coded", pd.DataFrame(numbers | kept, copy=False))
     asked = {table.person} | {column for how in table.fields.values() for column in how.where}
     texts = ["*"]
     for at, column in enumerate(sorted(asked & set(coded.words))):
-        connection.register("words", pd.DataFrame({"word": coded.words[column]}, dtype=object))
-        connection.execute("CREATE OR REPLACE TEMP TABLE found AS SELECT word FROM words")
-        texts.append(f"{_looked_up(connection, f'text_{at}', 'word', coded, column)} AS {quoted(column)}")
+        _listed(connection, column, coded.words[column], "words", {"word": quoted(column)})
+        _keep(connection, f"text_{at}", "word")
+        number = quoted(coded.number(column))
+        texts.append(f"list_extract(getvariable('text_{at}'), {number} + 1) AS {quoted(column)}")
     return f"(SELECT {', '.join(texts)} FROM coded)"  # noqa: S608 - names are quoted
 
 
-def _reading(
-    at: int, column: Column, how: FieldMapping, table: TableMapping, *, mend: bool, gaps: bool = False
-) -> Reading:
-    """How the field in the place ``at`` is read from its text.
-
-    An empty cell is an empty list, except with ``gaps``; a word for missing makes a list unknown.
-    """
-    kind = SQL_TYPES[column.kind]
-    nothing = _unknown(how)
-    if not column.listed:
-        kept = _kept(how, table)
-        text = f"{f'CASE WHEN lower({kept}) IN {nothing} THEN NULL ELSE {kept} END' if nothing else kept} AS r{at}"
-        read = cell(column, how, table.dialect, f"r{at}", f"p{at}")
-        better = f"({read.mended})::{kind}"
-        return Reading(
-            text,
-            f"({read.parsed})::{read.kind} AS p{at}",
-            f"({read.strict})::{kind} AS s{at}",
-            f"coalesce(s{at}, {better})" if mend else f"s{at}",
-            f"r{at} IS NOT NULL AND s{at} IS NULL",
-            f"{better} IS NULL",
-        )
-    read = cell(column, how, table.dialect, "x", "x")
-    item = kind.removesuffix("[]")
-    unknown = [f"len(list_filter(p{at}, lambda x: lower(x) IN {nothing})) > 0"] if nothing else []
-    untold = [f"trim({quoted(how.column)}) IN {literals(table.missing)}"] if table.missing else []
-    untold += [f"{quoted(how.column)} IS NULL"] if gaps else []
-    unknown += [_where(how, f"({' OR '.join(untold)})", otherwise="false")] if untold else []
-    some_unknown = " OR ".join(unknown) or "false"
-    holes = f"len(s{at}) > len(list_filter(s{at}, lambda x: x IS NOT NULL))"
-    better = f"list_transform(p{at}, lambda x: coalesce(({read.strict})::{item}, ({read.mended})::{item}))"
-    value = f"CASE WHEN {holes} THEN {better} ELSE s{at} END" if mend else f"s{at}"
-    return Reading(
-        f"{_kept(how, table)} AS r{at}",
-        f"{_items(how, f'r{at}')} AS p{at}",
-        f"list_transform(p{at}, lambda x: ({read.strict})::{item}) AS s{at}",
-        f"CASE WHEN {some_unknown} THEN NULL ELSE "
-        f"coalesce(CASE WHEN {holes} THEN list_filter({value}, lambda x: x IS NOT NULL) ELSE s{at} END, []) "
-        f"END::{kind}",
-        f"s{at} IS NOT NULL AND {holes}",
-        f"len({better}) > len(list_filter({better}, lambda x: x IS NOT NULL))",
-    )
+def _of_form(column: Column, how: FieldMapping) -> bool:
+    """Whether a text is right or wrong by its form alone (`rows.forms`): nowhere is one letter or figure asked for."""
+    signs = re.sub(r"\\.|\{[^}]*\}", "", column.pattern)
+    plain = column.kind == "text" and not column.values and not column.coded and not how.values
+    return plain and not re.search("[0-9A-Za-z]", signs)
 
 
-def _unknown(how: FieldMapping) -> str:
-    """SQL: the words of a field (in small letters) that stand for unknown; empty for none."""
-    words = tuple(word.strip().lower() for word, value in how.values.items() if not value)
-    return literals(words) if words else ""
+def _by_form_alone(words: Sequence[str], missing: Sequence[str]) -> bool:
+    """Whether texts of these forms are never one of the words for missing, and have no space around them."""
+    forms_ = {_form(word) for word in words}
+    return all(word == word.strip() for word in words) and not forms_ & {_form(word) for word in missing}
 
 
-def _kept(how: FieldMapping, table: TableMapping) -> str:
-    return _where(how, trimmed(how.column, table.missing))
+def _form(text: str) -> bytes:
+    return scan.SIGNS[np.frombuffer(text.encode(), np.uint8)].tobytes()
 
 
-def _where(how: FieldMapping, sql: str, otherwise: str = "NULL") -> str:
-    if not how.where:
-        return sql
-    held = " AND ".join(f"trim({quoted(name)}) = {literal(value)}" for name, value in how.where.items())
-    return f"CASE WHEN {held} THEN {sql} ELSE {otherwise} END"
-
-
-def _items(how: FieldMapping, raw: str) -> str:
-    """SQL: the items of a list cell, NULL where the cell is empty."""
-    mark = literal(how.separator or ";")
-    whole = raw if how.separator else f"translate({raw}, '|', ';')"
-    return f"list_filter(list_transform(string_split({whole}, {mark}), lambda x: trim(x)), lambda x: x <> '')"
-
-
-def _cells(
-    connection: duckdb.DuckDBPyConnection,
-    name: str,
-    source: Source,
-    table: TableMapping,
-    columns: Mapping[str, Column],
-    *,
-    mend: bool,
-) -> Iterator[Finding]:
+def _cells(read: _Table) -> Iterator[Finding]:
+    """What is wrong or was mended in the table."""
+    connection, name = read.connection, read.name
+    fields = list(read.table.fields)
     parts = [
         f"count(*) FILTER ((_{what} & {1 << at}::UBIGINT) <> 0)"
-        for at in range(len(columns))
+        for at in range(len(fields))
         for what in ("wrong", "mended")
     ]
     if not parts:
@@ -314,91 +364,91 @@ def _cells(
     if not odd:
         return
     counts = connection.execute(f"SELECT {', '.join(parts)} FROM {name}").fetchall()[0]  # noqa: S608 - names are ours
-    for at, (field_name, column) in enumerate(columns.items()):
-        bad, better = counts[2 * at], counts[2 * at + 1]
-        how = table.fields[field_name]
-        if bad:
-            yield _cell_finding(connection, name, source, table, how, at, bad, what="wrong", column=column, mend=mend)
-        if better and mend:
-            yield _cell_finding(
-                connection, name, source, table, how, at, better, what="mended", column=column, mend=mend
-            )
+    for at, field_name in enumerate(fields):
+        tests = [f"(_{what} & {1 << at}::UBIGINT) <> 0" for what in ("wrong", "mended")]
+        wrong, mended = (
+            Found(count, partial(_rows, connection, name, test))
+            for count, test in zip(counts[2 * at : 2 * at + 2], tests, strict=True)
+        )
+        fixable = 0
+        if wrong.count and not read.mend:
+            both = f"SELECT count(*) FROM {name} WHERE {' AND '.join(tests)}"  # noqa: S608 - names are ours
+            fixable = connection.execute(both).fetchall()[0][0]
+        yield from _cell_findings(read, field_name, wrong, mended, fixable)
 
 
-def _cell_finding(
-    connection: duckdb.DuckDBPyConnection,
-    name: str,
-    source: Source,
-    table: TableMapping,
-    how: FieldMapping,
-    at: int,
-    count: int,
-    *,
-    what: str,
-    column: Column,
-    mend: bool,
-) -> Finding:
-    test = f"(_{what} & {1 << at}::UBIGINT) <> 0"
-    lines = partial(_lines, connection, name, test, source)
-    first = list(lines(FIRST))
-    kinds = _kinds(connection, source, table, how, first[0] - source.first_line)
+def _cell_findings(read: _Table, name: str, wrong: Found, mended: Found, fixable: int) -> Iterator[Finding]:
+    column, how, source = COLUMNS[name], read.table.fields[name], read.source
     rule = "V8" if how.unit or column.unit else "V4" if column.kind == "date" else "V2"
-    if what == "mended":
-        return Finding(
-            rule, "repaired", source.file, how.column, f"{column.name} was written in another form and was rewritten.",
-            "Nothing to do.", count, first, kinds, lines,
-        )  # fmt: skip
-    message = f"{column.name} is not {column.expected}."
-    remedy = "Add the word to the mapping's values, or correct it." if how.values else "Correct it."
-    if not mend:
-        fixable = connection.execute(
-            f"SELECT count(*) FROM {name} WHERE {test} AND (_mended & {1 << at}::UBIGINT) <> 0"  # noqa: S608
-        ).fetchall()[0][0]
+    if wrong.count:
+        remedy = "Add the word to the mapping's values, or correct it." if how.values else "Correct it."
         if fixable:
             remedy = f"--fix mends {fixable:,} of them without loss."
-    return Finding(rule, "error", source.file, how.column, message, remedy, count, first, kinds, lines)
+        yield Finding(
+            rule, "error", source.file, how.column, f"{column.name} is not {column.expected}.", remedy, wrong.count,
+            *_places(read, how, wrong),
+        )  # fmt: skip
+    if mended.count and read.mend:
+        yield Finding(
+            rule, "repaired", source.file, how.column, f"{column.name} was written in another form and was rewritten.",
+            "Nothing to do.", mended.count, *_places(read, how, mended),
+        )  # fmt: skip
 
 
-def _lines(
-    connection: duckdb.DuckDBPyConnection, name: str, test: str, source: Source, limit: int | None = None
-) -> Iterator[int]:
-    bound = f" LIMIT {limit}" if limit else ""
+def _places(read: _Table, how: FieldMapping, found: Found) -> tuple[list[int], str, Callable[[], Iterator[int]]]:
+    """The first lines, what kind of thing stands in the first of them, and all lines."""
+    first = list(found.rows(FIRST))
+    return [read.source.line(row) for row in first], _kind(read, how, first[0]), partial(_lines, read.source, found)
+
+
+def _lines(source: Source, found: Found) -> Iterator[int]:
+    return (source.line(row) for row in found.rows(None))
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, name: str, test: str, most: int | None) -> Iterator[int]:
+    bound = f" LIMIT {most}" if most else ""
     found = connection.cursor().execute(f"SELECT rowid FROM {name} WHERE {test} ORDER BY rowid{bound}")  # noqa: S608
     while rows := found.fetchmany(10_000):
-        for (row,) in rows:
-            yield source.line(int(row))
+        yield from (int(row) for (row,) in rows)
 
 
-def _kinds(
-    connection: duckdb.DuckDBPyConnection, source: Source, table: TableMapping, how: FieldMapping, row: int
-) -> str:
-    """What kind of thing stands in the first bad cell: the file is read again up to there."""
-    text = trimmed(how.column, table.missing)
-    sql = f"SELECT {value_class('t')} FROM (SELECT {text} AS t FROM {source.sql} LIMIT 1 OFFSET {row})"  # noqa: S608
-    found = connection.execute(sql).fetchall()
-    connection.execute("DROP TABLE IF EXISTS reject_errors; DROP TABLE IF EXISTS reject_scans")
+def _kind(read: _Table, how: FieldMapping, row: int) -> str:
+    """What kind of thing stands in a row's cell; where it was not read as a word, the file is read up to there."""
+    text = trimmed(how.column, read.table.missing)
+    rows = f"(FROM {read.source.sql} LIMIT 1 OFFSET {row})"
+    if read.coded is not None:
+        rows = f"(SELECT {literal(read.coded.at(how.column, row))} AS {quoted(how.column)})"
+    sql = f"SELECT {value_class('t')} FROM (SELECT {text} AS t FROM {rows})"  # noqa: S608 - names are quoted
+    found = read.connection.execute(sql).fetchall()
+    forget_rejects(read.connection)
     return str(found[0][0]) if found else ""
 
 
-def _once_each(connection: duckdb.DuckDBPyConnection, main: Source, table: TableMapping) -> Iterator[Finding]:
-    rows, different = connection.execute("SELECT count(*), count(DISTINCT _person) FROM t0").fetchall()[0]
-    if rows == different:
-        return
-    empty = "_person IS NULL"
+def _once_each(main: _Table, unnamed: Found, again: Found) -> Iterator[Finding]:
+    for found, message, remedy in (
+        (unnamed, "the row names no person.", "Give every row its person."),
+        (again, "the person stands in an earlier row.", "Keep one row a person in the first table of the mapping."),
+    ):
+        if found.count:
+            first = [main.source.line(row) for row in found.rows(FIRST)]
+            yield Finding(
+                "V1", "error", main.source.file, main.table.person, message, remedy, found.count, first, "identifier",
+                partial(_lines, main.source, found),
+            )  # fmt: skip
+
+
+def _named(connection: duckdb.DuckDBPyConnection) -> tuple[Found, Found]:
+    """The rows of the main table that name nobody, and those that name somebody again."""
+    query = "SELECT count(*), count(_person), count(DISTINCT _person) FROM t0"
+    rows, named, different = connection.execute(query).fetchall()[0]
     again = (
         "rowid IN (SELECT unnest(rows[2:]) FROM (SELECT list(rowid ORDER BY rowid) AS rows FROM t0 "
         "WHERE _person IS NOT NULL GROUP BY _person HAVING count(*) > 1))"
     )
-    for test, message, remedy in (
-        (empty, "the row names no person.", "Give every row its person."),
-        (again, "the person stands in an earlier row.", "Keep one row a person in the first table of the mapping."),
-    ):
-        (count,) = connection.execute(f"SELECT count(*) FROM t0 WHERE {test}").fetchall()[0]  # noqa: S608
-        if count:
-            lines = partial(_lines, connection, "t0", test, main)
-            yield Finding(
-                "V1", "error", main.file, table.person, message, remedy, count, list(lines(FIRST)), "identifier", lines
-            )
+    return (
+        Found(rows - named, partial(_rows, connection, "t0", "_person IS NULL")),
+        Found(named - different, partial(_rows, connection, "t0", again)),
+    )
 
 
 def _known_people(connection: duckdb.DuckDBPyConnection, name: str, table: TableMapping) -> Iterator[Finding]:
@@ -406,10 +456,11 @@ def _known_people(connection: duckdb.DuckDBPyConnection, name: str, table: Table
     (count,) = connection.execute(f"SELECT count(*) FROM {name} WHERE {test}").fetchall()[0]  # noqa: S608
     if count:
         source = Source(table.file, "", (), None)
-        lines = partial(_lines, connection, name, test, source)
+        found = Found(count, partial(_rows, connection, name, test))
+        lines = partial(_lines, source, found)
         yield Finding(
             "V1", "error", table.file, table.person, "the row is about a person whom the first table does not have.",
-            "Remove the row, or add the person.", count, list(lines(FIRST)), "identifier", lines,
+            "Remove the row, or add the person.", count, list(islice(lines(), FIRST)), "identifier", lines,
         )  # fmt: skip
 
 

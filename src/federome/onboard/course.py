@@ -178,7 +178,7 @@ class Course:
         self.findings += check(self.people, self._constants, self.words.dataset.profile, today=self.options.today)
         if self.ontology is not None:
             self.findings += check_terms(self.people, self.ontology, mend=self.options.fix)
-        self.names = [str(p) for (p,) in connection.execute("SELECT person_id FROM people").fetchall()]
+        self.names = [str(p) for (p,) in self.people.connection.execute("SELECT person_id FROM people").fetchall()]
         self._consents()
         self._namesakes()
         lines = write_all(self.findings, self.work / FINDINGS)

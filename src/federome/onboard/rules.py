@@ -8,14 +8,14 @@ where it is broken.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
-from functools import partial
 
 from federome.ingest.columns import COLUMNS, MAX_NULL_RATE, UNKNOWN_FLAVORS, Column
 from federome.model.dataset import Profile
 from federome.onboard.convert import People
 from federome.onboard.findings import FIRST, Finding, Level
+from federome.onboard.rows import Found, Test
 from federome.onboard.tables import literal, literals
 
 
@@ -124,8 +124,7 @@ def _laboratory(people: People, constants: Mapping[str, object]) -> Iterator[Fin
             break
         aligned = "('EDAM:format_2572', 'EDAM:format_3462')"  # BAM, CRAM
         if name in people.fields:
-            query = f"SELECT count(*) FILTER ({name} IN {aligned}) FROM people"  # noqa: S608 - names are ours
-            (count,) = people.connection.execute(query).fetchall()[0]
+            count = people.rows.find([Test((name,), f"{name} IN {aligned}", read=False)])[0].count
         else:
             count = people.count if str(constants.get(name, "")) in aligned and constants.get(name) else 0
         if count:
@@ -151,40 +150,20 @@ def check(people: People, constants: Mapping[str, object], profile: Profile, *, 
 
 
 def _asked(people: People, asked: Sequence[Rule]) -> Iterator[Finding]:
-    if not asked:
-        return
-    asked = [replace(rule, broken=_read(people, rule.fields, rule.broken)) for rule in asked]
-    counts = people.connection.execute(
-        "SELECT " + ", ".join(f"count(*) FILTER ({rule.broken})" for rule in asked) + " FROM people"  # noqa: S608
-    ).fetchall()[0]
-    for rule, count in zip(asked, counts, strict=True):
-        if count:
-            yield _finding(people, rule, count)
+    for rule, found in zip(asked, people.rows.find([Test(each.fields, each.broken) for each in asked]), strict=True):
+        if found.count:
+            yield _finding(people, rule, found)
 
 
-def _read(people: People, fields: Sequence[str], test: str) -> str:
-    """The test, asked only where the cells of these fields could be read."""
-    bad = {each.column for each in people.findings if each.level == "error"}
-    told = [people.wrong[name] for name in fields if name in people.wrong and people.columns[name] in bad]
-    return f"({test}) AND NOT ({' OR '.join(told)})" if told else test
+def _finding(people: People, rule: Rule, found: Found) -> Finding:
+    def every() -> Iterator[int]:
+        return (people.line(row) for row in found.rows(None))
 
-
-def _finding(people: People, rule: Rule, count: int) -> Finding:
-    lines = partial(_lines, people, rule.broken)
+    first = [people.line(row) for row in found.rows(FIRST)]
     return Finding(
-        rule.number, rule.level, people.main.file, rule.fields[0], rule.message, rule.remedy, count,
-        list(lines(FIRST)), " and ".join(rule.fields), lines,
+        rule.number, rule.level, people.main.file, rule.fields[0], rule.message, rule.remedy, found.count, first,
+        " and ".join(rule.fields), every,
     )  # fmt: skip
-
-
-def _lines(people: People, test: str, limit: int | None = None) -> Iterator[int]:
-    bound = f" LIMIT {limit}" if limit else ""
-    found = people.connection.cursor().execute(
-        f"SELECT rowid FROM people WHERE {test} ORDER BY rowid{bound}"  # noqa: S608 - conditions are ours
-    )
-    while rows := found.fetchmany(10_000):
-        for (row,) in rows:
-            yield people.line(int(row))
 
 
 def _missing(people: People, constants: Mapping[str, object], profile: Profile) -> Iterator[Finding]:
@@ -202,12 +181,12 @@ def _missing(people: People, constants: Mapping[str, object], profile: Profile) 
     for column in present:
         empty, unknown = rates[column.name]
         if empty and not column.gaps:
-            test = _read(people, [column.name], f"{column.name} IS NULL")
-            rule = Rule("V1", (column.name,), test, f"{column.name} is empty.",
+            found = people.rows.find([Test((column.name,), f"{column.name} IS NULL")])[0]
+            rule = Rule("V1", (column.name,), "", f"{column.name} is empty.",
                         "Give it" + (", or a NullFlavor (UNK, ASKU, …)." if column.coded else "."))  # fmt: skip
-            (empty,) = people.connection.execute(f"SELECT count(*) FROM people WHERE {test}").fetchall()[0]  # noqa: S608
-        if empty and not column.gaps:
-            yield _finding(people, rule, empty)
+            empty = found.count
+            if empty:
+                yield _finding(people, rule, found)
         if (empty + unknown) / people.count > MAX_NULL_RATE:
             yield Finding(
                 "V1", "error", people.main.file, column.name,
@@ -218,31 +197,20 @@ def _missing(people: People, constants: Mapping[str, object], profile: Profile) 
 
 def null_rates(people: People, columns: Collection[Column]) -> dict[str, tuple[int, int]]:
     """For each field, how many people have nothing there, and how many a NullFlavor that says nothing is known."""
-    if not columns:
-        return {}
-    parts = [
-        f"count(*) FILTER ({c.name} IS NULL{f' OR len({c.name}) = 0' if c.listed else ''}), "
-        + (f"count(*) FILTER ({c.name} IN {literals(UNKNOWN_FLAVORS)})" if c.coded else "0")
-        for c in columns
+    empty = [
+        Test((c.name,), f"{c.name} IS NULL{f' OR len({c.name}) = 0' if c.listed else ''}", read=False) for c in columns
     ]
-    found = people.connection.execute(f"SELECT {', '.join(parts)} FROM people").fetchall()[0]  # noqa: S608
-    return {
-        c.name: (int(empty), int(unknown)) for c, empty, unknown in zip(columns, found[::2], found[1::2], strict=True)
-    }
+    unknown = [
+        Test((c.name,), f"{c.name} IN {literals(UNKNOWN_FLAVORS)}" if c.coded else "false", read=False) for c in columns
+    ]
+    found = [each.count for each in people.rows.find([*empty, *unknown])]
+    names = [c.name for c in columns]
+    return dict(zip(names, zip(found[: len(names)], found[len(names) :], strict=True), strict=True))
 
 
 def _repeated(people: People, name: str) -> Iterator[Finding]:
     if name not in people.fields:
         return
-    held, different = people.connection.execute(
-        f"SELECT count({name}), count(DISTINCT {name}) FROM people"  # noqa: S608
-    ).fetchall()[0]
-    if held == different:
-        return
-    test = (
-        f"rowid IN (SELECT unnest(rows[2:]) FROM (SELECT list(rowid ORDER BY rowid) AS rows FROM people "  # noqa: S608
-        f"WHERE {name} IS NOT NULL GROUP BY {name} HAVING count(*) > 1))"
-    )
-    count = held - different
-    if count:
-        yield _finding(people, Rule("V1", (name,), test, f"{name} stands in an earlier row.", "Keep one."), count)
+    found = people.rows.again(name)
+    if found.count:
+        yield _finding(people, Rule("V1", (name,), "", f"{name} stands in an earlier row.", "Keep one."), found)

@@ -1,23 +1,23 @@
 """A text table as numbers: for each column its different words, and which of them stands in each row.
 
 What stands in a column again and again is then read once, and not once a person. A kernel goes over the bytes of a
-plain CSV file and gives every cell the number of its word. Whatever is not plain (records over several lines, doubled
-quotes, other numbers of cells, other encodings) is left to DuckDB, which reads the same cells more slowly and tells
-what is wrong. Columns in which nearly every word is another, such as identifiers, keep their texts.
+plain CSV file, eight at a time, and gives every cell the number of its word. Whatever is not plain (records over
+several lines, doubled quotes, other numbers of cells, other encodings) is left to DuckDB, which reads the same cells
+more slowly and tells what is wrong. Columns in which nearly every word is another, such as identifiers, keep places.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Final, TypeVar, cast
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from federome.onboard import scan
 from federome.onboard.tables import MAX_LINE, Source
 
 MOST: Final = 1 << 12
@@ -28,29 +28,50 @@ LARGEST: Final = 1 << 31
 """Larger files are left to DuckDB, which never holds a whole one."""
 LONGEST: Final = 1 << 10
 """A table whose kept texts are longer than this is left to DuckDB."""
-_SKIP, _WORDS, _TEXTS = 0, 1, 2
-_NOT_PLAIN: Final = -1
 _PIECE: Final = 1 << 16
-_SEPARATOR, _QUOTE, _NEWLINE, _RETURN = 44, 34, 10, 13
 
-_F = TypeVar("_F", bound=Callable[..., object])
 _Bytes = npt.NDArray[np.uint8]
 _Numbers = npt.NDArray[np.int32]
+_Codes = npt.NDArray[np.uint16]
 _Places = npt.NDArray[np.int64]
 
 
-def _compiled(function: _F) -> _F:
-    return cast(_F, njit(nogil=True, cache=True)(function))
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """The cells of one column as places in the file."""
+
+    data: _Bytes
+    starts: _Places
+    lengths: _Numbers
+
+    def strings(self) -> npt.NDArray[np.object_]:
+        """All of them: cells one behind the other with line ends between them, which no cell holds."""
+        out = np.empty(len(self.starts), dtype=object)
+        for low in range(0, len(out), _PIECE):
+            part = slice(low, low + _PIECE)
+            joined = np.empty(int(self.lengths[part].sum()) + len(out[part]), np.uint8)
+            scan.gather(self.data, self.starts[part], self.lengths[part], joined)
+            out[part] = joined[:-1].tobytes().decode().split("\n")
+        return out
+
+    def at(self, row: int) -> str:
+        """One of them."""
+        start = int(self.starts[row])
+        return bytes(self.data[start : start + int(self.lengths[row])]).decode()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Coded:
     """``words`` by column and ``codes`` (rows) into them; ``texts`` of the columns that keep them."""
 
     rows: int
     words: Mapping[str, Sequence[str]]
-    codes: Mapping[str, _Numbers]
-    texts: Mapping[str, npt.NDArray[np.object_]]
+    codes: Mapping[str, _Codes]
+    texts: Mapping[str, Texts]
+
+    def at(self, column: str, row: int) -> str:
+        """The text of one cell."""
+        return self.texts[column].at(row) if column in self.texts else self.words[column][self.codes[column][row]]
 
     def number(self, column: str) -> str:
         """What the column of numbers is called: no header begins with a blank."""
@@ -61,11 +82,12 @@ def encode(source: Source, columns: Sequence[str], *, threads: int = 2) -> Coded
     """The columns of a table, or None where it is not plain enough for this way of reading it."""
     if source.path is None or source.dialect is None or not 0 < source.path.stat().st_size < LARGEST:
         return None
-    data = np.asarray(np.memmap(source.path, dtype=np.uint8, mode="r"))
+    # A private map: kernels are compiled for arrays that may be written.
+    data = np.asarray(np.memmap(source.path, dtype=np.uint8, mode="c"))
     first = _after_header(data)
     if first < 0:
         return None
-    wanted = np.array([_WORDS if name in columns else _SKIP for name in source.columns], dtype=np.int32)
+    wanted = np.array([scan.WORDS if name in columns else scan.SKIP for name in source.columns], dtype=np.int32)
     separator = ord(source.dialect.separator)
     # The beginning says which columns keep their texts, so that the whole is gone over once.
     read = _read(data, [(first, _line_end(data, SAMPLE))], separator, wanted, most=MOST // 2)
@@ -82,7 +104,7 @@ def encode(source: Source, columns: Sequence[str], *, threads: int = 2) -> Coded
 class _Table:
     """What the kernel fills, rows from ``low`` by part; the first index of each array is a column of its kind."""
 
-    codes: _Numbers
+    codes: _Codes
     starts: _Places
     lengths: _Numbers
 
@@ -102,11 +124,11 @@ def _read(
 ) -> tuple[_Table, list[_Part]] | None:
     """All parts; ``wanted`` is changed for columns that turn out to have too many words. None for what is not plain."""
     with ThreadPoolExecutor(len(spans)) as pool:
-        ends = list(accumulate(pool.map(lambda span: int(_newlines(data[slice(*span)])), spans), initial=0))
+        ends = list(accumulate(pool.map(lambda span: scan.line_ends(data[slice(*span)]), spans), initial=0))
         while True:
-            coded, kept, rows = int((wanted == _WORDS).sum()), int((wanted == _TEXTS).sum()), ends[-1] + 1
+            coded, kept, rows = int((wanted == scan.WORDS).sum()), int((wanted == scan.TEXTS).sum()), ends[-1] + 1
             table = _Table(
-                np.empty((coded, rows), np.int32), np.empty((kept, rows), np.int64), np.empty((kept, rows), np.int32)
+                np.empty((coded, rows), np.uint16), np.empty((kept, rows), np.int64), np.empty((kept, rows), np.int32)
             )
             told = [
                 pool.submit(_part, data[: span[1]], span[0], low, separator, wanted, most, table)
@@ -114,13 +136,13 @@ def _read(
             ]
             found = [each.result() for each in told]
             full = [part for part in found if isinstance(part, int)]
-            if _NOT_PLAIN in full:
+            if scan.NOT_PLAIN in full:
                 return None
             if not full:
                 parts = [part for part in found if isinstance(part, _Part)]
                 even = all(part.rows.stop == end for part, end in zip(parts[:-1], ends[1:-1], strict=True))
                 return (table, parts) if even else None
-            wanted[full] = _TEXTS
+            wanted[full] = scan.TEXTS
 
 
 def _part(
@@ -129,17 +151,17 @@ def _part(
     """One part, or the column with too many words, or that it is not plain."""
     coded = len(table.codes)
     word_starts, word_lengths = np.empty((coded, most), np.int64), np.empty((coded, most), np.int32)
-    counts, slots = np.zeros(coded, np.int32), np.empty((coded, 2 * most), np.int32)
-    keys = np.zeros(slots.shape, np.uint64)
-    special = np.zeros(256, np.uint8)
-    special[separator], special[_NEWLINE], special[[_QUOTE, _RETURN, 0]] = 1, 2, 3
-    end = _encode(
-        data, first, low, special, wanted, table.codes, table.starts, table.lengths, word_starts, word_lengths,
-        counts, slots, keys,
+    counts, slots = np.zeros(coded, np.int32), np.empty((coded, 2 * most), np.uint16)
+    keys = np.zeros((coded, 2 * most, 2), np.uint64)
+    end = int(
+        scan.encode(
+            data, first, low, separator, MAX_LINE, wanted, table.codes, table.starts, table.lengths, word_starts,
+            word_lengths, counts, slots, keys,
+        )
     )  # fmt: skip
-    if end == _NOT_PLAIN or end >= 0:
-        return _NOT_PLAIN if end < 0 else _Part(slice(low, int(end)), word_starts, word_lengths, counts)
-    return -int(end) - 2
+    if end == scan.NOT_PLAIN or end >= 0:
+        return scan.NOT_PLAIN if end < 0 else _Part(slice(low, end), word_starts, word_lengths, counts)
+    return -end - 2
 
 
 def _after_header(data: _Bytes) -> int:
@@ -164,170 +186,22 @@ def _joined(
 ) -> Coded | None:
     """One numbering of words for all parts, and the texts that are kept."""
     words: dict[str, Sequence[str]] = {}
-    codes: dict[str, _Numbers] = {}
-    texts: dict[str, npt.NDArray[np.object_]] = {}
+    codes: dict[str, _Codes] = {}
+    texts: dict[str, Texts] = {}
     rows = parts[-1].rows.stop
     for column, name in enumerate(names):
         at = int((wanted[:column] == wanted[column]).sum())
-        if wanted[column] == _WORDS:
+        if wanted[column] == scan.WORDS:
             numbers: dict[str, int] = {}
             for part in parts:
                 places = zip(part.word_starts[at], part.word_lengths[at, : part.counts[at]], strict=False)
                 own = [bytes(data[start : start + length]).decode() for start, length in places]
-                new = np.array([numbers.setdefault(word, len(numbers)) for word in own], dtype=np.int32)
+                new = np.array([numbers.setdefault(word, len(numbers)) for word in own], dtype=np.uint16)
                 if not np.array_equal(new, np.arange(len(new))):
                     table.codes[at, part.rows] = new[table.codes[at, part.rows]]
             words[name], codes[name] = list(numbers), table.codes[at, :rows]
-        elif wanted[column] == _TEXTS:
-            lengths = table.lengths[at, :rows]
-            if lengths.max(initial=0) > LONGEST:
+        elif wanted[column] == scan.TEXTS:
+            if table.lengths[at, :rows].max(initial=0) > LONGEST:
                 return None
-            texts[name] = np.empty(rows, dtype=object)
-            _fill(data, table.starts[at, :rows], lengths, texts[name])
+            texts[name] = Texts(data, table.starts[at, :rows], table.lengths[at, :rows])
     return Coded(rows, words, codes, texts)
-
-
-def _fill(data: _Bytes, starts: _Places, lengths: _Numbers, out: npt.NDArray[np.object_]) -> None:
-    """Cells one behind the other with line ends between them, which no cell holds, a piece of the rows at a time."""
-    for low in range(0, len(starts), _PIECE):
-        part = slice(low, low + _PIECE)
-        joined = np.empty(int(lengths[part].sum()) + len(lengths[part]), np.uint8)
-        _gather(data, starts[part], lengths[part], joined)
-        out[part] = joined[:-1].tobytes().decode().split("\n")
-
-
-@_compiled
-def _newlines(data: _Bytes) -> int:
-    found = 0
-    for at in range(len(data)):
-        found += data[at] == _NEWLINE
-    return found
-
-
-@_compiled
-def _gather(data: _Bytes, starts: _Places, lengths: _Numbers, out: _Bytes) -> None:
-    at = 0
-    for row in range(len(starts)):
-        for each in range(starts[row], starts[row] + lengths[row]):
-            out[at] = data[each]
-            at += 1
-        out[at] = _NEWLINE
-        at += 1
-
-
-@_compiled
-def _cell(data: _Bytes, at: int, special: _Bytes) -> tuple[int, int, int, np.uint64]:
-    """Where a cell begins and ends, where the mark behind it is, and what stands for it in a table of words.
-
-    A negative mark says that the cell is not plain. The key of less than eight bytes is these bytes and their number,
-    and that of more is a hash: two words with one key are the same word if they are short.
-    """
-    size = len(data)
-    quoted = at < size and data[at] == _QUOTE
-    start = at + 1 if quoted else at
-    end, key, shift = start, np.uint64(0), np.uint64(0)
-    while end < size:
-        sign = data[end]
-        if special[sign] and not (quoted and special[sign] == 1):
-            break
-        if shift < 56:
-            key |= np.uint64(sign) << shift
-            shift += np.uint64(8)
-        else:
-            key = (key ^ np.uint64(sign)) * np.uint64(0x100000001B3)
-        end += 1
-    key = (key & np.uint64(0x00FFFFFFFFFFFFFF)) | (np.uint64(min(end - start, 8) + 1) << np.uint64(56))
-    mark = end
-    if quoted:
-        if end == size or data[end] != _QUOTE:
-            return start, end, -1, key
-        mark += 1
-    if mark < size and data[mark] == _RETURN:
-        mark += 1
-        if mark < size and data[mark] != _NEWLINE:
-            return start, end, -1, key
-    if mark < size and (special[data[mark]] == 0 or special[data[mark]] == 3):
-        return start, end, -1, key
-    return start, end, mark, key
-
-
-@_compiled
-def _number(
-    data: _Bytes, start: int, end: int, key: np.uint64, own: int, slots: _Numbers, keys: npt.NDArray[np.uint64],
-    starts: _Places, lengths: _Numbers, count: int,
-) -> int:  # fmt: skip
-    """The number of a word in row ``own`` of the tables: one seen before, or ``count`` for a new one, which is then
-    kept; -1 if none fits. Whole tables are passed, because a view of a row would be counted and freed for every cell.
-    """
-    length = end - start
-    mask = slots.shape[1] - 1
-    slot = np.int64((key * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(40)) & mask
-    while keys[own, slot] != 0:
-        if keys[own, slot] == key:
-            held = slots[own, slot]
-            if length < 8:
-                return int(held)
-            same = lengths[own, held] == length
-            for at in range(length if same else 0):
-                if data[starts[own, held] + at] != data[start + at]:
-                    same = False
-                    break
-            if same:
-                return int(held)
-        slot = (slot + 1) & mask
-    if count == starts.shape[1]:
-        return -1
-    slots[own, slot] = count
-    keys[own, slot] = key
-    starts[own, count] = start
-    lengths[own, count] = length
-    return count
-
-
-@_compiled
-def _encode(
-    data: _Bytes,
-    first: int,
-    low: int,
-    special: _Bytes,
-    wanted: _Numbers,
-    codes: _Numbers,
-    starts: _Places,
-    lengths: _Numbers,
-    word_starts: _Places,
-    word_lengths: _Numbers,
-    counts: _Numbers,
-    slots: _Numbers,
-    keys: npt.NDArray[np.uint64],
-) -> int:
-    """Fill rows from ``low``; the row behind the last, -1 if the file is not plain, -2 - c if column c has too many
-    words.
-    """
-    at, row, size, columns = first, low, len(data), len(wanted)
-    while at < size:
-        line, coded, kept, start, end = at, 0, 0, at, at
-        for column in range(columns):
-            start, end, mark, key = _cell(data, at, special)
-            last = column == columns - 1
-            if mark < 0 or mark - line > MAX_LINE or (not last and (mark >= size or special[data[mark]] != 1)):
-                return _NOT_PLAIN
-            if last and mark < size and data[mark] != _NEWLINE:
-                return _NOT_PLAIN
-            if wanted[column] == _WORDS:
-                count = counts[coded]
-                word = _number(data, start, end, key, coded, slots, keys, word_starts, word_lengths, count)
-                if word < 0:
-                    return -2 - column
-                if word == count:
-                    counts[coded] += 1
-                codes[coded, row] = word
-                coded += 1
-            elif wanted[column] == _TEXTS:
-                starts[kept, row] = start
-                lengths[kept, row] = end - start
-                kept += 1
-            at = mark + 1
-        if columns == 1 and start == end:
-            return _NOT_PLAIN  # an empty line, or an empty cell: another reader says which
-        row += 1
-    return row

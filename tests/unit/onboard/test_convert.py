@@ -115,7 +115,11 @@ def test_a_word_for_missing_makes_a_list_unknown_and_an_empty_cell_an_empty_list
         plan = Plan(FORMAT, (table,))
         bench = open_workbench(tmp_path / "spill")
         people = convert(bench, plan, tmp_path, scratch=tmp_path, mend=False, by_words=by_words)
-        assert bench.execute("SELECT diagnosis_icd10 FROM people").fetchall() == [(["I10"],), ([],), (None,)]
+        assert people.connection.execute("SELECT diagnosis_icd10 FROM people").fetchall() == [
+            (["I10"],),
+            ([],),
+            (None,),
+        ]
         assert not people.findings
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
+from datetime import date
 from pathlib import Path
 
 import pytest
 
-from federome.onboard import words
+from federome.bench.onboard import plan as bench_plan
+from federome.bench.onboard import write_people
+from federome.onboard import rows, words
 from federome.onboard.convert import convert, open_workbench
 from federome.onboard.mapping import FORMAT, FieldMapping, Plan, TableMapping
+from federome.onboard.rules import check
 from federome.onboard.tables import Dialect, open_table
 
 CELLS = {
@@ -41,7 +45,7 @@ def table(path: Path, rows: int, draw: random.Random, *, mark: str, end: str) ->
     path.write_bytes(end.join([*lines, ""]).encode())
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_by_words_and_by_cells_find_the_same(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = random.Random(seed)
     mark, end = draw.choice((",", ";", "\t")), draw.choice(("\n", "\r\n"))
@@ -64,11 +68,85 @@ def test_by_words_and_by_cells_find_the_same(seed: int, tmp_path: Path, monkeypa
                 mend=mend,
                 by_words=by_words,
             )
-            rows = people.connection.execute(f"SELECT {', '.join(people.fields)} FROM people ORDER BY rowid").fetchall()
+            found = people.connection.execute(
+                f"SELECT {', '.join(people.fields)} FROM people ORDER BY rowid"
+            ).fetchall()
             places = [list(each.every()) if each.every else [] for each in people.findings]
-            told.append((rows, [each.to_json() for each in people.findings], places))
+            told.append((found, [each.to_json() for each in people.findings], places))
         assert told[0] == told[1]
         assert len(told[0][1]) > 5
+
+
+WHOLE = {
+    "sex": ["male", "female", "Male", ""],
+    "birth_year": ["1970", "1985", "2031", "1985.0", "x"],
+    "case_status": ["control", "solved", "unsolved"],
+    "icd": ["I25.1", "I25.1;E11.9", "i251", "I10", "", "NA", "25.1"],
+    "diagnosis_year": ["2015", "2015;2019", "1960", "", "2040", "2015,0"],
+    "dbp_mmhg": ["80", "90", "150", "", "90,5"],
+    "sbp_mmhg": ["130", "120", "85", "", "x"],
+    "sample_id": ["S%d", "S7", "120580%d-123A", "120580%d-123B", "Anna Virtanen", "s%d", "Sé%d", "", "é@b.c", "T123456A1234"],  # noqa: E501
+    "sample_date": ["2022-01-02", "2041-01-01", "1980-05-05", "2022-02-30", ""],
+    "sample_pathological_state": ["metastasis", "germline normal", "", ""],
+    "tumour_topography": ["C34.1", "", "C34"],
+    "matched_normal": ["N%d", "", "none taken"],
+    "infection_test_date": ["2021-02-10", "2021-06-10", ""],
+    "infection_severity_date": ["2021-02-14", ""],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("most", "people", "odd", "mend"),
+    [(64, 250, "", False), (1 << 12, 100, "", True), (16, 60, "person", True), (16, 60, "sample", False)],
+    ids=["by-form", "words", "with-space", "missing-word"],
+)
+def test_rules_asked_of_combinations_name_the_rows_that_a_scan_names(
+    most: int, people: int, odd: str, mend: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All findings with all lines, in which columns are words, or texts by their form, or nothing is."""
+    draw = random.Random(most + people)
+    monkeypatch.setattr(words, "SAMPLE", 500)
+    monkeypatch.setattr(words, "MOST", most)
+    monkeypatch.setattr(rows, "PAIRS", 20)  # some combinations are sorted, others are counted
+    lines = [",".join(("person", *WHOLE))]
+    for row in range(people):
+        cells = [draw.choice(said).replace("%d", str(row)) for said in WHOLE.values()]
+        person = draw.choice((f"P{row}", f"P{row}", f"P{row}", "P1", "", "010199-123A", "b.n@x.fi"))
+        person = f" {person} " if odd == "person" and row % 3 else person
+        lines.append(",".join((person, *(f'"{cell}"' for cell in cells))))
+    (tmp_path / "t.csv").write_bytes("\n".join([*lines, ""]).encode())
+    missing = ("NA", "S1") if odd == "sample" else ("NA",)
+    fields = {name if name != "icd" else "diagnosis_icd10": FieldMapping(name) for name in WHOLE}
+    mapped = TableMapping("t.csv", "person", missing=missing, fields=fields)
+    constants = {"index_diagnosis_icd10": "I25", "sequence_iso15189": "no", "sequence_iso17025": "no"}
+    told = []
+    for by_words in (True, False):
+        found = convert(
+            open_workbench(tmp_path / "spill"),
+            Plan(FORMAT, (mapped,)),
+            tmp_path,
+            scratch=tmp_path,
+            mend=mend,
+            by_words=by_words,
+            prefix="fi-" if mend else "",
+        )
+        findings = [*found.findings, *check(found, constants, "minimal-dataset", today=date(2026, 11, 27))]
+        places = [list(each.every()) if each.every else [] for each in findings]
+        table = found.connection.execute(f"SELECT {', '.join(found.fields)} FROM people ORDER BY rowid").fetchall()
+        after = [list(each.every()) if each.every else [] for each in findings]
+        assert all(each.count for each in findings)
+        assert isinstance(found.rows, rows.Words) == (by_words and not odd)
+        told.append((found.count, [each.to_json() for each in findings], places, after, table))
+    assert told[0] == told[1]
+    assert {"V1", "V2", "V4", "V5", "V7", "V8", "V9", "V14"} <= {each["rule"] for each in told[0][1]}
+
+
+def test_most_tables_are_judged_by_words_alone(tmp_path: Path) -> None:
+    write_people(tmp_path / "people.csv", 5_000)
+    source = open_table(tmp_path / "people.csv", Dialect(), tmp_path)
+    assert set(words.encode(source, source.columns).texts) == {"person_id", "sample_id"}  # type: ignore[union-attr]
+    people = convert(open_workbench(tmp_path / "s"), bench_plan("people.csv"), tmp_path, scratch=tmp_path, mend=False)
+    assert isinstance(people.rows, rows.Words) and not people.findings
 
 
 @pytest.mark.parametrize(
