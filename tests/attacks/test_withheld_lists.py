@@ -26,7 +26,7 @@ from federome.errors import Missing, Refused
 from federome.governance.case import State
 from federome.network.ledger import Run
 from federome.network.node import Node
-from federome.network.notices import HOUR, Notices, give_notice, list_version, newest_of, published
+from federome.network.notices import HOUR, Notices, give_notice, published
 from federome.network.protocol import mapping
 from federome.network.setup import HubSettings, MemberList, init_hub, pin_authority
 from federome.trust.keys import generate, save_private_key
@@ -151,8 +151,9 @@ def test_with_the_authoritys_own_address_a_hub_keeps_nothing_back(place: Place, 
     """Also a newer member list, and from the very first notice on."""
     follows = notices(place, published(web, "notice.jwt"), demanded=True)
     stale = _list(place.hub, place.federation, 1)
-    sources = [lambda: stale]
-    members = MemberList(place.hub.parent / "FI", place.federation.now, newest_of(list_version, lambda: sources[0]()))
+    shown = {"hub": stale, "authority": stale}
+    sources = (lambda: shown["hub"], lambda: shown["authority"] or published(web, "members.jwt")())
+    members = MemberList(place.hub.parent / "FI", place.federation.now, *sources)
     place.follow(follows, members)
     assert place.codes() == ["incomplete"]  # nothing published there yet
     place.sign()
@@ -160,13 +161,20 @@ def test_with_the_authoritys_own_address_a_hub_keeps_nothing_back(place: Place, 
     _list(place.hub, place.federation, 2)
     place.sign()
     follows.refresh()
-    assert place.codes() == ["incomplete"]  # the hub goes on showing list 1
-    sources[0] = newest_of(list_version, lambda: stale, published(web, "members.jwt"))
-    assert place.codes() == []
+    assert place.codes() == ["incomplete"]  # everybody goes on showing list 1
+    shown["authority"] = ""
+    shown["hub"] = sign_members(Members(99, ()), generate("ES256"), authority=AUTHORITY, now=place.federation.now())
+    assert place.codes() == []  # a list that the hub made up, with a high number, does not hide the true one
     assert members.version == 2
     place.sign("P-1")
     follows.refresh()
     assert place.codes() == ["permit_suspended"]
+
+
+def test_a_node_to_which_only_forged_lists_are_shown_says_so(place: Place) -> None:
+    forged = sign_members(Members(99, ()), generate("ES256"), authority=AUTHORITY, now=place.federation.now())
+    with pytest.raises(Refused):
+        MemberList(place.hub.parent / "FI", place.federation.now, lambda: forged)
 
 
 def test_the_authority_signs_notices_by_a_command(place: Place, tmp_path: Path) -> None:

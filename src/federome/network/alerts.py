@@ -414,7 +414,7 @@ class Alerts:
         """Hand due messages to their channels; how many were taken. ``digest`` also delivers what may wait.
 
         A channel raises ``Unavailable`` when it could not deliver; the message waits longer each time and stays.
-        Whoever withdrew consent meanwhile is not told of.
+        Whoever withdrew consent meanwhile is not told of; nobody is told while what the question rests on is suspended.
         """
         now = self._clock()
         due = (OUTBOX.c.state == "waiting") & (OUTBOX.c.due <= now)
@@ -429,6 +429,7 @@ class Alerts:
                 change = {"state": "withheld"}
             else:
                 try:
+                    self._check_grant(row)
                     _hand(channels, row["channel"], Message(**json.loads(row["document"])))
                     taken += 1
                 except Unavailable:
@@ -457,6 +458,13 @@ class Alerts:
             return True
         case = self._desk.book.find(found)
         return case is not None and case.active and bool(self._desk.consented(subjects([case]))[0])
+
+    def _check_grant(self, row: RowMapping) -> None:
+        """``Unavailable`` where a message is about a standing question here whose contract does not hold at present."""
+        with read(self._engine) as db:
+            grant = db.execute(sa.select(QUESTION.c.grant).where(QUESTION.c.id == row["question"])).scalar()
+        if row["channel"] == "home" and (grant is None or not self._permitted(json.loads(grant))):
+            raise Unavailable("what the question rests on does not hold at present.")
 
     def waiting(self) -> int:
         """How many messages no channel has taken yet."""

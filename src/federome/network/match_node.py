@@ -175,6 +175,7 @@ def build_office(node: Node, desk: MatchDesk, box: PrivateKey) -> Office:
         record=record,
         clock=node.clock,
         unseal=lambda run, sealed: unseal_passport(sealed, node.boxes(), run=run, node=node.name),
+        notices=node.notices,
     )
 
 
@@ -262,9 +263,20 @@ class MatchingNode:
             self._office, self._stamp = build_office(self.node, desk, box), stamp
         return self._office if stamp else None
 
+    def _knows_the_present(self) -> bool:
+        if self.node.notices is not None:
+            try:
+                self.node.notices.check(self.node.members)
+            except (Refused, Unavailable):
+                return False
+        return True
+
     def follow(self, going: Mapping[str, Channel]) -> int:
-        """One look at the registry and the outbox; how many messages were taken. None while the node is paused."""
-        if is_paused(self.folder):
+        """One look at the registry and the outbox; how many messages were taken.
+
+        None while the node is paused, or does not know of the present what it must: nothing is lost, all waits.
+        """
+        if is_paused(self.folder) or not self._knows_the_present():
             return 0
         with self._lock:
             office = self.office()

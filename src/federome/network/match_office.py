@@ -39,6 +39,7 @@ from federome.network.match_question import (
     sign_box,
     write_patient,
 )
+from federome.network.notices import Notices
 from federome.network.people import presented
 from federome.network.protocol import Body, Reply, Task, text
 from federome.trust.canonical import Json, canonical, digest
@@ -62,7 +63,8 @@ SCHEMA = Schema("letters", METADATA)
 @dataclass(frozen=True, eq=False)
 class Office:
     """One node's post office for letters about patients. ``record`` puts an entry on the node's log and seals it,
-    ``secret`` keys the digests in it; ``unseal`` opens a passport that was sealed to this node for a run.
+    ``secret`` keys the digests in it; ``unseal`` opens a passport that was sealed to this node for a run,
+    ``notices`` are what the authority says of the present.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Office:
     record: Callable[[str, str, Body], None]
     clock: Callable[[], float]
     unseal: Callable[[str, str], Json]
+    notices: Notices | None = None
 
     def __post_init__(self) -> None:
         migrate(self.desk.engine, SCHEMA)
@@ -106,6 +109,8 @@ class Office:
     def decide(self, task: Task) -> tuple[RunOrder, Decision]:
         """Whose order is it, and may they: by signatures and this node's rules, now (rule R24)."""
         order_token, permit = text(task.body, "order"), text(task.body, "permit")
+        if self.notices is not None:
+            self.notices.check(self.members)
         now, state = datetime.fromtimestamp(self.clock(), UTC), self.state()
         request, evidence = gather(
             presented(order_token, permit, task.body.get("passport"), partial(self.unseal, task.run)),

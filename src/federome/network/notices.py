@@ -138,29 +138,6 @@ def published(url: str, name: str) -> Fetch:
     return fetch
 
 
-def newest_of(version: Callable[[str], int], *sources: Fetch) -> Fetch:
-    """What the source with the highest version says; ``Unavailable`` if none answers."""
-
-    def fetch() -> str:
-        found: list[str] = []
-        for source in sources:
-            with suppress(FederomeError):
-                found.append(source())
-        if not found:
-            raise Unavailable("nobody hands the list out.", remedy="Is the hub being served?")
-        return max(found, key=version)
-
-    return fetch
-
-
-def list_version(token: str) -> int:
-    """Of a member list that nobody has checked yet; the lowest, where it is none."""
-    with suppress(FederomeError, ValueError):
-        said = peek(token).payload.get("list")
-        return int(str(said["version"])) if isinstance(said, dict) else -1
-    return -1
-
-
 def give_notice(
     folder: Path, key: PrivateKey, *, now: float, suspend: Collection[str] = (), lift: Collection[str] = ()
 ) -> Notice:

@@ -39,7 +39,7 @@ from federome.network.match_node import MatchingNode
 from federome.network.node import Node
 from federome.network.notebook import Notebook
 from federome.network.notices import FILE as NOTICE
-from federome.network.notices import Notices, list_version, newest_of, published
+from federome.network.notices import Notices, published
 from federome.network.operating import is_paused
 from federome.network.pace import Pace
 from federome.network.parallel import Workers
@@ -181,7 +181,7 @@ def build_node(
     store = Store.open(folder / "data")
     far = settings.authority_url
     listed = [port.members, *([published(far, "members.jwt")] if far else [])]
-    members = MemberList(folder, clock, newest_of(list_version, *listed))
+    members = MemberList(folder, clock, *listed)
     noticed = [port.notice, *([published(far, NOTICE)] if far else [])]
     notices = Notices(folder, clock, noticed, limit_h=settings.notice_age_h, demanded=bool(far))
     key.follow(members)

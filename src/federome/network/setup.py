@@ -364,10 +364,10 @@ def _next(
 
 
 class MemberList:
-    """The current signed list, refreshed on demand; versions only rise. Looks like :class:`Members`."""
+    """The current signed list, asked for anew on demand; versions only rise. Looks like :class:`Members`."""
 
-    def __init__(self, folder: Path, clock: Callable[[], float], fetch: Callable[[], str] | None = None) -> None:
-        self._folder, self._clock, self._fetch = folder, clock, fetch
+    def __init__(self, folder: Path, clock: Callable[[], float], *sources: Callable[[], str]) -> None:
+        self._folder, self._clock, self._sources = folder, clock, sources
         self._stamp = 0.0
         self._members = Members(0, ())
         with suppress(FederomeError):  # what was seen before a restart counts: an older list is refused
@@ -381,12 +381,10 @@ class MemberList:
         return path.read_text() if path.is_file() else ""
 
     def refresh(self) -> None:
-        """Take a newer list from the hub or from the folder, if there is one."""
-        if self._fetch is not None:
-            token = self._fetched()
-            if token and token != self.token:
-                ring = pinned_authorities(self._folder)
-                verify_members(token, ring, now=self._clock(), seen_version=self._members.version)
+        """Take a newer list from a source or from the folder, if there is one."""
+        if self._sources:
+            token = self._newest()
+            if token != self.token:
                 _replace_text(self._folder / "members.jwt", token)
         self._read()
 
@@ -396,15 +394,35 @@ class MemberList:
         if stamp != self._stamp:
             self._members, self._stamp = read_members(self._folder, now=self._clock()), stamp
 
-    def _fetched(self) -> str:
-        """The hub's list; where the hub is away, the one that is held does until it is back."""
-        assert self._fetch is not None
-        try:
-            return self._fetch()
-        except Unavailable:
-            if not self.token:
-                raise
-            return ""
+    def _newest(self) -> str:
+        """Of the lists that an authority signed the newest, by any source: what a list says of itself hides no other.
+
+        Where nothing is handed out, the one that is held does until it is. ``Refused`` if all that is shown is wrong.
+        """
+        held = self.token
+        found = [(self._members.version, held)] if held else []
+        wrong: Refused | None = None
+        shown = 0
+        for source in self._sources:
+            with suppress(Unavailable):
+                token = source()
+                try:
+                    found.append((self._checked(token), token))
+                    shown += 1
+                except Refused as refusal:
+                    wrong = refusal
+        if wrong is not None and not shown:
+            raise wrong
+        if not found:
+            raise Unavailable("nobody hands the member list out.", remedy="Is the hub being served?")
+        return max(reversed(found), key=lambda each: each[0])[1]
+
+    def _checked(self, token: str) -> int:
+        """The version of a list, once it stands up. The one that is held was checked when it came."""
+        if token == self.token:
+            return self._members.version
+        ring, seen = pinned_authorities(self._folder), self._members.version
+        return verify_members(token, ring, now=self._clock(), seen_version=seen).version
 
     def find(self, name: str) -> Member:
         """See :meth:`Members.find`; asks for a newer list before it gives up."""

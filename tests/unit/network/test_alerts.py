@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +18,11 @@ from tests.unit.analysis.test_matching import LEAVES, MEASURE
 
 from federome.analysis.infection import Admission, Hit, Rule
 from federome.analysis.matching import ALERT_WEIGHT, Background, alert_bar
-from federome.errors import Invalid, Unavailable
+from federome.errors import Invalid, Refused, Unavailable
 from federome.model.patient import Patient
 from federome.network.alerts import RETRY_S, Alerts, Message
 from federome.network.cases import Case
+from federome.network.match_node import MatchingNode
 
 SEVERE = tuple(LEAVES[250:254])
 LOSS = (Hit("TLR7", "hemizygous"),)
@@ -215,6 +217,37 @@ def test_a_suspended_contract_ends_what_rests_on_it(world: World) -> None:
     assert not still_permitted(grant, lambda: replace(node.state(), persons={}), node.anchors, world.clock)
     assert not still_permitted(grant, node.state, node.anchors, lambda: world.clock() + 500 * 86_400)
     assert not still_permitted({**grant, "permit": "x.y.z"}, node.state, node.anchors, world.clock)
+
+
+def test_what_waited_is_not_told_while_its_contract_is_suspended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The alert was found before; it leaves only once the suspension is lifted."""
+    watch(world)
+    world.register("ES", ABROAD)
+    here, taken = world.offices["ES"].alerts, []
+    assert here.catch_up() == 1
+    with monkeypatch.context() as suspended:
+        suspended.setattr(here, "_permitted", lambda _grant: False)
+        assert here.deliver({"home": taken.append}) == 0 and here.waiting() == 1 and not taken
+    world.federation.clock[0] += RETRY_S
+    assert here.deliver({"home": taken.append}) == 1 and taken
+
+
+class Stale:
+    """Notices of a node from which the hub keeps the newest back."""
+
+    def check(self, _members: object) -> None:
+        raise Refused("too old", codes=["incomplete"])
+
+
+def test_letters_wait_where_a_node_does_not_know_what_is_suspended(world: World, tmp_path: Path) -> None:
+    watch(world)
+    object.__setattr__(world.offices["ES"], "notices", Stale())
+    told = world.asker("FI", FIRST.name, "doctor").watch(NODES, MEASURE, RATES)
+    object.__setattr__(world.offices["ES"], "notices", None)
+    assert set(told.answers) == {*NODES} - {"ES"}
+    party = world.federation.parties["ES"]._worker
+    node = MatchingNode(replace(party.node, notices=Stale()), tmp_path)  # type: ignore[union-attr]
+    assert not node._knows_the_present() and node.follow({}) == 0
 
 
 def test_an_alert_that_another_party_made_up_is_refused(world: World) -> None:
