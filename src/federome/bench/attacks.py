@@ -97,6 +97,17 @@ def affordable(question: Question, most: int) -> int:
     return most
 
 
+def _often(repeats: int) -> Row:
+    """The likelihood ratio on what is attacked from outside too, people drawn anew each time: power without chance."""
+    people = attack_booted.PEOPLE * len(attack_booted.NODES)
+    bought = affordable(Question(people, sites=1), people)
+    drawn = (Cohort.drawn(people, np.full(bought, 0.5), seed) for seed in range(repeats))
+    on = float(np.mean([frequency_power(cohort, bought, likelihood_ratio) for cohort in drawn]))
+    off = frequency_power(Cohort.drawn(people, np.full(SITES, 0.5), 1), SITES, likelihood_ratio)
+    label = f"likelihood ratio, {bought} (off: {SITES}) frequencies of {people} people, drawn {repeats} times"
+    return _attacked(label, on, off, "power", POWER_BAR, 0.7)
+
+
 def _membership(repeats: int) -> list[Row]:
     rows = []
     whole = common(PEOPLE, SITES, 1)
@@ -107,6 +118,7 @@ def _membership(repeats: int) -> list[Row]:
         off = frequency_power(whole, SITES, attack)
         label = f"{name}, frequencies of {bought} (off: {SITES}) sites, {PEOPLE} people"
         rows.append(_attacked(label, float(np.mean(on)), off, "power", POWER_BAR, 0.9))
+    rows.append(_often(5 * repeats))
     rows.append(_linked(bought, repeats))
     carried = (rare(400, SITES, 3), 1_000)
     dearest = Question(400, unknown=1, counted=False)

@@ -31,10 +31,21 @@ def fetch_document(
     patience_s: float = PATIENCE_S,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> dict[str, Json]:
-    """The JSON object at an address (POST, where there is a ``form``).
+    """The JSON object at an address (POST, where there is a ``form``); errors as of :func:`fetch`, or ``Invalid``."""
+    data = fetch(url, http=http, headers=headers, form=form, patience_s=patience_s, monotonic=monotonic)
+    return parse_object(data, max_bytes=MAX_BYTES)
 
-    ``Unavailable`` when nobody answers well and in time, ``Invalid`` when what comes is too large or no object.
-    """
+
+def fetch(
+    url: str,
+    *,
+    http: httpx.Client,
+    headers: Mapping[str, str] | None = None,
+    form: Mapping[str, str] | None = None,
+    patience_s: float = PATIENCE_S,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> bytes:
+    """What lies at an address. ``Unavailable`` when nobody answers well and in time, ``Invalid`` if it is too large."""
     end = monotonic() + patience_s
     method, data = ("GET", None) if form is None else ("POST", dict(form))
     held = bytearray()
@@ -64,7 +75,7 @@ def fetch_document(
         if monotonic() > end:
             raise _slow(url) from error
         raise Unavailable(f"the issuer is out of reach ({type(error).__name__}).", where=_place(url)) from error
-    return parse_object(bytes(held), max_bytes=MAX_BYTES)
+    return bytes(held)
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from typing import Final
 
 import httpx2 as httpx
 
-from federome.errors import FederomeError, Refused, Unavailable
+from federome.errors import FederomeError, Invalid, Refused, Unavailable
+from federome.network.fetching import fetch
 from federome.network.files import replace_file
 from federome.network.setup import hub_settings, pinned_authorities, read_members
 from federome.trust.keys import PrivateKey
@@ -124,18 +125,17 @@ def _unknown(says: str) -> Refused:
     )
 
 
-def published(url: str, name: str) -> Fetch:
-    """A file that an authority publishes below its own address."""
+def published(url: str, name: str, *, patience_s: float = TIMEOUT_S) -> Fetch:
+    """A file that an authority publishes below its own address, fetched within bounds of size and time."""
 
-    def fetch() -> str:
+    def fetched() -> str:
         try:
-            answer = httpx.get(f"{url.rstrip('/')}/{name}", timeout=TIMEOUT_S, follow_redirects=False)
-            answer.raise_for_status()
-        except httpx.HTTPError as error:
-            raise Unavailable("the authority is out of reach.", where=url) from error
-        return str(answer.text)
+            with httpx.Client() as http:
+                return fetch(f"{url.rstrip('/')}/{name}", http=http, patience_s=patience_s).decode("ascii")
+        except (Invalid, httpx.InvalidURL, UnicodeDecodeError) as error:
+            raise Unavailable("the authority publishes something else.", where=url) from error
 
-    return fetch
+    return fetched
 
 
 def give_notice(

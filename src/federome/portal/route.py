@@ -159,7 +159,7 @@ def _taken(site: Site, declared: frozenset[Caller], request: Request, visit: Vis
         return visit
     if visit.session is None:
         raise LoggedOut("nobody is logged in.", codes=["token_invalid"], remedy="Log in, then send the form again.")
-    if not hmac.compare_digest(visit.one("_csrf"), visit.session.csrf):
+    if not hmac.compare_digest(visit.one("_csrf").encode(), visit.session.csrf.encode()):
         raise Refused(
             "this form belongs to another login.",
             codes=["token_invalid"],

@@ -18,7 +18,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from federome.errors import Refused
+from federome.errors import Invalid, Refused
 from federome.model.registry import Identity, Person
 from federome.network.access import Register
 from federome.network.doors import Caller
@@ -104,6 +104,12 @@ class Visit:
     def once(self) -> str:
         """What makes this form's sending one: a second one with the same is the first one again."""
         return self.one("_once")[:64]
+
+    def sent_once(self) -> str:
+        """The same where a deed depends on it: a form without it would pass for one that was taken before."""
+        if not self.once:
+            raise Invalid("this form does not say which one it is.", remedy="Reload the page, and send its form.")
+        return self.once
 
 
 @dataclass

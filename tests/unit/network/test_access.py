@@ -23,6 +23,7 @@ from federome.errors import FederomeError, Invalid, Unavailable
 from federome.network.access import NodeAccess, add_person, install_access, install_register, read_access, read_register
 from federome.network.fetching import MAX_BYTES, fetch_document, key_sets
 from federome.network.issuing import Issuer
+from federome.network.notices import published
 from federome.network.setup import HubSettings, NodeSettings, hub_settings, pin_authority
 from federome.trust.keys import generate
 
@@ -266,6 +267,14 @@ def test_a_broker_that_misbehaves_costs_little(
         fetch_document(url, http=http, patience_s=0.5)
     assert type(error.value) is kind
     assert url not in str(error.value)
+
+
+@pytest.mark.parametrize("answer", [drip, flood, said(b"\xff\xfe")], ids=["drips", "floods", "binary"])
+def test_an_authority_that_misbehaves_holds_no_node_up(
+    server: Callable[[Callable[[socket.socket], None]], str], answer: Callable[[socket.socket], None]
+) -> None:
+    with pytest.raises(Unavailable):
+        published(server(answer), "members.jwt", patience_s=0.5)()
 
 
 def test_nobody_there_is_unavailable() -> None:

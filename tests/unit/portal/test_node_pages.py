@@ -261,3 +261,20 @@ def test_every_answer_is_for_its_reader_alone(there: NodePortal) -> None:
         for place in ("/portal/my-data", "/portal/my-data.json", "/portal/my-choices"):
             assert http.get(place).headers["cache-control"] == "no-store"
     assert DATASET in seen(there, "maria", "/portal/my-data.json")
+
+
+def test_a_form_that_is_nobodys_first_is_never_said_to_be_done(there: NodePortal) -> None:
+    """A withdrawal without a form's id, or with another citizen's, must not pass for one that was taken before."""
+    before = len(there.house.consents.ledger().events)
+    for _ in range(2):
+        assert post(there, "maria", "/portal/my-choices", once="", what="opt-out").status_code == 400
+    assert post(there, "grace", "/portal/deed", once="", kind="pause", reason="x").status_code == 400
+    assert len(there.house.consents.ledger().events) == before
+    for who in ("pablo", "maria"):
+        assert post(there, who, "/portal/my-choices", once="guessed", what="withdraw").is_redirect
+    told = there.house.consents.ledger().events[before:]
+    assert [(event.subject, event.kind) for event in told] == [("pa-1", "withdraw"), ("pa-0", "withdraw")]
+
+
+def test_a_login_in_other_letters_is_refused_and_no_fault(there: NodePortal) -> None:
+    assert post(there, "maria", "/portal/my-choices", once="u", csrf="é" * 64, what="opt-out").status_code == 403

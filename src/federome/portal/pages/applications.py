@@ -49,7 +49,7 @@ def pages(site: Site, desk: Desk) -> Face:
         kind = visit.one("kind")
         if kind not in get_args(Kind):
             raise Invalid("say what you apply for.", where="kind")
-        opened = desk.open(cast(Kind, kind), visit.registered(), once=visit.once)
+        opened = desk.open(cast(Kind, kind), visit.registered(), once=visit.sent_once())
         return see(f"{PLACE}/{opened.opened.id}/edit")
 
     @api.get("/applications/{application}")
@@ -72,7 +72,7 @@ def pages(site: Site, desk: Desk) -> Face:
         visit = visit_of(request)
         name = visit.one("act")
         try:
-            desk.do(application, visit.registered(), name, once=visit.once, **_told(visit))
+            desk.do(application, visit.registered(), name, once=visit.sent_once(), **_told(visit))
         except (Invalid, Refused) as error:
             if isinstance(error, Missing):
                 raise
@@ -102,7 +102,7 @@ def _drafts(site: Site, desk: Desk, api: APIRouter) -> None:
         found = _editable(desk, application, person)
         answers = cleaned(visit.fields)
         try:
-            desk.save(application, person, answers, once=visit.once, seen=_number(visit, "seen"))
+            desk.save(application, person, answers, once=visit.sent_once(), seen=_number(visit, "seen"))
         except (Changed, Invalid) as error:
             values = _form(desk, found, answers, len(found.events)) | {"error": error}
             return site.page(request, "application_edit.html", status=error.status, **values)
@@ -133,7 +133,9 @@ def _papers(site: Site, desk: Desk, api: APIRouter) -> None:
         visit = visit_of(request)
         audience: Audience = "judges" if visit.one("audience") == "judges" else "everybody"
         try:
-            desk.comment(application, visit.registered(), visit.one("comment"), once=visit.once, audience=audience)
+            desk.comment(
+                application, visit.registered(), visit.one("comment"), once=visit.sent_once(), audience=audience
+            )
         except Invalid as error:
             if isinstance(error, Missing):
                 raise
@@ -149,7 +151,7 @@ def _papers(site: Site, desk: Desk, api: APIRouter) -> None:
             raise Invalid("no file was chosen.", where="attachment")
         data = file.file.read(MAX_BYTES + 1)
         try:
-            desk.attach(application, visit.registered(), file.filename, data, once=visit.once)
+            desk.attach(application, visit.registered(), file.filename, data, once=visit.sent_once())
         except Invalid as error:
             if isinstance(error, Missing):
                 raise

@@ -131,10 +131,11 @@ def pages(site: Site, house: House) -> Face:
     def choose(request: Request) -> Response:
         visit = visit_of(request)
         person = _whose(house, visit)
-        if not house.citizens.taken(visit.once):
+        form = f"citizen {person} {visit.sent_once()}"
+        if not house.citizens.taken(form):
             events = wanted(visit, person, _standing(house, person, site.now()), site.now())
             house.consents.tell(events, now=site.now())
-            house.citizens.take(visit.once, house.clock())
+            house.citizens.take(form, house.clock())
         return see(f"{CHOICES}?done=yes")
 
     to = frozenset({"citizen"})

@@ -278,7 +278,7 @@ def _take(registry: Registry, visit: Visit) -> None:
 
 def _form_of(visit: Visit) -> str:
     """A form's id; nobody can use up another's."""
-    return f"clinician {visit.registered().id} {visit.once}"
+    return f"clinician {visit.registered().id} {visit.sent_once()}"
 
 
 def _words(done: str) -> dict[str, Any]:

@@ -169,7 +169,7 @@ def _do(site: Site, house: House, request: Request) -> Response:
     assert visit.session is not None
     who = f"{visit.session.identity.sub} ({visit.session.identity.iss})"
     try:
-        new = house.operating.do(kind, thing, reason=reason, by=who, once=visit.once)  # type: ignore[arg-type]
+        new = house.operating.do(kind, thing, reason=reason, by=who, once=visit.sent_once())  # type: ignore[arg-type]
     except Invalid as fault:
         told: dict[str, Any] = {"kind": kind, "thing": thing, "run": run, "wrong": fault.message, "reason": reason}
         return site.page(request, "deed.html", status=fault.status, **told, **_words())
