@@ -68,6 +68,7 @@ class MemoryView:
     kin: tuple[tuple[int, int], ...] = ()
     carries: Callable[[Carrier], Mask] | None = None
     lines: Callable[[Carrier], list[tuple[Variant, Genotypes]]] | None = None
+    many: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
 
     @property
     def people(self) -> int:
@@ -82,6 +83,12 @@ class MemoryView:
         if name not in self.texts:
             raise Invalid(f"there is no text column {name!r}.")
         return self.texts[name]
+
+    def lists(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        if name not in self.many:
+            raise Invalid(f"there is no column of lists {name!r}.")
+        pairs = [(person, value) for person, values in enumerate(self.many[name]) for value in values]
+        return np.array([p for p, _ in pairs], np.int64), np.array([v for _, v in pairs], np.float64)
 
     def meets(self, cohort: Cohort) -> Mask:
         keep = np.ones(self.people, bool)
@@ -120,6 +127,7 @@ class MemoryView:
             ids=self.ids[keep],
             numeric={name: values[keep] for name, values in self.numeric.items()},
             texts={name: values[keep] for name, values in self.texts.items()},
+            many={name: tuple(v for v, k in zip(values, keep, strict=True) if k) for name, values in self.many.items()},
         )
 
     def unrelated(self) -> Mask:
@@ -364,8 +372,9 @@ def make_world(*, seed: int, people: int = 120, variants: int = 24, missing: flo
 
     Columns: ``age`` and ``male`` and the covariates ``pc1``, ``pc2``; ``trait`` (quantitative, moved by the first
     variants) and ``case`` (0/1), both with a few unknown; ``months`` until people ``died`` (0/1) or ``ended`` (2: of
-    another cause), ``seen_from``, ``treated_at``; ``sex``, ``population``, ``diagnoses``. A few people have
-    no known sex, age or population, and a few men are stored heterozygous on X. ``families`` related pairs.
+    another cause), ``seen_from``, ``treated_at``, a ``marker`` that changes; ``sex``, ``population``, ``diagnoses``.
+    A few people have no known sex, age or population, and a few men are stored heterozygous on X. ``families`` related
+    pairs.
     """
     rng = np.random.default_rng(seed)
     listed = _variants(rng, variants)
@@ -379,7 +388,18 @@ def make_world(*, seed: int, people: int = 120, variants: int = 24, missing: flo
         kin.append((min(a, b), max(a, b)))
         genotypes[: max(1, len(listed) // 2), b] = genotypes[: max(1, len(listed) // 2), a]
     numeric, texts = _phenotypes(rng, genotypes, male, population)
-    return World(MemoryView(np.arange(people), numeric, texts, tuple(sorted(set(kin)))), listed, genotypes)
+    numeric["marker"] = rng.normal(size=people).round(2)
+    many = _marker(rng, numeric["months"])
+    view = MemoryView(np.arange(people), numeric, texts, tuple(sorted(set(kin))), many=many)
+    return World(view, listed, genotypes)
+
+
+def _marker(rng: np.random.Generator, ends: NDArray[np.float64]) -> dict[str, tuple[tuple[float, ...], ...]]:
+    """Later values of ``marker`` and their times, some of them after the end."""
+    times = [np.cumsum(rng.exponential(4, 12)).round(2) for _ in ends]
+    at = tuple(tuple(own[own < 1.2 * np.nan_to_num(end)].tolist()) for own, end in zip(times, ends, strict=True))
+    values = tuple(tuple(rng.normal(size=len(own)).round(2).tolist()) for own in at)
+    return {"marker_later": values, "marker_later_at": at}
 
 
 def _variants(rng: np.random.Generator, size: int) -> tuple[Variant, ...]:

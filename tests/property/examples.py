@@ -101,6 +101,7 @@ def _cox(site: MemorySite) -> Sequence[Parameters]:
         {**plain, "entry": "seen_from", "since": ["treated_at"], "covariates": ["age"], "halvings": 2},
         {**plain, "event": "ended", "cause": 1, "covariates": ["population=FIN"], "ties": "breslow"},
         {**plain, "model": "piecewise-exponential", "cohort": {"sex": "female"}},
+        {**plain, "changing": ["marker"], "covariates": ["age"], "halvings": 2},
     ]
 
 

@@ -49,6 +49,12 @@ class View(Protocol):
     def labels(self, name: str) -> NDArray[np.str_]:
         """A text phenotype column, shape (people,), empty where unknown (``sex``, ``population``, …)."""
 
+    def lists(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """A column of lists of numbers as pairs of person (place in the view) and entry, each list in its order.
+
+        ``Invalid`` if the column does not exist or holds something else.
+        """
+
     def meets(self, cohort: Cohort) -> Mask:
         """Who meets further criteria, shape (people,)."""
 

@@ -16,29 +16,27 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 import numpy as np
-from scipy import special
 
-from federome.analysis import follow_up
+from federome.analysis import cox_tables, follow_up
 from federome.analysis.algorithm import DONE, Algorithm, Block, Finished, Reads, State, Table, View, algorithm
+from federome.analysis.at_risk import AtRisk, Slots
 from federome.analysis.cohort_count import EVERYBODY, label_codes
 from federome.analysis.covariates import Complete, Name, Optional, columns_of, complete_in, covariate
 from federome.analysis.follow_up import EVENT, HALVES, START, Grid, Ints, Marks
-from federome.analysis.followed import Followed
+from federome.analysis.followed import Followed, Series, later
 from federome.analysis.logistic import Newton, Sums, limited
 from federome.analysis.partial_likelihood import Episodes, exposures, likelihood
 from federome.analysis.regression import (
     Floats,
     collinear,
     inverted,
-    minus_log10_normal,
     moments_at_powers,
     packed,
     units,
-    unpacked,
 )
 from federome.errors import Invalid
 from federome.model.cohort import Cohort
-from federome.model.release import Count, Label, Number, Round, Rows, Statistic
+from federome.model.release import Count, Number, Round, Rows
 from federome.model.table import Column, Mask
 
 STEPS = 40
@@ -66,6 +64,8 @@ class Cox(Algorithm):
     ``cause``, further causes count as censored there, which gives cause-specific hazards). ``covariates`` are numeric
     columns, or ``column=level`` for one level of a text column. ``since`` names columns with the time at which a
     treatment began: a covariate that is 0 before and 1 after, so that nobody is credited with the time waited for it.
+    ``changing`` names numeric columns whose later values are kept beside them (``NAME_later``, ``NAME_later_at``, see
+    ``followed``): in each interval of the grid people count with the value that was known when it began.
     ``entry`` names the column of times at which people came under observation. ``strata`` is a text column whose
     listed ``levels`` have baseline hazards of their own; everybody else stands aside. ``robust`` adds the sandwich
     variance, ``cluster`` that of groups within nodes. ``halvings`` of the time axis give up to 2^halvings intervals a
@@ -90,6 +90,7 @@ class Cox(Algorithm):
     cause: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
     entry: Optional = ""
     since: Annotated[tuple[Name, ...], msgspec.Meta(max_length=10)] = ()
+    changing: Annotated[tuple[Name, ...], msgspec.Meta(max_length=5)] = ()
     strata: Optional = ""
     levels: Annotated[tuple[Name, ...], msgspec.Meta(max_length=50)] = ()
     cluster: Optional = ""
@@ -102,8 +103,10 @@ class Cox(Algorithm):
     tell_shift: bool = True
 
     modules: ClassVar[tuple[str, ...]] = (
+        "federome.analysis.at_risk",
         "federome.analysis.cohort_count",
         "federome.analysis.covariates",
+        "federome.analysis.cox_tables",
         "federome.analysis.follow_up",
         "federome.analysis.followed",
         "federome.analysis.logistic",
@@ -124,6 +127,7 @@ class Cox(Algorithm):
             totals=Rows({**HALVES.columns, **dict.fromkeys(_RISKS, _BIG)}, release_class="model"),
             gated=True,
         ),
+        Round("changes", scope="people", totals=Rows({"changed": Count(people=True)}), gated=True),
         Round(
             "fit",
             scope="people",
@@ -133,45 +137,12 @@ class Cox(Algorithm):
     )
     broadcasts: ClassVar[frozenset[str]] = follow_up.BROADCASTS | {
         *("mean_x", "scale", "trial", "base", "best", "tries", "null", "at_risk", "risk", "tied", "information"),
-        *("meat", "shift"),
+        *("meat", "shift", "renewed"),
     }
     releases: ClassVar[Mapping[str, Rows]] = {
-        "effects": Rows(
-            {
-                "covariate": Label(),
-                **dict.fromkeys(
-                    ("beta", "se", "robust_se", "z", "minus_log10_p", "hazard_ratio", "low", "high"), Statistic()
-                ),
-                "shift": Statistic(digits=3),
-                "shift_in_se": Statistic(digits=3),
-                "beta_recorded": Statistic(),
-            },
-            release_class="summary-statistics",
-            key=("covariate",),
-        ),
-        "model": Rows(
-            {
-                "people": Count(people=True),
-                "events": Count(people=True),
-                "incomplete": Count(people=True),
-                "method": Label(),
-                "intervals": Statistic(),
-                "log_likelihood": Statistic(guard="events"),
-                "null_log_likelihood": Statistic(guard="events"),
-            },
-            release_class="summary-statistics",
-        ),
-        "baseline": Rows(
-            {
-                "stratum": Label(),
-                "after": Label(),
-                "time": Label(),
-                "at_risk": Count(people=True),
-                "events": Count(people=True),
-                "hazard": Statistic(guard="events"),
-            },
-            key=("stratum", "after"),
-        ),
+        "effects": cox_tables.EFFECTS,
+        "model": cox_tables.MODEL,
+        "baseline": cox_tables.BASELINE,
     }
 
     def __post_init__(self) -> None:
@@ -186,12 +157,18 @@ class Cox(Algorithm):
     @property
     def terms(self) -> tuple[str, ...]:
         """The model's covariates, those that begin with time last."""
-        return (*self.covariates, *(f"{name} passed" for name in self.since))
+        return (*self._scaled, *(f"{name} passed" for name in self.since))
+
+    @property
+    def _scaled(self) -> tuple[str, ...]:
+        """Those that are put into units of everybody's spread."""
+        return (*self.covariates, *(f"{name} changing" for name in self.changing))
 
     @property
     def reads(self) -> Reads:
         columns = columns_of((*self.covariates, *self.complete))
         others = (self.entry, *self.since, self.strata, self.cluster)
+        columns += tuple(each for name in self.changing for each in (name, *later(name)))
         return Reads(tuple(dict.fromkeys((self.time, self.event, *columns, *filter(None, others)))))
 
     def estimates(self, nodes: int) -> int:  # noqa: ARG002
@@ -229,20 +206,25 @@ class Cox(Algorithm):
         everybody = self._everybody(view)
         if state.round == "start":
             return self._marks(everybody).start(everybody.incomplete, trees=self._trees, groups=1)
-        grid = Grid.read(state.shared)
+        shared, grid = state.shared, Grid.read(state.shared)
         some = everybody.take(self._inside(everybody, grid))
         if state.round == "halve":
-            total, square = moments_at_powers(some.x)
+            total, square = moments_at_powers(some.typical)
             told = grid.halves(self._marks(everybody))
             return Table({**told.columns, "sum": total[None], "square": square[None]})
-        key = (self, state.shared["high"].tobytes(), state.shared["mean"].tobytes())
-        episodes = known.get(key)
-        if not isinstance(episodes, Episodes):
-            episodes = known[key] = self._episodes(some, grid, state.shared)
+        if state.round == "changes":
+            return Table({"changed": self._at_risk(some, grid).changes()[None]})
+        unit = shared.floats("mean_x"), shared.floats("scale")
+        key = (self, shared["high"].tobytes(), shared["mean"].tobytes(), shared["renewed"].tobytes())
+        found = known.get(key)
+        if not isinstance(found, tuple):
+            there = self._at_risk(some, grid)
+            found = known[key] = there, there.episodes(self._renewed(shared, there.slots.size), *unit)
+        there, episodes = found
         if state.round == "spread":
-            return Table({"meat": self._meat(episodes, some, grid, state.shared)[None]})
-        effects = state.shared.floats("trial")[0]
-        risks = self._sums(episodes, some, grid, effects)
+            return Table({"meat": self._meat(there, episodes, shared)[None]})
+        effects = shared.floats("trial")[0]
+        risks = self._sums(there, episodes, effects)
         if state.round == "refine":
             del known[key]  # the next grid is another one
             flat = {name: values.reshape(1, -1) for name, values in zip(_RISKS, risks, strict=True)}
@@ -251,9 +233,9 @@ class Cox(Algorithm):
         if self.tell_shift:
             exact = known.get((self, "recorded"))
             if not isinstance(exact, Episodes):
-                exact = known[self, "recorded"] = some.recorded(self._fixed(some, state.shared), self._strata)
+                exact = known[self, "recorded"] = some.recorded(*unit, self._strata)
             shift[0] = exact.score(effects) - self._score(episodes, risks, effects)
-        plain = risks[0][:, 0] if not effects.any() else self._sums(episodes, some, grid, 0 * effects)[0][:, 0]
+        plain = risks[0][:, 0] if not effects.any() else self._sums(there, episodes, 0 * effects)[0][:, 0]
         return Table({**dict(zip(_RISKS, risks, strict=True)), "plain": plain, "shift": shift})
 
     def _everybody(self, view: View) -> Followed:
@@ -273,8 +255,10 @@ class Cox(Algorithm):
             [follow_up.times_of(view, name) for name in self.since] or [np.zeros((view.people, 0))]
         )
         stratum = label_codes(view.labels(self.strata), self.levels) if self.strata else np.zeros(view.people, np.int64)
+        series = tuple(Series.read(view, name) for name in self.changing)
         complete = np.isfinite(exits) & np.isfinite(kinds) & np.isfinite(entry) & (stratum >= 0)
         complete &= np.isfinite(x).all(axis=1) & complete_in(view, self.complete)
+        complete &= np.isfinite([each.at(entry) for each in series]).all(axis=0)
         if np.any(entry[complete] >= exits[complete]) and self.entry:
             raise Invalid(
                 "somebody ended before coming under observation.",
@@ -291,6 +275,7 @@ class Cox(Algorithm):
             cluster=np.unique(clusters, return_inverse=True)[1].astype(np.int64),
             x=x,
             switch=switch,
+            series=series,
             members=complete,
         )
         return found.take(complete)
@@ -314,84 +299,35 @@ class Cox(Algorithm):
         ends = len(people.exit)
         return np.asarray((grid.place(marks)[:ends] >= 0) & np.isin(people.stratum, grid.tree))
 
-    def _episodes(self, people: Followed, grid: Grid, shared: Table) -> Episodes:
-        """Stretches of slots at risk, cut where a treatment begins."""
+    def _at_risk(self, people: Followed, grid: Grid) -> AtRisk:
+        """When each is at risk, on the grid."""
         marks = self._marks(people)
-        block = grid.place(marks)
-        slots = grid.of(*range(self._strata))
-        first = np.searchsorted(grid.tree[slots], grid.tree[slots])  # slots lie stratum by stratum
-        number = np.zeros(len(grid.tree), np.int64)
-        number[slots] = np.arange(len(slots))
-        upper, lower = self._slots_before(grid, slots)
-        count = len(people.exit)
-        ends, begins = block[:count], np.zeros((count, 1 + len(self.since)), np.int64)
-        stop = np.where(people.event, number[ends] + 1, upper[ends])
-        begins[:, :] = np.searchsorted(grid.tree[slots], people.stratum)[:, None]
-        begins[:, 1:] = np.where(np.isnan(people.switch), stop[:, None], begins[:, 1:])
-        kind = marks.tree // self._strata - _ENTERED
-        for at in range(count, len(block)):
-            column = kind[at] + (not self.entry)
-            begins[marks.person[at], column] = lower[block[at]]
-        fixed = self._fixed(people, shared)
-        cuts = np.sort(np.maximum(begins, begins[:, :1]), axis=1)
-        parts = []
-        for at in range(cuts.shape[1]):
-            until = cuts[:, at + 1] if at + 1 < cuts.shape[1] else stop
-            start, until = np.minimum(cuts[:, at], stop), np.minimum(until, stop)
-            on = (begins[:, 1:] <= start[:, None]) & ~np.isnan(people.switch)
-            parts.append((start, until, people.event & (until == stop) & (until > start), np.column_stack([fixed, on])))
-        start, until, event = (np.concatenate([part[i] for part in parts]) for i in range(3))
-        x = np.concatenate([part[3] for part in parts]).astype(np.float64)
-        return Episodes.ordered(np.tile(np.arange(count), cuts.shape[1]), start, until, event, x, first)
+        kinds = marks.tree[len(people.exit) :] // self._strata - _ENTERED - bool(self.entry)
+        slots = Slots(grid, self._strata, self._edges)
+        return AtRisk.of(people, marks, slots, kinds, whole=self.model != "cox")
 
-    def _fixed(self, people: Followed, shared: Table) -> Floats:
-        """Covariates in units of everybody's spread, from everybody's mean."""
-        return np.asarray((people.x - shared.floats("mean_x")) / shared.floats("scale"))
-
-    def _slots_before(self, grid: Grid, slots: Ints) -> tuple[Ints, Ints]:
-        """For each block: slots up to its ends, and up to its beginnings: where who ends, or begins, in it stands."""
-        upper, lower = np.zeros(len(grid.tree), np.int64), np.zeros(len(grid.tree), np.int64)
-        for stratum in range(self._strata):
-            events = np.flatnonzero(grid.tree[slots] == stratum)
-            offset = events[0] if len(events) else 0
-            times = (grid.high if self._edges else grid.mean)[slots[events]]
-            here = np.flatnonzero(grid.tree % self._strata == stratum)
-            ends = (grid.high if self._edges else grid.mean)[here]
-            upper[here] = offset + np.searchsorted(times, ends, side="right")
-            lower[here] = offset + np.searchsorted(times, grid.low[here], side="right")
-        return upper, lower
-
-    def _sums(self, episodes: Episodes, people: Followed, grid: Grid, effects: Floats) -> tuple[Floats, Floats, Floats]:
+    def _sums(self, there: AtRisk, episodes: Episodes, effects: Floats) -> tuple[Floats, Floats, Floats]:
         risk, tied, observed = episodes.sums(effects)
         if self.model == "cox":
             return risk, tied, observed
-        return exposures(episodes, self._spent(episodes, people, grid), effects), tied, observed
-
-    def _spent(self, episodes: Episodes, people: Followed, grid: Grid) -> Floats:
-        """Time that each episode spends in each slot's interval, (n, J)."""
-        slots = grid.of(*range(self._strata))
-        low, high = np.maximum(grid.low[slots], 0), grid.high[slots]
-        own = grid.tree[slots] == people.stratum[episodes.person][:, None]
-        began, ended = people.entry[episodes.person][:, None], people.exit[episodes.person][:, None]
-        spent = np.clip(np.minimum(ended, high) - np.maximum(began, low), 0, None)
-        return np.where(own, spent, 0.0)
+        return exposures(episodes, there.spent(episodes), effects), tied, observed
 
     def _score(self, episodes: Episodes, risks: tuple[Floats, Floats, Floats], effects: Floats) -> Floats:
         """The score of this node's people alone, on the grid."""
         events = np.bincount(episodes.stop[episodes.event] - 1, minlength=episodes.slots)
         return np.asarray(likelihood(*risks, events, effects, efron=self._efron).score[0])
 
-    def _meat(self, episodes: Episodes, people: Followed, grid: Grid, shared: Table) -> Floats:
+    def _meat(self, there: AtRisk, episodes: Episodes, shared: Table) -> Floats:
         """Products of residuals, summed by cluster."""
-        slots = grid.of(*range(self._strata))
-        at_risk, at_event = (shared.floats(name).reshape(len(slots), -1) for name in ("risk", "tied"))
+        slots = there.slots
+        at_risk, at_event = (shared.floats(name).reshape(slots.size, -1) for name in ("risk", "tied"))
         effects = shared.floats("base")[0]
-        events = grid.count[slots, 0]
+        events = slots.grid.count[slots.blocks, 0]
         if self.model == "cox":
             residuals = episodes.residuals(effects, at_risk, at_event, events, efron=self._efron)
         else:
-            residuals = episodes.residuals_of_spent(self._spent(episodes, people, grid), effects, at_risk, events)
-        clusters = people.cluster[episodes.person]
+            residuals = episodes.residuals_of_spent(there.spent(episodes), effects, at_risk, events)
+        clusters = there.people.cluster[episodes.person]
         summed: Floats = np.stack([np.bincount(clusters, column) for column in residuals.T], axis=1).astype(float)
         return packed(summed.T @ summed)
 
@@ -403,6 +339,8 @@ class Cox(Algorithm):
                 return self._step_start(state, total)
             case "halve" | "refine":
                 return self._step_halve(state, total)
+            case "changes":
+                return self._step_changes(state, total)
             case "fit":
                 return self._step_fit(state, total)
         told = {**state.shared.columns, **total.only("meat").columns}
@@ -434,10 +372,28 @@ class Cox(Algorithm):
             columns |= self._first(total, grid)
         else:
             columns["trial"] = self._refined(before, total, shared.floats("trial"))
+        slots = Slots(grid, self._strata, self._edges)
+        columns["renewed"] = np.zeros((1, len(self.changing) * slots.size), np.int64)
         if level < self.halvings and grid.open.any():
-            return state.to("refine", shared=Table(columns, shared.withheld))
-        columns["at_risk"] = np.zeros((1, len(grid.of(*range(self._strata)))), np.int64)
+            # What changes is not known to be of enough people before the last grid is: no sums over it until then.
+            return state.to("halve" if self.changing else "refine", shared=Table(columns, shared.withheld))
+        columns["at_risk"] = np.zeros((1, slots.size), np.int64)
+        due = "changes" if slots.pairs(len(self.changing)) else "fit"
+        return state.to(due, shared=Table(columns, shared.withheld))
+
+    def _step_changes(self, state: State, total: Table) -> State:
+        """Where values are read anew."""
+        shared = state.shared
+        changed = total.ints("changed")[0]
+        hidden = total.withheld.get("changed", np.zeros((1, len(changed)), np.bool_))[0]
+        slots = Slots(Grid.read(shared), self._strata, self._edges)
+        renewed = slots.renewals(~hidden & (changed >= self.exits_min), len(self.changing))
+        columns = {**shared.columns, "renewed": renewed.reshape(1, -1).astype(np.int64)}
         return state.to("fit", shared=Table(columns, shared.withheld))
+
+    def _renewed(self, shared: Table, slots: int) -> Mask:
+        """At which slots each value that changes is read anew, (C, J)."""
+        return np.asarray(shared.ints("renewed")[0].reshape(len(self.changing), slots) > 0)
 
     def _first(self, total: Table, grid: Grid) -> dict[str, Column]:
         """Where Newton's method starts, once everybody's covariates are known in units of their spread."""
@@ -449,7 +405,7 @@ class Cox(Algorithm):
                 where="covariates",
                 remedy="Use fewer covariates or more people.",
             )
-        found = units(total, self.covariates, people)
+        found = units(total, self._scaled, people)
         return {
             "mean_x": found["mean"],
             "scale": found["scale"],
@@ -543,70 +499,33 @@ class Cox(Algorithm):
     def finish(self, state: State, blocks: Iterable[Finished]) -> Mapping[str, Table]:  # noqa: ARG002
         shared, grid = state.shared, Grid.read(state.shared)
         people, events = self._people(grid)
-        slots = grid.of(*range(self._strata))
+        slots = Slots(grid, self._strata, self._edges)
         model = {
             "people": np.array([people]),
             "events": np.array([events]),
             "incomplete": shared["incomplete"],
             "method": np.array([f"{self.model}, {self.ties}" if self.model == "cox" else self.model], np.str_),
-            "intervals": np.array([len(slots)]),
+            "intervals": np.array([slots.size]),
             "log_likelihood": shared["best"],
             "null_log_likelihood": shared["null"],
         }
+        read = np.concatenate(
+            [
+                np.ones(len(self.covariates)),
+                np.maximum(self._renewed(shared, slots.size).sum(axis=1), 1),
+                np.full(len(self.since), slots.size),
+            ]
+        )
+        told = cox_tables.effects(
+            shared,
+            self.terms,
+            read,
+            robust=self.robust or bool(self.cluster),
+            shift=self.tell_shift,
+            confidence=self.confidence,
+        )
         return {
-            "effects": self._effects(shared),
+            "effects": told,
             "model": Table(model, shared.only("incomplete").withheld),
-            "baseline": self._baseline(shared, grid, slots),
+            "baseline": cox_tables.baseline(shared, slots, self.levels or ("all",), efron=self._efron),
         }
-
-    def _effects(self, shared: Table) -> Table:
-        size = len(self.terms)
-        scale = np.concatenate([shared.floats("scale")[0], np.ones(len(self.since))])
-        inverse = inverted(unpacked(shared.floats("information"), size))[0]
-        meat = unpacked(shared.floats("meat"), size)[0]
-        beta = shared.floats("base")[0] / scale
-        se = np.sqrt(np.diag(inverse)) / scale
-        robust = np.full(size, np.nan)
-        if self.robust or self.cluster:
-            robust = np.sqrt(np.diag(inverse @ meat @ inverse)) / scale
-        used = np.where(np.isnan(robust), se, robust)
-        width = special.ndtri((1 + self.confidence) / 2) * used
-        shift = inverse @ shared.floats("shift")[0] / scale if self.tell_shift else np.full(size, np.nan)
-        return Table(
-            {
-                "covariate": np.array(self.terms, np.str_),
-                "beta": beta,
-                "se": se,
-                "robust_se": robust,
-                "z": beta / used,
-                "minus_log10_p": minus_log10_normal(beta / used),
-                "hazard_ratio": np.exp(beta),
-                "low": np.exp(beta - width),
-                "high": np.exp(beta + width),
-                "shift": shift,
-                "shift_in_se": shift / se,
-                "beta_recorded": beta + shift,
-            }
-        )
-
-    def _baseline(self, shared: Table, grid: Grid, slots: Ints) -> Table:
-        """Hazard of somebody with mean covariates: per interval (Efron's sum), per unit of time where exponential."""
-        risk, tied = (shared.floats(name).reshape(len(slots), -1) for name in ("risk", "tied"))
-        events = grid.count[slots, 0]
-        hazard = np.zeros(len(slots))
-        for slot, count in enumerate(events.tolist()):
-            share = np.arange(count) / count if self._efron else np.zeros(count)
-            hazard[slot] = (1 / (risk[slot, 0] - share * tied[slot, 0])).sum()
-        labels = np.array(self.levels or ("all",), np.str_)
-        at_risk = shared.ints("at_risk")[0]
-        return Table(
-            {
-                "stratum": labels[grid.tree[slots]],
-                "after": np.maximum(grid.low[slots], 0.0),
-                "time": grid.mean[slots],
-                "at_risk": at_risk,
-                "events": events,
-                "hazard": hazard,
-            },
-            {"at_risk": at_risk < 1},
-        )

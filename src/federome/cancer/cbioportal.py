@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import IO, Final
 
 from federome.cancer.fields import coded
+from federome.cancer.measured import Measurements
 from federome.errors import Invalid
 
 SILENT: Final = frozenset({"Silent", "Intron", "IGR", "3'UTR", "5'UTR", "3'Flank", "5'Flank", "RNA"})
 MISSING: Final = frozenset({"", "NA", "[Not Available]", "[Unknown]", "null", "NULL"})
+MONTH_DAYS: Final = 365.25 / 12
 _ENDED: Final = re.compile(r"^(1[:_ ]?.*|DECEASED|DEAD|Died.*)$", re.IGNORECASE)
 _ALIVE: Final = re.compile(r"^(0[:_ ]?.*|LIVING|ALIVE)$", re.IGNORECASE)
 _THERAPIES: Final = {
@@ -40,6 +42,9 @@ _CODES: Final = {
 """Columns by which public studies name them; the stages are those of pathology."""
 
 
+Value = str | float | list[float] | None
+
+
 @dataclass
 class Sample:
     """One tumour sample: what is altered, and which genes were looked at."""
@@ -58,7 +63,7 @@ class Study:
     """A study that was read. ``patients`` are rows ready for a store; ``skipped`` counts lines by reason."""
 
     name: str
-    patients: tuple[Mapping[str, str | float | None], ...]
+    patients: tuple[Mapping[str, Value], ...]
     skipped: Mapping[str, int]
 
 
@@ -69,15 +74,16 @@ def read_study(folder: Path) -> Study:
     patients = {row["PATIENT_ID"]: row for row in _table(folder, "data_clinical_patient.txt", "PATIENT_ID")}
     samples = _samples(folder, patients, skipped)
     _mutations(folder, samples, skipped)
-    given = _treatments(folder)
+    given, measured = _treatments(folder), _laboratory(folder, skipped)
     by_patient: dict[str, list[Sample]] = {}
     for sample in samples.values():
         by_patient.setdefault(sample.patient, []).append(sample)
-    rows = [
-        _row(clinical, sorted(by_patient.get(name, []), key=lambda s: (s.day, s.id)), given.get(name, []), folder)
-        | {"person_id": name, **_coded(_merged(clinical, by_patient.get(name, [])), skipped)}
-        for name, clinical in patients.items()
-    ]
+    rows = []
+    for name, clinical in patients.items():
+        own = by_patient.get(name, [])
+        row = _row(clinical, sorted(own, key=lambda s: (s.day, s.id)), given.get(name, []), folder)
+        row |= {"person_id": name, **_coded(_merged(clinical, own), skipped)}
+        rows.append({**row, **measured.columns(name, row)})
     return Study(meta.get("cancer_study_identifier", folder.name), tuple(rows), skipped)
 
 
@@ -155,6 +161,21 @@ def _treatments(folder: Path) -> dict[str, list[str]]:
     return found
 
 
+def _laboratory(folder: Path, skipped: dict[str, int]) -> Measurements:
+    """Laboratory tests of timelines; columns are called as the tests are, in small letters."""
+    found = Measurements()
+    for row in _timelines(folder):
+        if row["EVENT_TYPE"].upper() not in ("LAB_TEST", "LAB TEST", "LABTEST"):
+            continue
+        name = re.sub(r"[^a-z0-9]+", "_", row.get("TEST", "").lower()).strip("_")
+        try:
+            months = float(row["START_DATE"]) / MONTH_DAYS
+            found.add(row["PATIENT_ID"], name, months, float(row.get("RESULT", "")), where="")
+        except (ValueError, Invalid):
+            _count(skipped, "laboratory tests without a name, a day or a number, or with two on a day")
+    return found
+
+
 def _mutations(folder: Path, samples: Mapping[str, Sample], skipped: dict[str, int]) -> None:
     """Alterations that change the protein, from the MAF."""
     name = next((n for n in ("data_mutations.txt", "data_mutations_extended.txt") if _has(folder, n)), None)
@@ -184,7 +205,7 @@ def _has(folder: Path, name: str) -> bool:
 
 def _row(
     clinical: Mapping[str, str], samples: Sequence[Sample], given: Sequence[str], folder: Path
-) -> dict[str, str | float | None]:
+) -> dict[str, Value]:
     flags = [word for column, word in _THERAPIES.items() if clinical.get(column, "").upper() == "YES"]
     known = {"GRADE": "grade", "TUMOR_SIZE": "tumour_size_mm", "AGE_AT_DIAGNOSIS": "age_at_diagnosis", "NPI": "npi"}
     merged = _merged(clinical, samples)

@@ -15,7 +15,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
-from federome.cancer.cbioportal import Sample, Study, alterations
+from federome.cancer.cbioportal import MONTH_DAYS, Sample, Study, Value, alterations
 from federome.cancer.fields import coded
 from federome.errors import Invalid
 
@@ -47,7 +47,6 @@ TREATED: Final[Mapping[str, tuple[str, str]]] = {
     "Procedure": ("code", "completed in-progress"),
 }
 _MOST_BYTES: Final = 64 << 20
-_MONTH_DAYS: Final = 365.25 / 12
 
 
 def read_bundles(folder: Path) -> Study:
@@ -96,7 +95,7 @@ def _resources(path: Path) -> Iterator[Resource]:
     yield from entries
 
 
-def _row(patient: Resource, held: Sequence[Resource], skipped: Counter[str]) -> dict[str, str | float | None]:
+def _row(patient: Resource, held: Sequence[Resource], skipped: Counter[str]) -> dict[str, Value]:
     person = str(patient["id"])
     died = "unknown" if patient.get("deceasedBoolean") is True else _day(patient, "deceasedDateTime")
     conditions = [each for each in held if each["resourceType"] == "Condition" and _is_primary(each)]
@@ -231,7 +230,7 @@ def _follow_up(diagnosed: str, died: str, held: Sequence[Resource]) -> tuple[flo
         return None, None
     if days < 0:
         raise Invalid("the end lies before the diagnosis.", where="deceasedDateTime", remedy="Correct one of the days.")
-    return days / _MONTH_DAYS, float(bool(died))
+    return days / MONTH_DAYS, float(bool(died))
 
 
 def _subject(resource: Resource) -> str:

@@ -1,7 +1,8 @@
-"""A hospital's own tumours: a table of patients, a table of samples with their VCFs and panels, lists of genes.
+"""A hospital's own tumours: a table of patients, one of samples with their VCFs and panels, lists of genes.
 
 ``patients.tsv`` has the cancer fields of the minimal dataset (numbers 6, 7, 10, 11, 22 to 24; those of mCODE), one
-line a patient; ``samples.tsv`` one line a sample; ``panels/NAME.txt`` the genes of a panel. What comes out is what a
+line a patient; ``samples.tsv`` one line a sample; ``panels/NAME.txt`` the genes of a panel; ``measurements.tsv``, where
+there is one, a line for each time that something was measured (``measured``). What comes out is what a
 cBioPortal study becomes: rows that ``similar-tumours`` and the survival algorithms read.
 """
 
@@ -12,13 +13,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from federome.cancer.cbioportal import Sample, Study, alterations
+from federome.cancer.cbioportal import Sample, Study, Value, alterations
 from federome.cancer.fields import coded
+from federome.cancer.measured import Measurements
 from federome.cancer.somatic import read_somatic
 from federome.errors import Invalid
 
 PATIENTS: Final = "patients.tsv"
 SAMPLES: Final = "samples.tsv"
+MEASUREMENTS: Final = "measurements.tsv"
 NUMBERS: Final = ("os_months", "os_died", "age_at_diagnosis", "grade", "tumour_size_mm", "npi")
 TEXTS: Final = ("tumour_type", "topography", "morphology", "tnm", "stage", "treatments")
 MISSING: Final = frozenset({"", "NA", "unknown"})
@@ -29,7 +32,7 @@ def read_folder(folder: Path) -> Study:
     if not (folder / PATIENTS).is_file():
         raise Invalid("the folder has no patients.", where=str(folder), remedy=f"It holds {PATIENTS} and {SAMPLES}.")
     skipped: dict[str, int] = {}
-    samples = _samples(folder, skipped)
+    samples, measured = _samples(folder, skipped), _measurements(folder)
     rows, known = [], set[str]()
     for where, line in _lines(folder / PATIENTS, {"person_id", *NUMBERS, *TEXTS}, needed=("person_id",)):
         person = line["person_id"]
@@ -37,12 +40,27 @@ def read_folder(folder: Path) -> Study:
             raise Invalid("a patient has two lines.", where=where, remedy="Join them.")
         known.add(person)
         try:
-            rows.append(_row(line, samples.get(person, [])))
+            row = _row(line, samples.get(person, []))
+            rows.append({**row, **measured.columns(person, row)})
         except Invalid as error:
             raise Invalid(error.message, where=f"{where}, {error.where}", remedy=error.remedy) from None
     if unknown := set(samples) - known:
         skipped["samples of unknown patients"] = sum(len(samples[each]) for each in unknown)
+    if strangers := measured.taken.keys() - known:
+        skipped["people measured who are no patients"] = len(strangers)
     return Study(folder.name, tuple(rows), skipped)
+
+
+def _measurements(folder: Path) -> Measurements:
+    found = Measurements()
+    columns = ("person_id", "name", "months", "value")
+    if (folder / MEASUREMENTS).is_file():
+        for where, line in _lines(folder / MEASUREMENTS, {*columns}, needed=columns):
+            months, value = (_number(line[column], column, where) for column in ("months", "value"))
+            if months is None or value is None:
+                raise Invalid("a measurement lacks its value or its months.", where=where, remedy="Leave the line out.")
+            found.add(line["person_id"], line["name"], months, value, where=where)
+    return found
 
 
 def _lines(path: Path, allowed: set[str], *, needed: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
@@ -94,7 +112,7 @@ def _samples(folder: Path, skipped: dict[str, int]) -> dict[str, list[Sample]]:
     return {person: sorted(own, key=lambda s: (s.day, s.id)) for person, own in found.items()}
 
 
-def _row(line: Mapping[str, str], samples: list[Sample]) -> dict[str, str | float | None]:
+def _row(line: Mapping[str, str], samples: list[Sample]) -> dict[str, Value]:
     numbers = {name: _number(line[name], name, name) for name in NUMBERS}
     if numbers["os_died"] not in (None, 0.0, 1.0):
         raise Invalid("os_died is neither 0 nor 1.", where="os_died", remedy="0: censored, 1: dead.")

@@ -128,6 +128,13 @@ def synthetic(people: int, sites: int, *, seed: int = 1) -> Cohorts:
     return Cohorts("synthetic", frame, ("age_at_diagnosis", "x"), "z")
 
 
+def unfolded(lists: NDArray[np.generic]) -> tuple[NDArray[np.int64], Floats]:
+    """Lists of numbers, one a person, as pairs of person and entry."""
+    sizes = [len(each) for each in lists.tolist()]
+    entries = [float(entry) for each in lists.tolist() for entry in each]
+    return np.repeat(np.arange(len(sizes)), sizes), np.array(entries, np.float64)
+
+
 @dataclass(frozen=True, eq=False)
 class FrameView:
     """People of a data frame, as an algorithm sees them (``analysis.algorithm.View``): strangers to each other."""
@@ -148,6 +155,13 @@ class FrameView:
         if values is None or values.dtype.kind != "U":
             raise Invalid(f"there is no text column {name[:60]!r}.")
         return values.astype(np.str_)
+
+    def lists(self, name: str) -> tuple[NDArray[np.int64], Floats]:
+        """See ``View.lists``."""
+        values = self.columns.get(name)
+        if values is None or values.dtype.kind != "O":
+            raise Invalid(f"there is no column of lists {name[:60]!r}.")
+        return unfolded(values)
 
     def meets(self, cohort: Cohort) -> Mask:
         """See ``View.meets``: measurements only."""
@@ -181,12 +195,16 @@ class FrameSite:
 
     @classmethod
     def of(cls, frame: pd.DataFrame) -> FrameSite:
-        """From a data frame of numbers and texts; missing texts are empty."""
+        """From a data frame of numbers, texts and lists of numbers; missing texts are empty."""
         columns: dict[str, NDArray[np.generic]] = {}
         for name in frame:
             values = frame[name]
-            number = pd.api.types.is_numeric_dtype(values)
-            columns[str(name)] = values.to_numpy(np.float64) if number else values.fillna("").to_numpy().astype(np.str_)
+            if pd.api.types.is_numeric_dtype(values):
+                columns[str(name)] = values.to_numpy(np.float64)
+            elif len(values) and isinstance(values.iloc[0], list):
+                columns[str(name)] = values.to_numpy()
+            else:
+                columns[str(name)] = values.fillna("").to_numpy().astype(np.str_)
         return cls(FrameView(columns, len(frame)))
 
     def block(self, index: BlockIndex, rows: Table | None) -> Block:  # noqa: ARG002

@@ -201,6 +201,10 @@ class TableView:
         """See ``View``."""
         return self.texts[name]
 
+    def lists(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Never known."""
+        raise Invalid("a table holds no lists.", where=name[:60])
+
     def meets(self, cohort: Cohort) -> Mask:  # noqa: ARG002
         """Everybody."""
         return np.ones(self.people, np.bool_)

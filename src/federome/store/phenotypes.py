@@ -221,6 +221,20 @@ class Phenotypes:
         )
         return np.asarray(found[ROW], np.int64), np.ma.filled(found["v"], "").astype(np.str_), known
 
+    def lists(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """A column of lists of numbers as pairs of row and entry, each list in its order; unknown entries are NaN."""
+        kind = self.columns[name]
+        empty = kind == "VARCHAR[]" and not len(self.codes(name)[0])  # lists of nothing have no type of their own
+        if not empty and not (kind.endswith("[]") and is_number(kind.removesuffix("[]"))):
+            raise Invalid(f"column {name!r} holds {kind}, not lists of numbers.")
+        if empty:
+            return np.zeros(0, np.int64), np.zeros(0)
+        entries = f'unnest(CAST("{name}" AS DOUBLE[])) AS v, generate_subscripts("{name}", 1) AS place'
+        query = f"SELECT person_row, {entries} FROM read_parquet(?) ORDER BY person_row, place"  # noqa: S608 - known
+        found = self._ask(query, [])
+        values = np.where(np.ma.getmaskarray(found["v"]), np.nan, np.ma.getdata(found["v"]).astype(np.float64))
+        return np.asarray(found[ROW], np.int64), values
+
     def meets(self, conditions: Sequence[Condition]) -> Mask:
         """Rows for which every condition is true (unknown is not), shape (people,)."""
         assert self.columns

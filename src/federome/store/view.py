@@ -87,6 +87,12 @@ class Part:
             return self.phenotypes.codes(name)
         return np.zeros(0, np.int64), np.zeros(0, np.str_), np.zeros(self.batch.people, np.bool_)
 
+    def lists(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """A column of lists of numbers: see ``Phenotypes.lists``; nothing where the batch does not have it."""
+        if name in self.phenotypes.columns:
+            return self.phenotypes.lists(name)
+        return np.zeros(0, np.int64), np.zeros(0)
+
     def _read_numbers(self, name: str) -> NDArray[np.float64]:
         if name == "male":
             sexes = self.people.sexes
@@ -197,6 +203,19 @@ class StudyView:
             known.append(has[rows])
         places = np.concatenate(people)
         return places[places >= 0], np.concatenate(entries)[places >= 0], np.concatenate(known)
+
+    def lists(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """A column of lists of numbers as pairs of person (place in the view) and entry, each list in its order."""
+        self._require(name)
+        people, entries = [], []
+        for part, rows, where in zip(self.parts, self.members, self.slices, strict=True):
+            at, values = part.lists(name)
+            place = np.full(part.batch.people, -1, np.int64)
+            place[rows] = np.arange(where.start, where.stop)
+            people.append(place[at])
+            entries.append(values)
+        places = np.concatenate(people)
+        return places[places >= 0], np.concatenate(entries)[places >= 0]
 
     def carried(self, wanted: Carrier) -> Carried:
         """Who carries which variant of a gene or region; ``Invalid`` as of :meth:`meets`."""

@@ -17,22 +17,27 @@ from tests.worlds import MemorySite, MemoryView
 Floats = NDArray[np.float64]
 
 
-def site_of(numbers: Mapping[str, Floats], texts: Mapping[str, NDArray[np.str_]] | None = None) -> MemorySite:
+def site_of(
+    numbers: Mapping[str, Floats],
+    texts: Mapping[str, NDArray[np.str_]] | None = None,
+    many: Mapping[str, tuple[tuple[float, ...], ...]] | None = None,
+) -> MemorySite:
     """One node without genotypes."""
     size = len(next(iter(numbers.values())))
-    view = MemoryView(np.arange(size), dict(numbers), dict(texts or {}))
+    view = MemoryView(np.arange(size), dict(numbers), dict(texts or {}), many=dict(many or {}))
     return MemorySite(view, (), np.zeros((0, size), np.int8))
 
 
 def sites_of(frame: pd.DataFrame, site: Sequence[object] | NDArray[np.generic]) -> list[MemorySite]:
-    """A data frame spread over nodes; text columns become labels."""
+    """A data frame spread over nodes; text columns become labels, columns of tuples lists of numbers."""
     codes = np.asarray(site)
     found = []
     for name in np.unique(codes):
         some = frame[codes == name]
         numbers = {c: some[c].to_numpy(np.float64) for c in frame if pd.api.types.is_numeric_dtype(frame[c])}
-        texts = {c: some[c].fillna("").to_numpy().astype(np.str_) for c in frame if c not in numbers}
-        found.append(site_of(numbers, texts))
+        many = {c: tuple(some[c]) for c in frame if isinstance(frame[c].iloc[0], tuple)}
+        texts = {c: some[c].fillna("").to_numpy().astype(np.str_) for c in frame if c not in {*numbers, *many}}
+        found.append(site_of(numbers, texts, many))
     return found
 
 

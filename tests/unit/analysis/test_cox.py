@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from tests.unit.analysis.survival_twins import (
     STUDIES,
     Cut,
+    Floats,
     Study,
     cox,
     cuts,
@@ -26,6 +28,7 @@ from tests.unit.analysis.survival_twins import (
 from tests.worlds import MemorySite, Watched, run, threshold_gate
 
 from federome.analysis.algorithm import Table, build
+from federome.analysis.at_risk import AtRisk, Slots
 from federome.analysis.cox import Cox
 from federome.analysis.follow_up import Grid
 from federome.analysis.partial_likelihood import Episodes
@@ -202,6 +205,200 @@ def test_treatment_counts_from_the_day_it_began(lifelines: Any) -> None:
     assert effects(told) == pytest.approx(peer.params_[["x", "z", "on"]].to_numpy(), abs=1e-7)
 
 
+# values that change
+
+
+def measured(people: int = 400, *, every: float = 1.5, **changes: Any) -> Frame:
+    """Patients whose marker is measured anew every now and then, and drives the hazard of some."""
+    frame = patients(people, **changes)
+    rng = np.random.default_rng(5)
+    first = rng.normal(size=people).round(2)
+    lists = []
+    for end in frame["time"]:
+        times = np.cumsum(rng.exponential(every, 40)).round(3)
+        lists.append(
+            (tuple(times[times < 1.3 * end]), tuple(rng.normal(0.2, 1, int((times < 1.3 * end).sum())).round(2)))
+        )
+    return frame.assign(
+        marker=first, marker_later_at=[at for at, _ in lists], marker_later=[value for _, value in lists]
+    )
+
+
+def standing(person: Mapping[str, Any], when: float) -> float:
+    """The value of one person that was last measured up to a time, looked up in the lists as they are."""
+    known = [v for at, v in zip(person["marker_later_at"], person["marker_later"], strict=True) if at <= when]
+    return known[-1] if known else person["marker"]
+
+
+def readings(frame: Frame, starts: Sequence[float], slots: Floats, least: int) -> list[int]:
+    """At which intervals values are read: greedily, where at least so many differ from what they had at each before."""
+    kept = [0]
+    rows = frame.to_dict("records")
+    for later in range(1, len(slots)):
+        there = [p for p in rows if p["time"] >= slots[later]]
+        moved = [sum(standing(p, starts[later]) != standing(p, starts[before]) for p in there) for before in kept]
+        if min(moved) >= least:
+            kept.append(later)
+    return kept
+
+
+def spans(frame: Frame, *, halvings: int, least: int = K) -> tuple[Frame, list[int]]:
+    """Start-stop rows of everybody on the grid, as lifelines wants them, and at which intervals values are read."""
+    own = on_grid(frame, least=least, halvings=halvings).assign(number=np.arange(len(frame)))
+    blocks = cuts(frame["time"][frame["event"] > 0].tolist(), least, halvings)
+    starts, slots = [max(b.low, 0.0) for b in blocks], np.array([b.mean for b in blocks])
+    kept = readings(own, starts, slots, least)
+    rows = []
+    for person in own.to_dict("records"):
+        passed = int((slots <= person["time"]).sum())
+        for slot in range(passed):
+            at = max(each for each in kept if each <= slot)
+            rows.append(
+                {
+                    **{name: person[name] for name in ("number", "x", "z", "family")},
+                    "marker": standing(person, starts[at]),
+                    "start": slots[slot - 1] if slot else 0.0,
+                    "stop": slots[slot],
+                    "event": person["event"] * (slots[slot] == person["time"]),
+                }
+            )
+    return pd.DataFrame(rows), kept
+
+
+def time_varying(lifelines: Any, rows: Frame, names: Sequence[str]) -> Any:
+    wanted = rows[["number", "start", "stop", "event", *names]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return lifelines.CoxTimeVaryingFitter().fit(
+            wanted, id_col="number", event_col="event", start_col="start", stop_col="stop",
+            fit_options={"precision": 1e-12},
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("every", [1.5, 40.0], ids=["often", "rarely"])
+def test_a_value_that_changes_counts_in_each_interval_as_it_was_known_then(lifelines: Any, every: float) -> None:
+    frame = measured(every=every)
+    told = ask(frame, changing=("marker",), halvings=5)
+    pooled = ask(frame.assign(site=0), changing=("marker",), halvings=5)
+    rows, kept = spans(frame, halvings=5)
+    peer = time_varying(lifelines, rows, ["x", "z", "marker"])
+    assert told["effects"]["covariate"].tolist() == ["x", "z", "marker changing"]
+    assert told["effects"].floats("readings")[2] == len(kept)
+    assert (len(kept) > 9) == (every < 2), "where few values change from one interval to the next, fewer are read"
+    for column, theirs in (("beta", peer.params_), ("se", peer.standard_errors_)):
+        np.testing.assert_allclose(effects(told, column), effects(pooled, column), atol=1e-9)
+        np.testing.assert_allclose(effects(told, column), theirs.to_numpy(), atol=1e-6)
+    assert told["model"]["log_likelihood"][0] == pytest.approx(peer.log_likelihood_, abs=1e-6)
+    assert told["model"]["people"][0] == len(frame), "people, not their rows"
+    first = effects(ask(frame, covariates=("x", "z", "marker"), halvings=5))
+    assert abs(first[2] - effects(told)[2]) > 0.01, "the first value alone is another model"
+
+
+@pytest.mark.parametrize("cluster", ["", "family"])
+def test_robust_variance_of_changing_values_is_that_of_people(cluster: str) -> None:
+    """Residuals of all of a person's rows are one residual."""
+    frame = measured()
+    told = ask(frame.assign(site=0), changing=("marker",), robust=True, cluster=cluster, halvings=4)
+    rows, _ = spans(frame, halvings=4)
+    x, beta = rows[["x", "z", "marker"]].to_numpy(), effects(told)
+    weight, parts, information = np.exp(x @ beta), np.zeros_like(x), np.zeros((3, 3))
+    for stop in np.unique(rows["stop"]):
+        risk = (rows["stop"] == stop).to_numpy()
+        tied = risk & (rows["event"] > 0).to_numpy()
+        for place in range(int(tied.sum())):
+            own = np.where(tied, 1 - place / tied.sum(), 1.0) * risk * weight
+            mean = own @ x / own.sum()
+            parts[tied] += (x[tied] - mean) / tied.sum()
+            parts -= (own / own.sum())[:, None] * (x - mean)
+            information += (x * own[:, None]).T @ x / own.sum() - np.outer(mean, mean)
+    summed = pd.DataFrame(parts).groupby(rows[cluster or "number"].to_numpy()).sum().to_numpy()
+    inverse = np.linalg.inv(information)
+    wanted = np.sqrt(np.diag(inverse @ summed.T @ summed @ inverse))
+    assert effects(told, "robust_se") == pytest.approx(wanted, rel=1e-7)
+
+
+def test_values_are_read_anew_where_enough_people_have_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks into every node: wherever values are read, those of at least k people differ from each reading before.
+    Undefended, sums over consecutive intervals differ by the new values of a few. Here all have values that come back.
+    """
+    frame = measured(every=30.0).assign(marker=0.0)
+    frame["marker_later"] = [tuple(float(i % 2 == 0) for i in range(len(v))) for v in frame["marker_later"]]
+
+    def fewest() -> int:
+        """The fewest people of all nodes whose value is another one than before, where anybody's is."""
+        nodes: list[tuple[AtRisk, np.ndarray]] = []
+
+        def remember(self: AtRisk, renewed: np.ndarray) -> np.ndarray:
+            nodes.append((self, values(self, renewed)))
+            return nodes[-1][1]
+
+        values = AtRisk.values
+        with monkeypatch.context() as patch:
+            patch.setattr(AtRisk, "values", remember)
+            ask(frame, changing=("marker",), halvings=5)
+        counts = []
+        for later in range(1, nodes[0][1].shape[1]):
+            for before in range(later):
+                last = [there.stop > later for there, _ in nodes]
+                now, then = ([held[:, at, 0] for _, held in nodes] for at in (later, before))
+                if any((a != held[:, later - 1, 0]).any() for a, (_, held) in zip(now, nodes, strict=True)):
+                    counts.append(sum(int((m & (a != b)).sum()) for m, a, b in zip(last, now, then, strict=True)))
+        return min(count for count in counts if count)
+
+    assert fewest() >= K
+    monkeypatch.setattr(Slots, "renewals", lambda self, enough, series: np.ones((series, self.size), np.bool_))
+    assert fewest() < K
+
+
+def test_constant_hazards_take_changing_values_too() -> None:
+    """Poisson regression of the time that people spend in each interval, with the value known when it began."""
+    frame = measured()
+    told = ask(frame, changing=("marker",), model="piecewise-exponential", halvings=3)
+    blocks = cuts(frame["time"][frame["event"] > 0].tolist(), K, 3)
+    starts = [max(b.low, 0.0) for b in blocks]
+    kept = readings(frame, starts, np.array([np.nextafter(s, 1e9) for s in starts]), K)
+    rows = []
+    for person in frame.to_dict("records"):
+        for number, block in enumerate(blocks):
+            spent = min(person["time"], block.high) - starts[number]
+            if spent > 0:
+                value = standing(person, starts[max(each for each in kept if each <= number)])
+                died = float(person["event"] > 0 and person["time"] <= block.high)
+                rows.append({"x": person["x"], "z": person["z"], "m": value, "block": number, "died": died, "t": spent})
+    np.testing.assert_allclose(effects(told), poisson(pd.DataFrame(rows), ["x", "z", "m"]), atol=1e-7)
+
+
+def test_the_shift_told_of_changing_values_is_that_from_their_recorded_times(lifelines: Any) -> None:
+    frame = measured(1200)
+    told = ask(frame, changing=("marker",), tell_shift=True)["effects"]
+    rows = []
+    for number, person in enumerate(frame.to_dict("records")):
+        edges = [0.0, *(at for at in person["marker_later_at"] if at < person["time"]), person["time"]]
+        for low, high in pairwise(edges):
+            row = {"number": number, "x": person["x"], "z": person["z"], "marker": standing(person, low)}
+            rows.append({**row, "start": low, "stop": high, "event": person["event"] * (high == person["time"])})
+    peer = time_varying(lifelines, pd.DataFrame(rows), ["x", "z", "marker"])
+    real = (peer.params_.to_numpy() - told.floats("beta")) / told.floats("se")
+    left = (peer.params_.to_numpy() - told.floats("beta_recorded")) / told.floats("se")
+    assert np.abs(left).max() < 0.1
+    assert np.abs(left).max() < np.abs(real).max()
+
+
+def test_changing_values_with_late_entry_strata_and_a_treatment(lifelines: Any) -> None:
+    """All at once, over three nodes and over one; and who has no value yet when they come is incomplete."""
+    frame = measured()
+    frame["marker"] = frame["marker"].where(frame.index % 20 != 0)
+    asked = {"changing": ("marker",), "entry": "entry", "since": ("treated_at",), "halvings": 3}
+    told, pooled = (ask(each, **asked) for each in (frame, frame.assign(site=0)))
+    np.testing.assert_allclose(effects(told), effects(pooled), atol=1e-9)
+    unknown = sum(not np.isfinite(standing(p, p["entry"])) for p in frame.to_dict("records"))
+    assert 0 < unknown == told["model"]["incomplete"][0]
+    split = {**asked, "strata": "stratum", "levels": ("a", "b"), "entry": "", "since": ()}
+    told, pooled = (ask(each, **split) for each in (frame, frame.assign(site=0)))
+    np.testing.assert_allclose(effects(told), effects(pooled), atol=1e-9)
+    assert np.isfinite(effects(told)).all()
+
+
 @pytest.mark.parametrize("cluster", ["", "family"])
 def test_robust_variance_is_the_sandwich_of_residuals(cluster: str) -> None:
     frame = patients()
@@ -295,6 +492,40 @@ def test_a_grid_that_misleads_is_left_and_the_last_one_started_anew() -> None:
     assert sum("plain" in total for total in watched.totals) >= 7, "two and five fits: one from far away"
     for column in ("beta", "se"):
         np.testing.assert_allclose(effects(again, column), effects(told, column), atol=1e-10)
+
+
+def poisson(rows: Frame, names: Sequence[str]) -> Floats:
+    """Poisson regression with an intercept for each block and the time ``t`` as exposure."""
+    import statsmodels.api as sm
+
+    design = np.column_stack([pd.get_dummies(rows["block"]).to_numpy(float), rows[[*names]].to_numpy()])
+    model = sm.GLM(rows["died"], design, family=sm.families.Poisson(), offset=np.log(rows["t"]))
+    return np.asarray(model.fit(tol=1e-12).params)[-len(names) :]
+
+
+@pytest.mark.parametrize("since", [(), ("treated_at",)], ids=["", "treated"])
+def test_constant_hazards_count_everybodys_time_once(since: tuple[str, ...]) -> None:
+    """Of those who leave before the first event, too, and of those who are treated some way on."""
+    frame = patients()
+    early = (frame["event"] == 0) & (frame.index % 2 == 0)
+    frame["time"] = np.where(early, frame["time"] / 100, frame["time"])
+    told = ask(frame, model="piecewise-exponential", halvings=3, since=since)
+    blocks = cuts(frame["time"][frame["event"] > 0].tolist(), K, 3)
+    switched = cuts(frame["treated_at"][frame["treated_at"] < frame["time"]].tolist(), K, 3)
+    rows = []
+    for person in frame.to_dict("records"):
+        begun = next((b.low for b in switched if b.low < person["treated_at"] <= b.high), np.inf)
+        begun = begun if person["treated_at"] < person["time"] else np.inf
+        begun = max([0.0, *(b.high for b in blocks if b.high <= begun)]) if np.isfinite(begun) else np.inf
+        for number, block in enumerate(blocks):
+            low = max(block.low, 0.0)
+            spent = min(person["time"], block.high) - low
+            if spent > 0:
+                died = float(person["event"] > 0 and block.low < person["time"] <= block.high)
+                known = {"x": person["x"], "z": person["z"], "on": float(low >= begun)}
+                rows.append({**known, "block": number, "died": died, "t": spent})
+    names = ["x", "z", "on"] if since else ["x", "z"]
+    np.testing.assert_allclose(effects(told), poisson(pd.DataFrame(rows), names), atol=1e-7)
 
 
 def test_piecewise_exponential_is_poisson_regression_on_the_same_cuts() -> None:

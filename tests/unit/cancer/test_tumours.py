@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import subprocess
+from datetime import date
 from pathlib import Path
 from shutil import which
 
+import numpy as np
 import pytest
 
 from federome.cancer.cbioportal import read_study
+from federome.cancer.load import load_study
 from federome.cancer.somatic import Thresholds, read_somatic
 from federome.cancer.tumours import read_folder
 from federome.errors import Invalid
+from federome.store.catalogue import Store
+from federome.store.view import StudyView
 
 PANEL = frozenset({"BRAF", "PTEN", "TP53", "KRAS"})
 HEADER = """##fileformat=VCFv4.2
@@ -159,6 +164,66 @@ def test_a_folder_becomes_patients(folder: Path) -> None:
     assert (second["stage"], second["stage_anatomical"]) == ("", "IIA")
     assert (second["tumour_genes"], second["tumour_panel"]) == ("", ""), "no sample: nothing is known, not wild type"
     assert study.skipped == {"samples of unknown patients": 1}
+
+
+MEASUREMENTS = (
+    "person_id\tname\tmonths\tvalue\n"
+    "P1\ts100_ug_l\t3\t0.4\nP1\ts100_ug_l\t-2\t0.1\nP1\ts100_ug_l\t-0.5\t0.2\nP1\ts100_ug_l\t1.5\t0.3\n"
+    "P2\tca153_u_ml\t0\t25\nP9\tca153_u_ml\t0\t30\n"
+)
+
+
+def test_what_was_measured_again_is_kept_with_its_months(folder: Path, tmp_path: Path) -> None:
+    (folder / "measurements.tsv").write_text(MEASUREMENTS)
+    study = read_folder(folder)
+    first, second = study.patients
+    assert (first["s100_ug_l"], first["s100_ug_l_later"], first["s100_ug_l_later_at"]) == (0.2, [0.3, 0.4], [1.5, 3.0])
+    assert (first["ca153_u_ml"], first["ca153_u_ml_later"]) == (None, [])
+    assert (second["ca153_u_ml"], second["s100_ug_l"]) == (25.0, None)
+    assert study.skipped["people measured who are no patients"] == 1
+    load_study(study, tmp_path / "data", dataset="own", holder="H", permission="GRU", released_on=date(2026, 1, 1))
+    store = Store.open(tmp_path / "data")
+    view = StudyView.freeze(store, [store.release("own")])
+    person, value = view.lists("s100_ug_l_later")
+    np.testing.assert_array_equal((view.numbers("s100_ug_l")[person], value), ([0.2, 0.2], [0.3, 0.4]))
+    assert not len(view.lists("ca153_u_ml_later_at")[0]), "lists of nothing are lists of numbers, too"
+    with pytest.raises(Invalid, match="no phenotype column"):
+        view.lists("s100")
+    with pytest.raises(Invalid, match="not lists"):
+        view.lists("s100_ug_l")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("\t3\t0.4", "\t1.5\t0.4", "two values at the same time"),
+        ("\t3\t0.4", "\t\t0.4", "lacks its value or its months"),
+        ("\t3\t0.4", "\t3\t<0.4", "no number"),
+        ("s100_ug_l", "S-100", "cannot be a column"),
+        ("s100_ug_l", "s100_later", "cannot be a column"),
+        ("ca153_u_ml", "os_months", "column of its own"),
+        ("\t3\t0.4", "\t3\tinf", "not finite"),
+    ],
+)
+def test_bad_measurements_are_refused(folder: Path, old: str, new: str, says: str) -> None:
+    assert old in MEASUREMENTS
+    (folder / "measurements.tsv").write_text(MEASUREMENTS.replace(old, new, 1))
+    with pytest.raises(Invalid, match=says):
+        read_folder(folder)
+
+
+def test_laboratory_tests_of_public_studies_are_measurements(tmp_path: Path) -> None:
+    (tmp_path / "meta_study.txt").write_text("cancer_study_identifier: prad\n")
+    (tmp_path / "data_clinical_patient.txt").write_text("PATIENT_ID\tOS_MONTHS\tOS_STATUS\nP1\t20\t0:LIVING\n")
+    (tmp_path / "data_clinical_sample.txt").write_text("SAMPLE_ID\tPATIENT_ID\nS1\tP1\n")
+    (tmp_path / "data_timeline_lab.txt").write_text(
+        "PATIENT_ID\tSTART_DATE\tEVENT_TYPE\tTEST\tRESULT\n"
+        "P1\t-10\tLAB_TEST\tPSA\t8.1\nP1\t365.25\tLAB_TEST\tPSA\t2.5\nP1\t400\tLAB_TEST\tPSA\t<0.1\n"
+    )
+    study = read_study(tmp_path)
+    row = study.patients[0]
+    assert (row["psa"], row["psa_later"], row["psa_later_at"]) == (8.1, [2.5], [12.0])
+    assert sum(study.skipped.values()) == 1
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from tests.federation import build_federation
 from tests.unit.analysis.survival_twins import sites_of
-from tests.unit.analysis.test_cox import patients
+from tests.unit.analysis.test_cox import measured, patients
 from tests.worlds import run, threshold_gate
 
 from federome.analysis.cox import Cox
@@ -20,11 +20,11 @@ from federome.network.protocol import mapping
 
 
 def test_cox_and_curves_travel_and_come_back(tmp_path: Path) -> None:
-    frame = patients(400, sites=3)
+    frame = measured(400, sites=3)
     sites = sites_of(frame, frame["site"])
     federation = build_federation(tmp_path, sites)
     for question, name, column in (
-        (Cox(time="time", event="event", covariates=("x", "z"), robust=True, halvings=4), "effects", "beta"),
+        (Cox(time="time", event="event", covariates=("x",), changing=("marker",), halvings=3), "effects", "beta"),
         (SurvivalCurves(time="time", event="event", halvings=4, until=8.0), "groups", "restricted_mean"),
     ):
         ended = federation.settle(federation.ask(question))
