@@ -1,7 +1,8 @@
 """Patients with cancer from FHIR bundles in the manner of mCODE: condition, TNM, markers, variants, treatments, end.
 
 A folder of bundles (``.json``) becomes what a cBioPortal study becomes: rows for a store. Codes are those of HL7 mCODE
-(LOINC for what was observed, ICD-O-3 for topography and morphology, UICC or AJCC categories as written, HGNC symbols).
+(LOINC for what was observed, ICD-O-3 for topography and morphology, UICC or AJCC categories as written or as SNOMED CT
+concepts, HGNC symbols).
 What is not understood is left out and counted by reason; names, addresses and free text are never read.
 """
 
@@ -15,8 +16,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
+from federome.cancer import snomed
 from federome.cancer.cbioportal import MONTH_DAYS, Sample, Study, Value, alterations
 from federome.cancer.fields import coded
+from federome.cancer.staging import stage_group
 from federome.errors import Invalid
 
 Resource = Mapping[str, Any]
@@ -27,8 +30,9 @@ MORPHOLOGY: Final = "mcode-histology-morphology-behavior"
 CATEGORIES: Final[Mapping[str, tuple[str, str]]] = {
     "21905-5": ("c", "T"), "21906-3": ("c", "N"), "21907-1": ("c", "M"),
     "21899-0": ("p", "T"), "21900-6": ("p", "N"), "21901-4": ("p", "M"),
+    **snomed.CATEGORIES,
 }  # fmt: skip
-GROUPS: Final = ("21902-2", "21908-9")
+GROUPS: Final = ("21902-2", snomed.PATHOLOGICAL, "21908-9", snomed.CLINICAL)
 """Stage group by pathology, then by examination: the first that there is counts."""
 MARKERS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("16112-5", "85337-4"), "er"),
@@ -143,20 +147,43 @@ def _stage(observations: Sequence[Resource], skipped: Counter[str]) -> dict[str,
     parts: dict[tuple[str, str], str] = {}
     group: dict[str, str] = {}
     for each in sorted(observations, key=_when):
-        for code in _coded(each.get("code"), LOINC):
-            if code not in CATEGORIES and code not in GROUPS:
-                continue
-            said = next(iter(_coded(each.get("valueCodeableConcept"), *STAGING)), "")
-            if not said:
-                skipped["stages that are no category of UICC or AJCC"] += 1
+        codes = [code for code in _coded(each.get("code"), LOINC, snomed.SYSTEM) if code in (*CATEGORIES, *GROUPS)]
+        for code in codes[:1]:  # the same said in two systems is one observation
+            said, why = _said(each.get("valueCodeableConcept"), CATEGORIES.get(code, ("", "")))
+            if why:
+                skipped[why] += 1
             elif code in GROUPS:
                 group[code] = said
             else:
-                kind, letter = CATEGORIES[code]
-                found = re.fullmatch(rf"([yra]*)[cp]?{letter}?(.+)", said)
-                parts[kind, letter] = f"{found[1]}{kind}{letter}{found[2]}" if found else said
+                parts[CATEGORIES[code]] = said
     chosen = [parts.get(("p", letter)) or parts.get(("c", letter)) for letter in "TNM"]
     return {"tnm": " ".join(filter(None, chosen)), "stage": next((group[code] for code in GROUPS if code in group), "")}
+
+
+def _said(value: Any, of: tuple[str, str]) -> tuple[str, str]:
+    """A stage group, or a category with its prefixes (``ypT3b``), of what was observed; or why it is none.
+
+    The prefix is that of the observation: a clinician's T2 is cT2. A category that has another one contradicts it, but
+    for M: there is no pM0, so that pathologists write cM0.
+    """
+    kind, letter = of
+    known = [snomed.stages().get(code, "") for code in _coded(value, snomed.SYSTEM)]
+    if "" in known:
+        codes = [code for code in _coded(value, snomed.SYSTEM) if code not in snomed.stages() and code.isdigit()]
+        return "", f"stages with a SNOMED CT code that is not known here ({', '.join(codes)[:60] or 'no number'})"
+    told = {}
+    for text in (*_coded(value, *STAGING), *known):
+        found = re.fullmatch(rf"([yra]*)([cp]?){letter}?(.+)", text) if letter else None
+        prefix = (found[2] if found and letter == "M" else "") or kind
+        if found and found[2] not in ("", prefix):
+            return "", "stages that were found by other means than their observation says"
+        plain = f"{found[1]}{prefix}{letter}{found[3]}" if found else text
+        told[plain if letter else stage_group(plain)] = plain
+    if not told:
+        return "", "stages that are no category of UICC or AJCC"
+    if len(told) > 1:
+        return "", "stages whose codes contradict each other"
+    return next(iter(told.values())), ""
 
 
 def _answers(

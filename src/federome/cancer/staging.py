@@ -16,8 +16,8 @@ from federome.errors import Invalid
 
 Kind = Literal["clinical", "pathological"]
 
-_T: Final = r"(?:X|0|is(?:\((?:DCIS|LCIS|Paget|LAMN|pd|pu)\))?|a|1mi|[1-4][a-d]?[1-3]?)"
-_N: Final = r"(?:X|1mi|[0-3][a-c]?)"
+_T: Final = r"(?:X|0|is(?:\((?:DCIS|LCIS|Paget|LAMN|pd|pu)\))?|a|1mi|[1-4][a-e]?[1-3]?)"
+_N: Final = r"(?:X|[12]mi|[0-3][a-c]?)"
 _M: Final = r"(?:X|0|1[a-d]?)"
 _TAIL: Final = r"(?:\((?:sn|f|mi|i[+-]|mol[+-]|m|\d{1,2}|\d{1,3}/\d{1,3})\))*"
 _PART: Final = re.compile(

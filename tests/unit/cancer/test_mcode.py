@@ -11,6 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from federome.cancer.mcode import read_bundles
+from federome.cancer.snomed import stages
+from federome.cancer.staging import parse, stage_group
 from federome.cli import app
 from federome.errors import Invalid
 
@@ -158,3 +160,87 @@ def test_the_command_loads_a_dataset(tmp_path: Path) -> None:
     empty.mkdir()
     with pytest.raises(Invalid, match="no bundles"):
         read_bundles(empty)
+
+
+SNOMED = "http://snomed.info/sct"
+
+
+def staged(tmp_path: Path, *observed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, int]]:
+    """The row of the patient with these observations of stage and no others, and what was left out."""
+    told = bundle()
+    others = [each for each in told["entry"] if not each["resource"].get("code", {}).get("coding", [{}])[0]
+              .get("code", "").startswith(("2189", "2190"))]  # fmt: skip
+    study = read_bundles(written(tmp_path, {**told, "entry": [*others, *({"resource": each} for each in observed)]}))
+    left = {why: count for why, count in study.skipped.items() if why.startswith("stages")}
+    return dict(study.patients[0]), left
+
+
+def test_stages_as_snomed_concepts_are_read(tmp_path: Path) -> None:
+    """Of STU3 with LOINC's codes for what was observed, of STU4 with those of SNOMED CT. A pathologist's M0 is cM0."""
+    day = "2022-02-01"
+    row, left = staged(
+        tmp_path,
+        seen("21899-0", day, concept(SNOMED, "1229856007")),
+        seen("21900-6", day, concept(SNOMED, "1229953003")),
+        seen("21901-4", day, concept(SNOMED, "1229901006")),
+        seen("21902-2", day, concept(SNOMED, "1222806003")),
+    )
+    assert (row["tnm_t"], row["tnm_n"], row["tnm_m"], row["tnm_kind"]) == ("2b", "1a", "0", "pathological")
+    assert (row["stage"], left) == ("IIIC", {})
+    row, left = staged(
+        tmp_path,
+        seen("x", day, concept(SNOMED, "1228938002")) | {"code": concept(SNOMED, "399504009")},
+        seen("x", day, concept(SNOMED, "1222769001")) | {"code": concept(SNOMED, "399537006")},
+    )
+    assert (row["tnm_t"], row["tnm_kind"], row["stage"], left) == ("3", "clinical", "IIB", {})
+
+
+@pytest.mark.parametrize(
+    ("code", "value", "why"),
+    [
+        ("21899-0", concept(SNOMED, "1229884002"), "not known here (1229884002)"),  # ypN1
+        ("21908-9", concept(SNOMED, "1222732004"), "not known here (1222732004)"),  # stage IE
+        ("21908-9", concept(SNOMED, "a name, perhaps"), "not known here (no number)"),
+        ("21905-5", concept(SNOMED, "1229852009"), "by other means"),  # pT2, and a clinician's observation
+        (
+            "21905-5",
+            {"coding": [{"system": SNOMED, "code": "1228929004"}, {"system": AJCC, "code": "cT3"}]},
+            "contradict",
+        ),
+        ("21905-5", concept("http://other", "T2"), "no category of UICC"),
+    ],
+)
+def test_stages_that_are_not_understood_are_named(tmp_path: Path, code: str, value: dict[str, Any], why: str) -> None:
+    row, left = staged(tmp_path, seen(code, "2022-02-01", value))
+    assert (row["tnm_t"], row["stage"]) == ("", "")
+    (said,) = left
+    assert why in said
+
+
+def test_the_same_stage_in_two_systems_is_one(tmp_path: Path) -> None:
+    both = {"coding": [{"system": SNOMED, "code": "1222766008"}, {"system": AJCC, "code": "Stage 2A"}]}
+    row, left = staged(tmp_path, seen("21908-9", "2022-02-01", both))
+    assert (row["stage"], left) == ("IIA", {})
+
+
+def test_concepts_are_numbers_of_snomed_and_categories_can_be_read() -> None:
+    """Each has the check digit of Verhoeff (SNOMED CT, technical guide), so that none was mistyped."""
+    for code, category in stages().items():
+        assert verhoeff(code), category
+        assert (
+            stage_group(category)
+            if category[0] in "0I"
+            else parse(f"T0 {category}" if category[1] == "M" else category)
+        )
+    assert (stages()["1229967007"], len(stages())) == ("cN0", 177)  # as mCODE's notes on STU3 say
+
+
+def verhoeff(number: str) -> bool:
+    """Whether the last digit fits: the pentagon's dihedral group, digits permuted by their place from the right."""
+    permuted, check = [*range(10)], 0
+    for digit in reversed(number):
+        a, b = check, permuted[int(digit)]
+        turned = (a + b) % 5 if a < 5 else (a - b) % 5
+        check = turned + 5 * ((a < 5) != (b < 5))
+        permuted = [permuted[each] for each in (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)]
+    return check == 0
