@@ -80,6 +80,17 @@ def test_the_report_is_for_the_hospital_and_the_queue_for_the_holder(tmp_path: P
         "--hospital", "H", "--asked", "BRCA2", "--holder", str(tmp_path),
     )  # fmt: skip
     assert again == text, "the hospital cannot even tell whether there was anything else"
+    vcf = tmp_path / "p1.vcf"
+    header = '##fileformat=VCFv4.2\n##FORMAT=<ID=GT,Number=1,Type=String,Description="x">\n##contig=<ID=17>\n'
+    columns = "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tp1\n"
+    vcf.write_text(header + columns + "17\t43045712\t.\tG\tA\t.\tPASS\t.\tGT\t0/1\n")
+    (tmp_path / QUEUE).unlink()
+    of_vcf = call(
+        "cancer", "interpret", str(vcf), "--clinvar", str(tmp_path / "clinvar.txt"), "--person", "p1",
+        "--hospital", "H", "--asked", "BRCA2", "--holder", str(tmp_path),
+    )  # fmt: skip
+    assert "BRCA1" not in of_vcf
+    assert json.loads((tmp_path / QUEUE).read_text())["gene"] == "BRCA1"
     carried.write_text("variant\tgene\tcopies\n17-1-A-G\tBRCA1\t1\n")
     with pytest.raises(Invalid, match="needs variant, gene and copies"):
         call(

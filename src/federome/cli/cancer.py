@@ -109,13 +109,16 @@ def classify(
 
 @cancer_app.command("interpret")
 def interpret(
-    carried: Annotated[Path, typer.Argument(help="Tab-separated: variant, gene, copies, and criteria with blanks.")],
+    carried: Annotated[
+        Path, typer.Argument(help="The person's VCF or BCF, or tab-separated: variant, gene, copies, criteria.")
+    ],
     clinvar: Annotated[Path, typer.Option(help="clinvar.vcf.gz or variant_summary.txt.gz.")],
     person: Annotated[str, typer.Option(help="The person's pseudonym.")],
     hospital: Annotated[str, typer.Option(help="The treating hospital: the only one to be told.")],
     asked: Annotated[str, typer.Option(help="The genes it asked about, with commas.")],
     holder: Annotated[Path, typer.Option(help="The data holder's folder, for its queue of incidental findings.")],
     assembly: Annotated[str, typer.Option(help="GRCh38 or GRCh37.")] = "GRCh38",
+    sample: Annotated[str, typer.Option(help="The person's sample, where a VCF has several.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Report pathogenic findings to the treating hospital; whatever else turns up goes to the data holder's queue."""
@@ -126,17 +129,24 @@ def interpret(
     wanted = next((each for each in ASSEMBLIES if each == assembly), None)
     if wanted is None:
         raise Invalid(f"no assembly is called {assembly[:20]!r}.", where="--assembly", remedy="GRCh38 or GRCh37.")
-    listed, classified = _carried(carried, assembly)
-    found = findings.interpret(
-        listed, asked=asked.split(","), clinvar=source.read(clinvar, wanted), classified=classified
-    )
+    known, genes, skipped = source.read(clinvar, wanted), asked.split(","), dict[str, int]()
+    if carried.name.endswith((".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")):
+        from federome.cancer.germline import read_germline
+
+        person_has = read_germline(carried, wanted, known, sample=sample, asked=genes)
+        listed, classified, skipped = list(person_has.carried), {}, dict(person_has.skipped)
+    else:
+        listed, classified = _carried(carried, assembly)
+    found = findings.interpret(listed, asked=genes, clinvar=known, classified=classified)
     today = date.today()
     findings.queue(holder, person, found, on=today)  # said nowhere, not even how many there were
-    told = findings.report(person, found, hospital=hospital, on=today)
+    told = {**findings.report(person, found, hospital=hospital, on=today), "left_out": skipped}
     lines = [f"Report for {hospital} on {person}, {today.isoformat()}"]
     for each in found.asked:
         lines.append(f"  {each.gene} {each.variant}, {each.copies} of 2 copies: {each.verdict} ({each.source})")
         lines += [f"    {text}" for text in (*each.evidence, *([each.conflict] if each.conflict else []))]
+    if skipped:
+        lines.append(f"  Left out: {', '.join(f'{count} {reason}' for reason, count in skipped.items())}.")
     tell(told, "\n".join([*lines, f"  {told['note']}"]), as_json)
 
 

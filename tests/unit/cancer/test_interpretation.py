@@ -15,6 +15,7 @@ import federome
 from federome.cancer.acmg import classify, evidence
 from federome.cancer.clinvar import class_of, read
 from federome.cancer.findings import ACTIONABLE, QUEUE, Carried, interpret, queue, report
+from federome.cancer.germline import read_germline
 from federome.errors import Invalid
 from federome.model.variant import Variant
 
@@ -152,6 +153,49 @@ def test_the_hospital_is_told_what_it_asked_and_the_holder_alone_of_the_rest(vcf
     path = tmp_path / QUEUE
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert json.loads(path.read_text())["gene"] == "BRCA1"
+
+
+HEADER = (
+    "##fileformat=VCFv4.2\n##contig=<ID=chr13,assembly=GRCh38>\n##contig=<ID=chr17,assembly=GRCh38>\n"
+    '##FILTER=<ID=weak,Description="x">\n##FORMAT=<ID=GT,Number=1,Type=String,Description="x">\n'
+    "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tone\tother\n"
+)
+LINES = (
+    "chr13\t32316461\t.\tA\tC,G\t.\tPASS\t.\tGT\t1/2\t0/0\n"
+    "chr17\t7675088\t.\tC\tT\t.\tPASS\t.\tGT\t1|1\t0/0\n"
+    "chr17\t43045710\t.\tAAG\tAAA\t.\t.\t.\tGT\t0/1\t./.\n"
+    "chr17\t43045712\t.\tG\tA\t.\tweak\t.\tGT\t0/1\t0/1\n"
+    "chr17\t43045800\t.\tG\t<DEL>\t.\tPASS\t.\tGT\t0/1\t0/0\n"
+    "chrUn_1\t5\t.\tG\tA\t.\tPASS\t.\tGT\t0/1\t./1\n"
+)
+
+
+def test_a_germline_vcf_is_read_as_far_as_clinvar_knows_it(vcf: Path, tmp_path: Path) -> None:
+    path = tmp_path / "person.vcf"
+    path.write_text(HEADER.replace("##FILTER", "##contig=<ID=chrUn_1>\n##FILTER") + LINES)
+    clinvar = read(vcf, "GRCh38")
+    one = read_germline(path, "GRCh38", clinvar, sample="one", asked=["BRCA2"])
+    assert [(each.gene, each.copies) for each in one.carried] == [("BRCA2", 1), ("TP53", 2), ("BRCA1", 1)]
+    assert one.carried[2].variant == BRCA1, "however the file spells it"
+    assert one.skipped == {
+        "alleles of which ClinVar says nothing": 1,
+        "alleles that did not pass the filters": 1,
+        "alleles that are no sequence": 1,
+        "alleles on other contigs": 1,
+    }
+    found = interpret(one.carried, asked=["BRCA2"], clinvar=clinvar)
+    assert [each.gene for each in found.asked] == ["BRCA2"]
+    assert [each.gene for each in found.incidental] == ["BRCA1"], "into the holder's queue, and TP53 is likely benign"
+    other = read_germline(path, "GRCh38", clinvar, sample="other", asked=["BRCA2"])
+    assert not other.carried
+    assert other.skipped["alleles that were not called"] == 3
+    for sample, assembly, says in (
+        ("", "GRCh38", "several"),
+        ("x", "GRCh38", "no such"),
+        ("one", "GRCh37", "not GRCh37"),
+    ):
+        with pytest.raises(Invalid, match=says):
+            read_germline(path, assembly, clinvar, sample=sample, asked=())  # type: ignore[arg-type]
 
 
 def test_disagreement_is_shown_as_such(vcf: Path) -> None:
