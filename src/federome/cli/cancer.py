@@ -129,12 +129,14 @@ def interpret(
     wanted = next((each for each in ASSEMBLIES if each == assembly), None)
     if wanted is None:
         raise Invalid(f"no assembly is called {assembly[:20]!r}.", where="--assembly", remedy="GRCh38 or GRCh37.")
-    known, genes, skipped = source.read(clinvar, wanted), asked.split(","), dict[str, int]()
+    known, genes = source.read(clinvar, wanted), asked.split(",")
+    classified: dict[Variant, Classification] = {}
+    skipped: dict[str, int] = {}
     if carried.name.endswith((".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")):
         from federome.cancer.germline import read_germline
 
         person_has = read_germline(carried, wanted, known, sample=sample, asked=genes)
-        listed, classified, skipped = list(person_has.carried), {}, dict(person_has.skipped)
+        listed, skipped = list(person_has.carried), dict(person_has.skipped)
     else:
         listed, classified = _carried(carried, assembly)
     found = findings.interpret(listed, asked=genes, clinvar=known, classified=classified)

@@ -224,15 +224,16 @@ class Phenotypes:
     def lists(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """A column of lists of numbers as pairs of row and entry, each list in its order; unknown entries are NaN."""
         kind = self.columns[name]
-        empty = kind == "VARCHAR[]" and not len(self.codes(name)[0])  # lists of nothing have no type of their own
-        if not empty and not (kind.endswith("[]") and is_number(kind.removesuffix("[]"))):
+        if kind != "VARCHAR[]" and not (kind.endswith("[]") and is_number(kind.removesuffix("[]"))):
             raise Invalid(f"column {name!r} holds {kind}, not lists of numbers.")
-        if empty:
-            return np.zeros(0, np.int64), np.zeros(0)
-        entries = f'unnest(CAST("{name}" AS DOUBLE[])) AS v, generate_subscripts("{name}", 1) AS place'
-        query = f"SELECT person_row, {entries} FROM read_parquet(?) ORDER BY person_row, place"  # noqa: S608 - known
-        found = self._ask(query, [])
-        values = np.where(np.ma.getmaskarray(found["v"]), np.nan, np.ma.getdata(found["v"]).astype(np.float64))
+        # Lists of nothing are kept as lists of texts, and so are those beside them once batches are joined.
+        given = f'SELECT person_row, unnest("{name}") AS v, generate_subscripts("{name}", 1) AS place'
+        query = f"SELECT person_row, TRY_CAST(v AS DOUBLE) AS n, v IS NULL AS u FROM ({given} FROM read_parquet(?))"  # noqa: S608 - a known column
+        found = self._ask(f"{query} ORDER BY person_row, place", [])
+        lost = np.ma.getmaskarray(found["n"])
+        if np.any(lost & ~np.ma.filled(found["u"], False).astype(np.bool_)):
+            raise Invalid(f"column {name!r} holds {kind}, not lists of numbers.")
+        values = np.where(lost, np.nan, np.ma.getdata(found["n"]).astype(np.float64))
         return np.asarray(found[ROW], np.int64), values
 
     def meets(self, conditions: Sequence[Condition]) -> Mask:

@@ -102,6 +102,21 @@ def test_bad_tables_are_refused_without_naming_anybody(tmp_path: Path, table: pd
     assert "stranger" not in str(caught.value) and not list(tmp_path.glob("*.parquet"))
 
 
+@pytest.mark.parametrize("texts", [False, True])
+def test_lists_of_numbers_keep_their_order_and_their_gaps(tmp_path: Path, texts: bool) -> None:
+    """As texts, too: where one of several batches has empty lists only, joining them makes texts of all."""
+    lists = [[3.5, 1.0], [], None, [2.0], [], [], [None, 7.25], []]
+    told = [each and [None if v is None else str(v) for v in each] for each in lists] if texts else lists
+    table = written(tmp_path, frame(later=told, nothing=[[]] * 8, codes=[["a"]] * 8))
+    rows, values = table.lists("later")
+    assert rows.tolist() == [0, 0, 3, 6, 6]
+    np.testing.assert_array_equal(values, [3.5, 1.0, 2.0, np.nan, 7.25])
+    assert not len(table.lists("nothing")[0])
+    for name in ("codes", "sex"):
+        with pytest.raises(Invalid, match="not lists of numbers"):
+            table.lists(name)
+
+
 def test_types_come_from_all_rows(tmp_path: Path) -> None:
     people = [f"n{i}" for i in range(3_000)]
     late = [None] * 2_999
