@@ -7,9 +7,11 @@ columns in the desk's memory. Every question is asked once, so that no answer is
 from __future__ import annotations
 
 import json
+import os
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 from http.client import HTTPException
 from pathlib import Path
@@ -17,6 +19,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from federome.bench.report import Row, at_most
 from federome.model.dataset import DatasetManifest
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from federome.bench.beacon import Server
 
 VARIANTS: Final = 60
+CLOSED: Final = Policy(membership_power=1.0)
+"""Floors, audit and budget on, and a budget that no benchmark uses up."""
 CODES: Final = ("E11", "I10", "I21.0", "C50.9", "J45.0", "M17.0", "F32.1", "N18.3")
 SERVE: Final = """
 import os, sys, time
@@ -68,7 +73,7 @@ def measure(root: Path, *, people: int, asks: int) -> Iterator[Row]:
     rows: list[Row] = []
     for policy, name in (
         (Policy(k_min=1, k_public=1, open_data=True), "open data"),
-        (Policy(membership_power=1.0), "closed: floors, audit and budget on"),
+        (CLOSED, "closed: floors, audit and budget on"),
     ):
         folder = root / name.partition(":")[0].replace(" ", "-")
         places = make(folder / "data", people, policy)
@@ -81,9 +86,44 @@ def measure(root: Path, *, people: int, asks: int) -> Iterator[Row]:
                 rows = list(_overload(server, bodies))
         half, most = median(seconds), float(np.quantile(seconds, 0.95))
         beside = f"p95 {1000 * most:.1f} ms, an empty answer {1000 * empty:.1f} ms"
+        if not policy.open_data:
+            beside += f", one flush of this disk {1000 * _flush_s(folder):.1f} ms"
         label = f"phenotype and variant, {people:,} people, {name}: p50 ({beside})"
         yield at_most(label, 1000 * half, "ms", 10.0)
+    yield from _oracle(root / "oracle", people=people // 50, asks=4 * asks)
     yield from rows
+
+
+def _flush_s(folder: Path) -> float:
+    """What it takes to append to a file as an answer of closed data does, and to wait for the disk; p50."""
+    seconds = []
+    with (folder / "flushed").open("wb", buffering=0) as file:
+        for _ in range(100):
+            started = time.perf_counter()
+            file.write(bytes(8192))
+            os.fdatasync(file.fileno())
+            seconds.append(time.perf_counter() - started)
+    return median(seconds)
+
+
+def _oracle(root: Path, *, people: int, asks: int) -> Iterator[Row]:
+    """Whether the time of an answer tells one carrier from none, who are told of alike: the attacker's ROC area."""
+    from federome.bench.beacon import connected, post, served
+
+    rng = np.random.default_rng(13)
+    places = _store(root / "data", people, CLOSED, list(rng.integers(0, people, (asks, 1))), rng)
+    seconds: tuple[list[float], list[float]] = ([], [])
+    with served(SERVE, str(root)) as server, connected(server.port) as http:
+        for at in rng.permutation(2 * asks).tolist():
+            carried, (position, ref, alt) = at % 2, places[at // 2]
+            body = _asked(position if carried else position + 50, ref, alt)
+            started = time.perf_counter()
+            post(http, "/api/individuals", body)
+            seconds[carried].append(time.perf_counter() - started)
+    none, one = (np.array(each) for each in seconds)
+    area = float(np.mean(none[:, None] < one) + np.mean(none[:, None] == one) / 2)
+    label = f"one carrier or none among {people:,} closed people, told apart by time: area under the ROC ({asks} each)"
+    yield Row(label, area, "", 0.5, 0.45 <= area <= 0.55)
 
 
 def _overload(server: Server, bodies: list[bytes]) -> Iterator[Row]:
@@ -134,12 +174,21 @@ def _statuses(port: int, clients: int, bodies: list[bytes]) -> Counter[str]:
 def make(folder: Path, people: int, policy: Policy) -> list[tuple[int, str, str]]:
     """A store of synthetic people; returns where their variants lie, from rare to common."""
     rng = np.random.default_rng(11)
+    carriers = [
+        np.sort(rng.choice(people, max(int(2 * frequency * people), 1), replace=False))
+        for frequency in np.geomspace(3e-5, 0.3, VARIANTS)
+    ]
+    return _store(folder, people, policy, carriers, rng)
+
+
+def _store(
+    folder: Path, people: int, policy: Policy, carriers: Sequence[NDArray[np.int64]], rng: np.random.Generator
+) -> list[tuple[int, str, str]]:
+    """A store where these people carry one variant each hundred bases."""
     names = [f"p{number}" for number in range(people)]
     sexes = np.array(["male", "female"])[rng.integers(0, 2, people)].tolist()
     about = DatasetManifest("people", "Synthetic", "nobody", "minimal-dataset", "GRCh38", policy, synthetic=True)
-    frequencies = np.geomspace(3e-5, 0.3, VARIANTS)
-    places = [(10_000 + 100 * n, "A", "G") for n in range(VARIANTS)]
-    carriers = [np.sort(rng.choice(people, max(int(2 * f * people), 1), replace=False)) for f in frequencies]
+    places = [(10_000 + 100 * n, "A", "G") for n in range(len(carriers))]
     offsets = np.concatenate([[0], np.cumsum([len(each) for each in carriers])]).astype(np.int64)
     store = Store.open(folder)
     with BatchWriter.begin(store, about, "b1", names, sexes) as writer:
@@ -179,20 +228,20 @@ def questions(places: list[tuple[int, str, str]], number: int) -> list[bytes]:
     rng = np.random.default_rng(12)
     out = []
     for at in range(number):
-        position, ref, alt = places[int(rng.integers(0, len(places)))]
-        asked = {
-            "requestParameters": {
-                "referenceName": "1",
-                "start": [position - 1],
-                "end": [position],
-                "referenceBases": ref,
-                "alternateBases": alt,
-            },
-            "filters": [
-                {"id": f"ICD10:{CODES[at % len(CODES)]}"},
-                {"id": "BMI", "operator": ">", "value": round(20 + 15 * float(rng.random()), 3)},
-            ],
-            "requestedGranularity": "count",
-        }
-        out.append(json.dumps({"query": asked}).encode())
+        place = places[int(rng.integers(0, len(places)))]
+        code, index = f"ICD10:{CODES[at % len(CODES)]}", round(20 + 15 * float(rng.random()), 3)
+        out.append(_asked(*place, {"id": code}, {"id": "BMI", "operator": ">", "value": index}))
     return out
+
+
+def _asked(position: int, ref: str, alt: str, *filters: dict[str, object]) -> bytes:
+    """How many people carry an allele and meet all filters."""
+    parameters = {
+        "referenceName": "1",
+        "start": [position - 1],
+        "end": [position],
+        "referenceBases": ref,
+        "alternateBases": alt,
+    }
+    query = {"requestParameters": parameters, "filters": filters, "requestedGranularity": "count"}
+    return json.dumps({"query": query}).encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -37,6 +38,14 @@ def beacon_bff(
     assembly: Annotated[str, typer.Option(help="Of all positions, whatever the entries say.")] = "",
     holder: Annotated[str, typer.Option(help="The organisation that holds the data.")] = "",
     fasta: Annotated[Path | None, typer.Option(help="Reference sequence (with .fai) to check REF against.")] = None,
+    person_prefix: Annotated[
+        str,
+        typer.Option("--person-prefix", help="Put before every id of a person, where another dataset has the same."),
+    ] = "",
+    same_people: Annotated[
+        bool,
+        typer.Option("--same-people", help="Ids of another dataset of this node are the same people: one consent."),
+    ] = False,
     serve: Annotated[bool, typer.Option("--serve", help="Serve the Beacon at once, until told to stop.")] = False,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where to serve.")] = 5050,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
@@ -48,6 +57,8 @@ def beacon_bff(
 
     if tier not in ("public", "registered", "controlled"):
         raise Invalid("a tier is public, registered or controlled.", where="--tier")
+    if not re.fullmatch(r"[A-Za-z0-9._-]{0,20}", person_prefix):
+        raise Invalid("a prefix is at most 20 letters, digits and . _ -", where="--person-prefix")
     wanted = Wanted(
         tier=tier,  # type: ignore[arg-type]  # checked above
         open_data=open_data,
@@ -55,6 +66,8 @@ def beacon_bff(
         assembly=assembly_name(assembly) if assembly else None,
         holder=holder,
         fasta=fasta,
+        person_prefix=person_prefix,
+        same_people=same_people,
     )
     today = datetime.now(UTC).date()
     with Console(stderr=True).status("reading and writing"):

@@ -8,7 +8,7 @@ panels, of which nobody is asked for consent, may name the same public samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,10 +23,7 @@ from federome.store import tables
 from federome.store.catalogue import BatchRecord, Store
 
 _AT_ONCE: Final = 10_000
-REMEDY: Final = (
-    "Say --same-people if these are the same people; else put a prefix before this provider's ids "
-    "(dataset.person_prefix of provider.toml)."
-)
+PREFIX: Final = "dataset.person_prefix of provider.toml"
 
 Traits = tuple[str, int | None]
 """Sex, and year of birth where it is known."""
@@ -36,9 +33,17 @@ Traits = tuple[str, int | None]
 class Namesakes:
     """``people`` of the batch with an id of another dataset, ``unlike`` those who cannot be the same person."""
 
-    people: frozenset[str]
-    unlike: frozenset[str]
-    datasets: tuple[str, ...]
+    people: frozenset[str] = frozenset()
+    unlike: frozenset[str] = frozenset()
+    datasets: tuple[str, ...] = ()
+
+    def plus(self, people: Iterable[str], unlike: Iterable[str], datasets: Iterable[str]) -> Namesakes:
+        """With those of further datasets."""
+        return Namesakes(
+            self.people.union(people),
+            self.unlike.union(unlike),
+            tuple(sorted({*self.datasets, *datasets})),
+        )
 
 
 def find_namesakes(store: Store, dataset: str, profile: Profile, people: Mapping[str, Traits]) -> Namesakes:
@@ -52,33 +57,36 @@ def find_namesakes(store: Store, dataset: str, profile: Profile, people: Mapping
         for name, (sex, year) in _shared(store, other, people):
             found.add(name)
             others.add(other)
-            if _differ((sex, year), people[name]):
+            if differ((sex, year), people[name]):
                 unlike.add(name)
     return Namesakes(frozenset(found), frozenset(unlike), tuple(sorted(others)))
 
 
-def _differ(one: Traits, other: Traits) -> bool:
+def differ(one: Traits, other: Traits) -> bool:
     """Whether two people cannot be one; what is unknown speaks for nothing."""
     (sex, year), (other_sex, other_year) = one, other
     sexes = "unknown" not in (sex, other_sex) and sex != other_sex
     return sexes or (year is not None and other_year is not None and year != other_year)
 
 
-def check_namesakes(found: Namesakes, *, same_people: bool, where: str) -> None:
-    """Raise ``Invalid`` unless nobody has another's id, or the operator said so and nothing speaks against it."""
+def check_namesakes(found: Namesakes, *, same_people: bool, where: str, prefix: str = PREFIX) -> None:
+    """Raise ``Invalid`` unless nobody has another's id, or the operator said so and nothing speaks against it.
+
+    ``prefix`` is where a prefix of the ids is set.
+    """
     if found.people and not same_people:
         raise Invalid(
             f"{_ids(found.people)} of people in another dataset of this node "
             f"({', '.join(found.datasets[:3])}) and would share their consents.",
             where=where,
-            remedy=REMEDY,
+            remedy=f"Say --same-people if these are the same people; else put a prefix before these ids ({prefix}).",
         )
     if found.unlike:
         raise Invalid(
             f"{_ids(found.unlike)} of people of another sex or year of birth in another dataset of this "
             f"node ({', '.join(found.datasets[:3])}): they are not the same people.",
             where=where,
-            remedy="Put a prefix before this provider's ids (dataset.person_prefix of provider.toml).",
+            remedy=f"Put a prefix before these ids ({prefix}).",
         )
 
 

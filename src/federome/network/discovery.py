@@ -32,6 +32,7 @@ from federome.model.discovery import (
     NEEDS,
     Carried,
     Counted,
+    Guest,
     Kind,
     Person,
     Room,
@@ -231,16 +232,21 @@ class NodeDesk:
         """Put on record that an answer about some people is given, before it is: charge its account and, if their
         number is told, admit them to the audit, so that nobody learns of the few between two groups that are told of.
         """
-        charge, answer = self._charge(hall, sought, some, worth)
+        charge, answer = self._charge(hall, sought, some if told else None, worth)
         about = [] if not told else [some] if hall.admitted else [hall.everybody, some]
         hall.told.tell(answer, charge, about, secret=self._secret, policy=hall.policy)
         hall.admitted |= told
 
-    def _charge(self, hall: _Hall, sought: Sought, some: Members, worth: _Worth) -> tuple[Charge, bytes]:
-        """What is drawn from the asker's account, and its name: the same answer at the same price costs once."""
+    def _charge(self, hall: _Hall, sought: Sought, some: Members | None, worth: _Worth) -> tuple[Charge, bytes]:
+        """What is drawn from the asker's account, and its name: the same answer at the same price costs once.
+
+        An answer is known by the people it is about. Where they are too few to be told of it is known by its question:
+        else one that names nobody would be free after the first such, and by time and account tell from one of a few.
+        """
         policy, release = hall.policy, hall.room.release
         account = f"people:{sought.guest.account}:{release}"
-        asked = msgspec.json.encode([account, some.digest, worth.sites, f"{worth.rho:.12g}"])
+        meant = msgspec.structs.replace(sought, guest=Guest()) if some is None else some.digest
+        asked = msgspec.json.encode([account, meant, worth.sites, f"{worth.rho:.12g}"], order="deterministic")
         answer = hmac.digest(self._secret, asked, "sha256")
         return Charge(account, worth.rho, risk.rho_at(policy.membership_power)), answer
 

@@ -21,6 +21,7 @@ from federome.disclosure.risk import Question, power, price, rho_at
 from federome.errors import Invalid, Refused
 from federome.ingest.fasta import Fasta
 from federome.ingest.known import StoredSites
+from federome.ingest.namesakes import Namesakes, Traits, check_namesakes, differ, find_namesakes
 from federome.ingest.source import Tally, fingerprint
 from federome.ingest.stream import Stream
 from federome.model.dataset import DatasetManifest
@@ -62,6 +63,8 @@ class Wanted:
     assembly: Assembly | None = None
     holder: str = ""
     fasta: Path | None = None
+    person_prefix: str = ""
+    same_people: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ def import_bff(
     names = {called: _slug(called, entry) for called, entry in datasets.items()}
     people = read_people(source, datasets)
     variants = read_variants(source, people, wanted.assembly)
+    for each in people.values():
+        each.names = [wanted.person_prefix + name for name in each.names]
     _check_others(source)
     for called, entry in datasets.items():
         if called not in variants or not variants[called].listed:
@@ -102,6 +107,7 @@ def import_bff(
             )
         if variants[called].of_people and not people[called].names:
             raise Invalid("carriers are told of, but no people.", where=entry.where, remedy="Add individuals.json.")
+    _check_ids(source, folder, {names[called]: found for called, found in people.items()}, wanted)
     alone(folder, node)
     out = []
     for called, entry in datasets.items():
@@ -121,6 +127,25 @@ def alone(folder: Path, node: str) -> None:
     if not (folder / "node.toml").is_file():
         settings = {"name": node, "hub": "", "hub_url": "", "network": "production"}
         replace_file(folder / "node.toml", "".join(f"{k} = {json.dumps(v)}\n" for k, v in settings.items()).encode())
+
+
+def _check_ids(source: Path, folder: Path, people: Mapping[str, People], wanted: Wanted) -> None:
+    """``Invalid`` where two datasets, of the node or of these files, have people of one id: they share consents."""
+    store = Store.open(folder / "data") if (folder / "data").is_dir() else None
+    earlier: dict[str, tuple[str, Traits]] = {}
+    for dataset, some in people.items():
+        traits = some.traits()
+        # Whatever a node calls its profile, these are people with consents, and no public panel.
+        found = find_namesakes(store, dataset, "minimal-dataset", traits) if store else Namesakes()
+        here = {name: earlier[name] for name in traits if name in earlier}
+        unlike = {name for name, (_, its) in here.items() if differ(its, traits[name])}
+        check_namesakes(
+            found.plus(here, unlike, {other for other, _ in here.values()}),
+            same_people=wanted.same_people,
+            where=str(find(source, "individuals") or source),
+            prefix="--person-prefix",
+        )
+        earlier.update((name, (dataset, its)) for name, its in traits.items())
 
 
 def _slug(called: str, entry: Entry) -> str:

@@ -16,6 +16,7 @@ from typing import Final
 import pandas as pd
 
 from federome.errors import Invalid
+from federome.ingest.namesakes import Traits
 from federome.model.discovery import DISEASES, ONSET
 from federome.onboard.bff_read import Entry, entries, find
 from federome.standards.beacon.filters import FAMILIES, NUMBERS, years
@@ -45,6 +46,10 @@ class People:
     row_of: dict[str, int] = field(default_factory=dict)  # by individual and by sample
     called: set[int] = field(default_factory=set)
     left_out: Counter[str] = field(default_factory=Counter)
+
+    def traits(self) -> dict[str, Traits]:
+        """What tells people of one id apart; the format has no year of birth."""
+        return {name: (sex, None) for name, sex in zip(self.names, self.sexes, strict=True)}
 
     def table(self) -> pd.DataFrame:
         """Their phenotypes; columns that nobody has are left out."""

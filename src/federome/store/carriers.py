@@ -36,6 +36,8 @@ REACH: Final = 10_000
 start."""
 MOST_ROWS: Final = 50_000
 """Variants of one batch's block that one question may be compared with."""
+DECOYS: Final = 64
+"""How many records are looked at for one to read in the place of none."""
 _ANNOTATE: Final = "Ask by gene, region or allele; the operator can ingest files that VEP or SnpEff annotated."
 
 
@@ -194,15 +196,25 @@ def _keys(found: _Found) -> list[Key]:
 
 
 def carrying(parts: Sequence[Part], spans: Sequence[Span]) -> tuple[Mask, ...]:
-    """For each part, who carries any variant of these spans, shape (people of the batch,)."""
+    """For each part, who carries any variant of these spans, shape (people of the batch,).
+
+    Where there is no such variant a record is read all the same: the time tells nothing of one that few carry.
+    """
     out = tuple(np.zeros(part.batch.people, np.bool_) for part in parts)
     for number, mask in enumerate(out):
         for block, rows, exchanged in _inside(parts[number], spans):
-            if len(rows):
-                mask |= kernels.any_carrier(block.pgen, rows)
+            found = kernels.any_carrier(block.pgen, rows if len(rows) else _decoy(block))
+            found &= len(rows) > 0
+            mask |= found
             for row in exchanged.tolist():
                 mask |= np.isin(kernels.decode(block.pgen, range(row, row + 1))[0], (0, 1))
     return out
+
+
+def _decoy(block: Block) -> NDArray[np.int64]:
+    """A record of few carriers: the shortest of the first; none in an empty block."""
+    lengths = np.diff(block.pgen.record_offsets[:DECOYS])
+    return np.array([int(lengths.argmin())] if len(lengths) else [], np.int64)
 
 
 def carriers_of_each(

@@ -34,6 +34,7 @@ from federome.model.release import Policy
 from federome.model.span import Span
 from federome.network.census import Numbers
 from federome.network.discovery import NodeDesk
+from federome.store import kernels
 
 CLOSED = Policy(k_min=5, k_public=10, difference_min=12, membership_power=0.9)
 
@@ -292,3 +293,61 @@ def test_what_cannot_be_paid_is_not_put_on_record(tmp_path: Path) -> None:
                 refused += 1
                 assert len(told.groups(100)) == before
     assert answered and refused
+
+
+def singled(tmp_path: Path, power: float) -> tuple[NodeDesk, list[Span], list[Span]]:
+    """A desk over closed data, places that one person carries a variant at, and places where nobody does."""
+    policy = Policy(k_min=5, k_public=10, difference_min=1, membership_power=power)
+    world = make_people(tmp_path, seed=8, size=60, policy=policy)
+    alone = [
+        Span(site[0], site[1], site[1], (site[1], site[1]), None, site[2], site[3])
+        for site in POOL
+        if site[0] == "1" and 0 < sum(p["genotypes"].get(site, 0) > 0 for p in world.people) < 5
+    ]
+    absent = [Span("1", 5_000 + 7 * at, 5_000 + 7 * at, (5_000 + 7 * at,) * 2, None, "A", "G") for at in range(40)]
+    assert alone and not any(carries(p, (span,)) for p in world.people for span in absent)
+    return make_desk(world), alone, absent
+
+
+def test_nobody_and_few_are_told_alike_and_cost_alike(tmp_path: Path) -> None:
+    """Undefended, an answer that names nobody was the same each time and so free: who had nothing left to spend was
+    told of nobody, and refused where there is somebody.
+    """
+    desk, alone, absent = singled(tmp_path, 0.15)
+    account = f"people:public:{desk.rooms()[0].release}"
+
+    def price(span: Span) -> float:
+        before = desk._told("fi").spent(account)
+        assert desk.count(Sought("fi", spans=(span,))).few
+        return desk._told("fi").spent(account) - before
+
+    paid = [price(absent[0]), price(alone[0]), price(absent[1])]
+    assert paid[0] > 0 and paid == pytest.approx([paid[0]] * 3)
+    assert price(absent[0]) == price(alone[0]) == 0  # the same question again
+    for span in absent[2:]:
+        try:
+            desk.count(Sought("fi", spans=(span,)))
+        except Refused:
+            break
+    for span in (*alone[1:2], absent[-1]):
+        with pytest.raises(Refused, match="budget"):
+            desk.count(Sought("fi", spans=(span,)))
+
+
+def test_nobody_and_few_take_the_same_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time tells of a variant that one person carries where a record is read for it, and none where nobody does."""
+    desk, alone, absent = singled(tmp_path, 1.0)
+    read = kernels.any_carrier
+    records: list[int] = []
+
+    def counting(file: Any, variants: Any, mask: Any = None) -> Any:
+        records.append(len(variants))
+        return read(file, variants, mask)
+
+    monkeypatch.setattr(kernels, "any_carrier", counting)
+    work = []
+    for span in (alone[0], absent[0]):
+        desk.count(Sought("fi", spans=(span,)))
+        work.append(records.copy())
+        records.clear()
+    assert work[0] == work[1] and 1 in work[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import gzip
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,14 @@ from starlette.testclient import TestClient
 from tests.beacons import beacon_of
 from tests.bffs import ALLELES, SIZE, ZYGOSITY, export, write
 
+from federome.db import engine
 from federome.errors import Damaged, FederomeError, Invalid, Refused
+from federome.governance.consent import ConsentEvent
+from federome.network.consents import ConsentBook
 from federome.network.discovery import open_desk
 from federome.onboard.bff import Imported, Wanted, import_bff
 from federome.standards.beacon.routes import application
+from federome.store.catalogue import Store
 
 TODAY, NOW = date(2026, 11, 1), 1_793_620_000.0
 
@@ -246,3 +250,66 @@ def test_frequencies_of_few_people_that_tell_of_them_are_refused(tmp_path: Path)
     write(tmp_path, kinds | {"genomicVariations": copied})
     with pytest.raises(Refused, match="membership"):
         take(tmp_path, tmp_path / "node")
+
+
+def other_export(folder: Path) -> dict[str, Any]:
+    """Another Beacon's files, whose people are numbered as the first one's."""
+    kinds = export(folder) | {"datasets": [{"id": "other", "name": "Another cohort"}]}
+    del kinds["genomicVariations"][3]
+    write(folder, kinds)
+    return kinds
+
+
+def withdraw(folder: Path, person: str) -> None:
+    book = ConsentBook(engine(f"sqlite:///{folder / 'node.db'}"), secret=bytes(16))
+    moment = datetime.fromtimestamp(NOW - 1, UTC)
+    book.tell([ConsentEvent(person, "withdraw", moment)], now=moment)
+
+
+def test_two_beacons_who_number_people_alike_do_not_share_their_consents(tmp_path: Path) -> None:
+    """Undefended, whoever withdraws at one would be gone from the other, and who consents at one counted at both."""
+    export(tmp_path / "files")
+    other_export(tmp_path / "others")
+    node = tmp_path / "node"
+    take(tmp_path / "files", node, open_data=True)
+    with pytest.raises(Invalid, match="share their consents") as refusal:
+        take(tmp_path / "others", node, open_data=True)
+    assert "--person-prefix" in refusal.value.remedy and "individuals.json" in refusal.value.where
+    assert Store.open(node / "data").datasets() == ("egad0001-cohort",)
+    take(tmp_path / "others", node, open_data=True, person_prefix="B-")
+    withdraw(node, "IND007")
+    with served(node) as http:
+        left = [count(http, f"datasetIds={name}") for name in ("egad0001-cohort", "other")]
+        assert left == [SIZE - 1, SIZE]
+
+
+def test_the_same_people_are_said_to_be_and_not_of_another_sex(tmp_path: Path) -> None:
+    export(tmp_path / "files")
+    kinds = other_export(tmp_path / "others")
+    node = tmp_path / "node"
+    take(tmp_path / "files", node, open_data=True)
+    take(tmp_path / "others", node, open_data=True, same_people=True)
+    withdraw(node, "IND007")
+    with served(node) as http:
+        assert [count(http, f"datasetIds={name}") for name in ("egad0001-cohort", "other")] == [SIZE - 1] * 2
+    sex = kinds["individuals"][3]["sex"]["id"]
+    kinds["individuals"][3]["sex"]["id"] = "NCIT:C20197" if sex == "NCIT:C16576" else "NCIT:C16576"
+    del kinds["genomicVariations"][2]
+    write(tmp_path / "others", kinds | {"datasets": [{"id": "third", "name": "One is of another sex"}]})
+    with pytest.raises(Invalid, match="not the same people"):
+        take(tmp_path / "others", node, open_data=True, same_people=True)
+
+
+def test_datasets_of_one_export_are_compared_too(tmp_path: Path) -> None:
+    kinds = export(tmp_path / "files")
+    both = {
+        kind: [{**each, "datasetId": name} for name in ("EGAD0001 Cohort", "other") for each in listed]
+        for kind, listed in kinds.items()
+        if kind not in ("datasets", "analyses", "cohorts")
+    }
+    del both["genomicVariations"][-1]
+    write(tmp_path / "files", both | {"datasets": [*kinds["datasets"], {"id": "other", "name": "Another"}]})
+    with pytest.raises(Invalid, match="share their consents"):
+        take(tmp_path / "files", tmp_path / "node", open_data=True)
+    assert not (tmp_path / "node").exists()
+    take(tmp_path / "files", tmp_path / "node", open_data=True, same_people=True)

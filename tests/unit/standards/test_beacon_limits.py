@@ -7,9 +7,10 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx2 as httpx
 import pytest
@@ -28,7 +29,7 @@ from federome.standards.beacon import punctual, wire
 from federome.standards.beacon.network import Member, Network
 from federome.standards.beacon.network import application as network_application
 from federome.standards.beacon.people import People
-from federome.standards.beacon.request import Asked
+from federome.standards.beacon.request import VARIANT_PARAMETERS, Asked
 from federome.standards.beacon.routes import application
 from federome.standards.beacon.server import Beacon
 
@@ -39,6 +40,16 @@ SEEN = [Seen("17", 100 + n, "A", "G", ((30, 2000),)) for n in range(5)] + [Seen(
 def beacon(tmp_path: Path) -> Beacon:
     put(tmp_path / "tables", "one", SEEN, strata=("Total",))
     return beacon_of(tmp_path / "tables")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A Beacon over a table and over open data of people."""
+    folder = tmp_path_factory.mktemp("whole")
+    put(folder / "tables", "one", SEEN, strata=("Total",))
+    desk = make_desk(make_people(folder / "people", seed=4, size=40))
+    with TestClient(application(beacon_of(folder / "tables", desk))) as http:
+        yield http
 
 
 def test_beyond_capacity_it_says_so_at_once_and_below_nobody_is_refused(beacon: Beacon) -> None:
@@ -134,6 +145,38 @@ def test_whoever_does_not_begin_a_request_is_hung_up_on(
     left, answers = asyncio.run(attack())
     assert left == (0 if kind is punctual.Punctual else 30)
     assert answers.count(b"200 OK") == 2
+
+
+@pytest.mark.parametrize("kind", [H11Protocol, punctual.Punctual])
+def test_a_thousand_connections_hold_out_nobody(
+    kind: type[H11Protocol], beacon: Beacon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of them have asked once and keep their connection, half ask for nothing: under uvicorn alone all stay."""
+    monkeypatch.setattr(punctual, "MOST", 20)
+    config = uvicorn.Config(application(beacon), http=kind, lifespan="off", log_level="critical")
+
+    async def attack() -> tuple[int, list[bytes]]:
+        config.load()
+        state = ServerState()
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: kind(config, state, {}), "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        held, answers = [], []
+        for number in range(60):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            held.append(writer)
+            if number % 2:
+                writer.write(b"GET /api/health HTTP/1.1\r\nhost: b\r\n\r\n")
+                answers.append(await reader.readuntil(b'"}'))
+        left = len(state.connections)
+        server.close()
+        for each in held:
+            each.transport.abort()
+        return left, answers
+
+    left, answers = asyncio.run(attack())
+    assert left <= 21 if kind is punctual.Punctual else left == 60
+    assert len(answers) == 30 and all(b"200 OK" in each for each in answers)  # whoever comes last is answered too
 
 
 def test_a_stream_that_nobody_reads_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,6 +312,102 @@ def test_bad_questions_are_refused_in_beacons_envelope_and_logged_nowhere(
     assert SECRET not in written and str(PLACE) not in written
 
 
+ODD = (
+    "'; DROP TABLE person; --",
+    '" OR ""="',
+    "1) UNION SELECT * FROM consent --",
+    "%' ESCAPE '%",
+    "{{7919*7907}}${7919*7907}#{7919*7907}<%= 7919*7907 %>",
+    "{% import os %}{{ os.popen('id').read() }}",
+    "<script>alert(1)</script>",
+    "../../../../etc/passwd\x00",
+    "%s%n%x",
+    "__class__.__mro__",
+)
+QUERY = ("filters", "filtersLogic", "requestedGranularity", "includeResultsetResponses", "testMode")
+PAGE = ("skip", "limit", "currentPage", "nextPage", "previousPage")
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_fragments_of_other_languages_are_text_in_every_parameter(odd: str, whole: TestClient) -> None:
+    """Nothing is run or filled in: refused, or no such thing here; and what comes back is JSON that holds no result."""
+    base = {"referenceName": "17", "start": "99", "alternateBases": "G"}
+    asked = [
+        whole.get(
+            f"/api/{path}", params=(base if name in VARIANT_PARAMETERS and path == "g_variants" else {}) | {name: odd}
+        )
+        for path in ("g_variants", "individuals", "datasets")
+        for name in (*VARIANT_PARAMETERS, *QUERY, *PAGE, odd)
+    ]
+    asked += [
+        whole.post("/api/individuals", content=json.dumps({"query": {"filters": [filter_]}}))
+        for filter_ in (
+            {"id": odd},
+            {"id": "BMI", "operator": odd, "value": 3},
+            {"id": "BMI", "operator": ">", "value": odd},
+            {"id": "smoking", "operator": "=", "value": odd},
+            {"id": "HP:0001250", "scope": odd},
+            {"id": "HP:0001250", "similarity": odd},
+            {"id": "HP:0001250", "includeDescendantTerms": odd},
+            {odd: odd},
+            {"or": [{"id": odd}]},
+        )
+    ]
+    asked += [
+        whole.get(f"/api/{kind}/{quote(odd, safe='')}{below}")
+        for kind in ("g_variants", "individuals", "biosamples", "datasets", "cohorts", "runs", "analyses")
+        for below in ("", "/g_variants", "/filtering_terms")
+    ]
+    for answer in asked:
+        told = answer.json()
+        assert answer.headers["content-type"] == "application/json" and answer.headers["x-content-type-options"]
+        assert answer.status_code in (200, 400, 404), answer.text
+        assert "62615533" not in answer.text and "root:" not in answer.text and "uid=" not in answer.text
+        if answer.status_code == 200:  # a value that nobody has: of no person, and of no variant
+            assert not told.get("responseSummary", {}).get("exists", False), answer.request.url
+        else:
+            assert told["error"]["errorCode"] == answer.status_code and len(answer.content) < 2_000
+    assert whole.get("/api/individuals").json()["responseSummary"]["exists"]  # all are still there
+
+
+def test_pages_add_up_to_the_total_by_number_and_by_token(whole: TestClient) -> None:
+    for path, question in (
+        ("g_variants", "referenceName=17&"),
+        ("individuals", ""),
+        ("biosamples", "filters=BMI>=20&"),
+    ):
+        address = f"/api/{path}?{question}requestedGranularity=record&limit=3"
+        pages = [whole.get(f"{address}&skip=0").json()]
+        token = pages[0]["meta"]["receivedRequestSummary"]["pagination"].get("nextPage")
+        while token:
+            pages.append(whole.get(f"{address}&currentPage={token}").json())
+            assert whole.get(f"{address}&nextPage={token}").json()["response"] == pages[-1]["response"]
+            token = pages[-1]["meta"]["receivedRequestSummary"]["pagination"].get("nextPage")
+        total = pages[0]["responseSummary"]["numTotalResults"]
+        found = [
+            record.get("id") or record["variantInternalId"]
+            for page in pages
+            for each in page["response"]["resultSets"]
+            for record in each["results"]
+        ]
+        assert len(found) == len(set(found)) == total > 3
+        assert {page["responseSummary"]["numTotalResults"] for page in pages} == {total}
+        for page in pages:
+            assert sum(each["resultsCount"] for each in page["response"]["resultSets"]) == total
+        for number, page in enumerate(pages):
+            assert whole.get(f"{address}&skip={number}").json()["response"] == page["response"]
+
+
+def test_a_cursor_of_people_is_of_its_dataset_too(whole: TestClient, tmp_path: Path) -> None:
+    page = whole.get("/api/datasets/fi/individuals?requestedGranularity=record&limit=3").json()
+    token = page["meta"]["receivedRequestSummary"]["pagination"]["nextPage"]
+    good = whole.get(f"/api/datasets/fi/individuals?requestedGranularity=record&limit=3&currentPage={token}")
+    assert good.status_code == 200
+    for other in ("/api/individuals?", "/api/datasets/one/g_variants?", "/api/individuals?filters=BMI>=20&"):
+        answer = whole.get(f"{other}requestedGranularity=record&limit=3&currentPage={token}")
+        assert answer.status_code == 400 and "currentPage" in answer.json()["error"]["errorMessage"]
+
+
 @pytest.mark.parametrize("ref", ["C", "CC", "T"])
 def test_another_reference_base_than_is_known_is_an_error_and_not_an_empty_answer(ref: str, beacon: Beacon) -> None:
     with TestClient(application(beacon)) as http:
@@ -300,3 +439,12 @@ def test_the_process_of_a_beacon_has_nothing_that_reads_genotypes() -> None:
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"
+
+
+def test_people_are_counted_on_the_assembly_that_is_asked_for(whole: TestClient) -> None:
+    """Undefended, the parameter was read of questions about variants only, and else everybody was counted."""
+    counts = [whole.get(f"/api/individuals?requestedGranularity=count{more}") for more in ("", "&assemblyId=GRCh38")]
+    assert [each.json()["responseSummary"]["numTotalResults"] for each in counts] == [40, 40]
+    for name in ("GRCh37", "hg17"):
+        answer = whole.get(f"/api/individuals?requestedGranularity=count&assemblyId={name}")
+        assert answer.status_code == 400 and "assembly" in answer.text

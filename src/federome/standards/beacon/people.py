@@ -18,7 +18,15 @@ from federome.model.variant import Assembly, Variant
 from federome.standards.beacon import documents, filters
 from federome.standards.beacon.documents import COHORT, VARIANT, Document, EntryType, Identity
 from federome.standards.beacon.people_records import person_of, record
-from federome.standards.beacon.request import CHROMOSOMES, Asked, Granularity, Places, paginated, spans
+from federome.standards.beacon.request import (
+    CHROMOSOMES,
+    Asked,
+    Granularity,
+    Places,
+    assembly_of,
+    paginated,
+    spans,
+)
 from federome.standards.beacon.shelf import molecular, variation
 from federome.trust.canonical import Json
 
@@ -53,10 +61,14 @@ class People:
         """
         person, at = self._of(of)
         wanted = [at] if at else spans(asked, places) if asked.of_variants else None
+        assembly = assembly_of(asked, places)
         answered: list[_Answered] = []
         withheld: list[Document] = []
         unable: Invalid | None = None
         for room, sought in self._rooms(asked, guest, wanted, person, whole=entry is VARIANT, withheld=withheld):
+            if assembly not in (None, room.assembly):
+                withheld.append({"dataset": room.dataset, "needs": "to be on the asked assembly"})
+                continue
             try:
                 answered.append(self._ask(entry, room, sought))
             except Missing:

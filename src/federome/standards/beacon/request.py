@@ -154,6 +154,15 @@ def check_assembly(places: Places, assembly: Assembly) -> None:
         raise Invalid(f"no dataset here is on {assembly}.", where="assemblyId", remedy=f"Here: {known}.")
 
 
+def assembly_of(asked: Asked, places: Places) -> Assembly | None:
+    """The assembly that is asked for, where one is; ``Invalid`` if no dataset here is of it."""
+    if "assemblyId" not in asked.parameters:
+        return None
+    assembly = assembly_name(str(asked.parameters["assemblyId"]))
+    check_assembly(places, assembly)
+    return assembly
+
+
 def from_query(items: Iterable[tuple[str, str]]) -> Asked:
     """The question of a GET: parameters of the address. ``Invalid`` names what is repeated or not known."""
     given: dict[str, str] = {}
@@ -211,12 +220,13 @@ def _paged(asked: Asked, pagination: Mapping[str, object]) -> Asked:
     _only(pagination, {"skip", "limit", "currentPage", "nextPage", "previousPage"}, "pagination")
     skip = _integer(pagination.get("skip") or 0, "skip", 0, _MAX_SKIP)
     limit = _integer(PAGE if pagination.get("limit") is None else pagination["limit"], "limit", 0, 10**9)
-    token = str(pagination.get("currentPage") or "")
-    if token:
-        found = _TOKEN.fullmatch(token[:40])
-        if not found:
-            raise Invalid("this page token is not from here.", where="currentPage", remedy="Start at the first page.")
-        skip = int(found[1])
+    token = ""
+    for name in ("previousPage", "nextPage", "currentPage"):  # the last of them that is given is the page asked for
+        if given := str(pagination.get(name) or ""):
+            found = _TOKEN.fullmatch(given[:40])
+            if not found:
+                raise Invalid("this page token is not from here.", where=name, remedy="Start at the first page.")
+            token, skip = given, int(found[1])
     names = asked.parameters.get("datasetIds")
     datasets = frozenset(str(n) for n in (names if isinstance(names, list | tuple) else [names])) if names else None
     return replace(asked, skip=skip, limit=min(limit or MAX_PAGE, MAX_PAGE), datasets=datasets, token=token)
