@@ -19,6 +19,7 @@ from typing import Any, Final
 from federome.cancer import snomed
 from federome.cancer.cbioportal import MONTH_DAYS, Sample, Study, Value, alterations
 from federome.cancer.fields import coded
+from federome.cancer.measured import Measurements
 from federome.cancer.staging import stage_group
 from federome.errors import Invalid
 
@@ -43,6 +44,12 @@ ANSWERS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("10828004", "LA6576-8"), "positive"),
     **dict.fromkeys(("260385009", "LA6577-6"), "negative"),
 }
+NG_ML, U_ML = ("ng/mL", "ug/L"), ("U/mL", "kU/L", "[U]/mL")
+MEASURED: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "2857-1": ("psa_ng_ml", NG_ML), "2039-6": ("cea_ng_ml", NG_ML), "1834-1": ("afp_ng_ml", NG_ML),
+    "10334-1": ("ca125_u_ml", U_ML), "24108-3": ("ca19_9_u_ml", U_ML),
+}  # fmt: skip
+"""Markers in serum or plasma that are measured again and again: their columns, and UCUM units that mean the same."""
 VARIANT, REGION, GENE, PROTEIN, SOURCE = "69548-6", "53041-0", "48018-6", "48005-3", "48002-0"
 PRESENT, SOMATIC = "LA9633-4", "LA6684-0"
 TREATED: Final[Mapping[str, tuple[str, str]]] = {
@@ -70,10 +77,10 @@ def read_bundles(folder: Path) -> Study:
             if resource.get("id", "") in ("", *people):
                 raise Invalid("the Patient has no id, or that of another.", where=where, remedy="Name each once.")
             people[resource["id"]] = resource, path.name
-    rows = []
+    rows, measured = [], Measurements()
     for person, (patient, file) in people.items():
         try:
-            rows.append(_row(patient, held.pop(person, []), skipped))
+            rows.append(_row(patient, held.pop(person, []), measured, skipped))
         except Invalid as error:
             raise Invalid(error.message, where=f"{file}, {error.where}", remedy=error.remedy) from None
         except (TypeError, AttributeError, KeyError, IndexError):
@@ -82,7 +89,8 @@ def read_bundles(folder: Path) -> Study:
             ) from None
     if unknown := sum(len(each) for each in held.values()):
         skipped["resources of no patient in the bundles"] += unknown
-    return Study(folder.name, tuple(rows), dict(skipped))
+    full = [{**row, **measured.columns(str(row["person_id"]), row)} for row in rows]
+    return Study(folder.name, tuple(full), dict(skipped))
 
 
 def _resources(path: Path) -> Iterator[Resource]:
@@ -99,7 +107,9 @@ def _resources(path: Path) -> Iterator[Resource]:
     yield from entries
 
 
-def _row(patient: Resource, held: Sequence[Resource], skipped: Counter[str]) -> dict[str, Value]:
+def _row(
+    patient: Resource, held: Sequence[Resource], measured: Measurements, skipped: Counter[str]
+) -> dict[str, Value]:
     person = str(patient["id"])
     died = "unknown" if patient.get("deceasedBoolean") is True else _day(patient, "deceasedDateTime")
     conditions = [each for each in held if each["resourceType"] == "Condition" and _is_primary(each)]
@@ -109,6 +119,7 @@ def _row(patient: Resource, held: Sequence[Resource], skipped: Counter[str]) -> 
     diagnosed = _day(first, "onsetDateTime", "recordedDate")
     final = [each for each in held if each["resourceType"] == "Observation" and _is_final(each)]
     months, event = _follow_up(diagnosed, died, held)
+    _measure(person, diagnosed, final, measured, skipped)
     return {
         "person_id": person,
         "os_months": months,
@@ -196,6 +207,27 @@ def _answers(
                 yield code, said[0]
             else:
                 skipped["markers that are neither positive nor negative"] += 1
+
+
+def _measure(
+    person: str, diagnosed: str, observations: Sequence[Resource], measured: Measurements, skipped: Counter[str]
+) -> None:
+    """Markers as numbers, with their months since the diagnosis."""
+    for each in observations:
+        for code in set(_coded(each.get("code"), LOINC)) & set(MEASURED):
+            (name, units), quantity, day = MEASURED[code], each.get("valueQuantity") or {}, _when(each)
+            value = quantity.get("value")
+            known = "comparator" not in quantity and (quantity.get("code") or quantity.get("unit")) in units
+            if not known or not isinstance(value, int | float) or isinstance(value, bool):
+                skipped["markers without a number, or in another unit"] += 1
+            elif not day or not diagnosed:
+                skipped["markers without a day, or of a tumour without one"] += 1
+            else:
+                days = (date.fromisoformat(day) - date.fromisoformat(diagnosed)).days
+                try:
+                    measured.add(person, name, days / MONTH_DAYS, float(value), where=name)
+                except Invalid:
+                    skipped["markers with another value on the same day"] += 1
 
 
 def _samples(person: str, observations: Sequence[Resource], skipped: Counter[str]) -> list[Sample]:

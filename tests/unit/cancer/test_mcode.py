@@ -195,6 +195,36 @@ def test_stages_as_snomed_concepts_are_read(tmp_path: Path) -> None:
     assert (row["tnm_t"], row["tnm_kind"], row["stage"], left) == ("3", "clinical", "IIB", {})
 
 
+def measured(code: str, day: str, value: object, unit: str, **more: object) -> dict[str, Any]:
+    quantity = {"value": value, "code": unit, "system": "http://unitsofmeasure.org", **more}
+    return {**seen(code, day, None), "valueQuantity": quantity}
+
+
+def test_markers_measured_again_are_values_that_change(tmp_path: Path) -> None:
+    told = bundle()
+    resources = [
+        measured("2857-1", "2021-12-01", 8.5, "ng/mL"),
+        measured("2857-1", "2022-07-02", 2, "ug/L"),
+        measured("2857-1", "2022-07-02", 3, "ng/mL"),
+        measured("2857-1", "2022-08-02", 0.1, "ng/mL", comparator="<"),
+        measured("2857-1", "2022-08-03", 3, "nmol/L"),
+        measured("10334-1", "2022", 30, "U/mL"),
+        measured("10334-1", "2022-01-01", 35, "kU/L"),
+    ]
+    told["entry"] += [{"resource": each} for each in resources]
+    study = read_bundles(written(tmp_path, told))
+    (row,) = study.patients
+    assert (row["psa_ng_ml"], row["psa_ng_ml_later"]) == (8.5, [2.0])
+    assert row["psa_ng_ml_later_at"] == [pytest.approx(182 / 365.25 * 12)]
+    assert (row["ca125_u_ml"], row["ca125_u_ml_later"]) == (35.0, [])
+    left = {why.partition(",")[0]: count for why, count in study.skipped.items() if why.startswith("markers w")}
+    assert left == {
+        "markers without a number": 2,
+        "markers without a day": 1,
+        "markers with another value on the same day": 1,
+    }
+
+
 @pytest.mark.parametrize(
     ("code", "value", "why"),
     [
