@@ -27,6 +27,7 @@ from rich.console import Console
 
 from federome.analysis.gwas_linear import GwasLinear
 from federome.bench import sample, tools
+from federome.bench.callability import GENOME, bytes_a_genome
 from federome.bench.report import Row, against, at_most
 from federome.bench.sample import Sample
 from federome.bench.scale import scale
@@ -109,6 +110,7 @@ def measure(console: Console, quick: bool) -> list[Row]:
             scores,
             lookup,
             batch,
+            callability,
             warm_start,
         )
         for group in groups:
@@ -482,6 +484,16 @@ def _files(root: Path) -> dict[Path, tuple[int, str]]:
     """Size and digest of every file below ``store`` and ``batches``: the catalogue is a database and grows."""
     found = (path for part in ("store", "batches") for path in (root / part).rglob("*") if path.is_file())
     return {path: (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()) for path in found}
+
+
+def callability(setting: Setting) -> Iterator[Row]:
+    """Bytes of a genome that say where it was called. Sites are as dense as so many people make them."""
+    cohorts = ((10_000, 24_573), (100_000, 81_524)) if setting.size is FULL else ((10_000, 24_573),)
+    for people, density in cohorts:
+        found = bytes_a_genome(setting.folder, people, 250_000, density // 4)
+        sites = density * GENOME // 1_000_000
+        what = f"where a genome is called, at {sites / 1e6:.0f} million sites of {people:,} people"
+        yield at_most(what, found / 1e6, "MB", 1.0)
 
 
 _WARM = """

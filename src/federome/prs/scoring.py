@@ -84,9 +84,9 @@ class _Plan:
     @classmethod
     def of(cls, rows: Sequence[Found]) -> _Plan:
         terms = [
-            (*spot, row, not found.counts_alt, at > 0, len(found.terms) > 1, found.fill)
-            for row, found in enumerate(rows)
-            for at, spot in enumerate(found.terms)
+            (file, number, row, not counts_alt, at > 0, len(spots) > 1, fill)
+            for row, (_, _, spots, counts_alt, _, fill, _) in enumerate(rows)
+            for at, (file, number) in enumerate(spots)
         ]
         file, number, row, turned, more, several, fill = zip(*terms, strict=True) if terms else [()] * 7
         given = [row for row, found in enumerate(rows) if not found.terms and found.verdict in ("reference", "imputed")]
