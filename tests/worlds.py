@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from federome.analysis.algorithm import Algorithm, Block, Carried, Products, Variants, View
 from federome.analysis.program import Gate, Namer, run_in_process
 from federome.errors import Invalid
-from federome.model.cohort import Carrier, Cohort, Diagnosis
+from federome.model.cohort import AnyOf, Carrier, Cohort, Diagnosis
 from federome.model.index import BlockIndex, merge, named_blocks
 from federome.model.release import Count, Round
 from federome.model.table import Mask, Table
@@ -105,10 +105,26 @@ class MemoryView:
             values = self.numeric[wanted.name]
             low = -np.inf if wanted.low is None else wanted.low
             keep &= (values >= low) & (values <= (np.inf if wanted.high is None else wanted.high))
+        for alternatives in cohort.any_of:
+            keep &= self._any(alternatives)
         for carrier in cohort.carriers:
             assert self.carries is not None, "this view knows no genotypes"
             keep &= self.carries(carrier)[self.ids]
         return keep
+
+    def _any(self, wanted: AnyOf) -> Mask:
+        """Each person by themselves: True, False, or None for unknown."""
+        told: list[list[bool | None]] = [[] for _ in range(self.people)]
+        for diagnosis in wanted.diagnoses:
+            for at, codes in enumerate(self.texts["diagnoses"].tolist()):
+                told[at].append(_diagnosed(codes, diagnosis) if codes else None)
+        for each in wanted.measurements:
+            for at, value in enumerate(self.numeric[each.name].tolist()):
+                low, high = -np.inf if each.low is None else each.low, np.inf if each.high is None else each.high
+                told[at].append(None if value != value else low <= value <= high)
+        if wanted.present:
+            return np.array([any(one) for one in told], bool)
+        return np.array([all(each is False for each in one) for one in told], bool)
 
     def carried(self, wanted: Carrier) -> Carried:
         assert self.lines is not None, "this view knows no genotypes"

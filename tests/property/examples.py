@@ -32,6 +32,14 @@ def _cohort_count(site: MemorySite) -> Sequence[Parameters]:
         {"by": ["population", "age_band"], "populations": list(POPULATIONS[:3]), "band_years": 25},
         {"by": ["sex", "population"], "populations": ["IBS"], "cohort": {"age": {"low": 30, "high": 70}}},
         {"cohort": {"diagnoses": [{"code": "I10"}], "sex": "female"}},
+        {
+            "cohort": {
+                "any_of": [
+                    {"diagnoses": [{"code": "E11"}, {"code": "I21"}]},
+                    {"diagnoses": [{"code": "I10"}], "present": False},
+                ]
+            }
+        },
         {"cohort": {"carriers": [{"variant": str(first)}], "measurements": [{"name": "trait", "low": 20}]}},
     ]
 

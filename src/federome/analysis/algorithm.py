@@ -27,6 +27,7 @@ from federome.errors import Invalid
 from federome.model.cohort import Carrier, Cohort
 from federome.model.products import Carried, Products
 from federome.model.release import Round, Rows
+from federome.model.strict import unread
 from federome.model.table import Mask, Table
 from federome.model.variant import Region, Variant
 
@@ -366,27 +367,9 @@ def build(name: str, values: Mapping[str, object]) -> Algorithm:
         built = msgspec.convert(dict(values), type=cls)
     except msgspec.ValidationError as error:
         raise Invalid(f"parameters of {name}: {error}.") from None
-    if lost := _unread(values, parameters(built)):
+    if lost := unread(values, parameters(built)):
         raise Invalid(f"parameters of {name}: {lost[:80]!r} is not known.", remedy="Mind the spelling.")
     return built
-
-
-def _unread(given: object, read: object) -> str:
-    """The first name inside the parameters that was not read: a misspelt criterion must not widen a cohort."""
-    match given, read:
-        case Mapping(), Mapping():
-            for name, value in given.items():
-                if name not in read:
-                    return str(name)
-                if inner := _unread(value, read[name]):
-                    return f"{name}.{inner}"
-        case list() | tuple(), list() | tuple():
-            for at, (value, understood) in enumerate(zip(given, read, strict=True)):
-                if inner := _unread(value, understood):
-                    return f"{at}.{inner}"
-        case _:
-            pass
-    return ""
 
 
 __all__ = [

@@ -6,11 +6,14 @@ A cohort is described by what is asked; which people that means is decided at ea
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
+from federome.errors import Invalid
+
 Sex = Literal["female", "male"]
+MAX_ALTERNATIVES: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,10 @@ class AgeBand:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """People with a diagnosis (``present``) or known without it; descendants of the code in its ontology count."""
+    """People with a code (``present``) or known without it; descendants of the code in its ontology count.
+
+    The code is a diagnosis of ICD-10 (plain, or after ``ICD10:``), a phenotype (``HP:``) or a drug taken (``ATC:``).
+    """
 
     code: Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
     descendants: bool = True
@@ -37,6 +43,24 @@ class Measurement:
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
     low: float | None = None
     high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """People of whom at least one of these is known to hold; or, with ``present`` false, is known of each not to.
+
+    Of whom one holds, that is enough, whatever is not known of the others.
+    """
+
+    diagnoses: tuple[Diagnosis, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
+    present: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.diagnoses) + len(self.measurements) <= MAX_ALTERNATIVES:
+            raise Invalid(
+                "one of several conditions needs some.", where="any_of", remedy=f"Give 1 to {MAX_ALTERNATIVES}."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +88,4 @@ class Cohort:
     diagnoses: tuple[Diagnosis, ...] = ()
     measurements: tuple[Measurement, ...] = ()
     carriers: tuple[Carrier, ...] = field(default_factory=tuple)
+    any_of: tuple[AnyOf, ...] = ()

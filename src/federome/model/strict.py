@@ -107,6 +107,24 @@ def write(value: object) -> dict[str, Json]:
     return out
 
 
+def unread(given: object, read: object) -> str:
+    """The first name inside a document that was not read: a misspelt criterion must not widen a cohort."""
+    match given, read:
+        case Mapping(), Mapping():
+            for name, value in given.items():
+                if name not in read:
+                    return str(name)
+                if inner := unread(value, read[name]):
+                    return f"{name}.{inner}"
+        case list() | tuple(), list() | tuple():
+            for at, (value, understood) in enumerate(zip(given, read, strict=True)):
+                if inner := unread(value, understood):
+                    return f"{at}.{inner}"
+        case _:
+            pass
+    return ""
+
+
 def bounded(value: object, *, where: str) -> Json:
     """``value`` if it is plain JSON within the bounds of depth, length and size; else ``Invalid``."""
     stack: list[tuple[object, int]] = [(value, 0)]

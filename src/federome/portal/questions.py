@@ -135,7 +135,7 @@ def cohort_of(form: Form) -> dict[str, object] | None:
     ages = {name: _number(text, name, whole=True) for name in ("low", "high") if (text := _one(form, name))}
     if ages:
         found["age"] = ages
-    for name in ("populations", "diagnoses", "measurements", "carriers"):
+    for name in ("populations", "diagnoses", "measurements", "carriers", "any_of"):
         lines = _lines(_one(form, name), name)
         if lines:
             found[name] = [_criterion(name, line) for line in lines]
@@ -157,6 +157,16 @@ def _criterion(name: str, line: str) -> object:
         case "carriers":
             colons = line.count(":")
             return {"variant" if colons == 3 else "region" if colons == 1 else "gene": line}
+        case "any_of":
+            parts = [part.strip() for part in line.removeprefix("not ").split(",") if part.strip()]
+            numbers = [part for part in parts if len(part.split()) == 3]
+            found: dict[str, object] = {
+                "diagnoses": [_criterion("diagnoses", part) for part in parts if part not in numbers],
+                "measurements": [_criterion("measurements", part) for part in numbers],
+            }
+            return {kind: each for kind, each in found.items() if each} | (
+                {"present": False} if line.startswith("not ") else {}
+            )
     return line
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federome.errors import Invalid
-from federome.model.cohort import Cohort, Diagnosis, Measurement
+from federome.model.cohort import AnyOf, Cohort, Diagnosis, Measurement
 from federome.model.table import Mask
 from federome.store.layout import altered, file_digest, sync_file, sync_folder, with_part
 
@@ -33,7 +33,9 @@ _NUMBERS = {
     *("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"),
     *("FLOAT", "DOUBLE", "BOOLEAN"),
 }
-_CODE_COLUMNS = {"ICD10": "diagnosis_icd10", "HP": "hpo_terms"}
+_CODE_COLUMNS = {"ICD10": "diagnosis_icd10", "HP": "hpo_terms", "ATC": "medication_atc"}
+_BY_LETTERS = {"diagnosis_icd10": "ICD10:", "medication_atc": "ATC:"}
+"""Columns whose codes go by their letters: what begins with a code lies below it."""
 _BIRTHDAY_MONTH = 7
 
 Values: TypeAlias = "np.ma.MaskedArray[tuple[int, ...], np.dtype[np.generic]]"
@@ -287,13 +289,14 @@ def conditions(
         found.append(("list_contains(?::VARCHAR[], population)", [list(cohort.populations)]))
     found += [_measured(each, columns) for each in cohort.measurements if each.name in columns]
     found += [_diagnosed(each, columns, ontology) for each in cohort.diagnoses if code_column(each) in columns]
+    found += [_any(each, columns, ontology) for each in cohort.any_of]
     if any(name not in columns for name in needed_columns(cohort)):
         return [("false", [])]
     return found
 
 
 def needed_columns(cohort: Cohort) -> tuple[str, ...]:
-    """The stored columns that a cohort's criteria read."""
+    """The stored columns that a cohort's criteria cannot do without; of ``any_of``, any one will do."""
     return (
         *(("birth_year",) if cohort.age is not None else ()),
         *(("population",) if cohort.populations else ()),
@@ -302,12 +305,32 @@ def needed_columns(cohort: Cohort) -> tuple[str, ...]:
     )
 
 
+def columns_of(alternatives: AnyOf) -> tuple[str, ...]:
+    """The stored columns that conditions read of which one must hold."""
+    return (
+        *(code_column(each) for each in alternatives.diagnoses),
+        *(each.name for each in alternatives.measurements),
+    )
+
+
+def _any(wanted: AnyOf, columns: dict[str, str], ontology: Closure | None) -> Condition:
+    """True as soon as one is; where none is, unknown if one is unknown, such as where its column is not there."""
+    asked = [_diagnosed(each, columns, ontology) for each in wanted.diagnoses if code_column(each) in columns]
+    asked += [_measured(each, columns) for each in wanted.measurements if each.name in columns]
+    tests = [f"({sql})" for sql, _ in asked]
+    if len(asked) < len(wanted.diagnoses) + len(wanted.measurements):
+        tests.append("NULL::BOOLEAN")
+    whole = " OR ".join(tests)
+    return whole if wanted.present else f"NOT ({whole})", [value for _, values in asked for value in values]
+
+
 def code_column(diagnosis: Diagnosis) -> str:
-    """The column that holds codes of a diagnosis' system: ICD-10 (plain, or after ``ICD10:``) or HPO (``HP:``)."""
+    """The column that holds codes of a system: ICD-10 (plain, or after ``ICD10:``), HPO (``HP:``), ATC (``ATC:``)."""
     system = diagnosis.code.partition(":")[0].upper() if ":" in diagnosis.code else "ICD10"
     if system not in _CODE_COLUMNS:
         raise Invalid(
-            f"no column holds codes of {system[:20]!r}.", remedy="Use ICD-10 codes as E11, or HPO terms as HP:0001250."
+            f"no column holds codes of {system[:20]!r}.",
+            remedy="Use ICD-10 codes as E11, HPO terms as HP:0001250, or drugs as ATC:C10AA.",
         )
     return _CODE_COLUMNS[system]
 
@@ -317,13 +340,14 @@ def _measured(criterion: Measurement, columns: dict[str, str]) -> Condition:
     if not is_number(columns[name]):
         raise Invalid(f"column {name!r} holds {columns[name]}, not numbers.")
     value = f'CAST("{name}" AS DOUBLE)'  # found in the file, and names there are plain (`write`)
-    clauses: list[str] = [f"NOT isnan({value})"]
+    clauses: list[str] = []
     values: list[Parameter] = []
     for operator, bound in ((">=", criterion.low), ("<=", criterion.high)):
         if bound is not None:
             clauses.append(f"{value} {operator} ?::DOUBLE")
             values.append(bound)
-    return " AND ".join(clauses), values
+    inside = " AND ".join(clauses) or "true"
+    return f"CASE WHEN {value} IS NULL OR isnan({value}) THEN NULL ELSE {inside} END", values
 
 
 def _diagnosed(criterion: Diagnosis, columns: dict[str, str], ontology: Closure | None) -> Condition:
@@ -333,8 +357,8 @@ def _diagnosed(criterion: Diagnosis, columns: dict[str, str], ontology: Closure 
         raise Invalid(f"column {column!r} holds {columns[column]}, not lists of codes.")
     codes_held = f'CAST("{column}" AS VARCHAR[])'  # where nobody has a code, the lists may have another type
     wanted = "> 0" if criterion.present else "= 0"
-    if column == _CODE_COLUMNS["ICD10"]:
-        code = criterion.code.upper().removeprefix("ICD10:").replace(".", "")
+    if column in _BY_LETTERS:
+        code = criterion.code.upper().removeprefix(_BY_LETTERS[column]).replace(".", "")
         plain = "replace(upper(x), '.', '')"
         test = f"starts_with({plain}, ?)" if criterion.descendants else f"{plain} = ?"
         return f"len(list_filter({codes_held}, lambda x: {test})) {wanted}", [code]

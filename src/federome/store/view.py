@@ -255,6 +255,9 @@ class StudyView:
         """Who meets further criteria, shape (people,); where something is unknown, they are not met."""
         for name in phenotypes.needed_columns(cohort):
             self._require(name)
+        for alternatives in cohort.any_of:
+            names = phenotypes.columns_of(alternatives)
+            self._require(next((name for name in names if name in self.columns), names[0]))
         found: list[Mask] = []
         for part, rows in zip(self.parts, self.members, strict=True):
             asked = phenotypes.conditions(

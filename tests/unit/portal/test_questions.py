@@ -45,7 +45,8 @@ def test_what_is_filled_in_is_what_a_node_reads() -> None:
         fields,
         form(p__phenotype="ldl_c_mmol_l", p__maf_min="0.01", p__clump_kb="250", p__site_intercepts="no",
              p__covariates="age\n\n male \n", c__sex="female", c__low="40", c__diagnoses="E78\nnot I21",
-             c__measurements="bmi 25 -\nldl_c_mmol_l - 5.5", c__carriers="LDLR\n19:11089362:C:T\n19:1-200"),
+             c__measurements="bmi 25 -\nldl_c_mmol_l - 5.5", c__carriers="LDLR\n19:11089362:C:T\n19:1-200",
+             c__any_of="E11, ATC:A10B, hba1c_mmol_mol 48 -\nnot E10,O24"),
     )  # fmt: skip
     assert given == {
         "phenotype": "ldl_c_mmol_l",
@@ -59,6 +60,13 @@ def test_what_is_filled_in_is_what_a_node_reads() -> None:
             "diagnoses": [{"code": "E78"}, {"code": "I21", "present": False}],
             "measurements": [{"name": "bmi", "low": 25.0}, {"name": "ldl_c_mmol_l", "high": 5.5}],
             "carriers": [{"gene": "LDLR"}, {"variant": "19:11089362:C:T"}, {"region": "19:1-200"}],
+            "any_of": [
+                {
+                    "diagnoses": [{"code": "E11"}, {"code": "ATC:A10B"}],
+                    "measurements": [{"name": "hba1c_mmol_mol", "low": 48.0}],
+                },
+                {"diagnoses": [{"code": "E10"}, {"code": "O24"}], "present": False},
+            ],
         },
     }
     read: Any = checked("gwas-linear", given)
