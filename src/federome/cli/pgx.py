@@ -114,7 +114,7 @@ def call_people(
         if as_json:
             texts = [_gene_json(each, result.phenotype) for each, result in zip(calls.calls, results, strict=True)]
         else:
-            texts = [f"{' or '.join(each.names) or '-'}" for each in calls.calls]
+            texts = [_cell(each) for each in calls.calls]
         told.append((name, texts, calls.of.tolist()))
     if not as_json:
         sys.stdout.write("\t".join(["sample", *(name for name, _, _ in told)]) + "\n")
@@ -128,6 +128,13 @@ def call_people(
             sys.stdout.write(f'{{"sample": {json.dumps(sample)}, "genes": {{{cells}}}}}{end}')
         else:
             sys.stdout.write("\t".join([sample, *(texts[of[person]] for _, texts, of in told)]) + "\n")
+
+
+def _cell(call: Call) -> str:
+    """Diplotypes, and on how many sites they rest where that is less than a call usually needs."""
+    names = " or ".join(call.names) or "-"
+    there = call.sites - len(call.missing)
+    return f"{names} ({there} of {call.sites} sites)" if call.called and there < MINIMUM * call.sites else names
 
 
 def _gene_json(call: Call, phenotype: str) -> str:

@@ -96,6 +96,24 @@ def test_text_calls_sites_and_frequencies(example: Path) -> None:
     assert known["TPMT"] == {"*1": 1.0}
 
 
+def test_a_call_from_few_sites_is_made_only_if_asked_for_and_says_so(example: Path, tmp_path: Path) -> None:
+    lines = (example / "pharmcat.example.vcf").read_text().splitlines()
+    kept = [line for line in lines if line.startswith("#") or line.split("\t")[0] == "chr6"][:-20]
+    (tmp_path / "few.vcf").write_text("\n".join(kept) + "\n")
+    vcf = str(tmp_path / "few.vcf")
+
+    def tpmt(*words: str) -> str:
+        names, cells = (line.split("\t") for line in _run("call", vcf, *words).splitlines())
+        return dict(zip(names, cells, strict=True))["TPMT"]
+
+    few = sum(not line.startswith("#") for line in kept)
+    assert tpmt() == "-"
+    assert tpmt("--minimum", "0").endswith(f" ({few} of 43 sites)")
+    facts = json.loads(_run("call", vcf, "--minimum", "0", "--json"))
+    assert facts["minimum"] == 0
+    assert len(facts["samples"][0]["genes"]["TPMT"]["missing"]) == 43 - few
+
+
 def test_cases_count_apart_and_end_with_one_if_one_differs(shared: Path, tmp_path: Path) -> None:
     file = shared / "data" / "pgx" / "cases" / "pharmcat_cases.json"
     told = json.loads(_run("cases", str(file), "--own", "--json"))
