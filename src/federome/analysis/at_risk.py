@@ -170,7 +170,7 @@ class AtRisk:
         return np.asarray(np.maximum(self.slots.grid.low[self.slots.blocks[slot]], self.people.entry[who]))
 
     def values(self, renewed: Mask) -> Floats:
-        """The changing values of each person in each slot of their stratum, (n, Jₛ, C); see ``local``."""
+        """The changing values of each person in each slot of their own stratum, in its order, (n, longest, C)."""
         count, longest = len(self.start), int(np.bincount(self.slots.stratum).max(initial=0))
         out = np.zeros((count, longest, len(self.people.series)))
         for line, series in enumerate(self.people.series):

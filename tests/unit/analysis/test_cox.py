@@ -295,6 +295,17 @@ def test_a_value_that_changes_counts_in_each_interval_as_it_was_known_then(lifel
     assert abs(first[2] - effects(told)[2]) > 0.01, "the first value alone is another model"
 
 
+def test_a_stratum_has_so_many_readings_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evenly over its intervals, the first always: so that counts of changes do not grow with the square of them."""
+    frame = measured(every=0.5)
+    asked = {"changing": ("marker",), "halvings": 4, "strata": "stratum", "levels": ("a", "b")}
+    before = ask(frame, **asked)["effects"].floats("readings")[2]
+    monkeypatch.setattr("federome.analysis.at_risk.READINGS", 4)
+    told, pooled = (ask(each, **asked) for each in (frame, frame.assign(site=0)))
+    assert 2 < told["effects"].floats("readings")[2] <= 8 < before
+    np.testing.assert_allclose(effects(told), effects(pooled), atol=1e-9)
+
+
 @pytest.mark.parametrize("cluster", ["", "family"])
 def test_robust_variance_of_changing_values_is_that_of_people(cluster: str) -> None:
     """Residuals of all of a person's rows are one residual."""
@@ -619,6 +630,17 @@ def test_missing_times_are_counted_and_stand_aside() -> None:
     told = ask(holes)
     assert told["model"]["incomplete"][0] == 40
     assert effects(told) == pytest.approx(effects(ask(frame[frame.index % 10 != 0])), abs=1e-12)
+
+
+def test_lists_of_later_values_that_do_not_fit_are_refused() -> None:
+    frame = measured()
+    asked = {"changing": ("marker",)}
+    shorter = frame.assign(marker_later=lambda f: [v[1:] for v in f["marker_later"]])
+    assert "different lengths" in refused(shorter, **asked)
+    far = frame.assign(marker_later_at=lambda f: [tuple(np.inf for _ in v) for v in f["marker_later_at"]])
+    assert "infinite times" in refused(far, **asked)
+    assert "no column of lists 'marker_later'" in refused(frame.drop(columns="marker_later"), **asked)
+    assert "used twice" in refused(frame, changing=("marker", "marker"))
 
 
 def test_separation_is_refused() -> None:
