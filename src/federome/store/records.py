@@ -60,8 +60,12 @@ def _whole_numbers() -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
 ENDS, WHOLE = _whole_numbers()
 
 
+KEPT = 1 << 18
+"""For up to so many people a thread keeps what it reads into, a third of a megabyte; many threads may hold one each."""
+
+
 class _Held(threading.local):
-    """What each thread keeps: fresh memory costs more than reading a short record does."""
+    """What a thread keeps: fresh memory costs more than reading a short record does."""
 
     people = -1
     arrays: tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint8]]
@@ -75,11 +79,13 @@ def scratch(people: int) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArra
 
     The thread's own, until its next call: nothing that is returned to others may lie in it.
     """
-    if _held.people != people:
-        most = people // 8 + SLACK
-        planes = np.empty((5, -(-people // 64)), np.uint64)
-        _held.arrays, _held.people = (planes, np.empty(most, np.uint32), np.empty(most, np.uint8)), people
-    return _held.arrays
+    if people == _held.people:
+        return _held.arrays
+    most = people // 8 + SLACK
+    arrays = np.empty((5, -(-people // 64)), np.uint64), np.empty(most, np.uint32), np.empty(most, np.uint8)
+    if people <= KEPT:
+        _held.people, _held.arrays = people, arrays
+    return arrays
 
 
 # --- Difflists ---------------------------------------------------------------------------------------------

@@ -460,6 +460,13 @@ def test_the_first_row_at_a_position_is_numpys() -> None:
             assert records.first_at(some, at) == np.searchsorted(some, at)
 
 
+def test_a_thread_keeps_what_it_reads_into_unless_that_is_much() -> None:
+    assert records.scratch(100) is records.scratch(100)
+    assert records.scratch(records.KEPT + 1) is not records.scratch(records.KEPT + 1)
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(records.scratch, 100).result() is not records.scratch(100)
+
+
 # --- Compilation -------------------------------------------------------------------------------------------
 
 
