@@ -72,7 +72,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         str(port),
     ]
     log = folder / "log"
-    with DeskServer(node / SOCKET, desk) as server, log.open("wb") as file, httpx.Client(timeout=60) as http:
+    with DeskServer(node / SOCKET, desk) as server, log.open("wb") as file, httpx.Client(timeout=300) as http:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         process = subprocess.Popen(command, stdout=file, stderr=file)
         try:
@@ -154,7 +154,7 @@ def test_a_passport_that_does_not_stand_up_is_refused_and_not_ignored(shown: str
 
 def test_a_crowd_below_capacity_is_answered_whole(served: Served) -> None:
     question = f"g_variants?referenceName=7&start={PLACE - 1}&end={PLACE + 4}&requestedGranularity=count"
-    with ThreadPoolExecutor(32) as crowd, httpx.Client(timeout=60, limits=httpx.Limits(max_connections=32)) as http:
+    with ThreadPoolExecutor(32) as crowd, httpx.Client(timeout=300, limits=httpx.Limits(max_connections=32)) as http:
         answers = list(crowd.map(lambda _: http.get(f"{served.url}/{question}"), range(160)))
     assert {answer.status_code for answer in answers} == {200}
     assert {answer.json()["responseSummary"]["numTotalResults"] for answer in answers} == {5}

@@ -153,7 +153,7 @@ class Form(HTMLParser):
 
 def browse(network: Network, address: str, person: str) -> str:
     """What somebody sees who follows an address, chooses who they are, and lets themselves be sent back."""
-    with httpx.Client(verify=tls_context(network.certificate), follow_redirects=True, timeout=60) as browser:
+    with httpx.Client(verify=tls_context(network.certificate), follow_redirects=True, timeout=300) as browser:
         page = browser.get(address)
         form = Form(page.text)
         assert "rita" in form.people
@@ -169,7 +169,7 @@ def log_in(network: Network, person: str, session: str) -> dict[str, object]:
         line = process.stderr.readline()
         assert line.startswith("Log in here: "), line
         assert "You are logged in" in browse(network, line.removeprefix("Log in here: ").strip(), person)
-        told, _ = process.communicate(timeout=120)
+        told, _ = process.communicate(timeout=300)
     assert process.returncode == 0
     return dict(json.loads(told))
 

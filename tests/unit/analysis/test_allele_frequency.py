@@ -311,7 +311,7 @@ def by_plink2(shared: Path, tool: Callable[[str], str], tmp_path_factory: pytest
     command += ["--psam", str(folder / "1000G_3202_populations_pedigree.psam"), "--split-par", "b38", "--threads", "1"]
     command += ["--nonfounders"]
     command += ["--freq", "cols=chrom,ref,alt,altfreq,nobs", "--geno-counts", "--out", str(out / "p")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return out / "p"
 
