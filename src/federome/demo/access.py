@@ -57,7 +57,7 @@ class _Place:
     def ask(self, *, passport: str | None = None, permit: str = "", **changes: object) -> Result:
         """One question to this node alone."""
         with self.connection(passport, permit) as asking:
-            return asking.run(_QUESTION, datasets={self.node: [self.dataset]}, deadline_s=60, **changes)  # type: ignore[arg-type]
+            return asking.run(_QUESTION, datasets={self.node: [self.dataset]}, deadline_s=300, **changes)  # type: ignore[arg-type]
 
     def connection(self, passport: str | None = None, permit: str = "") -> Connection:
         """The researcher's connection."""
@@ -128,10 +128,10 @@ def _denied(stage: Stage, what: str, act: Callable[[], object]) -> list[str]:
 def _token(place: _Place) -> object:
     """An order on which one character of the signature was changed on the way."""
     with place.connection() as asking:
-        question = asking.question(_QUESTION, datasets={place.node: [place.dataset]}, deadline_s=60)
+        question = asking.question(_QUESTION, datasets={place.node: [place.dataset]}, deadline_s=300)
         run, orders = asking.signed(question)
         spoiled = {node: _spoiled(order) for node, order in orders.items()}
-        return asking.resume(asking.hand_in(question, run, spoiled), wait_s=60)
+        return asking.resume(asking.hand_in(question, run, spoiled), wait_s=300)
 
 
 def _spoiled(order: str) -> str:
@@ -191,10 +191,10 @@ def _data_use(place: _Place) -> object:
 def _algorithm(place: _Place) -> object:
     """The order names other content under the algorithm's name."""
     with place.connection() as asking:
-        question = asking.question(_QUESTION, datasets={place.node: [place.dataset]}, deadline_s=60)
+        question = asking.question(_QUESTION, datasets={place.node: [place.dataset]}, deadline_s=300)
         other = dataclasses.replace(question.algorithm, digest=f"sha256:{'0' * 64}")
         altered: Question = dataclasses.replace(question, algorithm=other)
-        return asking.resume(asking.submit(altered), wait_s=60)
+        return asking.resume(asking.submit(altered), wait_s=300)
 
 
 def _output(place: _Place) -> object:
@@ -253,7 +253,7 @@ def _withdrawn(place: _Place) -> object:
             return asking.run(
                 "allele-frequency",
                 datasets=stage.synthetic,
-                deadline_s=120,
+                deadline_s=300,
                 on_event=watch,
                 regions=["19:44000000-46000000"],
             )

@@ -90,7 +90,7 @@ class Clinics:
             datasets={each.node: [each.dataset] for each in self.clinics},
             method=method(),
             certificate=federation.certificate,
-            deadline_s=60.0,
+            deadline_s=300.0,
         ) as care:
             yield clinic.home.asker(case, clinic.key, care.send)
 

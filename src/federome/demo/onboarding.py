@@ -52,7 +52,7 @@ def hospital(stage: Stage) -> None:
     asked = {data.node: [record.dataset]}
     permit = stage.federation.permit(asked, id="DEMO-2026-011")
     with stage.timed("cohort-count") as answered, stage.connection(permit) as asking:
-        result = answered(asking.run("cohort-count", datasets=asked, deadline_s=120))
+        result = answered(asking.run("cohort-count", datasets=asked, deadline_s=300))
     [row] = next(iter(result.tables.values())).records()
     stage.console.print(
         f"  {record.identifier}: {PEOPLE} people, {willing} with a valid consent to research; the network counts "

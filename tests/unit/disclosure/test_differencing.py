@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.timing import best_of
 
 from federome.disclosure.cohorts import FileCohorts, MemoryCohorts
 from federome.disclosure.differencing import FOLDED, Cohorts, Members, _mark_near, admit, bits_apart, check
@@ -324,10 +324,10 @@ def test_ten_thousand_earlier_cohorts_of_100_000_people_take_less_than_50_ms(
     drawn = [draw(rng) for _ in range(distinct)]
     for at in range(10_000):
         ledger.add(drawn[at % distinct])
-    took = []
-    for _ in range(5):
-        cohort = draw(rng)
-        start = time.perf_counter()
-        assert not audited(cohort, ledger)
-        took.append(time.perf_counter() - start)
-    assert min(took) < 0.05
+
+    cohorts = [draw(rng) for _ in range(20)]
+
+    def once() -> None:
+        assert not audited(cohorts.pop(), ledger)
+
+    assert best_of(once, 0.05, tries=len(cohorts)) < 0.05

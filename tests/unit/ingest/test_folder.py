@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -621,7 +620,10 @@ from federome.ingest.folder import ingest_folder
 from federome.store.catalogue import Store
 
 def progress(at):
-    print(at.stage, at.chromosome, flush=True)
+    said = f"{at.stage} {at.chromosome}".strip()
+    print(said, flush=True)
+    if said == sys.argv[3]:
+        sys.stdin.readline()  # until it is killed: however busy the machine is, it does not get further
 
 ingest_folder(Store.open(Path(sys.argv[1])), Path(sys.argv[2]), released_on=date(2026, 6, 1), on_progress=progress)
 """
@@ -634,11 +636,10 @@ def test_a_killed_ingest_is_resumed_and_ends_in_the_same_release(shared: Path, t
     _, whole = ingest(tmp_path / "whole", batch)
     for stop_at in ("genotypes 9", "committing"):
         root = tmp_path / stop_at
-        command = [sys.executable, "-c", INGEST, str(root / "store"), str(batch)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        command = [sys.executable, "-c", INGEST, str(root / "store"), str(batch), stop_at]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             next(line for line in process.stdout if line.strip() == stop_at)
-            time.sleep(0.002)
             os.kill(process.pid, signal.SIGKILL)
         assert process.returncode == -signal.SIGKILL
         assert Store.open(root / "store").datasets() == ()

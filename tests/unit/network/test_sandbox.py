@@ -19,6 +19,7 @@ from typing import Protocol
 import numpy as np
 import pytest
 from tests.conftest import missing
+from tests.timing import best_of
 
 from federome.cli.sandbox import algorithm_try, synthetic
 from federome.errors import Invalid, Refused, Unavailable
@@ -202,7 +203,7 @@ def test_a_program_gets_no_more_than_the_node_allows(place: Sandbox, program: Ma
 def test_a_lost_process_is_replaced(backend: Backend, tmp_path: Path, program: Maker) -> None:
     with open_sandbox(backend, tmp_path) as place:
         made = program('import time\ntime.sleep(5)\nreturn Table({"n": np.array([1])})')
-        killer = threading.Timer(0.3, os.kill, (place.process_id, signal.SIGKILL))
+        killer = threading.Thread(target=kill_at_work, args=(place.process_id, backend))
         killer.start()
         with pytest.raises(Unavailable):
             place.run(made, {})
@@ -236,9 +237,7 @@ def test_a_node_that_is_killed_takes_its_jobs_along(backend: Backend, tmp_path: 
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE) as node:
         assert node.stdout is not None
         outer = int(node.stdout.readline())
-        time.sleep(0.3)
-        pids = family(outer)
-        assert len(pids) >= 2, "the waiting process and its job"
+        pids = at_work(outer, backend)
         node.kill()
         node.wait()
     gone(pids)
@@ -260,12 +259,30 @@ def test_it_outlives_the_thread_that_opened_it(backend: Backend, tmp_path: Path,
 
 def family(pid: int) -> list[int]:
     """A process and all below it."""
-    below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    try:
+        below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []  # it has ended
     return [pid, *(found for child in below for found in family(int(child)))]
 
 
+def at_work(pid: int, backend: Backend) -> list[int]:
+    """What was started, the process that waits inside it, and its job, as soon as there is one."""
+    wanted = 3 if backend == "bubblewrap" else 2
+    end = time.monotonic() + 60
+    while len(pids := family(pid)) < wanted:
+        assert time.monotonic() < end, "no job was begun"
+        time.sleep(0.02)
+    return pids
+
+
+def kill_at_work(pid: int, backend: Backend) -> None:
+    at_work(pid, backend)
+    os.kill(pid, signal.SIGKILL)
+
+
 def gone(pids: list[int]) -> None:
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while any(alive(pid) for pid in pids):
         assert time.monotonic() < end, "a process was left behind"
         time.sleep(0.02)
@@ -280,12 +297,7 @@ def alive(pid: int) -> bool:
 
 def test_it_starts_within_60_ms_once_warm(place: Sandbox, program: Maker) -> None:
     made = program('return Table({"n": np.array([1])})')
-    took = []
-    for _ in range(8):
-        started = time.perf_counter()
-        place.run(made, {})
-        took.append(time.perf_counter() - started)
-    assert min(took) < 0.06
+    assert best_of(lambda: place.run(made, {}), 0.06, clock=time.perf_counter) < 0.06
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

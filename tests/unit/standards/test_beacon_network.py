@@ -81,7 +81,7 @@ def apps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return out
 
 
-def network_of(apps: dict[str, Any], *names: str, deadline_s: float = 0.4) -> tuple[Network, Hosts]:
+def network_of(apps: dict[str, Any], *names: str, deadline_s: float = 3.0) -> tuple[Network, Hosts]:
     hosts = Hosts({name: apps[name] for name in names})
     client = httpx.AsyncClient(transport=hosts)
     members = [Member(name, f"http://{name}/api") for name in names]

@@ -10,6 +10,7 @@ import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from datetime import date
+from functools import cache
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -96,6 +97,7 @@ def _models() -> dict[str, Model]:
     return {name: _model(name) for name in shipped()}
 
 
+@cache
 def _model(name: str) -> Model:
     texts = shipped()  # never a path: a name of the address opens no file
     if name not in texts:
