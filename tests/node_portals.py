@@ -25,9 +25,11 @@ from federome.model.permit import AlgorithmGrant, AlgorithmRef, DatasetGrant, Na
 from federome.model.registry import DataUse, Identity, Institution
 from federome.network.access import Register, install_register
 from federome.network.approvals import approve_built_in
+from federome.network.case_questions import write_answers
 from federome.network.citizens import Citizen
 from federome.network.house import House, PortalSettings, build_house, open_portal
 from federome.network.match_node import Home, open_home
+from federome.network.match_question import ANSWER_TYPE
 from federome.network.protocol import Body, Reply, Task
 from federome.network.serve_node import build_node
 from federome.network.setup import make_certificate, make_keys, pin_authority
@@ -37,6 +39,7 @@ from federome.trust.canonical import canonical
 from federome.trust.keys import PrivateKey, generate, load_private_key, save_private_key
 from federome.trust.members import Member, MemberKey, Members, sign_members
 from federome.trust.people import sign_order
+from federome.trust.signing import sign
 
 PEOPLE_OF: Mapping[str, str] = {"maria": "pa-0", "pablo": "pa-1"}
 """Citizens by their account; their ids in the data."""
@@ -54,6 +57,7 @@ class NodePortal(Served):
     house: House
     authority: PrivateKey
     researcher: PrivateKey
+    other: PrivateKey
     tasks: dict[str, Task] = field(default_factory=dict, kw_only=True)
 
     def task(self, run: str, *, permit: str = "P-1", kind: str = "decide") -> Task:
@@ -105,8 +109,8 @@ class NodePortal(Served):
         self.house.matching.node.notebook.end(run, f"{run}/9/{NODE}", b"")
 
 
-def node_folder(folder: Path, authority: PrivateKey, *, people: int = 24) -> Path:
-    """A node's folder as enrolment leaves it, with one small dataset; its hub is away."""
+def node_folder(folder: Path, authority: PrivateKey, other: PrivateKey, *, people: int = 24) -> Path:
+    """A node's folder as enrolment leaves it, with one small dataset; its hub, and the node ``ES``, are away."""
     keys = make_keys(folder)
     make_certificate(keys, "127.0.0.1")
     (keys / "tls.pem").rename(keys / "hub.pem")
@@ -116,8 +120,9 @@ def node_folder(folder: Path, authority: PrivateKey, *, people: int = 24) -> Pat
     about = replace(manifest(k=10), data_use=DataUse("GRU").to_document())
     batch = draw_batch(np.random.default_rng(1), "a", people)
     put(Store.open(folder / "data"), batch, on=date(2026, 1, 1), about=about)
-    member = Member(NODE, "node", MemberKey.of(load_private_key(keys / "node.jwk").public))
-    listed = sign_members(Members(1, (member,)), authority, authority="authority", now=MONDAY.timestamp())
+    known = {NODE: load_private_key(keys / "node.jwk"), "ES": other}
+    members = tuple(Member(name, "node", MemberKey.of(key.public)) for name, key in known.items())
+    listed = sign_members(Members(1, members), authority, authority="authority", now=MONDAY.timestamp())
     (folder / "members.jwt").write_text(listed)
     return folder
 
@@ -128,7 +133,7 @@ def node_portal(folder: Path) -> Iterator[NodePortal]:
     port, idp_port = free_port(), free_port()
     url, issuer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{idp_port}"
     authority, researcher, clock = generate("ES256"), generate("ES256"), Clock()
-    place = node_folder(folder / "node", authority)
+    place = node_folder(folder / "node", authority, other := generate("Ed25519"))
     operators = tuple(Identity(name, issuer) for name in OPERATORS)
     open_portal(
         place,
@@ -158,7 +163,7 @@ def node_portal(folder: Path) -> Iterator[NodePortal]:
     house.citizens.put([Citizen(issuer, name, one) for name, one in PEOPLE_OF.items()])
     app = node_application(house)
     with served(create_app(idp), idp_port), served(app, port):
-        yield NodePortal(place, app, url, issuer, clock, house, authority, researcher)
+        yield NodePortal(place, app, url, issuer, clock, house, authority, researcher, other)
         house.stopping.set()
 
 
@@ -176,3 +181,10 @@ def ask_contact(home: Home, case: str, person: str = "bob") -> str:
     """Somebody at another node has a patient like this case: the handle of the contact."""
     with write(home.desk.engine) as db:
         return home.desk.note(db, person, {"home": "ES", "case": "x"}, case, "gene", "", origin="alert")
+
+
+def answers_of(there: NodePortal, file: bytes, told: Body, *, silent: Mapping[str, str] | None = None) -> bytes:
+    """What ``federome match send`` writes for this question file, where ES answers so."""
+    claims: Body = {"iat": int(there.clock()), "node": "ES", "run": "run-1", "told": told}
+    signed = sign(claims, there.other, typ=ANSWER_TYPE)
+    return json.dumps(write_answers(json.loads(file)["id"], "run-1", {"ES": signed}, silent or {})).encode()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import sqlalchemy as sa
-from tests.federation import build_federation
+from tests.federation import approvals, build_federation
 from tests.worlds import make_world, random_assignment
 
+from federome.analysis.allele_frequency import AlleleFrequency
 from federome.analysis.cohort_count import CohortCount
 from federome.db import engine
 from federome.network.blobs import BLOB
 from federome.network.ledger import RUN, TASK, Ledger
-from federome.trust.keys import PublicKey
+from federome.trust.keys import PrivateKey, PublicKey
 
 COUNT = CohortCount(by=("sex",))
 
@@ -33,6 +35,18 @@ def ask_all(folder: Path) -> tuple[Path, dict[str, str]]:
     names["open"] = federation.ask(COUNT).id
     ledger.settle()
     return Path(str(ledger._engine.url.database)), names
+
+
+def held_run(folder: Path, key: PrivateKey) -> tuple[Path, str]:
+    """A run whose frequencies do not leave by themselves, asked with this key: its hub's database, and its id."""
+    world = make_world(seed=7, people=400, variants=12)
+    federation = build_federation(folder, world.split(random_assignment(world, sites=3, seed=1)).sites)
+    federation.person = key
+    federation.approvals = tuple(replace(each, automatic=("counts",)) for each in approvals())
+    run = federation.settle(federation.ask(AlleleFrequency()))
+    assert run.state == "held", run.detail.get("problem")
+    federation.coordinator.ledger.settle()
+    return Path(str(federation.coordinator.ledger._engine.url.database)), run.id
 
 
 def carry(source: Path, hub: Path, key: PublicKey) -> None:

@@ -76,10 +76,12 @@ CAST: Mapping[str, tuple[str, ...]] = {
     "elena": ("node-es", "node-operator"),
     "otto": ("office", "administrator"),
     "olga": ("uni-b", "output-reviewer"),
+    "oskar": ("uni-b", "output-reviewer"),
+    "ivan": ("office", "output-reviewer"),
     "arne": ("uni-b", "algorithm-reviewer"),
     "audra": ("office", "auditor"),
 }
-KEYS = {name: generate("ES256") for name in ("alice", "anton", "carla")}
+KEYS = {name: generate("ES256") for name in ("alice", "anton", "carla", "olga", "oskar", "ivan", "ines")}
 DESK = """
 budget_rho = 0.5
 
@@ -316,7 +318,6 @@ class Window:
     def check(self) -> list[str]:
         """What is wrong with the page that is open: accessibility, content policy, foreign requests."""
         found = [f"policy: {each}" for each in self.page.evaluate("window.federomeViolations || []")]
-        self.page.evaluate(AXE)
         return self._axe(TAGS) + [f"{self.page.url}: {fault}" for fault in [*found, *self.faults]]
 
     def check_dark(self) -> list[str]:
@@ -327,7 +328,8 @@ class Window:
         return [f"dark: {fault}" for fault in found]
 
     def _axe(self, only: list[str]) -> list[str]:
-        run = "only => axe.run(document, {runOnly: only, resultTypes: ['violations']}).then(told => told.violations)"
+        how = "{runOnly: only, resultTypes: ['violations'], preload: false}"
+        run = f"only => axe.run(document, {how}).then(told => told.violations)"
         found = []
         for each in self.page.evaluate(run, only):
             found += [
@@ -336,13 +338,14 @@ class Window:
             ]
         return [f"{self.page.url}: {fault}" for fault in found]
 
-    def narrow(self, to: int = 320) -> int:
-        """How wide the page is in a window of so many px: 320 are 1280 px at 400 % zoom, too."""
-        usual = self.page.viewport_size
-        self.page.set_viewport_size({"width": to, "height": 640})
-        wide = self.width()
+    def narrow(self, *to: int) -> list[int]:
+        """How wide the page is in windows of so many px: 320 are 1280 px at 400 % zoom, too."""
+        usual, found = self.page.viewport_size, []
+        for wide in to:
+            self.page.set_viewport_size({"width": wide, "height": 640})
+            found.append(self.width())
         self.page.set_viewport_size(usual)
-        return wide
+        return found
 
     def width(self) -> int:
         return int(self.page.evaluate("document.documentElement.scrollWidth"))
@@ -360,6 +363,7 @@ def window(browser: Any, served: Served, name: str = "", **options: Any) -> Iter
     )
     context.set_default_timeout(60_000)
     context.add_init_script(WATCH)
+    context.add_init_script(AXE)
     held = Window(context.new_page(), served.url)
     if name:
         held.log_in(served, name)

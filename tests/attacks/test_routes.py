@@ -335,7 +335,7 @@ def test_everybody_at_every_door(world: World) -> None:
 
 def test_everybody_at_every_door_of_a_nodes_portal(tmp_path: Path) -> None:
     """Other doors than at the hub: the operators whom the node names, its citizens, its own register."""
-    folder = node_folder(tmp_path / "node", generate("ES256"))
+    folder = node_folder(tmp_path / "node", generate("ES256"), generate("Ed25519"))
     operator, citizen = Identity("operator", IDP), Identity("citizen", IDP)
     open_portal(folder, PortalSettings(URL, operators=(operator,), hospitals=("uni-a",)))
     people = [

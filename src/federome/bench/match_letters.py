@@ -30,6 +30,7 @@ from federome.network.match_question import (
     open_letter,
     question_of,
     question_words,
+    read_answer,
     seal,
     seal_answer,
 )
@@ -112,7 +113,7 @@ def _ask(
         opened = open_letter(letter, node.box, people, ring, node=node.name, now=NOW)
         told = handles_told(*node.desk.answer(question_of(opened), ("cases",)))
         sealed = seal_answer(opened, told, node.key, node.name, now=NOW)
-        answers[node.name] = open_answer(sealed, own, ring, node=node.name, run="r", now=NOW)
+        answers[node.name] = read_answer(open_answer(sealed, own), ring, node=node.name, run="r", now=NOW)
     return merge([f"N{n}" for n in range(5)], answers, _none(), top=11)
 
 

@@ -225,7 +225,7 @@ def _faces(hub: Hub, clock: Callable[[], float] = time.time) -> list[APIRouter]:
     from federome.standards.catalogues import Reader
     from federome.standards.service_info import Operator
 
-    offered = offers()
+    offered, waiting = offers(), OutputQueue(hub.coordinator, Checkers(hub.folder / CHECKERS), clock)
     operator = Operator(f"org.federome.{hub.settings.name}", hub.settings.name, hub.settings.operator, hub.settings.url)
     return [
         wes.router(
@@ -239,7 +239,7 @@ def _faces(hub: Hub, clock: Callable[[], float] = time.time) -> list[APIRouter]:
             nodes=hub.words.all,
         ),
         output_reviews.router(
-            OutputQueue(hub.coordinator, Checkers(hub.folder / CHECKERS), clock),
+            waiting,
             hub.coordinator.ledger,
             people=hub.people,
         ),
@@ -248,6 +248,7 @@ def _faces(hub: Hub, clock: Callable[[], float] = time.time) -> list[APIRouter]:
             hub,
             offers=offered,
             runs=wes.KeyRuns(hub.coordinator),
+            waiting=output_reviews.KeyChecks(waiting, hub.coordinator.ledger),
             beside=Beside(
                 asker(hub.folder, operator, hub.settings.url),
                 Reader(beacons_of(hub.folder).beacons, clock),

@@ -274,6 +274,53 @@ def watch(
     _tell_watch(told, as_json=as_json)
 
 
+def send(
+    question: Annotated[Path, typer.Argument(help="A question file that your node's page has prepared.")],
+    key: Key,
+    contract: Contract,
+    save: Annotated[Path, typer.Option("--save", help="Where to write the answers, for the page.")],
+    certificate: Certificate = None,
+    session: Session = None,
+    deadline: Deadline = 30.0,
+    yes: Annotated[bool, typer.Option("--yes", help="Send it without asking again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send what your node's page prepared: show it, sign it when you say yes, and write the answers to a file.
+
+    The page shows them when it is given that file. Your key stays here. With --json it is sent only with --yes.
+    """
+    from federome.client.care import open_care
+    from federome.network.match_file import MatchFile
+    from federome.network.match_question import method
+    from federome.trust.keys import load_private_key
+
+    asked = MatchFile.read(question)
+    if not as_json:
+        typer.echo("\n".join(asked.lines()), err=True)
+    if not yes and (as_json or not typer.confirm("Sign and send it?", err=True)):
+        _tell({"sent": False}, "Nothing was sent.", as_json)
+        return
+    own = load_private_key(key)
+    with open_care(
+        asked.hub,
+        key=own,
+        person=asked.person,
+        contract=contract,
+        datasets=asked.datasets,
+        method=method(),
+        certificate=certificate,
+        session=session,
+        deadline_s=deadline,
+    ) as care:
+        told = asked.send(own, care.send, time.time)
+    save.write_text(json.dumps(asked.answers(told)) + "\n")
+    lines = [f"{node} answered." for node in told.answers]
+    lines += [f"{node} did not answer: {why}" for node, why in told.silent.items()]
+    lines.append(f"The answers are in {save}: give it to the page.")
+    facts = {"sent": True, "answered": list(told.answers), "silent": dict(told.silent), "answers": str(save)}
+    _tell(facts, "\n".join(lines), as_json)
+
+
 def _tell_watch(told: Told, *, as_json: bool) -> None:
     states = {node: str(answer["state"]) for node, answer in told.answers.items()}
     lines = [f"{node}: {state}" for node, state in states.items()]

@@ -36,6 +36,7 @@ for name, command in (
     ("withdraw", cases.withdraw),
     ("find", cases.find),
     ("watch", cases.watch),
+    ("send", cases.send),
     ("inbox", cases.inbox),
     ("accept", cases.accept),
     ("decline", cases.decline),

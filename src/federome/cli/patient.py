@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from federome.cli.pgx import MINIMUM, Build, Fasta, Least, Vcf, Weights, one_per
 from federome.errors import Invalid
 
 if TYPE_CHECKING:
+    from federome.network.patient_reports import PatientReports
     from federome.patient.report import Fit, Risk
     from federome.pgx.report import PersonReport
     from federome.prs.reference import Incidence, Reference
@@ -43,6 +45,11 @@ def report(
     frequencies: Weights = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
     as_html: Annotated[bool, typer.Option("--html", help="Print one HTML page.")] = False,
+    node: Annotated[
+        Path | None, typer.Option("--node", help="Keep it in this node's folder, for its portal, and print nothing.")
+    ] = None,
+    clinician: Annotated[str, typer.Option("--for", help="With --node: who alone sees it (register id).")] = "",
+    name: Annotated[str, typer.Option("--name", help="With --node: what this clinician calls the patient.")] = "",
 ) -> None:
     """Risks against named references, drugs, and what was not tested. Research output: a qualified person decides."""
     from federome.patient.report import PatientReport, document, fit_of, html, read_incidence, text
@@ -62,10 +69,35 @@ def report(
         fit = fit_of(vcf, read_panel(panel), Scoring(assembly=drugs.assembly), drugs.sample)
     risks = _risks(vcf, drugs, score or (), {each.score: each for each in known}, odds, home, fit)
     made = PatientReport(drugs, risks, fit)
-    if as_json:
+    if node is not None:
+        _reports(node).put(clinician, name, document(made), now=time.time())
+        told = f"The report {name} is in the node's portal, for {clinician}."
+        sys.stdout.write((json.dumps({"kept": name, "for": clinician}) if as_json else told) + "\n")
+    elif as_json:
         sys.stdout.write(json.dumps(document(made)) + "\n")
     else:
         sys.stdout.write(html(made) if as_html else text(made) + drug_text(drugs))
+
+
+@patient_app.command("forget")
+def forget(
+    node: Annotated[Path, typer.Option("--node", help="The node's folder.")],
+    clinician: Annotated[str, typer.Option("--for", help="Whose report it is, by id in the register.")],
+    name: Annotated[str, typer.Option("--name", help="What this clinician calls the patient.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+) -> None:
+    """Take a report out of a node's portal. It goes by itself after ninety days."""
+    _reports(node).remove(clinician, name)
+    sys.stdout.write((json.dumps({"forgotten": name}) if as_json else f"{name} is gone.") + "\n")
+
+
+def _reports(node: Path) -> PatientReports:
+    from federome.db import engine
+    from federome.network.patient_reports import PatientReports
+    from federome.network.setup import node_settings
+
+    node_settings(node)  # a folder that is no node's is refused
+    return PatientReports(engine(f"sqlite:///{node / 'node.db'}", durable=True))
 
 
 def _risks(

@@ -99,10 +99,16 @@ def _vote(act: Literal["approve", "reject", "comment"], says: str) -> None:
 
     @review_app.command(act, help=says)
     def vote(
-        run: Run, hub: Hub, key: Key, certificate: Certificate = None, reasons: Reasons = "", as_json: AsJson = False
+        run: Run,
+        hub: Hub,
+        key: Key,
+        certificate: Certificate = None,
+        reasons: Reasons = "",
+        files: Annotated[str, typer.Option("--files", help="The digest that you looked at; the newest if none.")] = "",
+        as_json: AsJson = False,
     ) -> None:
         with _reviews(hub, key, certificate) as reviews:
-            _done(reviews.vote(run, act, reasons), as_json)
+            _done(reviews.vote(run, act, reasons, files), as_json)
 
 
 _vote("approve", "Sign for a result; the second independent approval releases it.")

@@ -61,9 +61,11 @@ class Reviews:
         path = f"/reviews/{quote(run, safe='')}/tables"
         return self._wire.call("GET", path, patience_s=PATIENCE_S, params={"file": file}).decode()
 
-    def vote(self, run: str, act: Literal["approve", "reject", "comment"], reasons: str) -> dict[str, Json]:
-        """Sign for or against what is shown now, or comment on it."""
-        files = str(self.show(run).get("files_digest"))
+    def vote(
+        self, run: str, act: Literal["approve", "reject", "comment"], reasons: str, files: str = ""
+    ) -> dict[str, Json]:
+        """Sign for or against files of this digest (else of what is shown now), or comment on them."""
+        files = files or str(self.show(run).get("files_digest"))
         return self._post("/reviews/votes", {"vote": sign_vote(run, files, act, reasons, self._key)})
 
     def contest(self, run: str, reasons: str) -> dict[str, Json]:

@@ -24,7 +24,7 @@ from federome.analysis.allele_frequency import AlleleFrequency
 from federome.analysis.cohort_count import CohortCount
 from federome.analysis.gwas_linear import GwasLinear
 from federome.client import Event
-from federome.demo import care, cohorts, portal
+from federome.demo import care, clinic, cohorts, portal
 from federome.demo.access import who_may
 from federome.demo.cancer import cancer_story
 from federome.demo.common_disease import common_disease
@@ -101,13 +101,15 @@ def play(
         stage = Stage(console, federation, prepared, out, facts)
         for scene in SCENES:
             scene(stage)
+        if keep:
+            clinic.open_clinic(stage)
         facts.portal = portal.told(federation) if keep else {}
         facts.seconds = round(time.perf_counter() - started, 1)
         console.print(f"\n[bold green]Done[/] in {facts.seconds:.0f} s. Figures and tables: {out}")
         if json_file is not None:
             write_json(json_file, vars(facts))
         if keep:
-            portal.keep(federation, console)
+            portal.keep(federation, console, clinic.told(stage))
         else:
             console.print("The portal was up meanwhile. With --keep it stays, and people of every role can log in.")
     return facts

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,6 +39,7 @@ COMMITTEE: Final = "demo-committee"
 OFFICE: Final = "demo-office"
 HOSPITAL: Final = "demo-hospital"
 HOST: Final = "127.0.0.1"
+TICK_S: Final = 0.2
 
 
 class Holding(Protocol):
@@ -192,7 +192,13 @@ def open_node(federation: LocalFederation, node: str, subjects: Sequence[str]) -
     issuer = f"http://{HOST}:{federation.ports['idp']}"
     operator = Identity(f"operator-{node.lower()}", issuer)
     settings = PortalSettings(
-        f"https://{HOST}:{port}", HOST, port, f"The demonstration's node {node}", "nobody real", (operator,)
+        f"https://{HOST}:{port}",
+        HOST,
+        port,
+        f"The demonstration's node {node}",
+        "nobody real",
+        (operator,),
+        (HOSPITAL,),
     )
     open_portal(folder, settings)
     database = engine(f"sqlite:///{folder / 'node.db'}")
@@ -281,8 +287,8 @@ def _node_url(federation: LocalFederation) -> str:
     return f"https://{HOST}:{federation.ports['node']}/portal"
 
 
-def keep(federation: LocalFederation, console: Console) -> None:
-    """Say where the portal is and who can log in there, and leave everything running until Ctrl-C or SIGTERM."""
+def keep(federation: LocalFederation, console: Console, more: Sequence[str] = ()) -> None:
+    """Say where the portal is and who can log in there (and ``more``), and leave everything up until told to end."""
     grid = Grid(title=f"The portal: {federation.url}/portal", title_justify="left")
     for heading in ("log in as", "role", "begin at"):
         grid.add_column(heading, no_wrap=True)
@@ -297,6 +303,7 @@ def keep(federation: LocalFederation, console: Console) -> None:
         for one in citizens(node):
             own.add_row(one.name, one.role, f"/portal/{one.begins}")
         own.add_row(f"{node}: node operator", "node-operator", "/portal/operate")
+        own.add_row("Clara, a clinician", "clinician", "/portal/cases")
         console.print(own)
     certificate = x509.load_pem_x509_certificate(federation.certificate.read_bytes())
     for line in (
@@ -304,20 +311,25 @@ def keep(federation: LocalFederation, console: Console) -> None:
         f"  {certificate.fingerprint(hashes.SHA256()).hex()}",
         "  No passwords: Log in, then choose a person. Rita's key, for federome run:",
         f"  {federation.root / 'person.jwk'}",
+        *more,
         "  [bold]Everything stays up until Ctrl-C.[/]",
     ):
         console.print(line, soft_wrap=True)
     with _until_told() as told_to_end:
-        told_to_end.wait()
+        while not told_to_end:
+            time.sleep(TICK_S)
     console.print("  Ended.")
 
 
 @contextmanager
-def _until_told() -> Iterator[threading.Event]:
-    ended = threading.Event()
+def _until_told() -> Iterator[list[int]]:
+    """A list of the signals that came. Whoever waits looks again and again: a lock that a signal is to release can be
+    held by the waiting thread itself, and a signal just before it waits does not wake it.
+    """
+    ended: list[int] = []
 
-    def end(_number: int, _frame: FrameType | None) -> None:
-        ended.set()
+    def end(number: int, _frame: FrameType | None) -> None:
+        ended.append(number)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -11,7 +11,8 @@ from rich.table import Table as Grid
 from federome.demo.stage import Stage, plain
 from federome.ingest.pgx import read_genotypes
 from federome.pgx.call import call
-from federome.pgx.report import ACTIONS, OVERSIGHT, PersonReport, html, person_report
+from federome.pgx.guidance import ACTIONS
+from federome.pgx.report import OVERSIGHT, PersonReport, html, person_report
 from federome.pgx.tables import tables
 
 PATIENT: Final = "Justyna"

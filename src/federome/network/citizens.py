@@ -28,14 +28,7 @@ CITIZEN = sa.Table(
     sa.Column("account", sa.String, primary_key=True),
     sa.Column("person", sa.String, nullable=False),
 )
-TAKEN = sa.Table(
-    "citizen_form",
-    METADATA,
-    sa.Column("id", sa.String, primary_key=True),
-    sa.Column("at", sa.Float, nullable=False, index=True),
-)
 SCHEMA = Schema("citizens", METADATA)
-REMEMBERED_S: Final = 30 * 86_400.0
 COLUMNS: Final = ("iss", "sub", "person")
 CHUNK: Final = 500
 
@@ -88,17 +81,6 @@ class CitizenBook:
         query = sa.select(CITIZEN.c.person).where(CITIZEN.c.account == self._account(identity))
         with read(self._engine) as db:
             return db.execute(query).scalar_one_or_none() or ""
-
-    def taken(self, form: str) -> bool:
-        """Whether a form was taken before."""
-        with read(self._engine) as db:
-            return db.execute(sa.select(TAKEN.c.id).where(TAKEN.c.id == form)).first() is not None
-
-    def take(self, form: str, now: float) -> None:
-        """Remember that a form was taken: sent again, it changes nothing."""
-        with write(self._engine) as db:
-            db.execute(TAKEN.delete().where((TAKEN.c.at < now - REMEMBERED_S) | (TAKEN.c.id == form)))
-            db.execute(TAKEN.insert().values(id=form, at=now))
 
     def count(self) -> int:
         """How many accounts are known."""

@@ -28,11 +28,13 @@ from federome.network.access import NodeAccess, is_loopback
 from federome.network.citizens import CitizenBook
 from federome.network.consents import ConsentBook
 from federome.network.files import replace_file
+from federome.network.forms import Forms
 from federome.network.holdings import StoreHoldings
 from federome.network.login import Logins, build_logins
 from federome.network.match_node import MatchingNode
 from federome.network.operating import Operating
 from federome.network.party import Party
+from federome.network.patient_reports import PatientReports
 from federome.network.setup import NodeSettings, make_certificate, node_settings
 from federome.network.uses import PublicRegister, at_hub
 from federome.trust.canonical import Json
@@ -106,6 +108,8 @@ class House:
     holdings: StoreHoldings
     consents: ConsentBook
     citizens: CitizenBook
+    forms: Forms
+    reports: PatientReports
     operating: Operating
     public: PublicRegister
     clock: Callable[[], float]
@@ -166,6 +170,8 @@ def build_house(folder: Path, party: Party, matching: MatchingNode, *, clock: Ca
         matching.node.holdings,
         consents,
         CitizenBook(base, secret=secret),
+        Forms(base, clock),
+        PatientReports(base),
         Operating(folder, base, secret=secret, clock=clock),
         PublicRegister(at_hub(node.hub_url, folder / "keys" / "hub.pem"), clock),
         clock,

@@ -310,13 +310,18 @@ def seal_answer(letter: Letter, told: Mapping[str, Json], key: Signer, node: str
     return encrypt(sign(claims, key.current, typ=ANSWER_TYPE).encode(), letter.box, typ=ANSWER_TYPE)
 
 
-def open_answer(token: str, box: PrivateKey, nodes: KeyRing, *, node: str, run: str, now: float) -> Body:
-    """What a node told. ``Refused`` if the answer is another node's, or to another letter."""
-    inner = decrypt(token, box, typ=ANSWER_TYPE)
-    verified = verify(inner, nodes, typ=ANSWER_TYPE, algorithms=OWN_ALGORITHMS, now=now)
-    if verified.owner != node or verified.payload.get("run") != run:
+def open_answer(token: str, box: PrivateKey) -> str:
+    """An answer out of its envelope, as its node signed it: see :func:`read_answer`."""
+    return decrypt(token, box, typ=ANSWER_TYPE).decode()
+
+
+def read_answer(signed: str, nodes: KeyRing, *, node: str, run: str, now: float, since: float = 0.0) -> Body:
+    """What a node told. ``Refused`` if it is another node's answer, to another letter, or from before ``since``."""
+    verified = verify(signed, nodes, typ=ANSWER_TYPE, algorithms=OWN_ALGORITHMS, now=now)
+    told = verified.payload
+    if verified.owner != node or told.get("run") != run or number(told, "iat") < int(since):
         raise Refused("an answer is another node's, or to another letter.", codes=["token_invalid"])
-    return mapping(verified.payload, "told")
+    return mapping(told, "told")
 
 
 def sign_box(box: PublicKey, key: Signer, node: str, *, now: float) -> str:

@@ -14,8 +14,10 @@ import threading
 import time
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -263,17 +265,20 @@ def serve_node(folder: Path, *, pages: Callable[[House], ASGIApp]) -> None:
     """
     party, matching = build_node(folder)
     close = _open_house(folder, party, matching, pages)
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+    ended, told = threading.Event(), SimpleQueue[None]()
+    for number in (signal.SIGTERM, signal.SIGINT):  # no event: its lock may be held by whoever waits as a signal comes
+        signal.signal(number, lambda *_: told.put(None))
     working = threading.Thread(target=party.run, name="node", daemon=True)
     working.start()
     threading.Thread(target=_say, args=(folder, matching.node, ended), name="about", daemon=True).start()
     if (notices := matching.node.notices) is not None:
         threading.Thread(target=notices.watch, args=(ended,), name="notices", daemon=True).start()
     threading.Thread(target=matching.run, args=(ended,), name="matching", daemon=True).start()
-    while not ended.wait(0.5) and working.is_alive():
-        pass
+    while working.is_alive():
+        with suppress(Empty):
+            told.get(timeout=0.5)
+            break
+    ended.set()
     party.stop()
     close()
     # An open poll would hold the thread for up to half a minute; it is a daemon and ends with the process.

@@ -16,6 +16,16 @@ from federome.pgx.tables import Rule, Tables
 
 ORDER = ("usual", "watch", "adjust", "limit", "avoid", "none")
 """Actions from the least to the most restrictive; "none" has no recommendation behind it."""
+ACTIONS: Mapping[str, str] = {
+    "": "not assessed",
+    "none": "no recommendation",
+    "usual": "use as usual",
+    "watch": "use, with attention",
+    "adjust": "adjust the dose",
+    "limit": "limit the dose",
+    "avoid": "prefer another drug",
+}
+"""What is to be done, in words."""
 
 STATINS: Mapping[str, float] = {
     "atorvastatin": 80,

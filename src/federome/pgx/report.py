@@ -13,7 +13,7 @@ from textwrap import wrap
 from federome import __version__
 from federome.model.variant import Assembly
 from federome.pgx.call import Call
-from federome.pgx.guidance import ORDER, Advice, RankedStatin, advise, rank_statins
+from federome.pgx.guidance import ACTIONS, ORDER, Advice, RankedStatin, advise, rank_statins
 from federome.pgx.outside import OutsideCall
 from federome.pgx.phenotype import GeneResult, Possible, from_call, from_outside
 from federome.pgx.tables import Tables
@@ -32,15 +32,6 @@ METHOD = (
     "Rules, not learning: each line follows from the sites of a file by published tables, named with their version, "
     "and gives the same result each time."
 )
-ACTIONS: Mapping[str, str] = {
-    "": "not assessed",
-    "none": "no recommendation",
-    "usual": "use as usual",
-    "watch": "use, with attention",
-    "adjust": "adjust the dose",
-    "limit": "limit the dose",
-    "avoid": "prefer another drug",
-}
 
 
 @dataclass(frozen=True, slots=True)

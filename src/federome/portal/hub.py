@@ -15,8 +15,9 @@ from federome.network.offers import Offer, checked
 from federome.network.serve_hub import Hub
 from federome.portal.app import own_faces, routers
 from federome.portal.assessments import Assessments
-from federome.portal.pages import applications, ask, frequencies, learn, log, policy, queues, register, search
+from federome.portal.pages import applications, ask, checks, frequencies, learn, log, policy, queues, register, search
 from federome.portal.pages import runs as run_pages
+from federome.portal.pages.checks import Checks
 from federome.portal.pages.learn import Learn
 from federome.portal.pages.runs import Runs
 from federome.portal.searches import Seek
@@ -35,8 +36,10 @@ class Beside:
     learn: Learn | None = None
 
 
-def portal_routers(hub: Hub, *, offers: Sequence[Offer], runs: Runs, beside: Beside = Beside()) -> list[APIRouter]:
-    """The routers of a hub's portal: ``offers`` can be asked, ``runs`` were."""
+def portal_routers(
+    hub: Hub, *, offers: Sequence[Offer], runs: Runs, waiting: Checks, beside: Beside = Beside()
+) -> list[APIRouter]:
+    """The routers of a hub's portal: ``offers`` can be asked, ``runs`` were, and results of some are ``waiting``."""
     database = engine(f"sqlite:///{hub.folder / DATABASE}")
     site = Site(
         name=hub.settings.name,
@@ -49,11 +52,11 @@ def portal_routers(hub: Hub, *, offers: Sequence[Offer], runs: Runs, beside: Bes
         operator=hub.settings.operator,
         stopping=hub.stopping.is_set,
     )
-    return routers(site, faces(site, hub, offers, runs, beside, Assessments(database)))
+    return routers(site, faces(site, hub, offers, runs, waiting, beside, Assessments(database)))
 
 
 def faces(
-    site: Site, hub: Hub, offers: Sequence[Offer], runs: Runs, beside: Beside, saved: Assessments
+    site: Site, hub: Hub, offers: Sequence[Offer], runs: Runs, waiting: Checks, beside: Beside, saved: Assessments
 ) -> tuple[Face, ...]:
     """Every group of pages, in the order of the menu. Add yours here."""
 
@@ -67,6 +70,7 @@ def faces(
         learn.pages(site, offers, beside.learn),
         ask.pages(site, hub.desk, offers, checked, runs),
         run_pages.pages(site, runs),
+        checks.pages(site, waiting),
         policy.pages(site, runs, saved),
         register.pages(site, hub.desk, projects),
         log.pages(site, hub.exchange, hub.coordinator.members),

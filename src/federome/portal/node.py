@@ -16,7 +16,7 @@ from federome.model.registry import Identity
 from federome.network.doors import Caller
 from federome.network.house import House
 from federome.portal.app import create_app, own_faces
-from federome.portal.pages import citizen, clinician, operate
+from federome.portal.pages import case_questions, citizen, clinician, operate, reports
 from federome.portal.sessions import Sessions
 from federome.portal.site import Face, Site
 
@@ -42,11 +42,14 @@ def node_application(house: House) -> FastAPI:
 
 def faces(site: Site, house: House) -> tuple[Face, ...]:
     """Every group of pages, in the order of the menu. Add yours here."""
+    registry = clinician.Registry(house)
     return (
         *own_faces(site, "node_home.html", house=house),
         citizen.pages(site, house),
         operate.pages(site, house),
-        clinician.pages(site, house),
+        clinician.pages(site, registry),
+        case_questions.pages(site, registry),
+        reports.pages(site, house),
     )
 
 

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Final
 
 from federome.errors import Invalid
 from federome.model.variant import Region, Variant, assembly_name
+from federome.pgx.genes import Site
 
 MAX_TEXT: Final = 300
 EXAMPLES: Final = ("APOE", "19:44908684:T:C", "NC_000019.10:g.44908684T>C", "NC_000019.10:44908683:T:C",
-                   "19:44905791-44909393")  # fmt: skip
+                   "19:44905791-44909393", "rs4149056")  # fmt: skip
 _RS: Final = re.compile(r"rs[0-9]{1,12}", re.IGNORECASE)
 _HGVS: Final = re.compile(r"[^:]{1,40}:[gm]\..+", re.IGNORECASE)
 _SPDI: Final = re.compile(r"(NC_[0-9]{6}\.[0-9]{1,2}):([0-9]{1,10}):([ACGTN]+):([ACGTN]+)", re.IGNORECASE)
@@ -30,11 +32,7 @@ def read(text: str, assembly: str) -> Mapping[str, object]:
     if not text or len(text) > MAX_TEXT:
         raise _unclear("the search text is empty." if not text else "the search text is too long.")
     if _RS.fullmatch(text):
-        raise Invalid(
-            "the published tables do not list rs numbers.",
-            where="q",
-            remedy="Look the number up in dbSNP or Ensembl, and search for the place and alleles that it names.",
-        )
+        return _numbered(text.lower(), wanted)
     if found := _SPDI.fullmatch(text):
         sequence, before, ref, alt = found.groups()
         return _allele(sequence, int(before), ref, alt)  # the accession names the assembly
@@ -66,6 +64,30 @@ def _allele(sequence: str, start: int, ref: str, alt: str) -> dict[str, object]:
         "referenceBases": ref.upper(),
         "alternateBases": alt.upper(),
     }
+
+
+def _numbered(rsid: str, assembly: str) -> Mapping[str, object]:
+    """An rs number of a site that drugs depend on: these come with the program, and no other list does."""
+    site = _sites().get(rsid)
+    if site is None:
+        raise Invalid(
+            f"published tables list no rs numbers, and this is none of the {len(_sites())} that drugs depend on.",
+            where="q",
+            remedy="Look the number up in dbSNP or Ensembl, and search for the place and alleles that it names.",
+        )
+    old = assembly == "GRCh37"
+    position, ref = (site.position37, site.ref37) if old else (site.position, site.ref)
+    named: dict[str, object] = {"assemblyId": assembly}
+    if len(site.alts) == 1:
+        return dict(_allele(site.chromosome, position - 1, ref, site.alts[0])) | named
+    return {"referenceName": site.chromosome, "start": [position - 1], "end": [position - 1 + len(ref)]} | named
+
+
+@cache
+def _sites() -> Mapping[str, Site]:
+    from federome.pgx.tables import tables
+
+    return {site.rsid: site for gene in tables().genes.values() for site in gene.sites if site.rsid}
 
 
 def _unclear(said: str) -> Invalid:

@@ -232,7 +232,8 @@ def finished(request: Request, response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers.setdefault("Cache-Control", "no-store" if visit_of(request).session else "no-cache")
-    response.headers["Vary"] = "Cookie, Accept-Language"
+    if not response.headers["Cache-Control"].startswith("public"):  # else each login would fetch the style sheet anew
+        response.headers["Vary"] = "Cookie, Accept-Language"
     asked = request.query_params.get("lang", "")
     if asked in LANGUAGES:
         response.set_cookie(LANGUAGE_COOKIE, asked, max_age=YEAR_S, secure=True, httponly=True, samesite="lax")

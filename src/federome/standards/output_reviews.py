@@ -6,14 +6,15 @@ appointed checkers only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from federome.errors import Invalid, Missing
+from federome.errors import Invalid, Missing, Refused
 from federome.model.sheet import csv_pieces
 from federome.model.table import Table
 from federome.network.doors import open_to
@@ -48,15 +49,8 @@ def router(queue: OutputQueue, ledger: Ledger, *, people: Callable[[Request], st
     @api.get("/{run_id}/tables")
     @open_to("reviewer")
     def table(request: Request, run_id: str, file: str) -> StreamingResponse:
-        who = caller(request)
-        run = queue.run(run_id, who)
-        queue.check_reader(run, who)
-        wanted = [each for each in documents.files(run) if "/".join(filter(None, (each.node, each.name))) == file]
-        if not wanted:
-            raise Missing("the result has no such file.", where=file[:80])
-        data = b"".join(ledger.stream(run.id, f"document/{wanted[0].digest}"))
-        headers = {"Federome-Digest": wanted[0].digest}
-        return StreamingResponse(csv_pieces(Table.from_bytes(data)), media_type="text/csv", headers=headers)
+        digest, table = read_file(queue, ledger, run_id, caller(request), file)
+        return StreamingResponse(csv_pieces(table), media_type="text/csv", headers={"Federome-Digest": digest})
 
     @api.post("/votes")
     @open_to("person")
@@ -74,6 +68,53 @@ def router(queue: OutputQueue, ledger: Ledger, *, people: Callable[[Request], st
         return JSONResponse(await run_in_threadpool(queue.contest, run_id, who, text(body, "reasons")))
 
     return api
+
+
+def read_file(queue: OutputQueue, ledger: Ledger, run_id: str, who: str, file: str) -> tuple[str, Table]:
+    """A file of a result that waits, with its digest, for a checker."""
+    run = queue.run(run_id, who)
+    queue.check_reader(run, who)
+    wanted = [each for each in documents.files(run) if "/".join(filter(None, (each.node, each.name))) == file]
+    if not wanted:
+        raise Missing("the result has no such file.", where=file[:80])
+    data = b"".join(ledger.stream(run.id, f"document/{wanted[0].digest}"))
+    return wanted[0].digest, Table.from_bytes(data)
+
+
+@dataclass(frozen=True)
+class KeyChecks:
+    """The same by the thumbprint of a proven key, for pages: ``portal.pages.checks.Checks``."""
+
+    queue: OutputQueue
+    ledger: Ledger
+
+    def listed(self, key: str) -> Sequence[Mapping[str, Any]]:
+        """Results that wait."""
+        return self.queue.listed(key)
+
+    def show(self, key: str, run: str) -> Mapping[str, Any]:
+        """One of them; ``Missing`` where nothing of a run waits, too."""
+        try:
+            return self.queue.show(run, key)
+        except Invalid as error:
+            raise Missing("there is no such result.") from error
+
+    def reads(self, key: str, run: str) -> bool:
+        """Whether this is a checker."""
+        try:
+            self.queue.check_reader(self.queue.run(run, key), key)
+        except Refused:
+            return False
+        return True
+
+    def table(self, key: str, run: str, file: str) -> Table:
+        """One of its files."""
+        return read_file(self.queue, self.ledger, run, key, file)[1]
+
+    def contest(self, key: str, run: str, reasons: str) -> None:
+        """Contest a rejection of one's own."""
+        self.queue.asked(run, key)
+        self.queue.contest(run, key, reasons)
 
 
 async def _read(request: Request) -> Body:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from tests.functional.portal.test_pages import RULES, SHOTS, walk
-from tests.node_portals import CLINICIAN, DATASET, NodePortal, ask_contact, node_portal, open_cases
+from tests.node_portals import CLINICIAN, DATASET, NodePortal, answers_of, ask_contact, node_portal, open_cases
 from tests.portals import crawl, window
+from tests.unit.patient.test_report import _all, files  # noqa: F401 (a fixture)
+from tests.unit.portal.test_node_pages import post
 
 from federome.model.patient import Patient
 from federome.network.cases import Case
@@ -20,8 +22,12 @@ ELSEWHERE = {
     "/portal/static/{name}",
     "/portal/{rest:path}",
     "/portal/my-data.json",
+    "/portal/cases/question.json",
     "/portal/kept",  # the same page as at the hub
 }
+MATCHES = (("near", 0.87, "gene", ""), ("far", 0.41, "phenotype", "family"))
+FORM = {"name": "c1", "datasets": "ES:es-1", "level": "both", "rate": "0.001", "days": "90", "severity": "digest"}
+CONTACT = {"name": "c1", "node": "ES", "handle": "near", "say": "yes", "address": "carla@fi.example"}
 TOLD = {
     "id": "P-1",
     "title": "Rare variants in early heart disease",
@@ -31,7 +37,7 @@ TOLD = {
 
 
 @pytest.fixture(scope="module")
-def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodePortal]:
+def there(tmp_path_factory: pytest.TempPathFactory, files: dict[str, str]) -> Iterator[NodePortal]:  # noqa: F811
     with node_portal(tmp_path_factory.mktemp("node")) as made:
         made.house.public.fetch = lambda: json.dumps({"projects": [TOLD]}).encode()
         for run in ("run-1", "run-2"):
@@ -44,17 +50,45 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodePortal]:
         described = Patient("c1", ("HP:0000003", "HP:0000009"), ("HP:0000002",), ("SCN1A",))
         home.desk.book.register(Case("c1", CLINICIAN, DATASET, described), home.desk.measure)
         ask_contact(home, "c1")
+        made.house.reports.put(CLINICIAN, "c1", json.loads(_all(files, "--json")), now=made.clock())
         yield made
 
 
 @pytest.fixture(scope="module")
-def found(there: NodePortal) -> dict[str, tuple[str, str]]:
+def asked(there: NodePortal) -> dict[str, str]:
+    """Questions of a clinician's, as their pages and program leave them: their ids by what they show."""
+    patient = {"observed": ["HP:0000003", "HP:0000002"], "excluded": [], "genes": ["SCN1A"], "findings": []}
+    until = there.clock() + 90 * 86_400
+    near, far = ({"handle": name, "score": score, "evidence": kind, "kin": kin} for name, score, kind, kin in MATCHES)
+    asks: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
+        "a standing question": ("ask", FORM | {"act": "watch"}, {"state": "watching", "until": until}),
+        "matches": ("ask", FORM, {"matches": [near, far], "mismatch": ""}),
+        "a contact agreed": ("contact", CONTACT, {"state": "agreed", "address": "bob@es.example", "patient": patient}),
+        "a contact open": ("contact", CONTACT | {"handle": "far"}, {"state": "open", "address": "", "patient": None}),
+    }
+    made = {}
+    for name, (place, form, told) in asks.items():
+        sent = post(there, CLINICIAN, f"/portal/cases/{place}", once=name, **form)
+        made[name] = sent.headers["location"].split("id=")[-1]
+        with there.http(CLINICIAN) as http:
+            file = http.get(f"/portal/cases/question.json?id={made[name]}").content
+        back = {"answers": ("answers.json", answers_of(there, file, told))}
+        assert post(there, CLINICIAN, "/portal/cases/answers", once="", id=made[name], files=back).status_code == 303
+    sent = post(there, CLINICIAN, "/portal/cases/ask", once="prepared", **FORM)
+    return made | {"a question prepared": sent.headers["location"].split("id=")[-1]}
+
+
+@pytest.fixture(scope="module")
+def found(there: NodePortal, asked: dict[str, str]) -> dict[str, tuple[str, str]]:
     """One address of every route, and who sees it."""
     seen: dict[str, tuple[str, str]] = {}
     wrong = [fault for name in ("", "maria", "grace", CLINICIAN) for fault in crawl(there, name, seen)]
     assert wrong == []
     seen["a choice made"] = ("maria", "/portal/my-choices?done=yes")
     seen["a run to refuse"] = ("grace", "/portal/deed?kind=refuse&about=run-1")
+    for name, id_ in asked.items():
+        seen[name] = (CLINICIAN, f"/portal/cases/question?id={id_}")
+    seen["a standing question to leave"] = (CLINICIAN, "/portal/cases/ask?name=c1&act=watch")
     seen["nothing of mine"] = ("pablo", "/portal/my-data")
     return {f"node {template.strip('/')}": place for template, place in seen.items()}
 

@@ -6,8 +6,11 @@ lost without JavaScript or on a narrow screen, everything in reach of the keyboa
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import numpy as np
 import pytest
 from starlette.routing import Route
 from tests.beacons import Seen, beacon_of, put
+from tests.functional.portal.tour import PICTURES
 from tests.portal_runs import ask_all, carry
 from tests.portals import (
     CAST,
@@ -62,6 +66,10 @@ ELSEWHERE = {
 }
 SHOTS = Path("build") / "screenshots"
 RULES = ("light", "dark", "narrow", "zoom", "script", "finnish", "keyboard")
+WIDTHS = (320, 550)
+"""In px: the narrowest screen, and 1100 px at 200 % (half as many of the style sheet's pixels)."""
+KEPT = {shot for shot in PICTURES.values() if not shot.startswith("journey/")}
+"""Pages whose picture is in the documentation; FEDEROME_SHOTS=1 keeps all."""
 AT_ONCE = 8
 """How often Tab is pressed before the page is asked where one is: asking takes as long as pressing."""
 STOPS = """scope => {
@@ -159,39 +167,68 @@ def walked(there: Portal, found: dict[str, tuple[str, str]], browser: Any) -> di
 
 
 def walk(there: Served, found: dict[str, tuple[str, str]], browser: Any, shots: Path) -> dict[str, list[str]]:
-    """What is wrong with every page, by rule. One walk for all rules: opening pages is what takes the time."""
+    """What is wrong with every page, by rule. One walk in two windows for all rules: opening pages takes the time."""
     wrong: dict[str, list[str]] = {rule: [] for rule in RULES}
-    for name in sorted({name for name, _ in found.values()}):
-        tabbed = False
-        there.clock.wait(seconds=60)  # else so many requests at one instant are too many
-        with window(browser, there, name) as held, window(browser, there, name, java_script_enabled=False) as bare:
-            for template, (who, place) in found.items():
-                if who == name:
-                    held.go(place)
-                    bare.go(place)
-                    _look(held, bare, place, wrong)
+    small = {"width": 320, "height": 640}
+    with (
+        window(browser, there) as held,
+        window(browser, there, java_script_enabled=False, viewport=small) as bare,
+        ExitStack() as held_by,
+    ):
+        for name in sorted({name for name, _ in found.values()}):
+            there.clock.wait(seconds=60)  # else so many requests at one instant are too many
+            for each in (held, bare):
+                each.page.context.clear_cookies()
+                if name:
+                    each.log_in(there, name)
+            http = held_by.enter_context(there.http(name))
+            mine = [(template, place) for template, (who, place) in found.items() if who == name]
+            for at, (template, place) in enumerate(mine):
+                held.go(place)
+                _look(held, http.get(place).text, place, wrong)
+                if template in KEPT or os.environ.get("FEDEROME_SHOTS"):
                     held.shoot(shots / f"{template.strip('/').replace('/', '-')}.png")
-                    whole = not tabbed  # header and footer are everywhere the same
-                    wrong["keyboard"] += [f"{place}: {fault}" for fault in _tabbed(held.page, whole=whole)]
-                    tabbed = True
-                    _in_finnish(bare, place, wrong)
+                # header and footer are everywhere the same
+                wrong["keyboard"] += [f"{place}: {fault}" for fault in _tabbed(held.page, whole=at == 0)]
+                _in_finnish(bare, place, wrong)
     return wrong
 
 
-def _look(held: Window, bare: Window, place: str, wrong: dict[str, list[str]]) -> None:
+def _look(held: Window, served: str, place: str, wrong: dict[str, list[str]]) -> None:
     wrong["light"] += held.check()
     wrong["dark"] += held.check_dark()
-    if held.page.inner_text("main") != bare.page.inner_text("main"):
+    # What scripts add is lost without them: the words in the page are those that were served.
+    if "".join(held.page.text_content("main").split()) != words_of(served):
         wrong["script"].append(f"{place}: other words without JavaScript")
-    if (wide := held.narrow()) > 320:
-        wrong["narrow"].append(f"{place}: {wide} px wide at 320")
-    if (wide := held.narrow(550)) > 550:  # 1100 px at 200 %: half as many of the style sheet's pixels
-        wrong["zoom"].append(f"{place}: {wide} px wide at 200 %")
+    for rule, most, wide in zip(("narrow", "zoom"), WIDTHS, held.narrow(*WIDTHS), strict=True):
+        if wide > most:
+            wrong[rule].append(f"{place}: {wide} px wide at {most}")
+
+
+def words_of(html: str) -> str:
+    """The words of a page's content as it was served, without space."""
+    found: list[str] = []
+
+    class Reader(HTMLParser):
+        inside = False
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            self.inside |= tag == "main"
+
+        def handle_endtag(self, tag: str) -> None:
+            self.inside &= tag != "main"
+
+        def handle_data(self, data: str) -> None:
+            found.append(data if self.inside else "")
+
+    Reader().feed(html)
+    return "".join("".join(found).split())
 
 
 def _in_finnish(bare: Window, place: str, wrong: dict[str, list[str]]) -> None:
+    """The page without JavaScript, in Finnish, at 320 px."""
     bare.go(f"{place}{'&' if '?' in place else '?'}lang=fi")
-    if bare.page.get_attribute("html", "lang") != "fi" or (wide := bare.narrow()) > 320:
+    if bare.page.get_attribute("html", "lang") != "fi" or (wide := bare.width()) > 320:
         wrong["finnish"].append(f"{place}: {wide} px wide at 320")
     bare.page.context.clear_cookies(name="__Host-federome-language")
 

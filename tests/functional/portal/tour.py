@@ -18,6 +18,9 @@ PICTURES = {
     "portal-ask": "a question asked",
     "portal-run": "a run complete",
     "portal-log": "portal-log",
+    "portal-matches": "node matches",
+    "portal-standing": "node a standing question",
+    "portal-contact": "node a contact agreed",
 }
 WIDTH, TALLEST = 720, 800
 

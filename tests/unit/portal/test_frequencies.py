@@ -136,6 +136,14 @@ def test_genes_and_regions() -> None:
     assert read("X-155-T-C", "GRCh38")["referenceName"] == "X"
 
 
+def test_rs_numbers_of_drug_genes_are_places() -> None:
+    """By their published places: SLCO1B1 c.521T>C, on both assemblies, and a site of two alternatives."""
+    told = read("rs4149056", "GRCh38")
+    assert told == read("12:21178615:T:C", "GRCh38")
+    assert read("RS4149056", "GRCh37") == read("12:21331549:T:C", "GRCh37")
+    assert read("rs3211371", "GRCh38") == read("19:41016810-41016810", "GRCh38")  # C>A and C>T: both are wanted
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -36,9 +36,10 @@ def post(there: NodePortal, who: str, place: str, *, once: str, csrf: str = "", 
     sessions = Sessions(engine(f"sqlite:///{there.folder / 'portal.db'}"), there.clock)
     session = sessions.find(there.cookie(who))
     assert session is not None
+    files = fields.pop("files", None)
     form = {"_csrf": csrf or session.csrf, "_once": once, **fields}
     with there.http(who) as http:
-        return http.post(place, data=form, headers={"Origin": there.url})
+        return http.post(place, data=form, files=files, headers={"Origin": there.url})
 
 
 def deed(there: NodePortal, kind: str, thing: str = "", *, once: str, who: str = "grace") -> None:

@@ -16,6 +16,7 @@ from federome.portal.pages.search import matches, variants_of
         "NC_000019.10:g.44908684T>C",
         "NC_000019.10:44908683:T:C",
         "19:44905791-44909393",
+        "rs4149056",
     ],
 )
 def test_variants_in_every_notation_lead_to_frequencies(text: str) -> None:

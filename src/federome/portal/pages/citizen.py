@@ -132,10 +132,10 @@ def pages(site: Site, house: House) -> Face:
         visit = visit_of(request)
         person = _whose(house, visit)
         form = f"citizen {person} {visit.sent_once()}"
-        if not house.citizens.taken(form):
+        if not house.forms.taken(form):
             events = wanted(visit, person, _standing(house, person, site.now()), site.now())
             house.consents.tell(events, now=site.now())
-            house.citizens.take(form, house.clock())
+            house.forms.take(form)
         return see(f"{CHOICES}?done=yes")
 
     to = frozenset({"citizen"})

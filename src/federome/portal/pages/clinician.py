@@ -1,15 +1,17 @@
 """A clinician at their own node: the cases they hold, what has arrived about them, and whether to be put in touch.
 
-The same registry and desk as ``federome match register|inbox|accept|decline|withdraw``. Asking other nodes takes the
-clinician's private key, which is never at the node: that is done beside the browser. Whose cases they are follows from
-the login; somebody else's case, and none at all, are the same page.
+The same registry and desk as ``federome match register|inbox|accept|decline|withdraw``; questions to other nodes are
+prepared in ``case_questions.py``. Whose cases they are follows from the login; somebody else's case, and none at all,
+are the same page.
 """
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -22,6 +24,7 @@ from federome.errors import Invalid, Missing
 from federome.model.genes import approved
 from federome.model.patient import Patient
 from federome.network.alerts import Alerts, Received
+from federome.network.case_questions import CaseQuestions
 from federome.network.cases import Case
 from federome.network.doors import open_to
 from federome.network.house import House
@@ -30,6 +33,7 @@ from federome.network.match_node import open_desk
 from federome.portal.languages import N_
 from federome.portal.route import pages_of
 from federome.portal.site import PREFIX, Face, MenuEntry, Site, Visit, see, visit_of
+from federome.trust.keys import PublicKey, load_private_key
 
 CASES: Final = f"{PREFIX}/cases"
 INBOX: Final = f"{PREFIX}/inbox"
@@ -48,6 +52,12 @@ WHY: Final[Mapping[str, str]] = {
     "says nothing": N_("says nothing"),
     "beyond the limit": N_("beyond the limit"),
 }
+ACTS: Final[Mapping[str, str]] = {
+    "match": N_("Patients like this one"),
+    "watch": N_("A standing question"),
+    "unwatch": N_("The end of a standing question"),
+    "contact": N_("A contact"),
+}
 DONE: Final[Mapping[str, str]] = {
     "registered": N_("The case is registered."),
     "withdrawn": N_("The case is withdrawn: nobody finds it from now on."),
@@ -62,10 +72,10 @@ class Registry:
 
     house: House
     lock: threading.Lock = field(default_factory=threading.Lock)
-    _opened: tuple[int, MatchDesk, Alerts] | None = None
+    _opened: tuple[int, MatchDesk, Alerts, CaseQuestions] | None = None
 
-    def opened(self) -> tuple[MatchDesk, Alerts] | None:
-        """The desk and the inbox; ``None`` while this node takes no cases."""
+    def opened(self) -> tuple[MatchDesk, Alerts, CaseQuestions] | None:
+        """The desk, the inbox and the prepared questions; ``None`` while this node takes no cases."""
         path = self.house.folder / "matching" / "settings.json"
         if not path.is_file():
             return None
@@ -73,8 +83,30 @@ class Registry:
         if self._opened is None or self._opened[0] != stamp:
             desk = open_desk(self.house.folder, self.house.node.name, self.house.clock)
             inbox = Alerts(desk, permitted=lambda _grant: False, clock=self.house.clock)
-            self._opened = stamp, desk, inbox
+            self._opened = stamp, desk, inbox, CaseQuestions(desk, lambda: secrets.token_urlsafe(16))
         return self._opened[1:]
+
+    def questions(self) -> CaseQuestions:
+        """The questions that were prepared here; ``Missing`` while this node takes no cases."""
+        return own_desk(self)[1]
+
+    def box(self) -> PublicKey:
+        """The key that alerts to this node are sealed to."""
+        return load_private_key(self.house.folder / "keys" / "box.jwk").public
+
+    def reached(self, holder: str) -> set[tuple[str, str]]:
+        """The clinician's cases and the nodes that were asked about each from here."""
+        held = self.opened()
+        cases = held[0].book.cases(holder) if held else ()
+        return {(case.name, node) for case in cases for one in self.questions().about(case) for node in one.datasets}
+
+    def taken(self, visit: Visit) -> bool:
+        """Whether this form was taken before."""
+        return self.house.forms.taken(_form_of(visit))
+
+    def take(self, visit: Visit) -> None:
+        """Remember that it was."""
+        self.house.forms.take(_form_of(visit))
 
     def arrived(self, holder: str) -> tuple[list[Received], list[Waiting]]:
         """A clinician's alerts, and contacts that others ask for about their cases."""
@@ -82,10 +114,9 @@ class Registry:
         return (held[1].received(holder), held[0].waiting(holder)) if held else ([], [])
 
 
-def pages(site: Site, house: House) -> Face:
+def pages(site: Site, registry: Registry) -> Face:
     """The list with its form, one case, the inbox."""
     api = pages_of(site)
-    registry = Registry(house)
 
     @api.get("/cases")
     @open_to("own-clinician")
@@ -112,6 +143,7 @@ def pages(site: Site, house: House) -> Face:
     def inbox(request: Request, done: str = "") -> Response:
         alerts, waits = registry.arrived(visit_of(request).registered().id)
         told: dict[str, Any] = {"open": registry.opened() is not None, "alerts": alerts, "waits": waits}
+        told["reached"] = registry.reached(visit_of(request).registered().id)
         return site.page(request, "node_inbox.html", **told, **_words(done))
 
     @api.post("/inbox")
@@ -149,7 +181,7 @@ def _register(site: Site, registry: Registry, request: Request) -> Response:
     desk, case = held[0], described(visit)
     back = f"{CASES}/one?{urlencode({'name': case.name, 'done': 'registered'})}"
     with registry.lock:
-        if _taken(registry, visit):
+        if registry.taken(visit):
             return see(back)
         wrong = faults(registry, desk, case)
         if not wrong:
@@ -159,7 +191,7 @@ def _register(site: Site, registry: Registry, request: Request) -> Response:
                 wrong = {"observed": fault.message}
         if wrong:
             return _list(site, registry, request, status=400, wrong=wrong)
-        _take(registry, visit)
+        registry.take(visit)
     return see(back)
 
 
@@ -205,10 +237,8 @@ def faults(registry: Registry, desk: MatchDesk, case: Case) -> dict[str, str]:
 
 
 def _one(site: Site, registry: Registry, request: Request, name: str, done: str) -> Response:
-    holder, held = visit_of(request).registered().id, registry.opened()
-    if held is None:
-        raise Missing(NO_SUCH_CASE)
-    desk = held[0]
+    holder = visit_of(request).registered().id
+    desk, questions = own_desk(registry)
     case = own(desk, name, holder)
     profile = desk.measure.profile(case.patient)
     alerts, waits = registry.arrived(holder)
@@ -221,8 +251,20 @@ def _one(site: Site, registry: Registry, request: Request, name: str, done: str)
         genes=[(gene, desk.background.evidence(gene)) for gene in case.patient.genes],
         alerts=[each for each in alerts if each.case == name],
         waits=[each for each in waits if each.case == name],
+        questions=[(one, datetime.fromtimestamp(one.at, UTC)) for one in questions.about(case)],
+        standing=[(one, datetime.fromtimestamp(one.until, UTC)) for one in questions.standing(case)],
+        reached=registry.reached(holder),
+        acts=ACTS,
         **_words(done),
     )
+
+
+def own_desk(registry: Registry) -> tuple[MatchDesk, CaseQuestions]:
+    """The desk and the prepared questions; ``Missing`` while this node takes no cases."""
+    held = registry.opened()
+    if held is None:
+        raise Missing(NO_SUCH_CASE)
+    return held[0], held[2]
 
 
 def own(desk: MatchDesk, name: str, holder: str) -> Case:
@@ -234,14 +276,14 @@ def own(desk: MatchDesk, name: str, holder: str) -> Case:
 
 
 def _withdraw(registry: Registry, request: Request) -> Response:
-    visit, held = visit_of(request), registry.opened()
-    if held is None:
-        raise Missing(NO_SUCH_CASE)
+    visit = visit_of(request)
+    desk, questions = own_desk(registry)
     with registry.lock:
-        if not _taken(registry, visit):
-            own(held[0], visit.one("name"), visit.registered().id)
-            held[0].book.withdraw(visit.one("name"), visit.registered().id)
-            _take(registry, visit)
+        if not registry.taken(visit):
+            case = own(desk, visit.one("name"), visit.registered().id)
+            desk.book.withdraw(case.name, case.holder)
+            questions.forget(case)
+            registry.take(visit)
     return see(f"{CASES}?done=withdrawn")
 
 
@@ -259,6 +301,7 @@ def _decide(site: Site, registry: Registry, request: Request) -> Response:
         raise Invalid("say yes or no.", where="say")
     if said == "yes" and (not address or len(address) > MOST_LETTERS or not address.isprintable()):
         told: dict[str, Any] = {"alerts": held[1].received(holder), "waits": waits, "wrong": handle, "given": address}
+        told["reached"] = registry.reached(holder)
         return site.page(request, "node_inbox.html", status=400, open=True, **told, **_words(""))
     held[0].decided(holder, handle, yes=said == "yes", address=address)
     return see(f"{INBOX}?done={said}")
@@ -266,14 +309,6 @@ def _decide(site: Site, registry: Registry, request: Request) -> Response:
 
 def _words_in(text: str) -> list[str]:
     return text.replace(",", " ").replace(";", " ").split()
-
-
-def _taken(registry: Registry, visit: Visit) -> bool:
-    return registry.house.citizens.taken(_form_of(visit))
-
-
-def _take(registry: Registry, visit: Visit) -> None:
-    registry.house.citizens.take(_form_of(visit), registry.house.clock())
 
 
 def _form_of(visit: Visit) -> str:
