@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from pyshacl import validate
-from rdflib import Graph, Literal, Namespace, URIRef
+from rdflib import RDF, Graph, Literal, Namespace, URIRef
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from tests.beacons import Seen, put
@@ -183,3 +183,30 @@ def test_wrong_settings_are_named(line: str, tmp_path: Path) -> None:
     path.write_text("".join(kept + "\n" for kept in good.splitlines() if not kept.startswith(f"{name} ")) + line + "\n")
     with pytest.raises(Invalid):
         Catalogue.read(path)
+
+
+def test_a_harvester_finds_its_way_down_by_containers_alone(shelf: Shelf) -> None:
+    """From document to document, as harvesters go; each container names the relation that it stands for."""
+    ldp, routes = (
+        Namespace("http://www.w3.org/ns/ldp#"),
+        catalogue.routes(ABOUT, lambda: [b.about for b in shelf.books], base=BASE),
+    )
+    reached: set[str] = set()
+    with TestClient(Starlette(routes=routes), base_url=BASE) as http:
+        waiting = [ROOT]
+        while waiting:
+            address = waiting.pop()
+            answer = http.get(address)
+            assert answer.status_code == 200, address
+            reached.add(address)
+            held = Graph().parse(data=answer.content, format="turtle")
+            for container in held.subjects(ldp.membershipResource, URIRef(address)):
+                assert (container, RDF.type, ldp.DirectContainer) in held and held.value(container, DCT.title)
+                relation = held.value(container, ldp.hasMemberRelation)
+                members = set(held.objects(container, ldp.contains))
+                assert members == set(held.objects(URIRef(address), relation)) != set()
+                waiting += map(str, members)
+        root = Graph().parse(data=http.get(ROOT).content, format="turtle")
+    below = {f"{ROOT}/{kind}/{name}" for kind in ("dataset", "distribution") for name in ("one", "two")}
+    assert reached == {ROOT, f"{ROOT}/catalog"} | below
+    assert (URIRef(ROOT), RDF.type, URIRef("https://w3id.org/fdp/fdp-o#FAIRDataPoint")) in root

@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from federome import __version__
 from federome.errors import Invalid
 from federome.model.strict import Country, Document
 from federome.network.publication import Publication
@@ -129,17 +130,38 @@ def graph(
         held.bind(prefix, Namespace(address))
     point, catalog, service = URIRef(root), URIRef(f"{root}/catalog"), URIRef(f"{root}/service/beacon")
     legislation = (URIRef(f"{_PREFIXES['dcatap']}applicableLegislation"), URIRef(EHDS))
-    held.add((point, RDF.type, fdp.MetadataService))
-    held.add((point, RDF.type, dcat.Resource))
+    publisher = _agent(held, f"{root}/agent/publisher", about.publisher, about.email)
+    for kind in (fdp.FAIRDataPoint, fdp.MetadataService, dcat.Resource):
+        held.add((point, RDF.type, kind))
     held.add((point, dct.title, Literal(about.title, lang="en")))
+    held.add((point, dct.description, Literal(about.description, lang="en")))
+    held.add((point, dct.publisher, publisher))
+    held.add((point, dcat.version, Literal(__version__)))
+    held.add((point, fdp.metadataIdentifier, point))
     held.add((point, fdp.metadataCatalog, catalog))
     held.add((point, ldp.contains, catalog))
+    datasets = [*(each.dataset for each in published)]
+    datasets += [each.dataset for each in records if each.dataset not in datasets]
+    for within, relation, name, members in (
+        (point, fdp.metadataCatalog, "Catalogs", [catalog]),
+        (catalog, dcat.dataset, "Datasets", [URIRef(f"{root}/dataset/{each}") for each in datasets]),
+        *(
+            (
+                URIRef(f"{root}/dataset/{each}"),
+                dcat.distribution,
+                "Distributions",
+                [URIRef(f"{root}/distribution/{each}")],
+            )
+            for each in datasets
+        ),
+    ):
+        _container(held, within, relation, name, members)
     held.add((catalog, RDF.type, dcat.Catalog))
     held.add((catalog, dct.isPartOf, point))
     held.add((catalog, dct.title, Literal(about.title, lang="en")))
     held.add((catalog, dct.description, Literal(about.description, lang="en")))
     held.add((catalog, *legislation))
-    held.add((catalog, dct.publisher, _agent(held, f"{root}/agent/publisher", about.publisher, about.email)))
+    held.add((catalog, dct.publisher, publisher))
     held.add((service, RDF.type, dcat.DataService))
     held.add((service, dct.title, Literal("Beacon v2", lang="en")))
     held.add((service, dcat.endpointURL, URIRef(beacon)))
@@ -157,6 +179,20 @@ def graph(
             held.add((catalog, ldp.contains, dataset))
             _recorded(held, about, record, root=root)
     return held
+
+
+def _container(held: Graph, within: URIRef, relation: URIRef, name: str, members: Sequence[URIRef]) -> None:
+    """What hangs below a resource, as the Linked Data Platform has it: how harvesters find their way down."""
+    from rdflib import RDF, Literal, Namespace, URIRef
+
+    ldp, dct = Namespace(_PREFIXES["ldp"]), Namespace(_PREFIXES["dct"])
+    container = URIRef(f"{within}#{name.lower()}")
+    held.add((container, RDF.type, ldp.DirectContainer))
+    held.add((container, dct.title, Literal(name, lang="en")))
+    held.add((container, ldp.membershipResource, within))
+    held.add((container, ldp.hasMemberRelation, relation))
+    for member in members:
+        held.add((container, ldp.contains, member))
 
 
 def _recorded(held: Graph, about: Catalogue, each: DatasetRecord, *, root: str) -> None:
@@ -336,6 +372,9 @@ def around(whole: Graph, address: str) -> Graph:
     from rdflib import Graph, URIRef
 
     part = Graph(namespace_manager=whole.namespace_manager)
+    for container in whole.subjects(URIRef(f"{_PREFIXES['ldp']}membershipResource"), URIRef(address)):
+        for triple in whole.triples((container, None, None)):
+            part.add(triple)
     for triple in whole.triples((URIRef(address), None, None)):
         part.add(triple)
         value = triple[2]

@@ -124,18 +124,20 @@ class World:
         digest = hashlib.sha256(TOKEN.encode()).hexdigest()
         return Settings(tuple(shared), (Workspace("spe", digest, self.networks, signed, self.public),))
 
-    def client(self, address: str = "10.1.2.3") -> TestClient:
+    def service(self, url: str) -> Htsget:
         ring = KeyRing((PinnedKey("authority", AUTHORITY.public),))
-        service = Htsget(
+        return Htsget(
             "FI",
-            "http://testserver/htsget",
+            url,
             Operator("eu.example.fi", "Finland", "Biobank", "https://biobank.example"),
             self.settings,
             lambda: ring,
             lambda: self.suspended,
             NOW.timestamp,
         )
-        return TestClient(application(service), client=(address, 4000))
+
+    def client(self, address: str = "10.1.2.3") -> TestClient:
+        return TestClient(application(self.service("http://testserver/htsget")), client=(address, 4000))
 
 
 @pytest.fixture
