@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -26,7 +26,7 @@ from rich.console import Console
 from federome.bench.attack_methods import Cohort as Genomes
 from federome.bench.attack_methods import auc, found, homer, likelihood_ratio, told_power
 from federome.bench.report import Row
-from federome.client import Connection, Result, connect
+from federome.client import Connection, Event, Result, connect
 from federome.demo import folder
 from federome.demo.local import PERSON, LocalFederation, free_port, wait_for_port
 from federome.errors import Refused
@@ -86,6 +86,7 @@ def measure(console: Console, quick: bool) -> list[Row]:
         parts: tuple[tuple[str, Callable[[], list[Row]]], ...] = (
             ("frequencies", lambda: frequencies(federation, people, permits=1 if quick else 6)),
             ("counts", lambda: counts(federation, people, victims=1 if quick else 2)),
+            ("refusals", lambda: [refusals(federation, columns=2 if quick else 6)]),
             ("averaging", lambda: averaging(federation, 4 if quick else 30)),
             ("Beacons", lambda: beacons(federation, people, asks=300 if quick else 2_000)),
         )
@@ -345,6 +346,37 @@ def _tracker(women: _Women, rank: int) -> float:
 def _complement(women: _Women, rank: int) -> float:
     """Everybody, those outside of the cohort, and the cohort less one: the cohort itself is never asked about."""
     return _difference(women(), women(0, below=rank), women(rank + 1))
+
+
+def refusals(federation: LocalFederation, columns: int) -> Row:
+    """Does it take another time until the nodes' no is heard, where it depends on data, than until their yes?
+
+    Cohorts far apart, two by each measurement, and each again without one person. A refusal ends the run, so what is
+    timed is the first word after the nodes have decided. No bar: the hub's and the client's own waits are in it.
+    """
+    taken: dict[bool, list[float]] = {False: [], True: []}
+    apart = PEOPLE * len(NODES) // 4
+    with asking(federation, "on", "REFUSALS") as connection:
+        for column in range(columns):
+            for rank in (apart, 3 * apart):
+                for refused in (False, True):
+                    lowest = _value(rank + refused - 0.5, column)
+                    taken[refused].append(_decided(connection, {"name": MEASURED[column], "low": lowest}))
+    label = f"booted: timing of {4 * columns} counts, refused because of data or answered, until the nodes decided"
+    return Row(label, auc(np.array(taken[True]), np.array(taken[False])), "AUC", None, None, "", None, None)
+
+
+def _decided(connection: Connection, measurement: Mapping[str, object]) -> float:
+    """Seconds until the nodes' word on a count of people with this measurement."""
+    began, heard = time.perf_counter(), []
+
+    def watch(event: Event) -> None:
+        if event.said.endswith("nodes agreed"):
+            heard.append(time.perf_counter())
+
+    with suppress(Refused):
+        connection.run("cohort-count", deadline_s=120, cohort={"measurements": [measurement]}, on_event=watch)
+    return (heard[0] if heard else time.perf_counter()) - began
 
 
 def averaging(federation: LocalFederation, times: int) -> list[Row]:

@@ -240,7 +240,7 @@ def shared_folder() -> Path | None:
 def _cases(file: Path) -> list[Mapping[str, object]]:
     try:
         listed = json.loads(read_text(file))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Invalid("this is not JSON.", where=str(file), remedy="See docs/how-to/drugs-from-genes.md.") from None
     if not isinstance(listed, list) or not all(isinstance(each, dict) and "id" in each for each in listed):
         raise Invalid("this is no list of cases.", where=str(file), remedy="Each case is an object with an id.")

@@ -94,7 +94,7 @@ def read_phenopackets(path: Path) -> Packets:
     for file in files:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # also numbers and nesting without end
             line = getattr(error, "lineno", 1)
             raise Invalid(
                 "the file is truncated or not JSON.", where=f"{file}:{line}", remedy="Export it again."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import os
 import resource
@@ -74,6 +75,9 @@ def main() -> None:
         _end_with_parent(os.getppid())
     for name in setup.preload:
         importlib.import_module(name)
+    # What is here by now is no rubbish: a job whose collector looked at it would copy all of it into its own memory.
+    gc.collect()
+    gc.freeze()
     os.dup2(0, 2)
     os.umask(0o077)
     os.chdir(setup.scratch)

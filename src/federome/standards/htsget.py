@@ -275,12 +275,24 @@ def read_query(items: Sequence[tuple[str, str]], kind: Kind) -> Asked:
         raise _Failure(400, "InvalidInput", "a parameter is not known, or given twice")
     regions: tuple[Region, ...] = ()
     if "regions" in given:  # of a ticket of ours
-        regions = tuple(_region({"referenceName": n, "start": s, "end": e}) for n, s, e in json.loads(given["regions"]))
+        regions = _of_ticket(given["regions"])
     elif "referenceName" in given:
         regions = (_region({key: given[key] for key in ("referenceName", "start", "end") if key in given}),)
     elif given.keys() & {"start", "end"}:
         raise _Failure(400, "InvalidInput", "a place needs its referenceName")
     return _asked(given, regions, kind)
+
+
+def _of_ticket(text: str) -> tuple[Region, ...]:
+    """The regions in the address of a ticket's file; anybody may have written it."""
+    try:
+        listed = json.loads(text)
+        places = [(name, start, end) for name, start, end in listed]
+    except (ValueError, TypeError, RecursionError):
+        raise _Failure(400, "InvalidInput", "regions are those of a ticket") from None
+    if len(places) > MAX_REGIONS:
+        raise _Failure(413, "PayloadTooLarge", f"at most {MAX_REGIONS} regions")
+    return tuple(_region({"referenceName": name, "start": start, "end": end}) for name, start, end in places)
 
 
 def read_body(body: object, kind: Kind) -> Asked:

@@ -336,6 +336,8 @@ def test_phenopackets_in_a_folder_and_in_snake_case(tmp_path: Path) -> None:
         ("27.5", '"27.5"', "a number belongs here", ".measurements[0].value.quantity.value"),
         ('"FEMALE"', "2", "a text belongs here", ".subject.sex"),
         ('"diseases": [', '"diseases": {"a": [', "not JSON", ":1"),
+        ("27.5", "[" * 100_000, "not JSON", ":1"),
+        ("27.5", "1" * 5_000, "not JSON", ":1"),
         ('"FEMALE"', '"OTHER_SEX"', "'sex' is missing", "profile minimal-dataset"),
         ('"value": 27.5', '"value": 2.75', "'bmi_kg_m2' holds", ", packet 1, field bmi_kg_m2"),
     ],

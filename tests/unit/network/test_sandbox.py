@@ -300,6 +300,12 @@ def test_it_starts_within_60_ms_once_warm(place: Sandbox, program: Maker) -> Non
     assert best_of(lambda: place.run(made, {}), 0.06, clock=time.perf_counter) < 0.06
 
 
+def test_a_jobs_collector_leaves_alone_what_was_there_before(place: Sandbox, program: Maker) -> None:
+    """To look at the libraries' objects would copy them: a job's first collection took four times its start."""
+    frozen = one('import gc\nreturn Table({"n": np.array([gc.get_freeze_count()])})', place, program)
+    assert frozen > 10_000
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_numerical_libraries_work_inside(backend: Backend, tmp_path: Path) -> None:
     """Compiling at run time and linear algebra need what the filter and the walls leave them."""

@@ -274,6 +274,10 @@ def test_sealed_to_the_workspaces_key(query: str, world: World, tmp_path: Path) 
         ("reads/bam?class=tail", 400, "InvalidInput"),
         ("reads/bam?wild=1", 400, "InvalidInput"),
         ("reads/bam?encryptionScheme=rot13", 400, "InvalidInput"),
+        ("reads/bam?regions=", 400, "InvalidInput"),
+        ("reads/bam?regions=[[1]]", 400, "InvalidInput"),
+        ("reads/bam?regions=" + "[" * 50_000, 400, "InvalidInput"),
+        ("reads/bam?regions=[" + ",".join(['["chr1",0,9]'] * 1_001) + "]", 413, "PayloadTooLarge"),
         ("reads/..%2F..%2Fetc%2Fpasswd", 404, "NotFound"),
     ],
 )
