@@ -11,13 +11,15 @@ from tests.federation import Federation, build_federation
 from tests.worlds import MemorySite, make_world
 
 from federome.analysis.algorithm import Algorithm
+from federome.analysis.cohort_count import CohortCount
 from federome.analysis.gene_background import GeneBackground
 from federome.analysis.gene_burden import GeneBurden
-from federome.analysis.gene_carriers import OverGenes
+from federome.analysis.gene_carriers import CONSEQUENCES, OverGenes
 from federome.analysis.gene_skat import GeneSkat
-from federome.model.cohort import AgeBand, Cohort
+from federome.model.cohort import AgeBand, Carrier, Cohort
 from federome.model.table import Table
 from federome.model.variant import Variant
+from federome.network import node
 from federome.network.protocol import mapping
 
 SITES, PEOPLE, RARE, COMMON = 3, 90, 12, 40
@@ -87,3 +89,25 @@ def test_that_nobody_has_what_lies_between_is_withheld_too(tmp_path: Path) -> No
     """At nodes that answer for themselves as well: of two, neither is summed."""
     federation = build_federation(tmp_path, sites(guilty=False)[:2])
     assert [carriers(federation, background(limit)) for limit in (0.01, 0.05, 0.01)] == [RARE, None, RARE]
+
+
+def count(federation: Federation, rare_below: float) -> object:
+    """Carriers as a cohort: how many they are, or why that is refused."""
+    wanted = Carrier(gene=GENE, rare_below=rare_below, consequences=CONSEQUENCES["protein-altering"])
+    ended = federation.settle(federation.ask(CohortCount(cohort=Cohort(carriers=(wanted,)))))
+    if ended.state == "complete":
+        return int(federation.tables(ended)["counts"].ints("people")[0])
+    return mapping(ended.detail, "problem")["codes"]
+
+
+def test_a_cohort_of_carriers_is_a_definition_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undefended, a cohort's count less that of its gene is the victim; defended, the gene's own definition is told."""
+    federation = build_federation(tmp_path, sites())
+    with monkeypatch.context() as undefended:
+        undefended.setattr(node, "check_cohort", lambda *_args, **_more: None)
+        assert count(federation, 0.05) == SITES * RARE + 1
+    assert carriers(federation, background(0.01)) == SITES * RARE
+    assert count(federation, 0.05) == ["differencing"]
+    (tmp_path / "other").mkdir()
+    federation = build_federation(tmp_path / "other", sites())
+    assert carriers(federation, background(0.01)) == SITES * RARE == count(federation, 0.01)

@@ -89,8 +89,7 @@ class OverGenes(Algorithm):
 
     def told(self, row: int, column: str, among: Mask, places: Places, *, of: str = "carriers") -> Defined:
         """A cell of the gene in this row that counts people by the question's definition."""
-        words = f"{self.consequences} {self.rare_below}"
-        return Defined(row, column, f"{of} {self.genes[row]}", words, among, places)
+        return Defined(row, column, f"{of} {self.genes[row]}", words_of(self.wanted(row)), among, places)
 
     def carriers(self, view: View, genes: Sequence[int]) -> list[Places | None]:
         """Of each gene (by number), where its carriers stand; ``None`` where this node cannot tell."""
@@ -102,6 +101,11 @@ class OverGenes(Algorithm):
                 known[wanted] = _carriers(view, wanted)
             out.append(known[wanted])
         return out
+
+
+def words_of(wanted: Carrier) -> str:
+    """What qualifies, whatever the gene: equal for equal definitions."""
+    return f"{wanted.rare_below:g} {' '.join(sorted(wanted.consequences))}"
 
 
 def tellable(people: int, rare_below: float) -> bool:

@@ -7,7 +7,8 @@ process of a node knows what the others told, and one write transaction compares
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -15,12 +16,15 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from federome.analysis.algorithm import Algorithm, Defined, State
+from federome.analysis.gene_carriers import words_of
 from federome.db import Schema, migrate, write
 from federome.disclosure.definitions import Definition, is_near
 from federome.disclosure.differencing import Members
 from federome.disclosure.tables import mask_of, people_columns
+from federome.errors import Refused
+from federome.model.cohort import Cohort
 from federome.model.release import Policy, Round
-from federome.model.table import Table
+from federome.model.table import Mask, Table
 from federome.network.question import OpenSite
 
 METADATA = sa.MetaData()
@@ -107,6 +111,38 @@ class Definitions:
                 for each in fresh
             ]
             db.execute(TOLD.insert(), rows)
+
+
+def check_cohort(
+    cohort: Cohort,
+    members: Mask,
+    among: Callable[[Cohort], Mask],
+    definitions: Definitions,
+    *,
+    secret: bytes,
+    policy: Policy,
+) -> None:
+    """Refuse a cohort of carriers of a gene that, beside counts by other definitions, would tell of few people.
+
+    ``members`` are its people by lasting number, ``among`` gives those of the cohort without one of its conditions.
+    """
+    asked = [
+        Definition(
+            f"carriers {wanted.gene}",
+            words_of(wanted),
+            Members.of(among(replace(cohort, carriers=tuple(each for each in cohort.carriers if each != wanted)))),
+            np.flatnonzero(members),
+        )
+        for wanted in dict.fromkeys(cohort.carriers)
+        if wanted.gene
+    ]
+    if asked and not all(definitions.admit([asked], secret=secret, policy=policy)):
+        raise Refused(
+            "carriers of this gene by nearly the same definition were counted before: both counts together would tell "
+            "of the few people between them.",
+            codes=["differencing"],
+            remedy="Ask by the earlier definition, or by one that differs by many more carriers.",
+        )
 
 
 def objections(

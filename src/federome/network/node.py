@@ -27,11 +27,12 @@ from federome.governance.decision import Decision, Denied
 from federome.governance.evidence import Anchors, gather
 from federome.governance.orders import claimed_order, consume
 from federome.governance.permits import Grant
+from federome.model.cohort import Cohort
 from federome.model.release import Policy, strictest
 from federome.model.strict import is_identifier
 from federome.network import quoting, rounds, sealing, steps, sums, surviving, tags, words
 from federome.network.commands import Command, link, read_command
-from federome.network.defining import Definitions
+from federome.network.defining import Definitions, check_cohort
 from federome.network.notebook import Beginning, Notebook, Work
 from federome.network.notices import Notices
 from federome.network.pace import Pace
@@ -229,8 +230,7 @@ class Node:
         """The people this run is about: fixed when it starts, the same in every later step."""
         run = question.order.run
         if question.work is None:
-            use = Use(question.request.operation, question.order.purpose.basis)
-            frozen = self.holdings.freeze(question.order.datasets, question.algorithm.cohort, use)
+            frozen = self._frozen(question, question.algorithm.cohort)
             terms = self.holdings.terms(question.order.datasets)
             detail: Body = {"releases": dict(terms.releases), "chain": {}}
             if "passport" in question.task.body:
@@ -266,8 +266,21 @@ class Node:
                 for some in sets
                 if not check(some, earlier, secret=self.secret, policy=policy)
             ]
+            check_cohort(
+                question.algorithm.cohort,
+                site.members(),
+                lambda some: self.holdings.open(self._frozen(question, some)).members(),
+                self.definitions,
+                secret=self.secret,
+                policy=policy,
+            )
             for some, earlier in fresh:
                 earlier.add(some)
+
+    def _frozen(self, question: Question, cohort: Cohort) -> bytes:
+        """Who meets a cohort's conditions and may take part in the question."""
+        use = Use(question.request.operation, question.order.purpose.basis)
+        return self.holdings.freeze(question.order.datasets, cohort, use)
 
     def policy(self, question: Question) -> Policy:
         """The strictest policy of the datasets that are asked."""
