@@ -101,11 +101,14 @@ def _often(repeats: int) -> Row:
     """The likelihood ratio on what is attacked from outside too, people drawn anew each time: power without chance."""
     people = attack_booted.PEOPLE * len(attack_booted.NODES)
     bought = affordable(Question(people, sites=1), people)
-    drawn = (Cohort.drawn(people, np.full(bought, 0.5), seed) for seed in range(repeats))
+    drawn = (
+        Cohort.drawn(people, np.random.default_rng(seed).uniform(0.2, 0.8, bought), 1_000 + seed)
+        for seed in range(repeats)
+    )
     on = float(np.mean([frequency_power(cohort, bought, likelihood_ratio) for cohort in drawn]))
-    off = frequency_power(Cohort.drawn(people, np.full(SITES, 0.5), 1), SITES, likelihood_ratio)
+    off = frequency_power(common(people, SITES, 1), SITES, likelihood_ratio)
     label = f"likelihood ratio, {bought} (off: {SITES}) frequencies of {people} people, drawn {repeats} times"
-    return _attacked(label, on, off, "power", POWER_BAR, 0.7)
+    return _attacked(label, on, off, "power", POWER_BAR, 0.5)
 
 
 def _membership(repeats: int) -> list[Row]:
