@@ -52,7 +52,7 @@ def asked_as_clara(stage: Stage, place: Path) -> tuple[Handle, ...]:
     file = questions.file(asked, case, hub=federation.url, key=home.key, box=home.box.public, nodes=home.nodes)
     (place / "q.json").write_text(json.dumps(file))
     command = ["match", "send", place / "q.json", "--key", federation.root / KEY, "--save", place / "a.json", "--yes"]
-    command += ["--contract", federation.root / CONTRACT, "--certificate", federation.certificate, "--deadline", "60"]
+    command += ["--contract", federation.root / CONTRACT, "--certificate", federation.certificate, "--deadline", "300"]
     done = CliRunner().invoke(app, [*map(str, command), "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["answered"] == ["ES", "IT"]
