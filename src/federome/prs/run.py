@@ -55,7 +55,8 @@ class Compared:
         pgsc = self.options.rules == "pgsc"
         for each in self.matched:
             each.check(min_overlap=self.options.min_overlap, without_unscorable=self.options.without_unscorable or pgsc)
-        return score_people(self.target, self.matched, threads=threads)
+        with _uncollected():
+            return score_people(self.target, self.matched, threads=threads)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ Ints = NDArray[np.int64]
 VARIANT_BITS = 40
 """A variant is one number: its file's, then its own in that many bits."""
 
-STRIPE = 1024
+STRIPE = 4096
 """Variants that one thread sums at a time; sums of stripes are added in their order, so cores change no bit."""
 
 
