@@ -6,21 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import sqlalchemy as sa
-from tests.federation import approvals, build_federation
+from tests.federation import Federation, approvals, build_federation
 from tests.worlds import make_world, random_assignment
 
 from federome.analysis.allele_frequency import AlleleFrequency
 from federome.analysis.cohort_count import CohortCount
 from federome.db import engine
 from federome.network.blobs import BLOB
-from federome.network.ledger import RUN, TASK, Ledger
+from federome.network.ledger import RUN, TASK, Ledger, Run
 from federome.trust.keys import PrivateKey, PublicKey
 
 COUNT = CohortCount(by=("sex",))
 
 
 def ask_all(folder: Path) -> tuple[Path, dict[str, str]]:
-    """A federation that has answered, priced and refused, and is asked once more: its hub's database, runs by name."""
+    """A federation that has answered, priced, refused and held back, and is asked once more: its hub's database, runs
+    by name.
+    """
     world = make_world(seed=7, people=400, variants=12)
     split = world.split(random_assignment(world, sites=3, seed=1))
     federation = build_federation(folder, split.sites)
@@ -32,6 +34,7 @@ def ask_all(folder: Path) -> tuple[Path, dict[str, str]]:
     ledger = federation.coordinator.ledger
     names = {"complete": complete.id, "priced": priced.id, "refused": refused.id}
     assert [ledger.run(run).state for run in names.values()] == ["complete", "complete", "failed"]
+    names["held"] = _held(federation).id
     names["open"] = federation.ask(COUNT).id
     ledger.settle()
     return Path(str(ledger._engine.url.database)), names
@@ -42,11 +45,17 @@ def held_run(folder: Path, key: PrivateKey) -> tuple[Path, str]:
     world = make_world(seed=7, people=400, variants=12)
     federation = build_federation(folder, world.split(random_assignment(world, sites=3, seed=1)).sites)
     federation.person = key
+    run = _held(federation)
+    federation.coordinator.ledger.settle()
+    return Path(str(federation.coordinator.ledger._engine.url.database)), run.id
+
+
+def _held(federation: Federation) -> Run:
     federation.approvals = tuple(replace(each, automatic=("counts",)) for each in approvals())
     run = federation.settle(federation.ask(AlleleFrequency()))
     assert run.state == "held", run.detail.get("problem")
-    federation.coordinator.ledger.settle()
-    return Path(str(federation.coordinator.ledger._engine.url.database)), run.id
+    federation.approvals = approvals()
+    return run
 
 
 def carry(source: Path, hub: Path, key: PublicKey) -> None:

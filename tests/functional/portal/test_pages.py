@@ -37,7 +37,10 @@ from tests.portals import (
 from tests.unit.onboard.test_documents import RECORD
 
 from federome.demo.learning import School
+from federome.model.permit import PersonKey
+from federome.model.registry import Person
 from federome.model.table import Table
+from federome.network.output_queue import CHECKERS, Checkers
 from federome.portal.pages import frequencies
 from federome.standards import catalogue
 from federome.standards.beacon import routes
@@ -61,6 +64,7 @@ ELSEWHERE = {
     "/portal/applications/{application}/files/{file}",
     "/portal/ask/{algorithm}/question.json",
     "/portal/runs/{run}/news",
+    "/portal/checks/{run}/file.csv",
     "/portal/register.json",
     "/portal/runs/{run}/files/{name}",
 }
@@ -106,6 +110,8 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
 
     def listed(folder: Path) -> None:
         carry(runs, folder, KEYS["alice"].public)
+        olga = PersonKey.of(KEYS["olga"].public.jwk())
+        Checkers(folder / CHECKERS).appoint(Person("olga", "uni-b", roles=("output-reviewer",), key=olga))
         told = [f'[[beacons]]\nnode = "{name}"\ncountry = "{name}"\nurl = "{url}"\n' for name, url in places.items()]
         (folder / BEACONS).write_text("".join(told))
 
@@ -147,7 +153,9 @@ def found(there: Portal) -> dict[str, tuple[str, str]]:
     seen["a gene"] = ("", "/portal/frequencies?wait=all&q=APOE")
     seen["a variant"] = ("", "/portal/frequencies?wait=all&q=19:44908684:T:C")
     seen["a wrong search"] = ("", "/portal/frequencies?q=rs429358")
-    for name, run in (("priced", "run-2"), ("refused", "run-3"), ("open", "run-4")):
+    seen["a result to check"] = ("olga", "/portal/checks/run-4")
+    seen["a result of one's own that waits"] = ("alice", "/portal/checks/run-4")
+    for name, run in (("priced", "run-2"), ("refused", "run-3"), ("held", "run-4"), ("open", "run-5")):
         seen[f"a run {name}"] = ("alice", f"/portal/runs/{run}")
     seen["a run complete"] = ("alice", "/portal/runs/run-1")
     asked = "/portal/ask/cohort-count?check=1&datasets=FI:fi-biobank&p.by=sex&c.sex=female"
