@@ -18,9 +18,12 @@ import zstandard
 from numpy.typing import NDArray
 from tests.unit.store.small_stores import POOL, Batch, Site, draw_batch, exchanged, manifest, put
 
-from federome.errors import Damaged, Invalid, Unavailable
+from federome.disclosure.cohorts import FileCohorts
+from federome.disclosure.differencing import Members, check
+from federome.errors import Damaged, Invalid, Refused, Unavailable
 from federome.model.cohort import Cohort
 from federome.model.index import named_blocks
+from federome.model.release import Policy
 from federome.model.variant import Variant, oriented
 from federome.store import erasure
 from federome.store.catalogue import Store
@@ -31,6 +34,7 @@ from federome.store.view import StudyView
 from federome.store.writer import GeneRegion, Interval, Relatives
 
 DAY, AT = date(2026, 1, 1), datetime(2026, 3, 1, tzinfo=UTC)
+POLICY, SECRET = Policy(), b"a secret of this node"
 PRIVATE: Site = ("1", 1_234_567, "ACGTACGTACGT", "A")
 pytestmark = pytest.mark.usefixtures("quick_disk")
 
@@ -149,6 +153,31 @@ def test_nothing_of_an_erased_person_is_left_anywhere(tmp_path: Path) -> None:
         for name, column in (("person", "number"), ("withdrawn", "person"), ("relative", "first")):
             query = f"SELECT count(*) FROM {name} WHERE {column} = {number}"
             assert connection.exec_driver_sql(query).scalar_one() == 0
+
+
+def test_an_answer_before_and_one_after_do_not_tell_of_the_erased(tmp_path: Path) -> None:
+    """What audits keep of somebody erased names nobody; without it, two counts would tell of them."""
+    rng = np.random.default_rng(7)
+    one = with_private(everywhere(rng, "a", 60), 4)
+    store = Store.open(tmp_path / "store")
+    put(store, one, on=DAY, phenotypes=table(one))
+    audit = FileCohorts(tmp_path / "cohorts.audit")
+
+    def asked() -> tuple[int, Members]:
+        view = StudyView.freeze(store, [store.release("fi")])
+        [index] = named_blocks([Variant.of("GRCh38", *PRIVATE)])
+        counts = StudySite(view).block(index).counts(view, np.zeros(view.people, np.int64), 1)
+        return int(counts.sum()), Members.from_bytes(view.bitmap() + bytes(-len(view.bitmap()) % 8))
+
+    counted, everybody = asked()
+    assert not check(everybody, audit, secret=SECRET, policy=POLICY)
+    audit.add(everybody)
+    store.withdraw([one.people[4]], AT)
+    compact(store, "fi")
+    again, rest = asked()
+    assert counted != again and (everybody ^ rest).size == 1  # what an attacker would subtract
+    with pytest.raises(Refused, match="nearly"):
+        check(rest, FileCohorts(tmp_path / "cohorts.audit"), secret=SECRET, policy=POLICY)
 
 
 def merged_row(batches: Sequence[Batch], site: Site) -> tuple[Site, NDArray[np.int8]]:
