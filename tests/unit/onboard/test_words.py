@@ -6,6 +6,7 @@ import random
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from federome.bench.onboard import plan as bench_plan
@@ -176,3 +177,23 @@ def test_a_last_line_without_an_end_is_a_row(tmp_path: Path) -> None:
     coded = words.encode(source, source.columns)
     assert coded is not None and coded.rows == 2
     assert [coded.words["b"][at] for at in coded.codes["b"]] == ["x, y", "ä"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_texts_that_stand_twice_are_those_that_a_set_finds(seed: int) -> None:
+    """Rising texts take a shorter way; an earlier one that is not counted does not count."""
+    draw = random.Random(seed)
+    cells = [f"{draw.choice('AB')}{draw.randrange(40):03d}{'x' * draw.choice((0, 0, 9, 20))}" for _ in range(60)]
+    cells = sorted(set(cells), key=lambda cell: (len(cell), cell)) if seed % 2 else cells
+    counted = np.array([seed % 4 < 2 or draw.random() < 0.8 for _ in cells])
+    data = np.frombuffer("".join(cells).encode(), np.uint8).copy()
+    lengths = np.array([len(cell) for cell in cells], np.int32)
+    texts = words.Texts(data, np.cumsum(lengths, dtype=np.int64) - lengths, lengths)
+    seen: set[str] = set()
+    expected = []
+    for cell, is_counted in zip(cells, counted, strict=True):
+        expected.append(bool(is_counted) and cell in seen)
+        seen |= {cell} if is_counted else set()
+    assert rows.repeated(texts, counted).tolist() == expected
+    same = words.Texts(np.frombuffer(b"S1S2S2S3", np.uint8).copy(), np.arange(0, 8, 2), np.full(4, 2, np.int32))
+    assert rows.repeated(same, np.ones(4, np.bool_)).tolist() == [False, False, True, False]
