@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,13 +76,18 @@ class Clinvar:
 
 def read(path: Path, assembly: Assembly) -> Clinvar:
     """A ClinVar file, told apart by its first line; ``Invalid`` for another assembly or another kind of file."""
-    with _open(path) as file:
-        first = file.readline()
-        lines = _chain(first, file)
-        if first.startswith("##fileformat=VCF"):
-            return _collect(_from_vcf(lines, assembly, path))
-        if first.startswith("#AlleleID\t"):
-            return _collect(_from_summary(lines, assembly, path))
+    try:
+        with _open(path) as file:
+            first = file.readline()
+            lines = _chain(first, file)
+            if first.startswith("##fileformat=VCF"):
+                return _collect(_from_vcf(lines, assembly, path))
+            if first.startswith("#AlleleID\t"):
+                return _collect(_from_summary(lines, assembly, path))
+    except UnicodeDecodeError as error:
+        raise Invalid("the file is not text in UTF-8.", where=str(path)) from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise Invalid("the file cannot be read to its end.", where=str(path), remedy="Download it again.") from error
     raise Invalid(
         "this is neither a VCF nor a variant_summary of ClinVar.",
         where=str(path),

@@ -285,14 +285,18 @@ class Store:
     def _blocks_of(self, batch: BatchRecord, release: DataRelease, chromosome: str) -> _Blocks:
         key = (batch.number, chromosome)
         if key not in self._blocks:
-            table = tables.block_file
-            query = sa.select(table).where(table.c.batch == batch.number, table.c.chromosome == chromosome)
-            with db.read(self.database) as connection:
-                rows = connection.execute(query.order_by(table.c.first)).all()
-            assembly = release.manifest.assembly
-            files = tuple(block_file(self.layout, assembly, batch.stem, batch.people, row) for row in rows)
+            files = self._listed(batch, release, chromosome)
             self._blocks[key] = _Blocks(files, [file.first for file in files], [file.last for file in files])
         return self._blocks[key]
+
+    def _listed(self, batch: BatchRecord, release: DataRelease, chromosome: str) -> tuple[BlockFile, ...]:
+        """The same from the catalogue."""
+        table = tables.block_file
+        query = sa.select(table).where(table.c.batch == batch.number, table.c.chromosome == chromosome)
+        with db.read(self.database) as connection:
+            rows = connection.execute(query.order_by(table.c.first)).all()
+        assembly = release.manifest.assembly
+        return tuple(block_file(self.layout, assembly, batch.stem, batch.people, row) for row in rows)
 
     def has_batch(self, dataset: str, name: str) -> bool:
         """Whether a batch of that name is part of the store."""

@@ -46,7 +46,7 @@ class DetachedStore(Store):
         self._facts = facts
         self.layout = facts.layout
         self.blocks = BlockCache(CACHED_BLOCKS)
-        self._genes = {}
+        self._genes, self._blocks = {}, {}
 
     def people(self, batch: BatchRecord) -> People:
         """See ``Store``."""
@@ -74,7 +74,7 @@ class DetachedStore(Store):
         """See ``Store``."""
         return self._facts.intervals.get((batch.number, chromosome), np.zeros((0, 2), np.int64))
 
-    def files(
+    def _listed(
         self,
         batch: BatchRecord,
         release: DataRelease,  # noqa: ARG002 - the parent's interface
