@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import islice
@@ -27,7 +28,7 @@ from federome.onboard.crosswalk import uses, walked
 from federome.onboard.findings import FIRST, Finding
 from federome.onboard.mapping import FieldMapping, Plan, TableMapping, check_complete
 from federome.onboard.reading import Cells, Reading, by_cell, items, reading, where
-from federome.onboard.rows import Found, Rows, Stored, Test, Worded, Words, forms
+from federome.onboard.rows import Forms, Found, Rows, Stored, Test, Worded, Words
 from federome.onboard.tables import (
     Source,
     broken_lines,
@@ -140,7 +141,7 @@ def _made(connection: duckdb.DuckDBPyConnection, read: Sequence[_Table]) -> duck
 @dataclass(frozen=True)
 class _Table:
     """One of the provider's tables, opened; ``known`` are fields whose every word has been read, and ``readings`` how
-    cells of the others are.
+    cells of the others are. ``formed`` are columns of kept texts, by their forms.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -150,6 +151,7 @@ class _Table:
     coded: Coded | None
     readings: Mapping[str, Reading]
     known: Mapping[str, _Known]
+    formed: Mapping[str, Forms | None]
     mend: bool
     prefix: str
 
@@ -159,10 +161,10 @@ class _Table:
         if coded is None or not coded.rows or "person_id" in fields or any(how.where for how in fields.values()):
             return None
         columns: dict[str, Worded] = {}
-        by_form: dict[str, tuple[NDArray[np.uint16], Sequence[str]]] = {}
+        by_form: dict[str, Forms] = {}
         for column in {self.table.person, *(how.column for how in fields.values())} - set(coded.words):
-            found = forms(coded.texts[column])
-            if found is None or not _by_form_alone(found[1], self.table.missing):
+            found = self.formed[column]
+            if found is None or not _by_form_alone(found.words, self.table.missing):
                 return None
             by_form[column] = found
         for at, (name, how) in enumerate(fields.items()):
@@ -170,19 +172,18 @@ class _Table:
                 known = self.known[name]
                 columns[name] = Worded(coded.codes[how.column], known.variable, known.wrong)
                 continue
-            codes, words = by_form[how.column]
-            known = _read_words(self.connection, at, how.column, words, self.readings[name], mend=self.mend)
+            form = by_form[how.column]
+            known = _read_words(self.connection, at, how.column, form.words, self.readings[name], mend=self.mend)
             if known.mended.any() or not _of_form(COLUMNS[name], how):
                 return None
-            columns[name] = Worded(codes, known.variable, known.wrong, coded.texts[how.column])
-        codes, words = by_form.get(self.table.person) or (
-            coded.codes[self.table.person],
-            coded.words[self.table.person],
-        )
+            columns[name] = Worded(form.codes, known.variable, known.wrong, form)
+        named = by_form.get(self.table.person)
+        words = coded.words[self.table.person] if named is None else named.words
+        codes = coded.codes[self.table.person] if named is None else named.codes
         _listed(self.connection, self.table.person, words, "words", {"value": self.person})
         _keep(self.connection, "value_person", "value")
         nothing = np.zeros(len(words), np.bool_)
-        columns["person_id"] = Worded(codes, "value_person", nothing, coded.texts.get(self.table.person))
+        columns["person_id"] = Worded(codes, "value_person", nothing, named)
         return Words(self.connection, columns)
 
     def said(self, judged: Words) -> Iterator[Finding]:
@@ -217,19 +218,22 @@ def _read(
         field: reading(at, COLUMNS[field], how, table, mend=mend, gaps=how.column in source.lists)
         for at, (field, how) in enumerate(table.fields.items())
     }
-    known = {
-        field: _read_words(
-            connection,
-            at,
-            how.column,
-            coded.words[how.column],
-            reading(at, COLUMNS[field], replace(how, where={}), table, mend=mend),
-            mend=mend,
-        )
-        for at, (field, how) in enumerate(table.fields.items())
-        if coded is not None and how.column in coded.words
-    }
-    return _Table(connection, name, source, table, coded, readings, known, mend, prefix)
+    with ThreadPoolExecutor(1) as pool:  # forms are found while words are read
+        forms = {column: pool.submit(Forms.of, texts) for column, texts in (coded.texts if coded else {}).items()}
+        known = {
+            field: _read_words(
+                connection,
+                at,
+                how.column,
+                coded.words[how.column],
+                reading(at, COLUMNS[field], replace(how, where={}), table, mend=mend),
+                mend=mend,
+            )
+            for at, (field, how) in enumerate(table.fields.items())
+            if coded is not None and how.column in coded.words
+        }
+        formed = {column: each.result() for column, each in forms.items()}
+    return _Table(connection, name, source, table, coded, readings, known, formed, mend, prefix)
 
 
 def _typed(read: _Table) -> Iterator[Finding]:
@@ -293,10 +297,9 @@ def _listed(
     connection: duckdb.DuckDBPyConnection, column: str, words: Sequence[str], rows: str, what: Mapping[str, str]
 ) -> None:
     """The table ``found``: expressions over ``rows``, which read the table ``words`` with this one column."""
-    connection.register("words", pd.DataFrame({column: words}, dtype=object))
+    connection.register("words", {column: np.array(words, dtype=object)})
     listing = ", ".join(f"{sql} AS {name}" for name, sql in what.items())
     connection.execute(f"CREATE OR REPLACE TEMP TABLE found AS SELECT {listing} FROM {rows}")  # noqa: S608
-    connection.unregister("words")
 
 
 def _keep(connection: duckdb.DuckDBPyConnection, variable: str, name: str) -> None:

@@ -14,7 +14,6 @@ from typing import Final, Protocol
 
 import duckdb
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from federome.onboard import scan
@@ -96,13 +95,13 @@ class Stored:
 class Worded:
     """A field as words: ``codes`` (rows) into what the SQL variable ``values`` lists, and which words are ``wrong``.
 
-    ``texts`` are the cells themselves where a word stands for many that are alike in form only.
+    ``formed`` has the cells themselves where a word stands for many that are alike in form only.
     """
 
     codes: NDArray[np.uint16]
     values: str
     wrong: NDArray[np.bool_]
-    texts: Texts | None = None
+    formed: Forms | None = None
 
     def having(self, words: NDArray[np.bool_]) -> Found:
         """The rows with some of the words."""
@@ -132,10 +131,8 @@ class Words:
     def again(self, name: str) -> Found:
         """By comparing cells."""
         column = self.columns[name]
-        if column.texts is None:
-            marked = self._repeated(column)
-        else:
-            marked = repeated(column.texts, ~column.wrong[column.codes] & (column.texts.lengths > 0))
+        formed = column.formed
+        marked = self._repeated(column) if formed is None else formed.again(~column.wrong[column.codes])
         return Found(int(marked.sum()), partial(_places, marked))
 
     def _repeated(self, column: Worded) -> NDArray[np.bool_]:
@@ -157,12 +154,11 @@ class Words:
             for at, name in enumerate(fields)
         ]
         asked = ", ".join(f"({test.sql}) AS t{at}" for at, test in enumerate(tests))
-        frame = pd.DataFrame({f"c{at}": codes for at, codes in enumerate(held.codes)}, copy=False)
-        self.connection.register("combinations", frame)
+        self.connection.register("combinations", {f"c{at}": codes for at, codes in enumerate(held.codes)})
         query = f"SELECT {asked} FROM (SELECT {', '.join(values)} FROM combinations)"  # noqa: S608 - names are ours
         told = self.connection.execute(query).fetchnumpy()
         self.connection.unregister("combinations")
-        unread = np.zeros(len(frame), np.bool_)
+        unread = np.zeros(len(held.keys), np.bool_)
         for name, codes in zip(fields, held.codes, strict=True):
             unread |= self.columns[name].wrong[codes]
         for at, test in enumerate(tests):
@@ -222,20 +218,36 @@ def _keys(columns: Sequence[Worded]) -> NDArray[np.int64]:
     return keys
 
 
-def repeated(texts: Texts, counted: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which of the counted rows have the text of an earlier one; texts that rise from row to row are not looked up."""
-    if counted.all() and scan.rising(texts.data, texts.starts, texts.lengths):
-        return np.zeros(len(counted), np.bool_)
-    size = scan.room(len(counted))
-    marked = np.empty(len(counted), np.bool_)
-    slots, keys = np.full(size, -1, np.int32), np.empty(size, np.uint32)
-    scan.again(texts.data, texts.starts, texts.lengths, counted, slots, keys, marked)
-    return marked
+@dataclass(frozen=True, eq=False)
+class Forms:
+    """Texts by their form (``scan.SIGNS``): the number of each row's, and one text of each.
 
+    ``rising`` texts are each greater than the one before, and so stand once.
+    """
 
-def forms(texts: Texts, most: int = 1 << 12) -> tuple[NDArray[np.uint16], list[str]] | None:
-    """Texts by their form (``scan.SIGNS``): the number of each row's, and one text of each; None for very many."""
-    out, firsts = np.empty(len(texts.starts), np.uint16), np.empty(most, np.int64)
-    slots = np.full(2 * most, -1, np.int32)
-    count = int(scan.forms(texts.data, texts.starts, texts.lengths, scan.SIGNS, out, firsts, slots))
-    return None if count < 0 else (out, [texts.at(int(row)) for row in firsts[:count]])
+    texts: Texts
+    codes: NDArray[np.uint16]
+    words: Sequence[str]
+    rising: bool
+
+    @classmethod
+    def of(cls, texts: Texts, most: int = 1 << 12) -> Forms | None:
+        """None for very many forms."""
+        codes, firsts = np.empty(len(texts.starts), np.uint16), np.empty(most, np.int64)
+        slots = np.full(2 * most, -1, np.int32)
+        count = int(scan.forms(texts.data, texts.starts, texts.lengths, scan.SIGNS, codes, firsts, slots))
+        if count < 0:
+            return None
+        rising = bool(scan.rising(texts.data, texts.starts, texts.lengths))
+        return cls(texts, codes, [texts.at(int(row)) for row in firsts[:count]], rising)
+
+    def again(self, counted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which of the counted rows that are not empty have the text of an earlier one."""
+        if self.rising:
+            return np.zeros(len(counted), np.bool_)
+        texts = self.texts
+        size = scan.room(len(counted))
+        marked = np.empty(len(counted), np.bool_)
+        slots, keys = np.full(size, -1, np.int32), np.empty(size, np.uint32)
+        scan.again(texts.data, texts.starts, texts.lengths, counted & (texts.lengths > 0), slots, keys, marked)
+        return marked

@@ -194,6 +194,8 @@ def test_texts_that_stand_twice_are_those_that_a_set_finds(seed: int) -> None:
     for cell, is_counted in zip(cells, counted, strict=True):
         expected.append(bool(is_counted) and cell in seen)
         seen |= {cell} if is_counted else set()
-    assert rows.repeated(texts, counted).tolist() == expected
+    formed = rows.Forms.of(texts)
+    assert formed is not None and formed.again(counted).tolist() == expected
     same = words.Texts(np.frombuffer(b"S1S2S2S3", np.uint8).copy(), np.arange(0, 8, 2), np.full(4, 2, np.int32))
-    assert rows.repeated(same, np.ones(4, np.bool_)).tolist() == [False, False, True, False]
+    formed = rows.Forms.of(same)
+    assert formed is not None and formed.again(np.ones(4, np.bool_)).tolist() == [False, False, True, False]
