@@ -6,6 +6,7 @@ of the addresses take connections and never answer.
 
 from __future__ import annotations
 
+import re
 import ssl
 import tempfile
 import time
@@ -27,6 +28,7 @@ from federome.network.transport import tls_context
 from federome.standards.beacon.hub import BEACONS
 
 PEOPLE: Final = 50
+SILENT: Final = range(NODES - DEAD, NODES)
 EMPTY: Final = "/portal/static/mark.svg"
 PAGES: Final = (
     "/portal",
@@ -72,7 +74,8 @@ def rows(url: str, context: ssl.SSLContext, asks: int) -> list[Row]:
         beside = {page: _beside(http, page, asks) for page in PAGES}
         first = sum(len(_got(http, place)) for place in FIRST)
         time.sleep(31)  # the portal counts requests of one place: a crowd begins with a full allowance
-        partial, silent = _partial(http)
+        first_s, first_page = _searched(http)
+        whole_s, whole_page = _searched(http, wait="all")
     crowd = _crowd(url, context, each=8)
     slowest = max(beside, key=lambda page: beside[page][0] / beside[page][1])
     page, empty = beside[slowest]
@@ -80,8 +83,11 @@ def rows(url: str, context: ssl.SSLContext, asks: int) -> list[Row]:
         at_most(f"the slowest page ({slowest}) over an empty answer", page / empty, "×", TIMES_EMPTY),
         at_most("the same page alone", page, "s", None),
         at_most("first view: page, style, script, mark", first, "bytes", FIRST_BYTES),
-        at_most("a search of 27 nodes, two of them silent", partial, "s", 10.0),
-        Row("silent nodes named in it", float(silent), f"of {DEAD}", DEAD, silent == DEAD),
+        at_most("a search of 27 nodes, two of them silent: what there is so far", first_s, "s", 10.0),
+        _named("silent nodes named in it as not heard yet", first_page, "has not answered yet", SILENT),
+        at_most("the same, waited for", whole_s, "s", 10.0),
+        _named("nodes heard in it", whole_page, "answered", range(NODES - DEAD)),
+        _named("silent nodes named in it as late", whole_page, "did not answer in time", SILENT),
         at_most(f"{PEOPLE} people at once: requests that failed", crowd[0], f"of {PEOPLE * 8}", 0),
         at_most("the same: p95 of a page", crowd[1], "s", None),
     ]  # fmt: skip
@@ -106,12 +112,17 @@ def _got(http: httpx.Client, place: str) -> bytes:
     return answer.content
 
 
-def _partial(http: httpx.Client) -> tuple[float, int]:
-    """How long a search takes while nodes are silent, and how many of them the page names as late."""
+def _searched(http: httpx.Client, wait: str = "") -> tuple[float, str]:
+    """How long a search takes while nodes are silent, and its page."""
     started = time.perf_counter()
-    text = _got(http, "/portal/frequencies?q=1:100000-100400").decode()
-    seconds = time.perf_counter() - started
-    return seconds, sum(f"N{NODES - DEAD + n}: did not answer in time" in text for n in range(DEAD))
+    page = _got(http, f"/portal/frequencies?q=1:100000-100400&wait={wait}").decode()
+    return time.perf_counter() - started, page
+
+
+def _named(name: str, page: str, outcome: str, nodes: range) -> Row:
+    """How many of these nodes a page names with an outcome."""
+    found = sum(re.search(rf"\bN{node}(?: \([A-Z]+\))?: {outcome}", page) is not None for node in nodes)
+    return Row(name, float(found), f"of {len(nodes)}", len(nodes), found == len(nodes))
 
 
 def _crowd(url: str, context: ssl.SSLContext, *, each: int) -> tuple[int, float]:

@@ -50,6 +50,9 @@ def report(
     ] = None,
     clinician: Annotated[str, typer.Option("--for", help="With --node: who alone sees it (register id).")] = "",
     name: Annotated[str, typer.Option("--name", help="With --node: what this clinician calls the patient.")] = "",
+    person: Annotated[
+        str, typer.Option("--person", help="With --node: the patient's id in its data; they see who opens it.")
+    ] = "",
 ) -> None:
     """Risks against named references, drugs, and what was not tested. Research output: a qualified person decides."""
     from federome.patient.report import PatientReport, document, fit_of, html, read_incidence, text
@@ -70,7 +73,7 @@ def report(
     risks = _risks(vcf, drugs, score or (), {each.score: each for each in known}, odds, home, fit)
     made = PatientReport(drugs, risks, fit)
     if node is not None:
-        _reports(node).put(clinician, name, document(made), now=time.time())
+        _reports(node).put(clinician, name, document(made), now=time.time(), person=person)
         told = f"The report {name} is in the node's portal, for {clinician}."
         sys.stdout.write((json.dumps({"kept": name, "for": clinician}) if as_json else told) + "\n")
     elif as_json:

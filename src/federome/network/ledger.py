@@ -56,6 +56,8 @@ TASK = sa.Table(
 SCHEMA = Schema("hub", METADATA)
 
 
+PARTY: Final = "party "
+"""How the owner of a run is called that a party began (a letter that it has carried): it belongs to no person."""
 NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 
@@ -294,6 +296,13 @@ class Ledger:
             query = query.where(RUN.c.state.in_(states))
         with read(self._engine) as db:
             return [_run(row) for row in db.execute(query)]
+
+    def answered(self, *, limit: int) -> list[str]:
+        """The ids of people's runs that were answered, newest first."""
+        asked = (RUN.c.state == "complete") & ~RUN.c.person.startswith(PARTY)
+        query = sa.select(RUN.c.id).where(asked).order_by(RUN.c.created.desc(), RUN.c.id).limit(limit)
+        with read(self._engine) as db:
+            return [str(run) for run in db.execute(query).scalars()]
 
     def open_runs(self) -> list[Run]:
         """Runs that have not ended."""

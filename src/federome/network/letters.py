@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from federome.errors import Invalid
-from federome.network.ledger import Answered, Due, Run
+from federome.network.ledger import PARTY, Answered, Due, Run
 from federome.network.protocol import MAX_LETTER_BYTES, Body
 
 METHOD: Final = "patient-match"
@@ -44,7 +44,7 @@ def carried(sender: str, to: str, name: str, sealed: str, *, now: float) -> tupl
     if not _NAME.fullmatch(name):
         raise Invalid("this is no name for a letter.", where=name[:80])
     detail: Body = {"asked": [to], "absent": {}, "resumed": False, "events": [], "turn": 0}
-    run = Run(f"letter-{sender}-{name}", f"party {sender}", RELAYING, 1, now, None, now + KEPT_S, detail)
+    run = Run(f"letter-{sender}-{name}", f"{PARTY}{sender}", RELAYING, 1, now, None, now + KEPT_S, detail)
     return run, Due("letter", to, {"from": sender, "sealed": sealed})
 
 

@@ -175,9 +175,13 @@ class _Desk:
                 return behind[: size + 1]
             limit *= 2
 
-    def complete(self) -> list[Run]:
-        """Runs of everybody that were answered, the newest first."""
-        return self._ledger.runs(states=["complete"], limit=MAX_COUNTED)
+    def answered(self) -> list[str]:
+        """The ids of everybody's runs that were answered, the newest first."""
+        return self._ledger.answered(limit=MAX_COUNTED)
+
+    def any(self, run_id: str) -> Run:
+        """A run, whoever asked."""
+        return self._ledger.run(run_id)
 
     def answers(self, run: Run, seq: int) -> list[Answered]:
         """What the parties of one step answered."""
@@ -205,6 +209,7 @@ class KeyRuns:
 
     def __init__(self, coordinator: Coordinator) -> None:
         self._desk = _Desk(coordinator, lambda _request: "")
+        self._answered: dict[str, tuple[str, str]] = {}
 
     def listed(self, key: str) -> list[Mapping[str, object]]:
         """The newest runs of a key."""
@@ -213,11 +218,14 @@ class KeyRuns:
     def counted(self) -> Mapping[str, Mapping[str, int]]:
         """How many questions were answered, by permit and algorithm; prices are none."""
         found: dict[str, dict[str, int]] = {}
-        for run in self._desk.complete():
-            told = documents.listed(run)
-            if not told["priced"]:
-                counts = found.setdefault(str(told["permit"]), {})
-                counts[str(told["algorithm"])] = counts.get(str(told["algorithm"]), 0) + 1
+        for run in self._desk.answered():
+            if run not in self._answered:  # which does not change: a run is read once for all visitors
+                told = documents.listed(self._desk.any(run))
+                self._answered[run] = ("", "") if told["priced"] else (str(told["permit"]), str(told["algorithm"]))
+            permit, algorithm = self._answered[run]
+            if permit:
+                counts = found.setdefault(permit, {})
+                counts[algorithm] = counts.get(algorithm, 0) + 1
         return found
 
     def told(self, key: str, run: str) -> Mapping[str, object]:

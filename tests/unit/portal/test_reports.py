@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from tests.node_portals import CLINICIAN, COLLEAGUE, NodePortal, node_portal
 from tests.unit.patient.test_report import _all, files  # noqa: F401 (a fixture)
 from tests.unit.portal.test_node_pages import SCRIPT, seen
 from typer.testing import CliRunner
 
 from federome.cli import app
+from federome.db import Schema, engine, migrate, write
 from federome.errors import Invalid, Missing
 from federome.network.patient_reports import KEPT_S, PatientReports
 from federome.patient.report import INTENDED_USE
@@ -59,16 +61,53 @@ def test_nobody_else_sees_it_and_it_goes_after_ninety_days(there: NodePortal, to
     assert [one.name for one in book.listed(COLLEAGUE, now=now + KEPT_S - 1)] == ["secret"]
     assert book.listed(COLLEAGUE, now=now + KEPT_S + 1) == []
     with pytest.raises(Missing):
-        book.find(COLLEAGUE, "secret", now=now + KEPT_S + 1)
+        book.open(COLLEAGUE, "secret", now=now + KEPT_S + 1)
     book.put("somebody", "else", {}, now=now + KEPT_S + 1)
     with pytest.raises(Missing):  # and is gone from the disk
         book.remove(COLLEAGUE, "secret")
 
 
+def test_who_opens_a_report_is_on_record_for_operator_and_patient(
+    there: NodePortal,
+    files: dict[str, str],  # noqa: F811
+) -> None:
+    keep = ("--node", str(there.folder), "--for", CLINICIAN, "--name", "c 9", "--person", "pa-0")
+    _all(files, *keep, "--json")
+    seen(there, CLINICIAN, "/portal/reports")  # a list is no opening
+    assert there.house.reports.views("pa-0") == []
+    with there.http(COLLEAGUE) as http:
+        assert http.get("/portal/reports/one?name=c 9").status_code == 404
+    assert there.house.reports.views("pa-0") == []
+    seen(there, CLINICIAN, "/portal/reports/one?name=c 9")
+    there.house.reports.remove(CLINICIAN, "c 9")  # what was seen stays on record
+    (view,) = there.house.reports.views("pa-0")
+    assert (view.clinician, view.name, view.at.timestamp()) == (CLINICIAN, "c 9", there.clock())
+    operator = seen(there, "grace", "/portal/operate")
+    assert CLINICIAN in operator and "c 9" in operator
+    mine, other = (seen(there, who, "/portal/my-data") for who in ("maria", "pablo"))
+    assert f"09:00 UTC: {CLINICIAN}" in mine and "c 9" not in mine  # the clinician's word for them is the clinician's
+    assert "Reports about you" not in other
+    told = json.loads(seen(there, "maria", "/portal/my-data.json"))["reports_opened"]
+    assert [(one["by"], one["at"]) for one in told] == [(CLINICIAN, "2026-06-01T09:00:00+00:00")]
+
+
+def test_reports_of_before_are_kept_without_a_person(tmp_path: Path) -> None:
+    base = engine(f"sqlite:///{tmp_path / 'node.db'}")
+    old = sa.MetaData()
+    columns = [sa.Column(name, sa.Text, primary_key=True) for name in ("clinician", "name")]
+    made = sa.Table("patient_report", old, *columns, sa.Column("document", sa.Text), sa.Column("at", sa.Float))
+    migrate(base, Schema("patient reports", old))
+    with write(base) as db:
+        db.execute(made.insert().values(clinician="anna", name="c7", document='{"sample": "s"}', at=1.0))
+    book = PatientReports(base)
+    assert book.open("anna", "c7", now=2.0) == {"sample": "s"}
+    assert [one.clinician for one in book.views()] == ["anna"]
+
+
 def test_the_command_keeps_and_forgets(there: NodePortal, files: dict[str, str], tmp_path: Path) -> None:  # noqa: F811
     keep = ("--node", str(there.folder), "--for", CLINICIAN, "--name")
     assert json.loads(_all(files, *keep, "by command", "--json")) == {"kept": "by command", "for": CLINICIAN}
-    assert there.house.reports.find(CLINICIAN, "by command", now=0.0)["sample"] == "Ludovic & Co"
+    assert there.house.reports.open(CLINICIAN, "by command", now=0.0)["sample"] == "Ludovic & Co"
     command = ["patient", "forget", *keep[:2], "--for", CLINICIAN, "--name", "by command"]
     assert CliRunner().invoke(app, command).exit_code == 0
     assert isinstance(CliRunner().invoke(app, command).exception, Missing)

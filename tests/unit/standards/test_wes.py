@@ -26,8 +26,11 @@ from tests.worlds import make_world, random_assignment
 from federome.analysis.algorithm import Algorithm
 from federome.analysis.allele_frequency import AlleleFrequency
 from federome.analysis.cohort_count import CohortCount
+from federome.db import write
 from federome.errors import from_problem
 from federome.model.table import Table
+from federome.network import letters
+from federome.network.ledger import RUN as RUNS
 from federome.network.protocol import mapping
 from federome.standards import wes
 from federome.trust.canonical import digest, digest_bytes
@@ -523,3 +526,18 @@ def test_requests_derived_from_the_document_find_no_fault_of_the_server(hub: Hub
     statuses = fuzzed(document, send)
     assert 200 in statuses["GET /runs"]
     assert statuses["POST /runs"] <= {400, 401, 403, 415, 422}
+
+
+def test_answered_questions_are_counted_for_pages_and_letters_are_none(hub: Hub, counted: str) -> None:
+    """A letter that a node's answer to a standing question travelled in is a run, too, and of no method."""
+    runs = wes.KeyRuns(hub.federation.coordinator)
+    letter, _ = letters.carried("ES", "FI", "a" * 64, "sealed", now=hub.federation.now())
+    row = {**vars(letter), "state": "complete", "detail": json.dumps(letter.detail)}
+    with write(hub.federation.coordinator.ledger._engine) as db:
+        db.execute(RUNS.insert().values(row))
+    before = runs.counted()
+    assert sum(before["P-1"].values()) >= 1
+    hub.done()
+    again = runs.counted()
+    assert again["P-1"][COUNT.name] > before["P-1"][COUNT.name]
+    assert again == wes.KeyRuns(hub.federation.coordinator).counted()  # what was read before is still true

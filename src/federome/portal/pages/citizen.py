@@ -90,6 +90,7 @@ def pages(site: Site, house: House) -> Face:
             uses=uses(person),
             datasets=datasets,
             tables=tables,
+            views=house.reports.views(person),
             away=house.public.projects() is None,
             standing=_standing(house, person, site.now()),
             **_words(),
@@ -183,6 +184,10 @@ def as_file(house: House, person: str, uses: Iterable[Use], now: datetime) -> di
             {"kind": event.kind, "at": event.at.isoformat()} | ({"tier": event.tier} if event.tier else {})
             for event in house.consents.ledger().events
             if event.subject == person
+        ],
+        "reports_opened": [
+            {"at": one.at.isoformat(), "by": one.clinician, "made": one.made.isoformat()}
+            for one in house.reports.views(person)
         ],
         "projects": [
             {

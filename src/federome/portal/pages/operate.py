@@ -111,6 +111,7 @@ def pages(site: Site, house: House) -> Face:
             sandbox=about.kept(house.folder),
             deeds=house.operating.all(),
             citizens=house.citizens.count(),
+            views=house.reports.views(),
             **_words(done),
         )
 

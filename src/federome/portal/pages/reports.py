@@ -1,7 +1,7 @@
 """A clinician's reports about single patients, at the patient's own node only: what they found and what they are not.
 
 They are made beside the node (``federome patient report --node``) for the clinician named there, and only shown here:
-no genotype is read in a portal's process.
+no genotype is read in a portal's process. Who opens one is noted first (``network/patient_reports.py``).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def pages(site: Site, house: House) -> Face:
     @api.get("/reports/one")
     @open_to("own-clinician")
     def one(request: Request, name: str = "") -> Response:
-        report = house.reports.find(visit_of(request).registered().id, name, now=site.clock())
+        report = house.reports.open(visit_of(request).registered().id, name, now=site.clock())
         return site.page(request, "node_report.html", name=name, report=report, actions=ACTIONS)
 
     to = frozenset({"own-clinician"})
