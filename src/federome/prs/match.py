@@ -45,6 +45,8 @@ ENOUGH_PEOPLE: Final = 50
 MIN_OVERLAP: Final = 0.75
 """The share of rows below which no score is computed unless another is stated; pgsc_calc's default."""
 _COMPLEMENT: Final = str.maketrans("ACGT", "TGCA")
+_PGSC_UNREAD: Final = ("inter", "dipl", "haplo", "HLA")
+"""How the troubles begin of rows that pgsc_calc leaves out."""
 
 Frequencies = Mapping[tuple[str, int, str, str], float]
 """Frequency of ALT by chromosome, position, REF, ALT: a reference panel's."""
@@ -65,6 +67,9 @@ class Found(NamedTuple):
     constant: float = 0.0
     fill: float = float("nan")
     source: str = ""
+
+
+_PGSC_UNMATCHED: Final = Found("missing", "unmatched")
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,7 +238,7 @@ class _Matching:
         listed = [row for row, found in enumerate(rows) if found.terms]
         counts = self.target.counts([rows[row].terms[0] for row in listed])
         called = counts[:, :3].sum(axis=1)
-        own = ((counts[:, 1] + 2 * counts[:, 2]) / np.maximum(2 * called, 1)).tolist()
+        own = _alt_shares(counts).tolist()
         enough = (called >= ENOUGH_PEOPLE).tolist()
         out = list(rows)
         for row, share, many in zip(listed, own, enough, strict=True):
@@ -329,62 +334,66 @@ def match_pgsc(
     variants excluded. Of a raw target (alleles as written). See its documentation, "Variant matching".
     """
     chromosomes, positions = score.placed(target.assembly)
-    rows, taken = score.rows, positions.tolist()
-    best: list[tuple[int, bool, bool] | None] = []  # rank, place, effect is ALT
-    for row in range(len(rows)):
-        sites = target.sites.get(chromosomes[row])
-        usable = (
-            sites is not None and taken[row] and not rows.trouble[row].startswith(("inter", "dipl", "haplo", "HLA"))
-        )
-        best.append(_preferred(sites, taken[row], rows.effect[row], rows.other[row]) if usable and sites else None)
-    counted = Counter((chromosomes[row], found[0]) for row, found in enumerate(best) if found)
-    out, status = [], []
-    for row, found in enumerate(best):
+    rows = score.rows
+    partly = "" in rows.other
+    named = {chromosome: _by_alleles(sites, partly=partly) for chromosome, sites in target.sites.items()}
+    columns = (chromosomes, positions.tolist(), rows.effect, rows.other, rows.trouble)
+    best = [
+        _preferred(named[chromosome], position, effect, other)
+        if position and chromosome in named and not (trouble and trouble.startswith(_PGSC_UNREAD))
+        else None
+        for chromosome, position, effect, other, trouble in zip(*columns, strict=True)
+    ]
+    taken = Counter((chromosome, found[0]) for chromosome, found in zip(chromosomes, best, strict=True) if found)
+    out, kept = [_PGSC_UNMATCHED] * len(rows), []
+    for row, (chromosome, found) in enumerate(zip(chromosomes, best, strict=True)):
         if found is None:
-            out.append(Found("missing", "unmatched"))
-            status.append("unmatched")
             continue
-        at, counts_alt, flipped = found
-        sites = target.sites[chromosomes[row]]
-        ref, alt = sites.refs[at], sites.alts[at]
-        dropped: Verdict | None = None
-        if counted[chromosomes[row], at] > 1:
-            dropped = "duplicate"
-        elif _palindromic(ref, alt.rstrip(",")) and not keep_ambiguous:
-            dropped = "ambiguous_dropped"
-        elif "," in alt and not keep_multiallelic:
-            dropped = "multiallelic_unsplit"
-        status.append("excluded" if dropped else "matched")
-        spot = (sites.file[at], sites.number[at])
-        out.append(
-            Found(dropped, "excluded")
-            if dropped
-            else Found("flipped" if flipped else "matched", "", (spot,), counts_alt)
-        )
-    return PgscMatched(score, _own_fill(out, target), np.array(status, np.str_))
+        sites, at = target.sites[chromosome], found[0]
+        alt = sites.alts[at]
+        if taken[chromosome, at] > 1:
+            out[row] = Found("duplicate", "excluded")
+        elif not keep_ambiguous and _palindromic(sites.refs[at], alt.rstrip(",")):
+            out[row] = Found("ambiguous_dropped", "excluded")
+        elif not keep_multiallelic and "," in alt:
+            out[row] = Found("multiallelic_unsplit", "excluded")
+        else:
+            kept.append((row, (sites.file[at], sites.number[at]), found[1], found[2]))
+    shares = _alt_shares(target.counts([spot for _, spot, _, _ in kept]))  # what missing genotypes count, as in plink2
+    for (row, spot, counts_alt, flipped), share in zip(kept, shares.tolist(), strict=True):
+        verdict: Verdict = "flipped" if flipped else "matched"
+        out[row] = Found(verdict, "", (spot,), counts_alt, 0.0, share if counts_alt else 1 - share, "own people")
+    status = np.array([found.why or "matched" for found in out], np.str_)
+    return PgscMatched(score, out, status)
 
 
-def _preferred(sites: Sites, position: int, effect: str, other: str) -> tuple[int, bool, bool] | None:
+def _by_alleles(sites: Sites, *, partly: bool) -> dict[tuple[int, str, str], int]:
+    """The first variant of each position, REF and ALT; if ``partly``, also where one of the two is left empty."""
+    alts = [alt.rstrip(",") for alt in sites.alts]
+    keys = list(zip(sites.positions, sites.refs, alts, strict=True))
+    places = range(len(keys) - 1, -1, -1)  # backwards, so that the first of several stays
+    out = dict(zip(reversed(keys), places, strict=True))
+    for at in places if partly else ():
+        position, ref, alt = keys[at]
+        out[position, ref, ""] = out[position, "", alt] = at
+    return out
+
+
+def _preferred(
+    held: Mapping[tuple[int, str, str], int], position: int, effect: str, other: str
+) -> tuple[int, bool, bool] | None:
     """The best candidate at a place: (its place, effect is ALT, flipped); effect as REF goes before effect as ALT."""
-    near = sites.at(position)
-    for flipped in (False, True) if near else ():
-        one, two = (effect.translate(_COMPLEMENT), other.translate(_COMPLEMENT)) if flipped else (effect, other)
-        for counts_alt in (False, True):
-            for at in near:
-                ref, alt = sites.refs[at], sites.alts[at].rstrip(",")
-                held = (alt, ref) if counts_alt else (ref, alt)
-                if held[0] == one and (not two or held[1] == two):
-                    return at, counts_alt, flipped
+    for flipped in (False, True):
+        if flipped:
+            effect, other = effect.translate(_COMPLEMENT), other.translate(_COMPLEMENT)
+        if (at := held.get((position, effect, other))) is not None:
+            return at, False, flipped
+        if (at := held.get((position, other, effect))) is not None:
+            return at, True, flipped
     return None
 
 
-def _own_fill(rows: Sequence[Found], target: Target) -> list[Found]:
-    """Missing genotypes count the target's own mean, as plink2 imputes them."""
-    listed = [row for row, found in enumerate(rows) if found.terms]
-    counts = target.counts([rows[row].terms[0] for row in listed])
-    share = (counts[:, 1] + 2 * counts[:, 2]) / np.maximum(2 * counts[:, :3].sum(axis=1), 1)
-    out = list(rows)
-    for alt, row in zip(share.tolist(), listed, strict=True):
-        found = rows[row]
-        out[row] = found._replace(fill=alt if found.counts_alt else 1 - alt, source="own people")
-    return out
+def _alt_shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Frequencies of ALT among called people; 0 where nobody is called."""
+    shares: NDArray[np.float64] = (counts[:, 1] + 2 * counts[:, 2]) / np.maximum(2 * counts[:, :3].sum(axis=1), 1)
+    return shares

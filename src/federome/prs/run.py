@@ -7,7 +7,7 @@ import gc
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -62,7 +62,7 @@ class Compared:
 @contextmanager
 def compared(files: Sequence[Path], genotypes: Path, options: Options) -> Iterator[Compared]:
     """All scores of the files matched against the genotypes; scratch files go when the context ends."""
-    with tempfile.TemporaryDirectory() as scratch:
+    with nullcontext("") if genotypes.suffix == ".pgen" else tempfile.TemporaryDirectory() as scratch:
         with _uncollected():
             found = _compare(files, genotypes, options, Path(scratch))
         try:

@@ -329,6 +329,8 @@ class _Maker:
 
     def _numbers(self, name: str, *, required: bool = False) -> Floats:
         """A numeric column, NaN where blank; ``Invalid`` names the first line that is none."""
+        if name not in self.table and not required:
+            return np.full(len(self.lines), np.nan)
         column = self._column(name)
         try:
             values = np.array([np.nan if text in _BLANK else text for text in column], np.float64)
@@ -349,7 +351,9 @@ class _Maker:
         )
 
     def _flags(self, name: str) -> NDArray[np.bool_]:
-        column = self._column(name)
+        if name not in self.table:
+            return np.zeros(len(self.lines), np.bool_)
+        column = self.table[name]
         meaning = {text: text.strip().lower() for text in set(column)}
         wrong = set(meaning.values()) - _TRUE - _FALSE
         for row, text in enumerate(column if wrong else []):
@@ -361,10 +365,9 @@ class _Maker:
 
     def _weights(self) -> tuple[Floats, list[Effect]]:
         """Weights of 0, 1 and 2 copies, and how they came about."""
-        dominant, recessive = self._flags("is_dominant"), self._flags("is_recessive")
-        for row, text in enumerate(self._column("effect_type")):
-            dominant[row] |= text == "dominant"
-            recessive[row] |= text == "recessive"
+        types = np.array(self._column("effect_type"), np.str_)
+        dominant = self._flags("is_dominant") | (types == "dominant")
+        recessive = self._flags("is_recessive") | (types == "recessive")
         for row in np.flatnonzero(dominant & recessive).tolist():
             raise Invalid("the row is dominant and recessive at once.", where=self._where(row), remedy="Choose one.")
         weight = self._numbers("effect_weight")
@@ -385,11 +388,8 @@ class _Maker:
         for row in np.flatnonzero(~own & np.isnan(weight)).tolist():
             raise self._not_a_number("effect_weight", self._column("effect_weight")[row], row)
         weights[own] = by_dosage[own]
-        kinds: list[Effect] = [
-            "dosage" if o else "dominant" if d else "recessive" if r else "additive"
-            for o, d, r in zip(own.tolist(), dominant.tolist(), recessive.tolist(), strict=True)
-        ]
-        return weights, kinds
+        kinds = np.select([own, dominant, recessive], ["dosage", "dominant", "recessive"], "additive")
+        return weights, kinds.tolist()
 
     def _rows(self, weighted: tuple[Floats, list[Effect]]) -> ScoreRows:
         weights, kinds = weighted
@@ -399,7 +399,7 @@ class _Maker:
             raise Invalid(
                 "allelefrequency_effect is not between 0 and 1.", where=self._where(row), remedy="Correct it."
             )
-        for row in [row for row, (e, o) in enumerate(zip(effects, others, strict=True)) if e == o]:
+        for row in np.flatnonzero([e == o for e, o in zip(effects, others, strict=True)]).tolist():
             raise Invalid(
                 "effect and other allele are the same.", where=self._where(row), remedy="Correct or remove the line."
             )

@@ -11,6 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -100,18 +101,28 @@ class Target:
     looked: Looked
     reference: Callable[[str, int, int], str]
 
-    known: dict[tuple[int, int], list[int]] = field(default_factory=dict)
-    """Genotype counts of variants (file, number) that were asked for before."""
+    known: dict[int, tuple[NDArray[np.int64], NDArray[np.int32]]] = field(default_factory=dict)
+    """By file: variants that were asked for before, sorted, and their genotype counts."""
 
     def counts(self, places: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
         """Genotype counts of some variants (file, number) of everybody: [variants, 4]."""
-        new = sorted({place for place in places if place not in self.known})
-        for number, file in enumerate(self.files):
-            mine = [place for place in new if place[0] == number]
-            if mine:
-                counted = kernels.counts(file, np.array([variant for _, variant in mine], np.int64))
-                self.known.update(zip(mine, counted.tolist(), strict=True))
-        return np.array([self.known[place] for place in places], np.int64).reshape(-1, 4)
+        spots = np.array(places, np.int64).reshape(-1, 2)
+        out = np.empty((len(spots), 4), np.int64)
+        for number in np.unique(spots[:, 0]).tolist():
+            mine = np.flatnonzero(spots[:, 0] == number)
+            out[mine] = self._counted(number, spots[mine, 1])
+        return out
+
+    def _counted(self, number: int, variants: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Counts of one file's variants."""
+        held, counts = self.known.get(number, (np.empty(0, np.int64), np.empty((0, 4), np.int32)))
+        new = np.setdiff1d(variants, held)
+        if len(new):
+            counts = np.concatenate([counts, kernels.counts(self.files[number], new)])
+            held = np.concatenate([held, new])
+            order = np.argsort(held)
+            held, counts = self.known[number] = held[order], counts[order]
+        return counts[np.searchsorted(held, variants)]
 
 
 def assembly_of(lengths: Mapping[str, int], named: Iterable[str], given: str, *, where: str) -> Assembly:
@@ -188,18 +199,19 @@ class SiteList:
     """Collects sites of any order and gives them back by chromosome and position."""
 
     def __init__(self) -> None:
-        self._held: dict[str, list[tuple[int, str, str, int, int]]] = {}
+        self._held: dict[str, list[tuple[int, int, int, str, str]]] = {}
 
     def add(self, chromosome: str, position: int, ref: str, alt: str, file: int, number: int) -> None:
         """One variant."""
-        self._held.setdefault(chromosome, []).append((position, ref, alt, file, number))
+        self._held.setdefault(chromosome, []).append((position, file, number, ref, alt))
 
     def sites(self) -> dict[str, Sites]:
-        """Everything, sorted by position, then as added."""
+        """Everything, sorted by position, file and number, then as added."""
         out = {}
         for chromosome, rows in self._held.items():
-            rows.sort(key=lambda row: (row[0], row[3], row[4]))
-            out[chromosome] = Sites(*(list(column) for column in zip(*rows, strict=True)))
+            rows.sort(key=itemgetter(0, 1, 2))
+            positions, files, numbers, refs, alts = (list(column) for column in zip(*rows, strict=True))
+            out[chromosome] = Sites(positions, refs, alts, files, numbers)
         return out
 
 
@@ -207,24 +219,25 @@ def _of_pgen(path: Path, wanted: Callable[[Assembly], Wanted], *, assembly: str,
     where = str(path)
     people, (lengths, named) = _psam_people(path.with_suffix(".psam")), declared(_pvar_head(path))
     found = assembly_of(lengths, named, assembly, where=where)
-    places = {chromosome: set(positions) for chromosome, positions in wanted(found).items()}
+    places = {chromosome: frozenset(positions) for chromosome, positions in wanted(found).items()}
     listed = SiteList()
-    names: dict[str, str] = {}
+    known: dict[str, tuple[str, frozenset[int]]] = {}
     number = 0
     for number, (contig, position, ref, alt) in enumerate(_pvar_rows(path), 1):
-        chromosome = names.get(contig)
-        if chromosome is None:
-            chromosome = names[contig] = stored_chromosome(contig)
-        near = places.get(chromosome)
-        if near is None:
+        if contig not in known:
+            chromosome = stored_chromosome(contig)
+            known[contig] = chromosome, places.get(chromosome, frozenset())
+        chromosome, near = known[contig]
+        if raw:
+            if position in near:
+                several = "," if "," in alt else ""
+                for each in alt.split(","):
+                    listed.add(chromosome, position, ref, each + several, 0, number - 1)
             continue
-        alts = alt.split(",") if raw else [alt]
-        for each in alts:
-            at, first, second = position, ref, each
-            if not raw and (len(ref) > 1 or len(each) > 1) and "," not in each:
-                at, first, second = trim(position, ref.upper(), each.upper())
-            if at in near:
-                listed.add(chromosome, at, first, second if len(alts) == 1 else f"{second},", 0, number - 1)
+        if near and (len(ref) > 1 or len(alt) > 1) and "," not in alt:
+            position, ref, alt = trim(position, ref.upper(), alt.upper())
+        if position in near:
+            listed.add(chromosome, position, ref, alt, 0, number - 1)
     file = PgenFile.open(path)
     if file.variants != number:
         raise Invalid("the variant table and the genotypes differ in length.", where=where, remedy="Copy both again.")
@@ -244,10 +257,7 @@ def _psam_people(path: Path) -> list[str]:
     if "IID" not in head:
         raise Invalid("the sample table has no header #IID.", where=f"{path}:1", remedy="Add the header line.")
     at = head.index("IID")
-    if at == 0:
-        people = [line.partition("\t")[0] for line in lines[1:]]
-    else:
-        people = [fields[at] if len(fields) > at else "" for fields in (line.split("\t", at + 1) for line in lines[1:])]
+    people = [line.split("\t", at + 1)[at] if line.count("\t") >= at else "" for line in lines[1:]]
     if "" in people:
         number = len(lines) - len(people) + people.index("") + 1
         raise Invalid("the line names nobody.", where=f"{path}:{number}", remedy="Separate columns by tabs.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 
 from federome.errors import Invalid
-from federome.prs.match import Found, Matched
+from federome.prs.match import Found, Matched, PgscMatched
 from federome.prs.run import Compared, Options, compared
 from federome.prs.told import row_facts
+from federome.store.pgen import PgenWriter
 
 COLUMNS = "rsID\tchr_name\tchr_position\teffect_allele\tother_allele\teffect_weight\tallelefrequency_effect"
 VCF = """##fileformat=VCFv4.2
@@ -33,6 +35,7 @@ FASTA = "A" * 49 + "C"  # every 50th base of chromosome 1 is C, the others A
 
 
 OPEN = ExitStack()
+TURN = str.maketrans("ACGT", "TGCA")
 
 
 @pytest.fixture
@@ -249,3 +252,60 @@ def test_pgsc_rules_give_pgsc_calcs_counts(shared: Path) -> None:
         assert ours.counts == {"matched": 782, "ambiguous_dropped": 47, "missing": 6}
         used = [i for i, row in enumerate(ours.rows) if row.terms]
         assert np.array_equal(used, np.flatnonzero(matched.status == "matched"))  # type: ignore[attr-defined]
+
+
+def pgsc_twin(
+    variants: list[tuple[int, str, str]], position: int, effect: str, other: str
+) -> tuple[int, int, bool] | None:
+    """pgsc_calc's order, slowly: every candidate gets a rank, the lowest is taken, then the first in the file."""
+    ranked = []
+    for at, (place, ref, alts) in enumerate(variants):
+        for which, alt in enumerate(alts.split(",")):
+            for rank, turned, (one, two) in (
+                (0, 0, (ref, alt)),
+                (1, 0, (alt, ref)),
+                (2, 1, (ref, alt)),
+                (3, 1, (alt, ref)),
+            ):
+                mine = [each.translate(TURN) if turned else each for each in (effect, other)]
+                if place == position and mine[0] == one and mine[1] in ("", two):
+                    ranked.append((rank, at, which, one is alt))
+    return min(ranked)[1:] if ranked else None
+
+
+def test_pgsc_rules_equal_a_slow_twin(tmp_path: Path) -> None:
+    """Several ALT alleles, doubled places, either strand, no other allele: whatever may stand in two files."""
+    rng = np.random.default_rng(11)
+    pool = ["A", "C", "G", "T", "AT", "CAG"]
+    pick = [tuple(rng.choice(pool, 3, replace=False).tolist()) for _ in range(220)]
+    variants = [(100 + i // 2, a, f"{b},{c}" if i % 9 == 0 else b) for i, (a, b, c) in enumerate(pick)]
+    calls = rng.choice(np.array([0, 1, 2, -1], np.int8), (len(variants), 40), p=[0.5, 0.3, 0.1, 0.1])
+    with PgenWriter(tmp_path / "t.pgen", calls.shape[1], max_variants=len(variants)) as writer:
+        writer.append_many(calls)
+    lines = [f"7\t{at}\tv{i}\t{ref}\t{alt}" for i, (at, ref, alt) in enumerate(variants)]
+    (tmp_path / "t.pvar").write_text("\n".join(["#CHROM\tPOS\tID\tREF\tALT", *lines]) + "\n")
+    (tmp_path / "t.psam").write_text("#IID\n" + "".join(f"p{i}\n" for i in range(calls.shape[1])))
+    drawn = [(int(rng.integers(98, 212)), *rng.choice(pool, 2, replace=False).tolist()) for _ in range(900)]
+    rows = list(dict.fromkeys((at, one, "" if i % 7 == 0 else two) for i, (at, one, two) in enumerate(drawn)))
+    head = "#pgs_id=P\n#genome_build=GRCh38\nchr_name\tchr_position\teffect_allele\tother_allele\teffect_weight\n"
+    (tmp_path / "s.txt").write_text(head + "".join(f"7\t{at}\t{e}\t{o}\t1\n" for at, e, o in rows))
+    expected = [pgsc_twin(variants, *row) for row in rows]
+    with compared([tmp_path / "s.txt"], tmp_path / "t.pgen", Options(assembly="GRCh38", rules="pgsc")) as found:
+        (matched,) = found.matched
+    assert isinstance(matched, PgscMatched)
+    assert min(matched.summary.values()) > 10
+    taken = Counter(spot[:2] for spot in expected if spot)
+    for spot, status, told in zip(expected, matched.status.tolist(), matched.rows, strict=True):
+        if spot is None:
+            assert status == "unmatched"
+            continue
+        at, which, counts_alt = spot
+        ref, alts = variants[at][1:]
+        alt = alts.split(",")[which]
+        kept = taken[at, which] == 1 and "," not in alts and ref.translate(TURN) != alt
+        assert status == ("matched" if kept else "excluded")
+        share = calls[at][calls[at] >= 0].mean() / 2
+        assert told.terms == (((0, at),) if kept else ())
+        if kept:
+            assert told.counts_alt == counts_alt
+            assert told.fill == pytest.approx(share if counts_alt else 1 - share)
