@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from federome.model.variant import Assembly, chromosome_class
-from federome.store.writer import BatchWriter, VariantInfo
+from federome.store.chromosome import VariantInfo
+
+if TYPE_CHECKING:  # what reads files does without a database's libraries
+    from federome.store.writer import BatchWriter
 
 MISSING = 3
 Effects = tuple[tuple[str, str], ...]

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from federome.errors import Invalid
 from federome.ingest.contigs import check_position, stored_chromosome
 from federome.model.variant import Assembly
-from federome.store.writer import GeneRegion, Interval
+from federome.store.stretches import GeneRegion, Interval
 
 _GENE_TYPES = frozenset({"gene", "ncRNA_gene", "pseudogene", "protein_coding_gene"})
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from federome.errors import Invalid
 from federome.ingest.chunk import Chunk, Effects
 from federome.model.variant import Assembly
-from federome.store.writer import DeclaredSex
+
+if TYPE_CHECKING:
+    from federome.store.writer import DeclaredSex
 
 CHUNK_VARIANTS = 4_096
 CHUNK_CARRIERS = 1 << 22

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 from cyvcf2 import VCF
@@ -29,7 +29,9 @@ from federome.ingest.effects import EffectReader
 from federome.ingest.readers import Readers, worth_while
 from federome.ingest.source import Chromosomes, ChunkBuilder, Tally, check_people, fingerprint, plain
 from federome.model.variant import Assembly, chromosome_class
-from federome.store.writer import DeclaredSex
+
+if TYPE_CHECKING:
+    from federome.store.writer import DeclaredSex
 
 # The empty block that ends every BGZF file (SAM specification, section 4.1.2).
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")

@@ -23,29 +23,11 @@ from federome.store.catalogue import BatchRecord, DataRelease, is_committed, rel
 from federome.store.chromosome import BlockRecord
 from federome.store.erasure import SECURE_DELETE
 from federome.store.layout import digest_of
+from federome.store.stretches import GeneRegion, Interval
 
 _NEXT_PERSON = sa.func.coalesce(sa.func.max(tables.batch.c.first_person + tables.batch.c.people), 1)
 
 DeclaredSex = Sex | Literal["unknown"]
-
-
-@dataclass(frozen=True, slots=True)
-class GeneRegion:
-    """Where a gene lies: 1-based, both ends included."""
-
-    symbol: str
-    chromosome: str
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A stretch in which absence of a variant means reference: 1-based, both ends included."""
-
-    chromosome: str
-    start: int
-    end: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,16 +35,7 @@ from federome import db
 from federome.model.strict import Json
 from federome.model.variant import chromosome_rank, oriented
 from federome.store import derived, erasure, kernels, phenotypes, staging, tables
-from federome.store.batch import (
-    DeclaredSex,
-    Exchange,
-    FinishedBatch,
-    GeneRegion,
-    Interval,
-    Relatives,
-    exchange,
-    joined,
-)
+from federome.store.batch import DeclaredSex, Exchange, FinishedBatch, Relatives, exchange, joined
 from federome.store.blocks import Block
 from federome.store.catalogue import BatchRecord, DataRelease, Store
 from federome.store.chromosome import ChromosomeWriter, Sparse, VariantInfo, is_whole, read_records
@@ -59,6 +50,7 @@ from federome.store.layout import (
     write_durably,
 )
 from federome.store.sites import Effects
+from federome.store.stretches import GeneRegion, Interval
 from federome.store.writer import moves, psam
 
 MERGE_PEOPLE: Final = 100_000

@@ -25,8 +25,6 @@ from federome.store import phenotypes, staging
 from federome.store.batch import (
     DeclaredSex,
     FinishedBatch,
-    GeneRegion,
-    Interval,
     Relatives,
     check_new,
     check_release,
@@ -50,6 +48,7 @@ from federome.store.layout import (
     with_part,
     write_durably,
 )
+from federome.store.stretches import GeneRegion, Interval
 
 if TYPE_CHECKING:
     import duckdb
