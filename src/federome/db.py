@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import StaticPool
 
@@ -24,10 +26,13 @@ if TYPE_CHECKING:
     from alembic.operations import Operations
 
 BUSY_TIMEOUT_MS = 15_000
+_SQLITE = sqlite.dialect(paramstyle="qmark")
 _BUSY = ("database is locked", "database table is locked", "database is busy")
 
 Step = Callable[["Operations"], None]
 """One change of a schema, written with Alembic's operations (its batch mode alters tables on SQLite too)."""
+Change = tuple[sa.UpdateBase, Sequence[Mapping[str, object]]]
+"""A statement and its rows: column or parameter names to values as the driver takes them."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,55 @@ def write(database: Engine) -> Iterator[Connection]:
         connection = connection.execution_options(federome_write=True)
         with connection.begin():
             yield connection
+
+
+def write_all(database: Engine, changes: Sequence[Change]) -> None:
+    """Make changes in one write transaction, all or nothing; statements that return nothing, the same ones each time.
+
+    For what is written in every step of a run. SQLite gets the text that each statement was compiled to once: to
+    prepare it anew through SQLAlchemy costs several times as much as to execute it.
+    """
+    if database.dialect.name != "sqlite":
+        with write(database) as connection:
+            for statement, rows in changes:
+                connection.execute(statement, rows)
+        return
+    with _explained(database):
+        pooled = database.raw_connection()
+        try:
+            _write_all(pooled, changes)
+        except sqlite3.Error as error:
+            raise sa.exc.DBAPIError.instance(None, None, error, sqlite3.Error) from error
+        finally:
+            pooled.close()
+
+
+def _write_all(pooled: sa.PoolProxiedConnection, changes: Sequence[Change]) -> None:
+    cursor = pooled.cursor()
+    cursor.execute("BEGIN IMMEDIATE")
+    try:
+        for statement, rows in changes:
+            text, order, fixed = _compiled(statement, tuple(rows[0]))
+            cursor.executemany(text, [[fixed[n] if n in fixed else row[n] for n in order] for row in rows])
+        pooled.commit()
+    except BaseException:
+        pooled.rollback()
+        raise
+    finally:
+        cursor.close()
+
+
+@lru_cache(maxsize=256)
+def _compiled(statement: sa.UpdateBase, given: tuple[str, ...]) -> tuple[str, list[str], Mapping[str, object]]:
+    """For rows that give these names: SQLite's text, its parameters in order, values that the statement itself has."""
+    compiled = statement.compile(dialect=_SQLITE, column_keys=list(given))
+    assert isinstance(compiled, sa.sql.compiler.SQLCompiler)
+    assert not compiled.insert_prefetch  # a default in Python: rows for this give every column
+    order = list(compiled.positiontup or ())
+    fixed = {name: compiled.binds[name] for name in order if name not in given}
+    if lacking := [name for name, bound in fixed.items() if bound.required]:
+        raise KeyError(f"rows lack {', '.join(lacking)}")
+    return compiled.string, order, {name: bound.effective_value for name, bound in fixed.items()}
 
 
 class Watch:

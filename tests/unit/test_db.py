@@ -191,3 +191,56 @@ def test_a_watch_sees_commits_of_others_and_nothing_else(tmp_path: Path) -> None
         assert watch.version() != seen
         seen = watch.version()
     assert db.Watch(db.engine("sqlite://")).version() is None
+
+
+def changes(*rows: dict[str, object]) -> list[db.Change]:
+    node = first().tables["node"]
+    named = node.update().where(node.c.id == sa.bindparam("of")).values(name="renamed")
+    return [(node.insert(), list(rows)), (named, [{"of": rows[0]["id"]}])]
+
+
+def made(tmp_path: Path) -> sa.Engine:
+    database = db.engine(url(tmp_path))
+    db.migrate(database, db.Schema("t", first()))
+    return database
+
+
+def held(database: sa.Engine) -> list[tuple[int, str]]:
+    with db.read(database) as connection:
+        return [tuple(row) for row in connection.execute(sa.text("SELECT id, name FROM node ORDER BY id"))]
+
+
+def test_changes_written_together_are_those_written_one_by_one(tmp_path: Path) -> None:
+    database = made(tmp_path)
+    rows: list[dict[str, object]] = [{"id": 1, "name": "fi"}, {"name": "es", "id": 2}]
+    db.write_all(database, changes(*rows))
+    together = held(database)
+    with db.write(database) as connection:
+        connection.execute(sa.text("DELETE FROM node"))
+        for statement, given in changes(*rows):
+            connection.execute(statement, given)
+    assert together == held(database) == [(1, "renamed"), (2, "es")]
+
+
+def test_changes_are_all_made_or_none(tmp_path: Path) -> None:
+    database = made(tmp_path)
+    db.write_all(database, changes({"id": 1, "name": "fi"}))
+    with pytest.raises(sa.exc.IntegrityError):
+        db.write_all(database, changes({"id": 2, "name": "es"}, {"id": 1, "name": "again"}))
+    with pytest.raises(KeyError):  # of a row that lacks a name, and of a statement that none of its rows gives one
+        db.write_all(database, changes({"id": 2, "name": "es"}, {"id": 3}))
+    node = first().tables["node"]
+    with pytest.raises(KeyError, match="of"):
+        db.write_all(database, [(node.delete().where(node.c.id == sa.bindparam("of")), [{"name": "x"}])])
+    assert held(database) == [(1, "renamed")]
+
+
+def test_changes_wait_for_who_writes_and_say_so_when_they_waited_in_vain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "BUSY_TIMEOUT_MS", 20)
+    database = made(tmp_path)
+    with db.write(database), pytest.raises(Unavailable, match="busy"):
+        db.write_all(database, changes({"id": 1, "name": "fi"}))
+    db.write_all(database, changes({"id": 1, "name": "fi"}))
+    assert held(database) == [(1, "renamed")]

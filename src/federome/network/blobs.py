@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
-from federome.db import read
+from federome.db import Change, read
 from federome.errors import Invalid, Unavailable
 from federome.network.protocol import INLINE_BYTES
 
@@ -45,19 +45,42 @@ Row = tuple[str, str, Held, bytes | None]
 """(name, party, what is held, the bytes if inline) of a blob that is to be entered."""
 
 
+Key = tuple[str, str]
+"""(name, party)."""
+
+
+class _Known:
+    """What is held of one run, by kind: a step drops a few parts and sums, a run has documents by the thousand."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, dict[Key, Held]] = {}
+
+    def get(self, key: Key) -> Held | None:
+        return self._kinds.get(_kind(key[0]), {}).get(key)
+
+    def put(self, key: Key, held: Held) -> None:
+        self._kinds.setdefault(_kind(key[0]), {})[key] = held
+
+    def pop(self, key: Key) -> Held:
+        return self._kinds[_kind(key[0])].pop(key)
+
+    def at(self, place: str) -> list[Key]:
+        return [key for key in self._kinds.get(_kind(place), ()) if below(key[0], place)]
+
+
 class Blobs:
     """Blobs by (run, name, party). Whoever writes holds the ledger's lock; ``unsure`` after a transaction failed."""
 
     def __init__(self, engine: sa.Engine, folder: Path) -> None:
         self._engine = engine
         self._folder = folder
-        self._held: dict[str, dict[tuple[str, str], Held]] = {}
+        self._held: dict[str, _Known] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
     # writing
 
-    def enter(self, db: sa.Connection, run: str, blobs: Mapping[tuple[str, str], bytes]) -> None:
-        """Store blobs by (name, party); other content under the same name is ``Invalid``."""
+    def enter(self, run: str, blobs: Mapping[tuple[str, str], bytes]) -> list[Change]:
+        """Store blobs by (name, party): what is to be written; other content under the same name is ``Invalid``."""
         rows: list[Row] = []
         for (name, party), data in blobs.items():
             held = Held(hashlib.sha256(data).hexdigest(), len(data), len(data) <= INLINE_BYTES)
@@ -66,40 +89,38 @@ class Blobs:
                 temporary.write_bytes(data)
                 self._move(run, name, party, held.digest, temporary)
             rows.append((name, party, held, data if held.inline else None))
-        self._enter(db, run, rows)
+        return self._enter(run, rows)
 
-    def take_file(self, db: sa.Connection, run: str, name: str, party: str, pieces: Path, held: Held) -> None:
+    def take_file(self, run: str, name: str, party: str, pieces: Path, held: Held) -> list[Change]:
         """Take over a temporary file as a blob."""
         self._move(run, name, party, held.digest, pieces)
-        self._enter(db, run, [(name, party, held, None)])
+        return self._enter(run, [(name, party, held, None)])
 
-    def _enter(self, db: sa.Connection, run: str, rows: list[Row]) -> None:
-        known, fresh = self._known(db, run), {}
+    def _enter(self, run: str, rows: list[Row]) -> list[Change]:
+        known, fresh = self._known(run), {}
         for name, party, held, data in rows:
             before = known.get((name, party))
             if before is None:
                 fresh[name, party] = held, data
             elif before.digest != held.digest:
                 raise Invalid("a part was handed in before with other content.", where=f"{run}/{name}"[:160])
-        if fresh:
-            made = [
-                {"run": run, "name": name, "party": party, "digest": held.digest, "size": held.size, "data": data}
-                for (name, party), (held, data) in fresh.items()
-            ]
-            db.execute(_INSERT, made)
-            known.update({key: held for key, (held, _) in fresh.items()})
+        made = [
+            {"run": run, "name": name, "party": party, "digest": held.digest, "size": held.size, "data": data}
+            for (name, party), (held, data) in fresh.items()
+        ]
+        for key, (held, _) in fresh.items():
+            known.put(key, held)
+        return [(_INSERT, made)]
 
-    def drop(self, db: sa.Connection, run: str, places: tuple[str, ...]) -> list[Path]:
-        """Forget blobs of these names, or below them where they end in ``/``; gives files to remove after the commit.
+    def drop(self, run: str, places: tuple[str, ...]) -> tuple[list[Change], list[Path]]:
+        """Forget blobs of these names, or below them where they end in ``/``; and files to remove after the commit.
 
         A file without a row is litter, a row without its file is damage.
         """
-        known = self._known(db, run)
-        gone = [key for key in known if any(below(key[0], place) for place in places)]
-        if gone:
-            db.execute(_FORGET, [{"of": run, "called": name, "by": party} for name, party in gone])
-        held = [(name, party, known.pop((name, party))) for name, party in gone]
-        return [self._path(run, name, party, one.digest) for name, party, one in held if not one.inline]
+        known = self._known(run)
+        held = [(*key, known.pop(key)) for place in places for key in known.at(place)]
+        changes: list[Change] = [(_FORGET, [{"of": run, "called": name, "by": party} for name, party, _ in held])]
+        return changes, [self._path(run, name, party, one.digest) for name, party, one in held if not one.inline]
 
     def unsure(self, run: str) -> None:
         """Read again what the database holds of this run: it has ended, or a transaction failed."""
@@ -111,10 +132,12 @@ class Blobs:
         folder.mkdir(exist_ok=True)
         return folder / uuid4().hex
 
-    def _known(self, db: sa.Connection, run: str) -> dict[tuple[str, str], Held]:
+    def _known(self, run: str) -> _Known:
         if run not in self._held:
-            rows = db.execute(_LISTED, {"of": run})
-            self._held[run] = {(r.name, r.party): Held(r.digest, r.size, bool(r.inline)) for r in rows}
+            known = self._held[run] = _Known()
+            with read(self._engine) as db:
+                for row in db.execute(_LISTED, {"of": run}):
+                    known.put((row.name, row.party), Held(row.digest, row.size, bool(row.inline)))
         return self._held[run]
 
     def _move(self, run: str, name: str, party: str, digest: str, pieces: Path) -> None:
@@ -160,6 +183,11 @@ _LISTED = sa.select(
 _FORGET = BLOB.delete().where(
     BLOB.c.run == sa.bindparam("of"), BLOB.c.name == sa.bindparam("called"), BLOB.c.party == sa.bindparam("by")
 )
+
+
+def _kind(name: str) -> str:
+    """``part`` of ``part/7/2``."""
+    return name.partition("/")[0]
 
 
 def below(name: str, place: str) -> bool:

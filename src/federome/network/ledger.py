@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import msgspec
 import sqlalchemy as sa
 
-from federome.db import Schema, migrate, read, write
+from federome.db import Change, Schema, migrate, read, write_all
 from federome.errors import Invalid
 from federome.network.blobs import METADATA, Blobs, Held, below
 from federome.network.protocol import INLINE_BYTES, MESSAGE_BYTES, Body, Kind, Task
@@ -141,6 +141,11 @@ _ANSWERED = (
     .where(TASK.c.id == sa.bindparam("task"))
     .values(done=True, reply=sa.bindparam("told"), reply_digest=sa.bindparam("told_digest"))
 )
+_NEW_RUN = RUN.insert()
+_NEW_TASK = TASK.insert()
+_USED = TASK.update().where(TASK.c.id == sa.bindparam("task")).values(body="{}")
+_CLOSED = TASK.update().where(TASK.c.run == sa.bindparam("of"), TASK.c.done == sa.false()).values(done=True)
+_DECIDED = TASK.update().where(TASK.c.run == sa.bindparam("of"), TASK.c.kind == "decide").values(body="{}")
 _SAVED = (
     RUN.update()
     .where(RUN.c.id == sa.bindparam("of"))
@@ -167,12 +172,13 @@ class Ledger:
             self._open = {run.id: _Step(run, self._tasks_of(db, run)) for run in runs}
 
     @contextmanager
-    def _write(self, run: str) -> Iterator[sa.Connection]:
-        """A transaction. Writers of this process wait for each other here, where waiting is fair and short."""
+    def _write(self, run: str) -> Iterator[list[Change]]:
+        """Changes to make in one transaction. Writers of this process wait for each other here, fairly and shortly."""
         with self._writing:
             try:
-                with write(self._engine) as db:
-                    yield db
+                changes: list[Change] = []
+                yield changes
+                write_all(self._engine, [(statement, rows) for statement, rows in changes if rows])
             except BaseException:
                 self._blobs.unsure(run)
                 raise
@@ -185,9 +191,9 @@ class Ledger:
         """A new run with its first tasks; ``Invalid`` if its id was used before."""
         opened = {task.task.id: task for task in (_opened(run, due) for due in tasks)}
         try:
-            with self._write(run.id) as db:
-                db.execute(RUN.insert(), _run_row(run))
-                db.execute(TASK.insert(), [_task_row(task) for task in opened.values()])
+            with self._write(run.id) as changes:
+                changes.append((_NEW_RUN, [_run_row(run)]))
+                changes.append((_NEW_TASK, [_task_row(task) for task in opened.values()]))
         except sa.exc.IntegrityError as error:
             raise Invalid("a run with this id exists.", remedy="Sign new orders with a new run id.") from error
         for task in opened.values():
@@ -249,20 +255,20 @@ class Ledger:
         new = [task for task in tasks if not task.stored]
         answered = [task for task in tasks if task.stored and task.done and not task.told]
         kept = {key: data for key, data in step.fresh.items() if not any(below(key[0], name) for name in step.drop)}
-        with self._write(run.id) as db:
-            self._blobs.enter(db, run.id, kept)
-            db.execute(_SAVED, {f"new_{name}": value for name, value in _run_row(run).items()} | {"of": run.id})
-            if new:
-                db.execute(TASK.insert(), [_task_row(task) for task in new])
-            if answered:
-                told = [{"task": t.task.id, "told": _json(t.reply), "told_digest": t.digest} for t in answered]
-                db.execute(_ANSWERED, told)
-            if used := [task.task.id for task in answered if "passport" in task.task.body]:
-                db.execute(TASK.update().where(TASK.c.id.in_(used)).values(body="{}"))  # not kept beyond its use
+        told = [{"task": t.task.id, "told": _json(t.reply), "told_digest": t.digest} for t in answered]
+        used = [{"task": task.task.id} for task in answered if "passport" in task.task.body]
+        litter: list[Path] = []
+        with self._write(run.id) as changes:
+            changes += self._blobs.enter(run.id, kept)
+            changes.append((_SAVED, [{f"new_{name}": value for name, value in _run_row(run).items()} | {"of": run.id}]))
+            changes.append((_NEW_TASK, [_task_row(task) for task in new]))
+            changes.append((_ANSWERED, told))
+            changes.append((_USED, used))  # a passport is not kept beyond its use
             if run.ended is not None:
-                db.execute(TASK.update().where(TASK.c.run == run.id, TASK.c.done == sa.false()).values(done=True))
-                db.execute(TASK.update().where(TASK.c.run == run.id, TASK.c.kind == "decide").values(body="{}"))
-            litter = self._blobs.drop(db, run.id, step.drop) if step.drop else []
+                changes += [(_CLOSED, [{"of": run.id}]), (_DECIDED, [{"of": run.id}])]
+            if step.drop:
+                dropped, litter = self._blobs.drop(run.id, step.drop)
+                changes += dropped
         for task in tasks:
             task.stored, task.told = True, task.done
         step.earlier, step.fresh, step.drop, step.held = [], {}, (), False
@@ -356,8 +362,8 @@ class Ledger:
                 return self._answered_before(party, task, digest), False
             small = {key: data for key, data in blobs.items() if len(data) <= INLINE_BYTES}
             if len(small) < len(blobs):
-                with self._write(step.run.id) as db:
-                    self._blobs.enter(db, step.run.id, {key: data for key, data in blobs.items() if key not in small})
+                with self._write(step.run.id) as changes:
+                    changes += self._blobs.enter(step.run.id, {k: data for k, data in blobs.items() if k not in small})
             step.take(held, body, digest, small)
         return step.run.id, True
 
@@ -409,8 +415,8 @@ class Ledger:
 
     def put(self, run: str, name: str, party: str, data: bytes) -> None:
         """Store a blob; the same content again is fine, other content under the same name is ``Invalid``."""
-        with self._write(run) as db:
-            self._blobs.enter(db, run, {(name, party): data})
+        with self._write(run) as changes:
+            changes += self._blobs.enter(run, {(name, party): data})
 
     def put_pieces(self, run: str, name: str, party: str, pieces: Iterable[bytes]) -> None:
         """The same for a blob that is made piece by piece and too large for memory."""
@@ -427,8 +433,8 @@ class Ledger:
 
     def put_file(self, run: str, name: str, party: str, pieces: Path, digest: str, size: int) -> None:
         """Take over an uploaded temporary file as a blob."""
-        with self._write(run) as db:
-            self._blobs.take_file(db, run, name, party, pieces, Held(digest, size, inline=False))
+        with self._write(run) as changes:
+            changes += self._blobs.take_file(run, name, party, pieces, Held(digest, size, inline=False))
 
     def temporary(self) -> Path:
         """A name for an upload in progress."""

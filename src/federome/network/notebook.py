@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 import sqlalchemy as sa
 
-from federome.db import Schema, migrate, read, write
+from federome.db import Schema, migrate, read, write, write_all
 from federome.errors import Invalid, Refused
 from federome.network.protocol import Body
 from federome.network.sums import Roster, admit
@@ -140,7 +140,7 @@ class Notebook:
         self._keys: dict[str, dict[int, tuple[bytes, str]]] = {}
         self._sent: dict[str, tuple[int, dict[int, str]]] = {}
         self._changed: set[str] = set()
-        self._waiting: dict[sa.Executable, list[dict[str, object]]] = {}
+        self._waiting: dict[sa.UpdateBase, list[dict[str, object]]] = {}
         self._issued: dict[str, int] = {}
 
     @contextmanager
@@ -158,15 +158,13 @@ class Notebook:
         for run in self._changed:
             self._note(_DETAIL, of_run=run, new_detail=_json(self._works[run].detail))
         if self._waiting:
-            with write(self._engine) as db:
-                for statement, rows in self._waiting.items():
-                    db.execute(statement, rows)
+            write_all(self._engine, list(self._waiting.items()))
         self._waiting.clear()
         self._changed.clear()
         if len(self._works) > MAX_HELD:
             self._forget()
 
-    def _note(self, statement: sa.Executable, **row: object) -> None:
+    def _note(self, statement: sa.UpdateBase, **row: object) -> None:
         self._waiting.setdefault(statement, []).append(row)
 
     def _forget(self) -> None:
