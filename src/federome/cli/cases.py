@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from federome.cli.edge import read_object
+from federome.cli.edge import read_object, tell
 from federome.errors import Invalid
 
 if TYPE_CHECKING:
@@ -55,7 +53,7 @@ def open_(
     open_matching(folder, ontology, background)
     made = tables(folder)
     facts = {"measure": made.measure.version, "background": made.background.source}
-    _tell(
+    tell(
         facts, f"This node takes cases. Formula and tables: {facts['measure']}; genes: {facts['background']}.", as_json
     )
 
@@ -96,7 +94,7 @@ def register(
         f"  {name}: ignored {', '.join(e['term'] + ' (' + e['why'] + ')' for e in v)}" for name, v in ignored.items()
     ]
     lines += [f"  {name}: {note}" for name, told in notes.items() for note in told]
-    _tell({"registered": count, "ignored": ignored, "notes": notes}, "\n".join(lines), as_json)
+    tell({"registered": count, "ignored": ignored, "notes": notes}, "\n".join(lines), as_json)
 
 
 def candidates(
@@ -143,7 +141,7 @@ def candidates(
         }
         for gene in genes
     ]
-    _tell({"candidates": rows, "notes": list(notes)}, _candidates_text(rows, notes), as_json)
+    tell({"candidates": rows, "notes": list(notes)}, _candidates_text(rows, notes), as_json)
 
 
 def _candidates_text(rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> str:
@@ -177,7 +175,7 @@ def follow(
     home = _home(folder)
     if stop:
         note(folder, dataset, None)
-        _tell({"followed": False}, f"{dataset} is followed no longer.", as_json)
+        tell({"followed": False}, f"{dataset} is followed no longer.", as_json)
         return
     if not person:
         raise Invalid("say which clinician holds the cases.", where="--person")
@@ -188,13 +186,53 @@ def follow(
         f"{done.registered} cases were registered or described anew, {done.unchanged} had not changed, "
         f"{done.withdrawn} were withdrawn, {done.unusable} have no usable term. New releases are followed by the node."
     )
-    _tell({"followed": True, **asdict(done)}, said, as_json)
+    tell({"followed": True, **asdict(done)}, said, as_json)
+
+
+def cases(
+    folder: NodeDir,
+    person: Clinician,
+    case: Annotated[str, typer.Option("--case", help="How this one was described, and when that changed.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Your cases at this node, and who may find them; with --case, how one was described."""
+    from datetime import UTC, datetime
+
+    book = _home(folder).desk.book
+    if case:
+        told = [
+            {"from": datetime.fromtimestamp(each.at, UTC).isoformat(), "added": each.added, "taken": each.taken}
+            for each in book.history(case, person)
+        ]
+        lines = [f"{each['from']}: added {_words(each['added'])}; taken away {_words(each['taken'])}" for each in told]
+        tell({"case": case, "descriptions": told}, "\n".join(lines), as_json)
+        return
+    rows: list[dict[str, Any]] = [
+        {
+            "case": each.name,
+            "dataset": each.dataset,
+            "terms": each.patient.observed,
+            "genes": each.patient.genes,
+            "can_be_found": each.shared,
+        }
+        for each in book.cases(person)
+    ]
+    lines = [
+        f"{row['case']} ({row['dataset']}): HPO terms {_words(row['terms'])}; genes {_words(row['genes'])}"
+        f"{'' if row['can_be_found'] else '; nobody can find it'}"
+        for row in rows
+    ]
+    tell({"cases": rows}, "\n".join(lines) or "You hold no case here.", as_json)
+
+
+def _words(words: Sequence[str]) -> str:
+    return ", ".join(words) or "none"
 
 
 def withdraw(folder: NodeDir, person: Clinician, case: Name, as_json: AsJson = False) -> None:
     """Withdraw a case: nobody finds it from now on, and nobody is told of it."""
     _home(folder).desk.book.withdraw(case, person)
-    _tell({"withdrawn": case}, f"{case} is withdrawn.", as_json)
+    tell({"withdrawn": case}, f"{case} is withdrawn.", as_json)
 
 
 def find(
@@ -233,7 +271,7 @@ def find(
     ] or ["Nobody was found at the nodes that answered."]
     lines += [f"{node} did not answer: {why}" for node, why in merged.silent.items()]
     lines += [f"{node} scores with other tables: {why}" for node, why in merged.mismatched.items()]
-    _tell(facts, "\n".join(lines), as_json)
+    tell(facts, "\n".join(lines), as_json)
 
 
 def watch(
@@ -298,7 +336,7 @@ def send(
     if not as_json:
         typer.echo("\n".join(asked.lines()), err=True)
     if not yes and (as_json or not typer.confirm("Sign and send it?", err=True)):
-        _tell({"sent": False}, "Nothing was sent.", as_json)
+        tell({"sent": False}, "Nothing was sent.", as_json)
         return
     own = load_private_key(key)
     with open_care(
@@ -318,14 +356,14 @@ def send(
     lines += [f"{node} did not answer: {why}" for node, why in told.silent.items()]
     lines.append(f"The answers are in {save}: give it to the page.")
     facts = {"sent": True, "answered": list(told.answers), "silent": dict(told.silent), "answers": str(save)}
-    _tell(facts, "\n".join(lines), as_json)
+    tell(facts, "\n".join(lines), as_json)
 
 
 def _tell_watch(told: Told, *, as_json: bool) -> None:
     states = {node: str(answer["state"]) for node, answer in told.answers.items()}
     lines = [f"{node}: {state}" for node, state in states.items()]
     lines += [f"{node} did not answer: {why}" for node, why in told.silent.items()]
-    _tell({"nodes": states, "silent": dict(told.silent)}, "\n".join(lines), as_json)
+    tell({"nodes": states, "silent": dict(told.silent)}, "\n".join(lines), as_json)
 
 
 def inbox(folder: NodeDir, person: Clinician, as_json: AsJson = False) -> None:
@@ -343,7 +381,7 @@ def inbox(folder: NodeDir, person: Clinician, as_json: AsJson = False) -> None:
             f"{w.case}: {w.home} has one like it ({w.evidence}{f', {w.kin}' if w.kin else ''}); {then[w.state]}"
         )
     facts = {"alerts": [asdict(a) for a in alerts], "contacts": [asdict(w) for w in waits]}
-    _tell(facts, "\n".join(lines) or "Nothing has arrived.", as_json)
+    tell(facts, "\n".join(lines) or "Nothing has arrived.", as_json)
 
 
 def accept(
@@ -385,7 +423,7 @@ def decline(
 ) -> None:
     """Decline a contact that is asked for about your case. The other side is not told."""
     _home(folder).desk.decided(person, handle, yes=False)
-    _tell({"state": "declined"}, "Declined. The other side is not told.", as_json)
+    tell({"state": "declined"}, "Declined. The other side is not told.", as_json)
 
 
 def _tell_contact(contact: Contact, why: Explanation | None = None, *, as_json: bool) -> None:
@@ -398,7 +436,7 @@ def _tell_contact(contact: Contact, why: Explanation | None = None, *, as_json: 
         unlike = "; ".join(term.name for term in (*why.query_only, *why.candidate_only)) or "nothing"
         said += f"\nBoth: {both}. Genes: {', '.join(why.genes) or 'none'}. In one alone: {unlike}."
         facts["why"] = asdict(why)
-    _tell(facts, said, as_json)
+    tell(facts, said, as_json)
 
 
 def _home(folder: Path) -> Home:
@@ -441,7 +479,3 @@ def _asker(
         deadline_s=deadline,
     ) as care:
         yield home.asker(home.desk.book.case(case, person), own, care.send), list(asked)
-
-
-def _tell(facts: object, text: str, as_json: bool) -> None:
-    sys.stdout.write((json.dumps(facts) if as_json else text) + os.linesep)

@@ -33,6 +33,7 @@ for name, command in (
     ("register", cases.register),
     ("candidates", cases.candidates),
     ("follow", cases.follow),
+    ("cases", cases.cases),
     ("withdraw", cases.withdraw),
     ("find", cases.find),
     ("watch", cases.watch),

@@ -20,7 +20,7 @@ from federome.db import Schema, migrate, read, write
 from federome.errors import Invalid, Missing
 from federome.network.cases import Case
 from federome.network.match_desk import MatchDesk
-from federome.network.match_question import Act, Level, read_answer
+from federome.network.match_question import Act, Level, read_answer, words_of, write_findings
 from federome.network.protocol import Body, mapping, text
 from federome.trust.canonical import Json, parse_object
 from federome.trust.keys import KeyRing, PublicKey, Signer
@@ -70,13 +70,17 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Watching:
-    """A standing question as its clinician knows it: at which node, until when, at which rate of false alerts."""
+    """A standing question as its clinician knows it: at which node, until when, at which rate of false alerts.
+
+    It is ``current`` while the case is described as it was asked.
+    """
 
     node: str
     until: float
     rate: float
     severity: str
     datasets: Sequence[str]
+    current: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,9 +142,18 @@ class CaseQuestions:
                 if answer.get("state") == "watching" and isinstance(until, int | float):
                     rate = cast(int, one.words["false_alerts_per_million"]) / 1e6
                     severity = text(one.words, "severity")
-                    found[node] = Watching(node, float(until), rate, severity, one.datasets[node])
+                    current = self.current(one, case)
+                    found[node] = Watching(node, float(until), rate, severity, one.datasets[node], current)
         now = self.desk.clock()
         return [found[node] for node in sorted(found) if found[node].until > now]
+
+    def current(self, asked: Prepared, case: Case) -> bool:
+        """Whether the case would be asked about in the same words now; what needs no words of it always is."""
+        if asked.act not in ("match", "watch"):
+            return True
+        least = words_of(case.patient, self.desk.measure, asked.level)
+        told = {"terms": list(least.observed), "genes": list(least.genes), "findings": write_findings(least.findings)}
+        return all(asked.words.get(name) == words for name, words in told.items())
 
     def forget(self, case: Case) -> None:
         """Drop the questions about a case that is withdrawn."""

@@ -2,7 +2,8 @@
 
 A case is registered by the clinician who holds it, described anew as more is known, and withdrawn. Every change has a
 number, so that whoever follows (the index, standing questions) can be away and catch up. A case stands in a dataset of
-the node, and its person's consent is asked of the consent ledger each time before anything is scored.
+the node, and its person's consent is asked of the consent ledger each time before anything is scored. Earlier
+descriptions are kept for the clinician alone, and go when the case is withdrawn: nothing is compared with them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
@@ -29,9 +30,14 @@ from federome.network.match_question import Level, sign_registration, tag, words
 from federome.trust.canonical import Json
 from federome.trust.keys import PublicKey, Signer
 
+if TYPE_CHECKING:
+    from alembic.operations import Operations
+
 DAY_S: Final = 86_400.0
 REGISTRATION_DAYS: Final = 30
 CHUNK: Final = 500
+MOST_EARLIER: Final = 100
+"""Earlier descriptions of one case that are kept: the oldest are forgotten first."""
 
 METADATA = sa.MetaData()
 CASE = sa.Table(
@@ -47,7 +53,22 @@ CASE = sa.Table(
     sa.Column("change", sa.Integer, nullable=False, unique=True),
     sa.Column("at", sa.Float, nullable=False),
 )
-SCHEMA = Schema("cases", METADATA)
+EARLIER = sa.Table(
+    "match_case_earlier",
+    METADATA,
+    sa.Column("change", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String, nullable=False, index=True),
+    sa.Column("document", sa.LargeBinary, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+)
+
+
+def _with_earlier(operations: Operations) -> None:
+    """Version 2: earlier descriptions, of which version 1 kept none."""
+    EARLIER.create(operations.get_bind())
+
+
+SCHEMA = Schema("cases", METADATA, (_with_earlier,))
 
 
 @dataclass(frozen=True)
@@ -71,6 +92,16 @@ class Case:
     active: bool = True
     change: int = 0
     admission: Admission | None = None
+
+
+@dataclass(frozen=True)
+class Described:
+    """How a case was described from ``at`` on, and what that added to and took from the description before it."""
+
+    at: float
+    patient: Patient
+    added: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -124,11 +155,13 @@ class CaseBook:
                 part = listed[start : start + CHUNK]
                 holders = {case.name: case.holder for case in part}
                 named = CASE.c.name.in_(list(holders))
-                for row in db.execute(sa.select(CASE.c.name, CASE.c.holder).where(named)):
+                rows = [{**_row(case), "change": change + start + n, "at": self.clock()} for n, case in enumerate(part)]
+                for row in db.execute(sa.select(CASE).where(named)).all():
                     if row.holder != holders[row.name]:
                         raise Invalid("another clinician holds a case of this name.", where=row.name[:60])
+                    if row.active:
+                        _keep(db, row)
                 db.execute(CASE.delete().where(named))
-                rows = [{**_row(case), "change": change + start + n, "at": self.clock()} for n, case in enumerate(part)]
                 db.execute(CASE.insert(), rows)
         return len(listed)
 
@@ -138,6 +171,26 @@ class CaseBook:
         with write(self.engine) as db:
             change = {"active": False, "change": _next(db), "at": self.clock()}
             db.execute(CASE.update().where(CASE.c.name == name).values(**change))
+            db.execute(EARLIER.delete().where(EARLIER.c.name == name))
+
+    def history(self, name: str, holder: str) -> list[Described]:
+        """How a clinician's own case was described, newest first, with what changed; ``Missing`` for anybody else's."""
+        self.case(name, holder)
+        told = [
+            sa.select(table.c.change, table.c.at, table.c.document).where(table.c.name == name)
+            for table in (EARLIER, CASE)
+        ]
+        with read(self.engine) as db:
+            rows = sorted(row for each in told for row in db.execute(each).all())
+        found: list[Described] = []
+        for _, at, document in rows:
+            patient = _patient(name, msgspec.msgpack.decode(document, type=_Kept))
+            now = _words(patient)
+            before = _words(found[-1].patient) if found else now
+            added, taken = ([word for word in a if word not in b] for a, b in ((now, before), (before, now)))
+            if added or taken or not found:
+                found.append(Described(at, patient, tuple(added), tuple(taken)))
+        return found[::-1]
 
     def case(self, name: str, holder: str) -> Case:
         """A clinician's own case; ``Missing`` for anybody else's."""
@@ -241,6 +294,20 @@ def _row(case: Case) -> dict[str, object]:
     }
 
 
+def _keep(db: Connection, row: sa.Row[tuple[object, ...]]) -> None:
+    """Put a description that is replaced among the earlier ones."""
+    of = EARLIER.c.name == row.name
+    kept = sa.select(EARLIER.c.change).where(of).order_by(EARLIER.c.change.desc()).limit(MOST_EARLIER - 1)
+    db.execute(EARLIER.delete().where(of & EARLIER.c.change.not_in(kept)))
+    db.execute(EARLIER.insert().values(change=row.change, name=row.name, document=row.document, at=row.at))
+
+
+def _words(patient: Patient) -> list[str]:
+    """What a description says, word by word; what was looked for and not found has a sign before it."""
+    found = [f"{each.gene} {each.variant or each.stretch}".strip() for each in patient.findings]
+    return [*patient.observed, *(f"−{term}" for term in patient.excluded), *patient.genes, *found]
+
+
 def _next(db: Connection) -> int:
     return int(db.execute(sa.select(sa.func.max(CASE.c.change))).scalar() or 0) + 1
 
@@ -251,7 +318,7 @@ def _case(row: sa.Row[tuple[object, ...]]) -> Case:
         row.name,
         row.holder,
         row.dataset,
-        Patient(row.name, kept.observed, kept.excluded, kept.genes, kept.family, kept.findings),
+        _patient(row.name, kept),
         row.subject,
         kept.person,
         kept.family,
@@ -260,6 +327,10 @@ def _case(row: sa.Row[tuple[object, ...]]) -> Case:
         int(row.change),
         kept.admission,
     )
+
+
+def _patient(name: str, kept: _Kept) -> Patient:
+    return Patient(name, kept.observed, kept.excluded, kept.genes, kept.family, kept.findings)
 
 
 def subjects(cases: Sequence[Case]) -> list[str]:

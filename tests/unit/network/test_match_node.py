@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import httpx2 as httpx
 import numpy as np
@@ -118,6 +119,19 @@ def test_a_clinician_registers_looks_decides_and_withdraws(node: Path, tmp_path:
     home.desk.asked("bob", handle, yes=True, address="bob@es.example")
     spoken = RUN.invoke(app, ["match", "inbox", "--dir", str(node), "--person", "anna"])
     assert "agreed: bob@es.example" in spoken.stdout
+    (tmp_path / "cases.jsonl").write_text(
+        json.dumps({**lines[0], "observed": ["HP:0000003"], "excluded": ["HP:0000002"]})
+    )
+    command(node, "register", str(tmp_path / "cases.jsonl"), "--dataset", "fi-1")
+    assert command(node, "cases")["cases"] == [
+        {"case": "c1", "dataset": "fi-1", "terms": ["HP:0000003"], "genes": ["TLR7"], "can_be_found": True}
+    ]
+    described: Any = command(node, "cases", "--case", "c1")["descriptions"]
+    assert [(each["added"], each["taken"]) for each in described] == [(["−HP:0000002"], ["HP:0000009"]), ([], [])]
+    mine = ["match", "cases", "--dir", str(node), "--person"]
+    assert RUN.invoke(app, [*mine, "anna"]).stdout == "c1 (fi-1): HPO terms HP:0000003; genes TLR7\n"
+    with pytest.raises(Missing):  # somebody else's
+        RUN.invoke(app, [*mine, "bob", "--case", "c1"], catch_exceptions=False)
     command(node, "withdraw", "--case", "c1")
     with pytest.raises(Missing):
         command(node, "withdraw", "--case", "c1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -117,6 +118,22 @@ def test_a_standing_question_tells_its_false_alerts_and_ends(there: NodePortal, 
     assert "End the standing question" not in seen(there, CLINICIAN, "/portal/cases/one?name=c1")
     again = post(there, CLINICIAN, "/portal/cases/unwatch", once="u2", name="c1")
     assert again.headers["location"] == "/portal/cases/one?name=c1"  # nothing to end
+
+
+def test_what_was_asked_in_words_of_before_is_said_and_not_sent(there: NodePortal, home: Home) -> None:
+    old = home.desk.book.case("c1", CLINICIAN)
+    there.clock.wait(seconds=1)  # after what other tests ended
+    asked, standing = prepared(there, "old", **FORM), prepared(there, "w-old", rate="0.001", **WATCH)
+    until = there.clock() + 90 * 86_400
+    brought(there, standing, {"state": "watching", "until": until})
+    late = "It still asks with the words of an earlier description"
+    assert late not in seen(there, CLINICIAN, "/portal/cases/one?name=c1")
+    home.desk.book.register(replace(old, patient=replace(old.patient, genes=("GBA1",))), home.desk.measure)
+    assert late in seen(there, CLINICIAN, "/portal/cases/one?name=c1")
+    with there.http(CLINICIAN) as http:
+        assert "was described anew since" in http.get(f"/portal/cases/question.json?id={asked}").text
+    home.desk.book.register(old, home.desk.measure)
+    assert late not in seen(there, CLINICIAN, "/portal/cases/one?name=c1") and file_of(there, asked)
 
 
 def test_contact_tells_the_address_and_the_reasons_only_when_both_agree(there: NodePortal, home: Home) -> None:

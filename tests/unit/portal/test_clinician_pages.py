@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
 from tests.node_portals import CLINICIAN, COLLEAGUE, DATASET, FOREIGN, NodePortal, ask_contact, node_portal, open_cases
 from tests.unit.portal.test_node_pages import SCRIPT, post, seen
 
+from federome.model.finding import Finding
 from federome.model.patient import Patient
 from federome.network.cases import Case
 from federome.network.house import open_portal, portal_settings
@@ -93,6 +95,45 @@ def test_a_double_click_is_one_case_and_an_old_form_brings_none_back(there: Node
     send(0)  # the browser's back button, and sent again
     assert "twice" not in [case.name for case in home.desk.book.cases(CLINICIAN)]
     assert post(there, CLINICIAN, "/portal/cases", once="new", name="twice", **FORM).status_code == 303
+
+
+def test_a_case_is_described_anew_with_its_history_and_what_was_agreed_stands(there: NodePortal, home: Home) -> None:
+    variant = Finding("SCN1A", "2:166000000:C:T")
+    before = replace(held(home, "again"), patient=Patient("again", ("HP:0000003",), (), ("SCN1A",), "", (variant,)))
+    home.desk.book.register(before, home.desk.measure)
+    handle = ask_contact(home, "again")
+    home.desk.decided(CLINICIAN, handle, yes=True, address="carla@fi.example")
+    there.clock.wait(days=1)
+    form = seen(there, CLINICIAN, "/portal/cases/describe?name=again")
+    case = home.desk.book.case("again", CLINICIAN)
+    assert 'value="again"' in form and ">HP:0000003<" in form and f'name="change" value="{case.change}"' in form
+    fields = {"name": "again", "dataset": DATASET, "change": str(case.change), "genes": "SCN1A GBA"}
+    for wrong, why in (
+        ({"observed": "HP:7777777", "genes": ""}, "no usable term or gene: HP:7777777 (unknown)"),
+        ({"genes": "<b>"}, "no symbol"),
+        ({"observed": "HP:0000002", "change": "1"}, "was described anew since this form was opened"),
+    ):
+        refused = post(there, CLINICIAN, "/portal/cases/describe", once=why, **fields | wrong)
+        assert refused.status_code == 400 and why in refused.text
+    assert home.desk.book.case("again", CLINICIAN) == case
+    sent = {"observed": "HP:0000002", "excluded": "HP:0000003", "family": "f", "private": "yes"}
+    for _ in range(2):  # a double click
+        answer = post(there, CLINICIAN, "/portal/cases/describe", once="anew", **fields | sent)
+        assert answer.headers["location"] == "/portal/cases/one?name=again&done=described"
+    patient = Patient("again", ("HP:0000002",), ("HP:0000003",), ("SCN1A", "GBA1"), "f", (variant,))
+    now = home.desk.book.case("again", CLINICIAN)
+    assert (now.patient, now.shared) == (patient, False)
+    assert now.change == case.change + 1  # who follows looks at it again, once
+    told = seen(there, CLINICIAN, answer.headers["location"])
+    assert "is described anew" in told and "How the description has changed" in told
+    assert "GBA1" in told and "Very tall (HP:0000003)" in told and "You have decided." in told
+    assert home.desk.asked("bob", handle, yes=True, address="bob@es.example").address == "carla@fi.example"
+    assert "bob@es.example" in seen(there, CLINICIAN, "/portal/cases/one?name=again")
+    for who, name in ((COLLEAGUE, "again"), (CLINICIAN, "nobody")):
+        with there.http(who) as http:
+            assert http.get(f"/portal/cases/describe?name={name}").status_code == 404
+        theirs = post(there, who, "/portal/cases/describe", once="not mine", **fields | {"name": name})
+        assert theirs.status_code == 404
 
 
 def test_contact_is_double_blind(there: NodePortal, home: Home) -> None:

@@ -255,6 +255,8 @@ def _asked(registry: Registry, visit: Visit, id_: str) -> tuple[MatchDesk, CaseQ
 
 def _file(registry: Registry, visit: Visit, id_: str) -> Response:
     _, questions, asked, case = _asked(registry, visit, id_)
+    if not questions.current(asked, case):
+        raise Invalid("the case was described anew since.", where=id_, remedy="Prepare the question anew.")
     house = registry.house
     node = house.matching.node
     told = questions.file(

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -38,6 +38,7 @@ from federome.trust.keys import PublicKey, load_private_key
 CASES: Final = f"{PREFIX}/cases"
 INBOX: Final = f"{PREFIX}/inbox"
 MOST_LETTERS: Final = 200
+FIELDS: Final = ("name", "dataset", "observed", "excluded", "genes", "subject", "pseudonym", "family", "private")
 NO_SUCH_CASE: Final = "you hold no case of this name."
 EVIDENCE: Final[Mapping[str, str]] = {
     "phenotype": N_("by findings alone"),
@@ -60,6 +61,7 @@ ACTS: Final[Mapping[str, str]] = {
 }
 DONE: Final[Mapping[str, str]] = {
     "registered": N_("The case is registered."),
+    "described": N_("The case is described anew. Other clinicians' standing questions look at it again."),
     "withdrawn": N_("The case is withdrawn: nobody finds it from now on."),
     "yes": N_("You agreed. If the other agrees, too, each of you learns the other's address, here."),
     "no": N_("You declined. The other side is not told."),
@@ -133,6 +135,17 @@ def pages(site: Site, registry: Registry) -> Face:
     def one(request: Request, name: str = "", done: str = "") -> Response:
         return _one(site, registry, request, name, done)
 
+    @api.get("/cases/describe")
+    @open_to("own-clinician")
+    def form(request: Request, name: str = "") -> Response:
+        case = own(own_desk(registry)[0], name, visit_of(request).registered().id)
+        return _form(site, registry, request, case, given(case))
+
+    @api.post("/cases/describe")
+    @open_to("own-clinician")
+    async def describe(request: Request) -> Response:
+        return await run_in_threadpool(_describe, site, registry, request)
+
     @api.post("/cases/withdraw")
     @open_to("own-clinician")
     async def withdraw(request: Request) -> Response:
@@ -167,8 +180,9 @@ def _list(
         open=held is not None,
         cases=held[0].book.cases(holder) if held else [],
         news={each.case for each in alerts} | {each.case for each in waits if each.state == "undecided"},
-        datasets=[(name, name) for name in registry.house.holdings.store.datasets()],
-        **({"wrong": {}, "form": visit_of(request)} | told),
+        datasets=_datasets(registry),
+        given=written(visit_of(request)),
+        **({"wrong": {}} | told),
         **_words(done),
     )
 
@@ -183,13 +197,8 @@ def _register(site: Site, registry: Registry, request: Request) -> Response:
     with registry.lock:
         if registry.taken(visit):
             return see(back)
-        wrong = faults(registry, desk, case)
-        if not wrong:
-            try:
-                desk.book.register(case, desk.measure)
-            except Invalid as fault:
-                wrong = {"observed": fault.message}
-        if wrong:
+        wrong = _taken_name(desk, case) | faults(registry, case)
+        if wrong := wrong or _registered(desk, case):
             return _list(site, registry, request, status=400, wrong=wrong)
         registry.take(visit)
     return see(back)
@@ -214,16 +223,79 @@ def described(visit: Visit) -> Case:
     )
 
 
-def faults(registry: Registry, desk: MatchDesk, case: Case) -> dict[str, str]:
-    """What stands against registering a new case, by field. What is registered already is not overwritten here."""
-    found: dict[str, str] = {}
+def _registered(desk: MatchDesk, case: Case) -> dict[str, str]:
+    """Register the case, or say by field what of it cannot be used."""
+    try:
+        desk.book.register(case, desk.measure)
+    except Invalid as fault:
+        return {"observed": fault.message}
+    return {}
+
+
+def _form(
+    site: Site, registry: Registry, request: Request, case: Case, given: Mapping[str, str], **wrong: str
+) -> Response:
+    """The form with the case as it is described, or as somebody is about to describe it."""
+    told: dict[str, Any] = {"case": case, "given": given, "wrong": wrong, "datasets": _datasets(registry)}
+    return site.page(request, "node_describe.html", status=400 if wrong else 200, **told)
+
+
+def _describe(site: Site, registry: Registry, request: Request) -> Response:
+    """Describe a case anew: what was asked of others, and what they were asked, stands."""
+    visit = visit_of(request)
+    desk, _ = own_desk(registry)
+    with registry.lock:
+        case = own(desk, visit.one("name"), visit.registered().id)
+        if not registry.taken(visit):
+            fresh = anew(case, described(visit))
+            wrong = faults(registry, fresh)
+            if visit.one("change") != str(case.change):
+                wrong["observed"] = N_("The case was described anew since this form was opened. Open it again.")
+            if wrong := wrong or _registered(desk, fresh):
+                return _form(site, registry, request, case, written(visit), **wrong)
+            registry.take(visit)
+    return see(f"{CASES}/one?{urlencode({'name': case.name, 'done': 'described'})}")
+
+
+def anew(case: Case, told: Case) -> Case:
+    """A case with what a form told of it; variants stay with the genes that stay, and so does what no form asks for."""
+    findings = tuple(each for each in case.patient.findings if not each.gene or each.gene in told.patient.genes)
+    patient = replace(told.patient, findings=findings)
+    return replace(told, patient=patient, admission=case.admission)
+
+
+def given(case: Case) -> dict[str, str]:
+    """A case as its form is filled in."""
+    patient = case.patient
+    words = {name: " ".join(getattr(patient, name)) for name in ("observed", "excluded", "genes")}
+    told = {"name": case.name, "dataset": case.dataset, "subject": case.subject, "family": case.family}
+    return {**words, **told, "pseudonym": case.person, "private": "" if case.shared else "yes"}
+
+
+def written(visit: Visit) -> dict[str, str]:
+    """What was written into the form."""
+    return {name: visit.one(name) for name in FIELDS}
+
+
+def _datasets(registry: Registry) -> list[tuple[str, str]]:
+    return [(name, name) for name in registry.house.holdings.store.datasets()]
+
+
+def _taken_name(desk: MatchDesk, case: Case) -> dict[str, str]:
+    """What stands against the name of a new case: what is registered already is not overwritten by accident."""
     earlier = desk.book.find(case.name)
     if not case.name:
-        found["name"] = N_("Give the case a name.")
-    elif len(case.name) > 100 or not case.name.isprintable():
-        found["name"] = N_("At most 100 characters, on one line.")
-    elif earlier is not None and (earlier.active or earlier.holder != case.holder):
-        found["name"] = N_("There is a case of this name. Choose another.")
+        return {"name": N_("Give the case a name.")}
+    if len(case.name) > 100 or not case.name.isprintable():
+        return {"name": N_("At most 100 characters, on one line.")}
+    if earlier is not None and (earlier.active or earlier.holder != case.holder):
+        return {"name": N_("There is a case of this name. Choose another.")}
+    return {}
+
+
+def faults(registry: Registry, case: Case) -> dict[str, str]:
+    """What stands against a description, by field."""
+    found: dict[str, str] = {}
     if case.dataset not in registry.house.holdings.store.datasets():
         found["dataset"] = N_("Choose a dataset of this node.")
     if any("left out" in note for note in case.patient.notes):
@@ -252,11 +324,25 @@ def _one(site: Site, registry: Registry, request: Request, name: str, done: str)
         alerts=[each for each in alerts if each.case == name],
         waits=[each for each in waits if each.case == name],
         questions=[(one, datetime.fromtimestamp(one.at, UTC)) for one in questions.about(case)],
+        earlier=_earlier(desk, case),
         standing=[(one, datetime.fromtimestamp(one.until, UTC)) for one in questions.standing(case)],
         reached=registry.reached(holder),
         acts=ACTS,
         **_words(done),
     )
+
+
+def _earlier(desk: MatchDesk, case: Case) -> list[tuple[datetime, str, str]]:
+    """From when on the case was described how: what was added, what was taken away. Newest first."""
+    names = desk.measure.information.ontology.names
+
+    def told(words: Sequence[str]) -> str:
+        return ", ".join(f"{names[term]} ({word})" if (term := word.lstrip("−")) in names else word for word in words)
+
+    return [
+        (datetime.fromtimestamp(each.at, UTC), told(each.added), told(each.taken))
+        for each in desk.book.history(case.name, case.holder)
+    ]
 
 
 def own_desk(registry: Registry) -> tuple[MatchDesk, CaseQuestions]:
