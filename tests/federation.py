@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tests.worlds import KEY, MemorySite, name_table
+from tests.worlds import GENES, KEY, MemorySite, name_table
 
 from federome.analysis.algorithm import Algorithm, Block, Variants, View, content_digest, parameters, registered
 from federome.db import engine
@@ -27,7 +27,7 @@ from federome.governance.evidence import Anchors
 from federome.governance.orders import claimed_order, sign_order
 from federome.governance.passports import Keys
 from federome.governance.permits import sign_permit
-from federome.model.cohort import Cohort
+from federome.model.cohort import Carrier, Cohort
 from federome.model.index import BlockIndex
 from federome.model.ontology import Icd10
 from federome.model.order import RunOrder
@@ -35,7 +35,7 @@ from federome.model.permit import AlgorithmGrant, AlgorithmRef, DatasetGrant, Na
 from federome.model.registry import AlgorithmApproval, Dataset, Institution, Person
 from federome.model.release import Policy
 from federome.model.table import Mask, Table
-from federome.model.variant import Bin, Variant, token
+from federome.model.variant import Bin, Region, Variant, token
 from federome.network.consents import ConsentBook
 from federome.network.course import ENDED
 from federome.network.defining import Definitions
@@ -116,6 +116,12 @@ class WorldSite:
 
     def numbers(self) -> NDArray[np.int64]:
         return self.site.view.ids
+
+    def stretches(self, wanted: Carrier) -> tuple[Region, ...]:
+        if wanted.variant:
+            found = Variant.parse(wanted.variant)
+            return (Region(found.chromosome, found.position, found.position + len(found.ref) - 1),)
+        return (Region.parse(wanted.region),) if wanted.region else GENES.get(wanted.gene, ())
 
     def changed(self) -> bool:
         return self.holdings.left or not self.holdings.may(self.site.view).all()

@@ -16,6 +16,7 @@ from federome.analysis.gene_background import GeneBackground
 from federome.analysis.gene_burden import GeneBurden
 from federome.analysis.gene_carriers import CONSEQUENCES, OverGenes
 from federome.analysis.gene_skat import GeneSkat
+from federome.disclosure.definitions import Definition
 from federome.model.cohort import AgeBand, Carrier, Cohort
 from federome.model.table import Table
 from federome.model.variant import Variant
@@ -91,9 +92,10 @@ def test_that_nobody_has_what_lies_between_is_withheld_too(tmp_path: Path) -> No
     assert [carriers(federation, background(limit)) for limit in (0.01, 0.05, 0.01)] == [RARE, None, RARE]
 
 
-def count(federation: Federation, rare_below: float) -> object:
+def count(federation: Federation, rare_below: float, **where: str) -> object:
     """Carriers as a cohort: how many they are, or why that is refused."""
-    wanted = Carrier(gene=GENE, rare_below=rare_below, consequences=CONSEQUENCES["protein-altering"])
+    terms = CONSEQUENCES["protein-altering"]
+    wanted = Carrier(**(where or {"gene": GENE}), rare_below=rare_below, consequences=terms)  # type: ignore[arg-type]
     ended = federation.settle(federation.ask(CohortCount(cohort=Cohort(carriers=(wanted,)))))
     if ended.state == "complete":
         return int(federation.tables(ended)["counts"].ints("people")[0])
@@ -111,3 +113,24 @@ def test_a_cohort_of_carriers_is_a_definition_as_well(tmp_path: Path, monkeypatc
     (tmp_path / "other").mkdir()
     federation = build_federation(tmp_path / "other", sites())
     assert carriers(federation, background(0.01)) == SITES * RARE == count(federation, 0.01)
+
+
+OTHER_WORDS = ({"gene": "BOTH"}, {"region": "1:1000000-1000013"}, {"region": "1:900000-1,000,013"})
+"""Another gene that overlaps the first, and regions: none of them counts another variant than the first's and one."""
+
+
+@pytest.mark.parametrize("defended", [False, True])
+def test_other_names_of_nearly_the_same_variants_are_definitions_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, defended: bool
+) -> None:
+    """Compared by name only, any of them less the gene's count is the victim."""
+    if not defended:
+        monkeypatch.setattr(Definition, "meets", lambda one, other: one.of == other.of)
+    federation = build_federation(tmp_path, sites())
+    assert carriers(federation, background(0.01)) == SITES * RARE
+    told = [count(federation, 0.05, **where) for where in OTHER_WORDS]
+    told.append(carriers(federation, replace(background(0.05), genes=("BOTH",))))
+    one_more = SITES * RARE + 1
+    assert told == ([["differencing"]] * 3 + [None] if defended else [one_more] * 4)
+    if defended:
+        assert count(federation, 0.01) == SITES * RARE

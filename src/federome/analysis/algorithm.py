@@ -156,14 +156,14 @@ class Finished:
 class Defined:
     """The people whom a cell of a gated round counts by a definition: ``places`` in the view, ``among`` a mask over it.
 
-    ``of`` is what is defined (a gene), ``words`` are the definition. ``row`` and ``column`` are those of the total; an
-    objection is to all people cells of the row.
+    ``kind`` is what is counted of what ``wanted`` defines. ``row`` and ``column`` are those of the total; an objection
+    is to all people cells of the row.
     """
 
     row: int
     column: str
-    of: str
-    words: str
+    kind: str
+    wanted: Carrier
     among: Mask
     places: NDArray[np.int64]
 

@@ -87,9 +87,9 @@ class OverGenes(Algorithm):
         terms = CONSEQUENCES[self.consequences]
         return Carrier(gene=self.genes[gene], rare_below=self.rare_below, consequences=terms)
 
-    def told(self, row: int, column: str, among: Mask, places: Places, *, of: str = "carriers") -> Defined:
+    def told(self, row: int, column: str, among: Mask, places: Places, *, kind: str = "carriers") -> Defined:
         """A cell of the gene in this row that counts people by the question's definition."""
-        return Defined(row, column, f"{of} {self.genes[row]}", words_of(self.wanted(row)), among, places)
+        return Defined(row, column, kind, self.wanted(row), among, places)
 
     def carriers(self, view: View, genes: Sequence[int]) -> list[Places | None]:
         """Of each gene (by number), where its carriers stand; ``None`` where this node cannot tell."""
@@ -101,11 +101,6 @@ class OverGenes(Algorithm):
                 known[wanted] = _carriers(view, wanted)
             out.append(known[wanted])
         return out
-
-
-def words_of(wanted: Carrier) -> str:
-    """What qualifies, whatever the gene: equal for equal definitions."""
-    return f"{wanted.rare_below:g} {' '.join(sorted(wanted.consequences))}"
 
 
 def tellable(people: int, rare_below: float) -> bool:

@@ -159,7 +159,7 @@ class GeneSkat(StatusOverGenes):
             if carried is not None:
                 yield self.told(row, "assessed", among, at[np.unique(carried.people)])
                 rest = np.flatnonzero(_rest(carried, columns.place[columns.gene == row], people.people))
-                yield self.told(row, "others", among, at[rest], of="others")
+                yield self.told(row, "others", among, at[rest], kind="others")
 
     def _carried(self, view: View, gene: str) -> Carried | None:
         """Who carries which qualifying variant, variants by their places; ``None`` where this node cannot tell."""

@@ -23,14 +23,15 @@ from federome.db import read
 from federome.errors import Damaged, Invalid, Missing, Refused
 from federome.governance.consent import Ledger, Operation, cohort_mask
 from federome.model.candidates import ASSEMBLY
-from federome.model.cohort import Cohort
+from federome.model.cohort import Carrier, Cohort
 from federome.model.finding import Finding, Zygosity
 from federome.model.genes import approved
 from federome.model.patient import Patient
 from federome.model.permit import Basis
 from federome.model.table import Mask
+from federome.model.variant import Region
 from federome.network.question import Terms, Use
-from federome.store.carriers import Key, OwnVariant
+from federome.store.carriers import Key, OwnVariant, stretches
 from federome.store.catalogue import DataRelease, Store
 from federome.store.phenotypes import Closure
 from federome.store.site import StudySite
@@ -73,6 +74,10 @@ class StoreSite(StudySite):
     def numbers(self) -> NDArray[np.int64]:
         """See ``question.OpenSite``."""
         return self.view.numbers_at_node
+
+    def stretches(self, wanted: Carrier) -> tuple[Region, ...]:
+        """See ``question.OpenSite``."""
+        return stretches(self.view.parts, wanted)
 
 
 @dataclass(frozen=True)

@@ -268,7 +268,7 @@ class Node:
             ]
             check_cohort(
                 question.algorithm.cohort,
-                site.members(),
+                site,
                 lambda some: self.holdings.open(self._frozen(question, some)).members(),
                 self.definitions,
                 secret=self.secret,

@@ -17,12 +17,13 @@ from federome.analysis.algorithm import Algorithm, Variants
 from federome.analysis.program import Site
 from federome.governance.case import AccessRequest, Evidence, State
 from federome.governance.consent import Operation
-from federome.model.cohort import Cohort
+from federome.model.cohort import Carrier, Cohort
 from federome.model.index import BlockIndex
 from federome.model.order import RunOrder
 from federome.model.permit import Basis
 from federome.model.release import Policy, Rows
 from federome.model.table import Mask, Table
+from federome.model.variant import Region
 from federome.network.commands import Command
 from federome.network.notebook import Work
 from federome.network.protocol import Body, Task
@@ -64,6 +65,9 @@ class OpenSite(Site, Protocol):
 
     def numbers(self) -> NDArray[np.int64]:
         """The lasting number of each person of the view."""
+
+    def stretches(self, wanted: Carrier) -> tuple[Region, ...]:
+        """Where the variants lie that may count; none for a gene that is not known here."""
 
     def changed(self) -> bool:
         """Whether somebody of the cohort has left, or may not be in it any more, since it was frozen (rule R16)."""

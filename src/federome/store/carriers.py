@@ -355,6 +355,17 @@ def _regions(parts: Sequence[Part], criterion: Carrier) -> dict[int, list[Region
     return out
 
 
+def stretches(parts: Sequence[Part], criterion: Carrier) -> tuple[Region, ...]:
+    """Where the variants lie that a criterion may count, whether anybody has one or not."""
+    if criterion.variant:
+        found = Variant.parse(criterion.variant, parts[0].release.manifest.assembly)
+        return (Region(found.chromosome, found.position, found.position + len(found.ref) - 1),)
+    if criterion.region:
+        return (Region.parse(criterion.region),)
+    known = {each for part in parts for each in part.store.gene(part.release, criterion.gene)}
+    return tuple(_joined(sorted(known)))
+
+
 def _joined(regions: Sequence[tuple[str, int, int]]) -> list[Region]:
     """Sorted regions with overlaps joined, so that no variant is met twice."""
     out: list[Region] = []

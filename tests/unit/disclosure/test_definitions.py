@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from federome.disclosure.definitions import Definition, is_near
 from federome.disclosure.differencing import Members
 from federome.model.release import Policy
+from federome.model.variant import Region
 
 SECRET, POLICY = b"sixteen bytes of secret", Policy(k_min=10)
 MANY = 400
 EVERYBODY = Members.of(np.ones(MANY, np.bool_))
 
 
-def definition(words: str, people: object, among: Members = EVERYBODY) -> Definition:
+def definition(
+    words: str,
+    people: object,
+    among: Members = EVERYBODY,
+    *,
+    of: str = "carriers GENE",
+    at: str = "",
+    annotated: bool = False,
+) -> Definition:
     numbers = np.array(sorted(people), np.int64)  # type: ignore[call-overload]
-    return Definition("GENE", words, among, numbers[among.holds(numbers)])
+    places = tuple(map(Region.parse, at.split()))
+    return Definition(of, words, among, numbers[among.holds(numbers)], places, annotated)
 
 
 def near(new: Definition, *earlier: Definition) -> bool:
@@ -67,3 +79,52 @@ def test_four_definitions_do_not_tell_of_what_only_one_class_and_frequency_has()
         assert near(corners[last], *others)
     apart = definition("any .01", [*everything, *range(300, 340)])
     assert not near(apart, *corners[:3])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "meet"),
+    [
+        (("carriers A", "1:100-200"), ("carriers B", "1:200-300"), True),
+        (("carriers A", "1:100-200"), ("carriers B", "1:201-300"), False),
+        (("carriers A", "1:100-200"), ("carriers B", "2:100-200"), False),
+        (("carriers A", "1:100-200 X:5-9"), ("carriers B", "2:1-9 X:9-12"), True),
+        (("carriers A", "1:100-200"), ("others A", "1:100-200"), False),
+        (("carriers A", ""), ("carriers A", "1:100-200"), True),  # told before places were kept
+    ],
+)
+def test_definitions_meet_by_place_or_name(one: tuple[str, str], other: tuple[str, str], meet: bool) -> None:
+    a, b = (definition("w", range(50), of=of, at=at) for of, at in (one, other))
+    assert a.meets(b) == b.meets(a) == meet
+
+
+@pytest.mark.parametrize(("at", "meet"), [("1:101-200", True), ("1:140-260", True), ("1:160-260", False)])
+def test_two_annotated_genes_of_one_scan_meet_where_they_share_half(at: str, meet: bool) -> None:
+    """By other words, or where annotation does not decide what counts, one shared base is enough."""
+    one = definition("w", range(50), of="carriers A", at="1:101-200", annotated=True)
+    other = definition("w", range(50), of="carriers B", at=at, annotated=True)
+    assert one.meets(other) == other.meets(one) == meet
+    assert one.meets(replace(other, words="v")) and one.meets(replace(other, annotated=False))
+
+
+@pytest.mark.parametrize("apart", [0, 1, 60])
+def test_a_region_is_compared_with_a_gene_that_it_overlaps(apart: int) -> None:
+    """That nobody has what lies between is not told either: of equal words too, where names differ."""
+    gene = definition("narrow", range(50), at="1:100-200")
+    region = definition("narrow", range(50 + apart), of="carriers 1:150-400", at="1:150-400")
+    elsewhere = definition("narrow", range(50 + apart), of="carriers 1:300-400", at="1:300-400")
+    assert near(region, gene) == (apart < 20)
+    assert not near(elsewhere, gene)
+
+
+def test_parts_of_a_region_and_the_region_do_not_tell_of_what_is_in_neither() -> None:
+    """In whichever order: the parts do not overlap each other, and each is far from the whole."""
+    parts = (
+        definition("w", range(50), of="carriers 1:1-9", at="1:1-9"),
+        definition("w", range(100, 150), of="carriers 1:11-19", at="1:11-19"),
+    )
+    whole = definition("w", [*range(50), *range(100, 150), 200], of="carriers 1:1-19", at="1:1-19")
+    assert near(whole, *parts)
+    assert near(parts[1], parts[0], whole)
+    assert near(parts[0], whole, parts[1])
+    assert not near(parts[1], parts[0])
+    assert not near(whole, parts[0])
