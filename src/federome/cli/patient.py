@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from federome.patient.report import Fit, Risk
     from federome.pgx.report import PersonReport
     from federome.prs.reference import Incidence, Reference
+    from federome.prs.run import Options as Scoring
 
 patient_app = typer.Typer(no_args_is_help=True, help="A report for one patient, at the patient's own node.")
 
@@ -41,6 +42,13 @@ def report(
     sample: Annotated[str, typer.Option("--sample", help="Which person, where the file has several.")] = "",
     assembly: Build = "",
     fasta: Fasta = None,
+    callable_bed: Annotated[
+        Path | None,
+        typer.Option("--callable", help="BED of places that were looked at: nothing listed is reference (for scores)."),
+    ] = None,
+    min_overlap: Annotated[
+        float, typer.Option("--min-overlap", min=0, max=1, help="Share of a score's rows that must be found.")
+    ] = MINIMUM,
     minimum: Least = MINIMUM,
     frequencies: Weights = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
@@ -67,10 +75,11 @@ def report(
     known = [read_reference(path) for path in reference or ()]
     odds = {} if incidence is None else read_incidence(incidence)
     drugs = one_person(vcf, sample, outside, assembly, fasta, frequencies, Options(minimum=minimum))
+    scoring = Scoring(assembly=drugs.assembly, callable_bed=callable_bed, reference=fasta, min_overlap=min_overlap)
     fit = None
     if panel is not None:
-        fit = fit_of(vcf, read_panel(panel), Scoring(assembly=drugs.assembly), drugs.sample)
-    risks = _risks(vcf, drugs, score or (), {each.score: each for each in known}, odds, home, fit)
+        fit = fit_of(vcf, read_panel(panel), scoring, drugs.sample)
+    risks = _risks(vcf, drugs, score or (), {each.score: each for each in known}, odds, home, fit, scoring)
     made = PatientReport(drugs, risks, fit)
     if node is not None:
         _reports(node).put(clinician, name, document(made), now=time.time(), person=person)
@@ -111,23 +120,17 @@ def _risks(
     odds: Mapping[str, Incidence],
     home: str,
     fit: Fit | None,
+    options: Scoring,
 ) -> list[Risk]:
     from federome.patient.report import risk_of
-    from federome.prs.run import Options, compared
+    from federome.prs.run import compared
 
     if not scores:
         return []
-    with compared(scores, vcf, Options(assembly=drugs.assembly)) as found:
-        values = found.scores()
-        person = list(values.people).index(drugs.sample)
+    with compared(scores, vcf, options) as found:
         return [
             risk_of(
-                matched,
-                float(values.values[person, column]),
-                references.get(matched.score.accession),
-                odds.get(matched.score.accession),
-                home,
-                fit,
+                matched, value, references.get(matched.score.accession), odds.get(matched.score.accession), home, fit
             )
-            for column, matched in enumerate(values.matched)
+            for matched, value in found.score_of(drugs.sample)
         ]

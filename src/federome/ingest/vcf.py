@@ -289,6 +289,12 @@ def genotypes_of(record: VCF, where: Callable[[int], str], line: int) -> NDArray
     array: NDArray[np.int16] = record.genotype.array(fill=-2)
     if array.shape[1] > 3:
         raise Invalid("a genotype has more than two alleles.", where=where(line), remedy="Give diploid calls.")
+    if array[:, :-1].max(initial=0) > len(record.ALT):
+        raise Invalid(
+            f"a genotype names allele {array[:, :-1].max()}, the line lists {len(record.ALT)} ALT.",
+            where=where(line),
+            remedy="Repair the line or export it again; bcftools view names the fault.",
+        )
     return array
 
 

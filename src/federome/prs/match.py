@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isnan
 from typing import Final, Literal, NamedTuple, get_args
 
@@ -108,12 +108,25 @@ class Matched:
                 remedy="What remains is another score; say --without-unscorable to compute that one.",
             )
         if self.overlap < min_overlap:
+            absent = self.counts.get("missing", 0) + self.counts.get("imputed", 0)
             raise Invalid(
                 f"{self.overlap:.1%} of the rows of {self.score.accession} were found; at least {min_overlap:.1%}"
-                " are needed.",
+                f" are needed. Of {len(self.rows)} rows {absent} have no genotype.",
                 where=self.score.path,
-                remedy="See federome prs explain for the reasons; --min-overlap states another minimum.",
+                remedy="A VCF that lists variants only leaves reference places out: give a gVCF, or the places that"
+                " were looked at (--callable) with the reference sequence. federome prs explain tells the reason row by"
+                " row; --min-overlap states another minimum.",
             )
+
+    def of_person(self, target: Target, person: int) -> Matched:
+        """The same for one of the target's people: rows of which this person has no genotype are not found."""
+        spots = [spot for found in self.rows for spot in found.terms]
+        uncalled = target.uncalled(spots, person)
+        rows = [
+            _uncalled(found) if found.verdict in USABLE and not uncalled.isdisjoint(found.terms) else found
+            for found in self.rows
+        ]
+        return replace(self, rows=rows)
 
 
 def wanted(scores: Sequence[ScoreFile], target_assembly: str) -> Wanted:
@@ -255,6 +268,8 @@ class _Matching:
             if isnan(effect) and not isnan(told):
                 effect, source = told, "scoring file"
             out[row] = Found(*found[:5], effect, "" if isnan(effect) else source)
+        for row in [row for row, n in zip(listed, called.tolist(), strict=True) if not n]:
+            out[row] = _uncalled(out[row]) if out[row].verdict in USABLE else out[row]
         return out
 
     def _panel(self, found: Found) -> float:
@@ -288,6 +303,14 @@ class _Matching:
             return Found("ambiguous_kept", "as written", found.terms, found.counts_alt, fill=effect, source=source)
         why = "too near to one half" if not np.isnan(effect + told) else "unknown here or in the file"
         return Found("ambiguous_dropped", f"A/T or C/G, and frequencies are {why}")
+
+
+def _uncalled(found: Found) -> Found:
+    """A listed row without a genotype: the mean by its frequency, where one is known."""
+    why = "listed, but not called"
+    if isnan(found.fill):
+        return Found("missing", f"{why}; no frequency is known")
+    return Found("imputed", why, constant=2 * found.fill, fill=found.fill, source=found.source)
 
 
 def _trimmed(position: int, effect: str, others: Sequence[str]) -> tuple[int, str, list[str]]:

@@ -58,6 +58,13 @@ class Compared:
         with _uncollected():
             return score_people(self.target, self.matched, threads=threads)
 
+    def score_of(self, person: str) -> tuple[tuple[Matched, float], ...]:
+        """One person's scores, each with its match; ``Invalid`` where this person has too little of one."""
+        number = list(self.target.people).index(person)
+        alone = tuple(each.of_person(self.target, number) for each in self.matched)
+        values = replace(self, matched=alone).scores().values[number]
+        return tuple(zip(alone, values.tolist(), strict=True))
+
 
 @contextmanager
 def compared(files: Sequence[Path], genotypes: Path, options: Options) -> Iterator[Compared]:

@@ -113,6 +113,17 @@ class Target:
             out[mine] = self._counted(number, spots[mine, 1])
         return out
 
+    def uncalled(self, places: Sequence[tuple[int, int]], person: int) -> set[tuple[int, int]]:
+        """Which of these variants (file, number) one person has no genotype of."""
+        alone = kernels.Masks.of(np.arange(len(self.people)) == person)
+        spots = np.array(places, np.int64).reshape(-1, 2)
+        out: set[tuple[int, int]] = set()
+        for number in np.unique(spots[:, 0]).tolist():
+            variants = np.unique(spots[spots[:, 0] == number, 1])
+            counts = kernels.counts_masked(self.files[number], variants, alone)[:, 0]
+            out |= {(number, variant) for variant in variants[counts[:, 3] > 0].tolist()}
+        return out
+
     def _counted(self, number: int, variants: NDArray[np.int64]) -> NDArray[np.int32]:
         """Counts of one file's variants."""
         held, counts = self.known.get(number, (np.empty(0, np.int64), np.empty((0, 4), np.int32)))

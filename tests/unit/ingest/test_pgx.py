@@ -143,6 +143,7 @@ VARIANT = "chr12 21178615 . T C . . . GT 0/1"
         (["chr12 21178615 . T <DEL> . . . GT 0/1"], "symbolic", True),
         (["chr12 21178615 . T C . . . GT 1"], "one copy", True),
         (["chr12 21178615 . T C . . . GT 0/0/1"], "more than two alleles", True),
+        (["chr12 21178615 . T C . . . GT 0/7"], "names allele 7", True),
         (["chr12 21178615 . T C . . . GQ 9"], "no genotypes", True),
         ([VARIANT, "chr12 21172782 . T C . . . GT 0/1"], "not sorted", True),
         (["HSCHR12 21178615 . T C . . . GT 0/1"], "none of its contigs", False),

@@ -177,6 +177,37 @@ def test_mistakes_are_named(files: dict[str, str], tmp_path: Path) -> None:
         _run(*words, "--incidence", files["score.txt"])
 
 
+@pytest.mark.parametrize("other", ["", "\t1/1"], ids=["alone", "beside somebody who is called"])
+def test_a_patient_who_is_not_called_has_no_score(files: dict[str, str], tmp_path: Path, other: str) -> None:
+    """No band is told of a patient of whom the file lists every place and knows nothing."""
+    lines = Path(files["patient.vcf"]).read_text().splitlines()
+    places = {(chromosome, str(position)) for chromosome, position, *_ in WEIGHTS}
+    made = [line + other.replace("1/1", "Other") if line.startswith("#C") else line for line in lines if line[0] == "#"]
+    kept = [line.rpartition("\t")[0] for line in lines if tuple(line.split("\t")[:2]) in places]
+    made += [f"{line}\t./.{other}" for line in kept]
+    (tmp_path / "uncalled.vcf").write_text("\n".join(made) + "\n")
+    words = (str(tmp_path / "uncalled.vcf"), "--sample", "Ludovic & Co", "--score", files["score.txt"])
+    with pytest.raises(Invalid, match=r"0\.0% of the rows of PGS999999") as raised:
+        _run(*words, "--reference", files["reference.json"])
+    assert "--callable" in raised.value.remedy
+    assert "(0 % of its variants found)" in _run(*words, "--min-overlap", "0")
+
+
+def test_places_that_were_looked_at_stand_in_for_a_list_of_variants(files: dict[str, str], tmp_path: Path) -> None:
+    """Most files of one person list variants only; a BED file and the sequence say what the other places hold."""
+    lines = Path(files["score.txt"]).read_text().splitlines()
+    (tmp_path / "score.txt").write_text("\n".join([*lines, "1\t90\tA\tG\t0.7", "1\t95\tA\tG\t0.7"]) + "\n")
+    (tmp_path / "looked.bed").write_text("1\t50\t100\n")
+    (tmp_path / "part.fa").write_text(f">1\n{'A' * 100}\n")
+    (tmp_path / "part.fa.fai").write_text("1\t100\t3\t100\t101\n")
+    words = (files["patient.vcf"], "--score", str(tmp_path / "score.txt"), "--reference", files["reference.json"])
+    with pytest.raises(Invalid, match=r"60\.0% of the rows .* 2 have no genotype"):
+        _run(*words)
+    assert "(60 % of its variants found)" in _run(*words, "--min-overlap", "0.6")
+    looked = ("--callable", str(tmp_path / "looked.bed"), "--fasta", str(tmp_path / "part.fa"))
+    assert "(100 % of its variants found)" in _run(*words, *looked)
+
+
 def test_nothing_abroad_can_ask_for_it() -> None:
     """Neither the network, nor a standard, nor an algorithm knows of the report: only the command line imports it."""
     root = Path(federome.__file__).parent

@@ -157,6 +157,25 @@ def test_too_little_of_a_score_is_refused_unless_the_minimum_is_stated(folder: P
     assert found.scores().values[:, 0].tolist() == [1.8, 2.8]
 
 
+def test_a_row_that_is_listed_but_not_called_is_not_found(folder: Path) -> None:
+    """One person's score is not made of the means of others, however many lines the file has."""
+    rows = ("a\t1\t100\tG\tA\t1\t", "b\t1\t200\tC\tA\t1\t0.3", "c\t1\t500\tC\tCAG\t1\t")
+    found, matched = match_rows(folder, *rows, min_overlap=0.6)
+    assert matched.overlap == 1  # somebody is called everywhere
+    (first,), (second,) = found.score_of("P1"), found.score_of("P2")
+    assert (first[0].counts, first[1]) == ({"matched": 2, "imputed": 1}, pytest.approx(1 + 0.6 + 1))
+    assert (second[0].counts, second[1]) == ({"matched": 3}, 2 + 1)
+    found, _ = match_rows(folder, *rows)
+    with pytest.raises(Invalid, match=r"66\.7% of the rows .* Of 3 rows 1 have no genotype") as raised:
+        found.score_of("P1")
+    assert "gVCF" in raised.value.remedy
+    (folder / "people.vcf").write_text(VCF.replace("\tP2", "") + "chr1\t200\t.\tA\tC\t.\t.\t.\tGT\t./.\n")
+    for told, verdict in (("0.3", "imputed"), ("", "missing")):
+        _, alone = match_rows(folder, f"b\t1\t200\tC\tA\t1\t{told}")
+        assert (alone.rows[0].verdict, alone.overlap) == (verdict, 0)
+        assert alone.rows[0].why.startswith("listed, but not called")
+
+
 def test_a_score_with_rows_that_are_no_sums_is_refused_unless_that_is_wanted(folder: Path) -> None:
     rows = ("a\t1\t100\tG\tA\t1\t", "b\t\t\tHLA-DR4\t\t9\t", "c\t1\t200\tC\tA\t1\t", "d\t1\t400\tC\tA\t1\t")
     found, _ = match_rows(folder, *rows)
@@ -196,6 +215,7 @@ LINE = "chr1\t100\t.\tA\tG\t.\t.\t.\tGT\t0/1\t1/1"
         ([LINE, LINE.replace("chr1\t100", "chr2\t50"), LINE.replace("\t100", "\t200")], "comes back", "Sort"),
         ([LINE, LINE.replace("0/1", "1").replace("\t100", "\t200")], "one allele", "diploid"),
         ([LINE, LINE.replace("0/1", "0/1/1").replace("\t100", "\t200")], "more than two alleles", "diploid"),
+        ([LINE, LINE.replace("0/1", "0/7").replace("\t100", "\t200")], "names allele 7, the line lists 1", "Repair"),
         ([LINE, LINE.replace("\tGT\t0/1\t1/1", "\tDP\t3\t4").replace("\t100", "\t200")], "no genotypes", "GT"),
     ],
 )
