@@ -7,6 +7,7 @@ needs them. Each further group of commands is a module of this package, put on t
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import sys
@@ -138,6 +139,8 @@ def main() -> None:
         if not error.filename:
             raise
         _fail(Unavailable(f"this cannot be used: {error.strerror}.", where=str(error.filename)[:300]), as_json=as_json)
+    except csv.Error as error:  # a reader that did not foresee it: text of this kind comes from a file that was named
+        _fail(Invalid(f"a file that was named is no table: {error}."), as_json=as_json)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -98,7 +98,7 @@ def _lines(path: Path) -> Iterator[bytes]:
     if data[:1] == b"[":  # one list, as the exchange's test patients are
         try:
             yield from (bytes(each) for each in msgspec.json.decode(data, type=list[msgspec.Raw]))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise Invalid("this is neither one JSON object a line nor a list of them.", where=path.name) from error
     else:
         yield from data.split(b"\n")

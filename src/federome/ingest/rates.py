@@ -22,7 +22,7 @@ def read_rates(path: Path) -> dict[str, float]:
                     rates[gene] = float(rate)
             except ValueError as error:
                 raise Invalid("a rate is a number.", where=f"{path.name} line {number}") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise Invalid("the background cannot be read.", where=path.name) from error
     if not rates:
         remedy = "Lines of gene, tab, rate; or the table `rates` of gene-background as CSV."

@@ -100,6 +100,9 @@ class CitizenBook:
 def read_citizens(lines: Iterable[str], *, where: str) -> list[Citizen]:
     """The table as a CSV file has it: a header, then issuer, subject and person; ``Invalid`` names the line."""
     table = csv.DictReader(lines)
-    if tuple(table.fieldnames or ()) != COLUMNS:
-        raise Invalid(f"the first line of this table is {','.join(COLUMNS)}.", where=where)
-    return [Citizen.from_document(dict(row), where=f"{where}:{number}") for number, row in enumerate(table, 2)]
+    try:
+        if tuple(table.fieldnames or ()) != COLUMNS:
+            raise Invalid(f"the first line of this table is {','.join(COLUMNS)}.", where=where)
+        return [Citizen.from_document(dict(row), where=f"{where}:{number}") for number, row in enumerate(table, 2)]
+    except csv.Error as error:
+        raise Invalid(f"this is no line of a table: {error}.", where=f"{where}:{table.line_num}") from error

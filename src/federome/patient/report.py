@@ -196,7 +196,7 @@ def read_incidence(path: Path) -> dict[str, Incidence]:
             )
             for score, each in told.items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Invalid(
             "this is no file of incidences.",
             where=str(path),

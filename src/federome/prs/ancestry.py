@@ -217,7 +217,7 @@ def read_panel(path: Path) -> Panel:
             and panel.centres.shape == (groups, k)
             and panel.spreads.shape == (groups, k, k)
         )
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise _no_panel(path) from error
     if not sound:
         raise _no_panel(path)

@@ -37,7 +37,7 @@ def read_table(path: Path) -> Rows:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file, delimiter="\t"))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise Invalid("the file cannot be read.", where=str(path)) from error
     if not rows or len(rows[0]) < 2:
         raise Invalid("the table has no header of two columns or more.", where=f"{path}:1", remedy="Separate by tabs.")
@@ -146,7 +146,7 @@ def _saved(folder: Path, algorithm: str) -> tuple[dict[str, Table], str]:
         tables = {
             each: Table.from_bytes((folder / f"{each}.federome").read_bytes()) for each in told["result"]["tables"]
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise Invalid("the folder holds no saved result.", where=str(folder), remedy="federome run --save") from error
     if name != algorithm:
         raise Invalid(f"the run was of {str(name)[:40]!r}, and {algorithm!r} is needed.", where=str(folder))

@@ -207,7 +207,7 @@ def read_reference(path: Path) -> Reference:
             each.sd > 0 and each.people > 1 and len(each.bounds) == len(each.counts) + 1 for each in groups
         )
         made = Reference(str(told["score"]), str(told["source"]), {each.name: each for each in groups}, adjustment)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _no_reference(path) from error
     if not sound:
         raise _no_reference(path)

@@ -149,7 +149,7 @@ def read_frequencies(path: Path) -> Frequencies:
                         where=f"{path}:{number}",
                         remedy="Separate columns by tabs; the first line names them.",
                     )
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise Invalid("the file cannot be read.", where=str(path)) from error
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,14 @@ from typer.testing import CliRunner
 from federome import cli
 from federome.cli import edge
 from federome.errors import Invalid
+from federome.ingest.patients import read_patients
+from federome.ingest.rates import read_rates
+from federome.network.citizens import read_citizens
+from federome.patient.report import read_incidence
+from federome.prs import files as prs_files
+from federome.prs.ancestry import read_panel
+from federome.prs.reference import read_reference
+from federome.prs.run import read_frequencies
 
 LATIN = "ä;ö\n".encode("latin1")
 
@@ -70,6 +79,39 @@ def test_no_command_ends_in_a_traceback(arguments: list[str], tmp_path: Path) ->
     named = [each.format(dir=tmp_path, latin=tmp_path / "latin") for each in arguments]
     result = CliRunner().invoke(cli.app, named)
     assert isinstance(result.exception, Invalid), result.output or result.exception
+
+
+@pytest.mark.parametrize("content", [b"[" * 200_000, b"a" * 200_000], ids=["nested without end", "a field without end"])
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda path: list(read_patients(path)),
+        lambda path: read_citizens(edge.read_text(path).splitlines(), where=str(path)),
+        prs_files.read_table,
+        read_frequencies,
+        read_incidence,
+        read_panel,
+        read_rates,
+        read_reference,
+    ],
+    ids=["patients", "citizens", "people", "frequencies", "incidences", "panel", "rates", "reference"],
+)
+def test_what_has_no_end_is_refused_by_name(read: Callable[[Path], object], content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "input"
+    path.write_bytes(content)
+    with pytest.raises(Invalid) as error:
+        read(path)
+    assert "input" in error.value.where
+
+
+def test_a_table_that_is_none_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "app", lambda: list(csv.reader(["a" * 200_000])))
+    monkeypatch.setattr("sys.argv", ["federome", "qc", "bands"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == Invalid.exit_code and "is no table: field larger" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])
