@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import msgspec
@@ -52,6 +52,8 @@ ALERT_TYPE: Final = "federome-alert+jwt"
 RETRY_S: Final = 60.0
 RETRY_MOST_S: Final = 6 * 3600.0
 DAY_S: Final = 86_400.0
+GATHER_S: Final = 6 * 3600.0
+"""How long a clinician's own node gathers for a digest: other nodes send what waited with their first look of a day."""
 MOST_DAYS: Final = 365
 PAST_CASES: Final = 500
 MOST_KEPT: Final = 100_000
@@ -137,7 +139,10 @@ class Standing:
 
 @dataclass(frozen=True)
 class Message:
-    """What a channel delivers. ``key`` is the same however often it is delivered; ``case`` is known at ``to`` only."""
+    """What a channel delivers. ``key`` is the same however often it is delivered; ``case`` is known at ``to`` only.
+
+    A digest is a message with the others ``gathered`` in it.
+    """
 
     key: str
     to: str
@@ -149,10 +154,12 @@ class Message:
     node: str
     rate: float
     box: str = ""
+    severity: Severity = "immediate"
+    gathered: tuple[Message, ...] = ()
 
     def told(self) -> Body:
         """What the receiver reads."""
-        return {name: value for name, value in vars(self).items() if name not in ("to", "box")}
+        return {name: value for name, value in vars(self).items() if name not in ("to", "box", "gathered")}
 
 
 @dataclass(frozen=True)
@@ -377,9 +384,10 @@ class Alerts:
         handle = self._desk.note(db, row["owner"], asked, case.name, kind, kin, origin="alert")
         key = hashlib.sha256(f"{self._desk.node}\n{row['id']}\n{case.name}\n{kind}".encode()).hexdigest()
         message = Message(
-            key, row["home"], row["owner"], row["outside"], kind, kin, handle, self._desk.node, row["rate"], row["box"]
-        )
-        self._wait(db, message, row["id"], case.name, row["severity"], "home")
+            key, row["home"], row["owner"], row["outside"], kind, kin, handle, self._desk.node, row["rate"], row["box"],
+            row["severity"],
+        )  # fmt: skip
+        self._wait(db, message, row["id"], case.name, "home")
         return 1
 
     def _told_of_family(self, db: Connection, row: RowMapping, case: Case) -> bool:
@@ -393,51 +401,60 @@ class Alerts:
         held = [self._desk.book.find(str(name)) for name in names]
         return any(each is not None and each.family == case.family for each in held)
 
-    def _wait(self, db: Connection, message: Message, question: str, found: str, severity: str, channel: str) -> None:
+    def _wait(self, db: Connection, message: Message, question: str, found: str, channel: str) -> None:
+        gathers = channel == "clinician" and message.severity == "digest"
         values = {
             "key": message.key,
             "question": question,
             "found": found,
             "evidence": message.evidence,
             "document": json.dumps(vars(message)),
-            "severity": severity,
+            "severity": message.severity,
             "channel": channel,
             "state": "waiting",
             "tries": 0,
-            "due": self._clock(),
+            "due": self._clock() + (GATHER_S if gathers else 0.0),
         }
         db.execute(OUTBOX.insert().values(**values))
 
     # messages
 
     def deliver(self, channels: Mapping[str, Channel], *, digest: bool = False) -> int:
-        """Hand due messages to their channels; how many were taken. ``digest`` also delivers what may wait.
+        """Hand due messages to their channels; how many were taken. ``digest`` also delivers what may wait at others'.
+
+        What a clinician here wants in a digest is one message, with all of theirs that waits, once some of it is due.
 
         A channel raises ``Unavailable`` when it could not deliver; the message waits longer each time and stays.
         Whoever withdrew consent meanwhile is not told of; nobody is told while what the question rests on is suspended.
         """
-        now = self._clock()
-        due = (OUTBOX.c.state == "waiting") & (OUTBOX.c.due <= now)
+        now, taken = self._clock(), 0
+        gathered = (OUTBOX.c.channel == "clinician") & (OUTBOX.c.severity == "digest")
+        due = OUTBOX.c.due <= now
         if not digest:
             due &= OUTBOX.c.severity == "immediate"
+        which = (OUTBOX.c.state == "waiting") & (due | gathered)
         with read(self._engine) as db:
-            rows = db.execute(sa.select(OUTBOX).where(due).order_by(OUTBOX.c.due, OUTBOX.c.key)).mappings().all()
-        taken = 0
-        for row in rows:
-            change: dict[str, object] = {"state": "taken"}
-            if not self._may_tell(row["found"]):
-                change = {"state": "withheld"}
-            else:
-                try:
-                    self._check_grant(row)
-                    _hand(channels, row["channel"], Message(**json.loads(row["document"])))
-                    taken += 1
-                except Unavailable:
-                    wait = min(RETRY_S * 2 ** min(row["tries"], 20), RETRY_MOST_S)
-                    change = {"tries": row["tries"] + 1, "due": now + wait}
+            rows = db.execute(sa.select(OUTBOX).where(which).order_by(OUTBOX.c.due, OUTBOX.c.key)).mappings().all()
+        for letter in _letters(rows, now):
+            change = self._tell(channels, letter, now)
+            taken += change["state"] == "taken"
             with write(self._engine) as db:
-                db.execute(OUTBOX.update().where(OUTBOX.c.key == row["key"]).values(**change))
+                db.execute(OUTBOX.update().where(OUTBOX.c.key.in_([row["key"] for row in letter])).values(**change))
         return taken
+
+    def _tell(self, channels: Mapping[str, Channel], letter: Sequence[RowMapping], now: float) -> dict[str, object]:
+        """Hand one message over; what is to be noted of its rows."""
+        first = letter[0]
+        if not self._may_tell(first["found"]):
+            return {"state": "withheld"}
+        try:
+            self._check_grant(first)
+            message, *others = (Message(**json.loads(row["document"])) for row in letter)
+            _hand(channels, first["channel"], replace(message, gathered=tuple(others)))
+        except Unavailable:
+            wait = min(RETRY_S * 2 ** min(first["tries"], 20), RETRY_MOST_S)
+            return {"state": "waiting", "tries": first["tries"] + 1, "due": now + wait}
+        return {"state": "taken"}
 
     def deliver_due(self, channels: Mapping[str, Channel]) -> int:
         """What is due now: at once what cannot wait, the rest with the first look of each day."""
@@ -490,8 +507,9 @@ class Alerts:
             document = json.dumps({**told, "case": name})
             db.execute(INBOX.insert().values(key=key, person=person, document=document, at=self._clock()))
             plain = (text(told, "evidence"), text(told, "kin"), text(told, "handle"), sender)
-            notice = Message(f"notice {key}", node, person, name, *plain, float(str(told["rate"])))
-            self._wait(db, notice, f"{node}/{text(told, 'case')}", "", "immediate", "clinician")
+            severity: Severity = "digest" if told.get("severity") == "digest" else "immediate"
+            notice = Message(f"notice {key}", node, person, name, *plain, float(str(told["rate"])), severity=severity)
+            self._wait(db, notice, f"{node}/{text(told, 'case')}", "", "clinician")
 
     def received(self, person: str) -> list[Received]:
         """A clinician's alerts, newest first."""
@@ -500,6 +518,15 @@ class Alerts:
             rows = [(row.key, json.loads(row.document), row.at) for row in db.execute(query)]
         names = ("case", "node", "evidence", "kin", "handle", "rate")
         return [Received(key=key, at=at, **{name: told[name] for name in names}) for key, told, at in rows]
+
+
+def _letters(rows: Sequence[RowMapping], now: float) -> list[list[RowMapping]]:
+    """A letter for each message, and one for all that one clinician wants in a digest, if some of it is due."""
+    found: dict[str, list[RowMapping]] = {}
+    for row in rows:
+        gathers = row["channel"] == "clinician" and row["severity"] == "digest"
+        found.setdefault(f"digest {json.loads(row['document'])['person']}" if gathers else row["key"], []).append(row)
+    return [letter for letter in found.values() if letter[0]["due"] <= now]
 
 
 def _hand(channels: Mapping[str, Channel], name: str, message: Message) -> None:

@@ -21,7 +21,11 @@ from federome.network.protocol import Body
 
 
 def text(message: Message) -> str:
-    """The message in one sentence, for the clinician who asked."""
+    """The message in one sentence, and one for each that is gathered in it, for the clinician who asked."""
+    return "\n\n".join(_sentence(each) for each in (message, *message.gathered))
+
+
+def _sentence(message: Message) -> str:
     whom = {"family": "a relative of your patient", "same person": "your patient, registered once more,"}
     return (
         f"Case {message.case}: {whom.get(message.kin, 'a patient like yours')} has arrived at {message.node} "
@@ -36,18 +40,21 @@ def document(message: Message) -> Body:
 
 
 def webhook(url: str, http: httpx.Client) -> Channel:
-    """POST as JSON, the key as ``Idempotency-Key``; any answer but 2xx is tried again. ``Invalid`` unless https."""
+    """POST as JSON, one by one, the key as ``Idempotency-Key``; any answer but 2xx is tried again. ``Invalid`` unless
+    https.
+    """
     parts = urlsplit(url)
     if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost"):
         raise Invalid("a webhook is reached by https.", where=parts.hostname or "webhook")
 
     def send(message: Message) -> None:
-        try:
-            answer = http.post(url, json=document(message), headers={"Idempotency-Key": message.key})
-        except httpx.HTTPError as error:
-            raise Unavailable(f"the webhook is out of reach ({type(error).__name__}).") from error
-        if not answer.is_success:
-            raise Unavailable(f"the webhook answered {answer.status_code}.")
+        for each in (message, *message.gathered):
+            try:
+                answer = http.post(url, json=document(each), headers={"Idempotency-Key": each.key})
+            except httpx.HTTPError as error:
+                raise Unavailable(f"the webhook is out of reach ({type(error).__name__}).") from error
+            if not answer.is_success:
+                raise Unavailable(f"the webhook answered {answer.status_code}.")
 
     return send
 
@@ -57,7 +64,7 @@ def mail(connect: Callable[[], smtplib.SMTP], *, sender: str, to: str) -> Channe
 
     def send(message: Message) -> None:
         letter = EmailMessage()
-        letter["From"], letter["To"], letter["Subject"] = sender, to, "A match has arrived"
+        letter["From"], letter["To"], letter["Subject"] = sender, to, _subject(message)
         letter["Message-ID"] = f"<{message.key[:40]}@federome>"
         letter.set_content(text(message))
         try:
@@ -69,13 +76,18 @@ def mail(connect: Callable[[], smtplib.SMTP], *, sender: str, to: str) -> Channe
     return send
 
 
+def _subject(message: Message) -> str:
+    many = 1 + len(message.gathered)
+    return "A match has arrived" if many == 1 else f"{many} matches have arrived"
+
+
 def inbox(path: Path) -> Channel:
     """Append to a file of JSON lines, which the product shows."""
 
     def send(message: Message) -> None:
         try:
             with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(document(message)) + "\n")
+                file.writelines(json.dumps(document(each)) + "\n" for each in (message, *message.gathered))
         except OSError as error:
             raise Unavailable("the inbox cannot be written.") from error
 

@@ -20,7 +20,7 @@ from federome.analysis.infection import Admission, Hit, Rule
 from federome.analysis.matching import ALERT_WEIGHT, Background, alert_bar
 from federome.errors import Invalid, Refused, Unavailable
 from federome.model.patient import Patient
-from federome.network.alerts import RETRY_S, Alerts, Message
+from federome.network.alerts import GATHER_S, RETRY_S, Alerts, Message
 from federome.network.cases import Case
 from federome.network.match_node import MatchingNode
 
@@ -166,12 +166,26 @@ def test_a_message_outlives_a_channel_that_is_down(world: World) -> None:
     assert here.deliver({"home": taken.append}) == 0
 
 
-def test_digest_waits_for_the_next_day(world: World) -> None:
+def test_a_digest_waits_for_the_next_day_and_is_one_message_from_all_nodes(world: World) -> None:
     watch(world, severity="digest")
     world.register("ES", ABROAD)
+    world.register("IT", replace(ABROAD, dataset="it-1", family="family-3"))
     assert world.follow() == 0
     world.federation.clock[0] += 86_400
+    assert world.follow() == 0
+    here = world.offices["FI"].alerts
+    assert {a.node for a in here.received("doctor")} == {"ES", "IT"}  # to be seen already
+    world.federation.clock[0] += GATHER_S
+
+    def down(message: Message) -> None:
+        raise Unavailable("the mail server is away")
+
+    assert here.deliver({"clinician": down}) == 0 and here.waiting() == 2
+    world.federation.clock[0] += RETRY_S
     assert world.follow() == 1
+    told = world.told[-1]
+    assert {m.node for m in (told, *told.gathered)} == {"ES", "IT"} and here.waiting() == 0
+    assert world.follow() == 0
 
 
 def test_who_withdrew_is_neither_found_nor_told_also_where_the_message_waited(world: World) -> None:

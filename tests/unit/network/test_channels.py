@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import smtplib
+from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -19,7 +20,7 @@ MESSAGE = Message("k" * 64, "FI", "anna", "case-7", "gene", "family", "h1", "ES"
 
 def test_a_webhook_gets_the_key_and_failures_are_unavailable() -> None:
     seen: list[httpx.Request] = []
-    codes = iter([204, 500])
+    codes = iter([204, 204, 204, 500])
 
     def handle(request: httpx.Request) -> httpx.Response:
         seen.append(request)
@@ -28,6 +29,8 @@ def test_a_webhook_gets_the_key_and_failures_are_unavailable() -> None:
     with httpx.Client(transport=httpx.MockTransport(handle)) as http:
         send = webhook("https://clinic.example/alerts", http)
         send(MESSAGE)
+        send(replace(MESSAGE, key="first", gathered=(replace(MESSAGE, key="second"),)))
+        assert [one.headers["idempotency-key"] for one in seen[1:]] == ["first", "second"]
         with pytest.raises(Unavailable):
             send(MESSAGE)
         with pytest.raises(Invalid):
@@ -35,7 +38,7 @@ def test_a_webhook_gets_the_key_and_failures_are_unavailable() -> None:
     assert seen[0].headers["idempotency-key"] == MESSAGE.key
     told = json.loads(seen[0].content)
     assert (told["key"], told["case"], told["kin"], told["handle"]) == (MESSAGE.key, "case-7", "family", "h1")
-    assert "box" not in told
+    assert "box" not in told and "gathered" not in told
 
 
 def test_mail_is_one_letter_and_a_dead_server_is_unavailable() -> None:
@@ -54,6 +57,11 @@ def test_mail_is_one_letter_and_a_dead_server_is_unavailable() -> None:
 
     mail(Server, sender="node@example.org", to="doctor@example.org")(MESSAGE)
     assert "relative" in sent[0].get_content() and sent[0]["To"] == "doctor@example.org"
+
+    other = replace(MESSAGE, key="o", node="IT", kin="")
+    mail(Server, sender="node@example.org", to="doctor@example.org")(replace(MESSAGE, gathered=(other,)))
+    assert sent[1]["Subject"] == "2 matches have arrived"
+    assert "has arrived at ES" in sent[1].get_content() and "has arrived at IT" in sent[1].get_content()
 
     def dead() -> smtplib.SMTP:
         raise ConnectionRefusedError
