@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import zstandard
 from numpy.typing import NDArray
 
 from federome.errors import Invalid
@@ -30,6 +29,7 @@ from federome.store.layout import (
     with_part,
     write_durably,
 )
+from federome.store.packed import compress
 from federome.store.pgen import PgenWriter
 from federome.store.sites import Effects, Sites
 from federome.store.staging import FINISHED
@@ -287,7 +287,7 @@ class _OpenBlock:
             np.array(self.effect, np.int64),
             np.concatenate(self.men) if self.men else None,
         )
-        write_durably(with_part(self.base, ".pvar.zst"), zstandard.compress(pvar(sites, chromosome, assembly)))
+        write_durably(with_part(self.base, ".pvar.zst"), compress(pvar(sites, chromosome, assembly)))
         write_durably(with_part(self.base, ".index"), self.pgen.index.to_bytes())
         write_durably(with_part(self.base, ".sites"), sites.to_bytes())
         digests = tuple(file_digest(with_part(self.base, part)) for part in BLOCK_PARTS)

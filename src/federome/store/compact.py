@@ -11,8 +11,8 @@ on Y); effects are the newest. A variant that two batches spell with REF and ALT
 runs count. Person numbers stay, and nobody gets one that was in use before.
 
 Merged are neighbours that were callable in the same places and agree on the types of their columns, up to
-``merge_people``. Batches that say nothing beyond their sites are left apart: filling in what they do not know would
-cost more than merging saves.
+``merge_people``. Batches that say nothing beyond their sites, as those of gVCF files, are merged where listing shared
+sites once saves more than it costs to say that the one batch does not know what the other found (``merging``).
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 from federome import db
 from federome.model.strict import Json
 from federome.model.variant import chromosome_rank, oriented
-from federome.store import derived, erasure, kernels, phenotypes, staging, tables
-from federome.store.batch import DeclaredSex, Exchange, FinishedBatch, Relatives, exchange, joined
+from federome.store import derived, erasure, kernels, merging, phenotypes, staging, tables
+from federome.store.batch import DeclaredSex, Exchange, FinishedBatch, Relatives, exchange
 from federome.store.blocks import Block
 from federome.store.catalogue import BatchRecord, DataRelease, Store
 from federome.store.chromosome import ChromosomeWriter, Sparse, VariantInfo, is_whole, read_records
@@ -50,7 +50,7 @@ from federome.store.layout import (
     write_durably,
 )
 from federome.store.sites import Effects
-from federome.store.stretches import GeneRegion, Interval
+from federome.store.stretches import GeneRegion
 from federome.store.writer import moves, psam
 
 MERGE_PEOPLE: Final = 100_000
@@ -173,7 +173,7 @@ def _plan(store: Store, release: DataRelease, merge_people: int) -> list[_Group]
     for batch in release.batches:
         together = [*runs[-1], batch] if runs else [batch]
         size = sum(int(active[each.number].sum()) for each in together)
-        if runs and size <= merge_people and _alike(store, together):
+        if runs and size <= merge_people and merging.mergeable(store, release, together):
             runs[-1].append(batch)
         else:
             runs.append([batch])
@@ -198,21 +198,6 @@ def _plan(store: Store, release: DataRelease, merge_people: int) -> list[_Group]
     return groups
 
 
-def _alike(store: Store, batches: Sequence[BatchRecord]) -> bool:
-    """Whether merging loses nothing and invents nothing."""
-    first, last = batches[0], batches[-1]
-    if first.callable != last.callable or last.callable == "sites":
-        return False
-    if first.callable == "intervals" and _intervals(store, first) != _intervals(store, last):
-        return False
-    types: dict[str, str] = {}
-    return all(
-        types.setdefault(name, kind) == kind
-        for batch in batches
-        for name, kind in store.phenotypes(batch).columns.items()
-    )
-
-
 def _next_name(name: str, taken: set[str]) -> str:
     """The name of what a batch becomes: its own with the next generation, ``2026-06.c1``."""
     known = _GENERATION.fullmatch(name)
@@ -224,13 +209,6 @@ def _next_name(name: str, taken: set[str]) -> str:
         if made not in taken:
             taken.add(made)
             return made
-
-
-def _intervals(store: Store, batch: BatchRecord) -> tuple[Interval, ...]:
-    table = tables.callable_interval
-    query = sa.select(table.c.chromosome, table.c.start, table.c.end).where(table.c.batch == batch.number)
-    with db.read(store.database) as connection:
-        return joined(Interval(row.chromosome, row.start, row.end) for row in connection.execute(query))
 
 
 def _files(store: Store, release: DataRelease, batch: BatchRecord) -> Iterator[Path]:
@@ -326,7 +304,7 @@ class _Rewrite:
             blocks={name: records for name, records in blocks.items() if records},
             files={name: file_digest(self._folder / name) for name in (PEOPLE, PHENOTYPES)},
             callable=last.callable,
-            intervals=_intervals(self._store, last) if last.callable == "intervals" else (),
+            intervals=merging.intervals(self._store, last) if last.callable == "intervals" else (),
             genes=_genes(self._store, self.group),
             relatives=_relatives(self._store, self.group),
         )

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from federome.errors import Damaged, Invalid
 from federome.store import encode, records
 from federome.store.bits import plain
+from federome.store.packed import compress, decompress, numbers, planes, split
 
 VBLOCK = 1 << 16
 """Variants that share one entry of the header's offset table."""
@@ -57,8 +58,8 @@ class PgenIndex:
     counts: NDArray[np.int32]
     header_sha256: bytes
 
-    _FORMAT = struct.Struct("<8sII32s")
-    _NAME = b"fedpgi1\n"
+    _FORMAT = struct.Struct("<8sII32sQ")
+    _NAME = b"fedpgi2\n"
 
     @property
     def variants(self) -> int:
@@ -66,15 +67,14 @@ class PgenIndex:
         return len(self.record_types)
 
     def to_bytes(self) -> bytes:
-        """A sidecar's content: fixed header, types, offsets, counts (little-endian), SHA-256 of all that."""
-        body = b"".join(
-            (
-                self._FORMAT.pack(self._NAME, self.people, self.variants, self.header_sha256),
-                self.record_types.astype("<u1").tobytes(),
-                self.record_offsets.astype("<u8").tobytes(),
-                self.counts.astype("<i4").tobytes(),
-            )
-        )
+        """A sidecar's content: fixed header, compressed types, lengths and counts, SHA-256 of all that.
+
+        Who is not counted elsewhere is hom-ref, so three of the four counts are kept.
+        """
+        first, lengths = int(self.record_offsets[0]), np.diff(self.record_offsets)
+        head = self._FORMAT.pack(self._NAME, self.people, self.variants, self.header_sha256, first)
+        columns = [planes(each) for each in (lengths, *self.counts.T[1:])]
+        body = head + compress(self.record_types.tobytes() + b"".join(columns))
         return body + hashlib.sha256(body).digest()
 
     @classmethod
@@ -83,15 +83,20 @@ class PgenIndex:
         body, digest = content[:-32], content[-32:]
         if len(body) < cls._FORMAT.size or hashlib.sha256(body).digest() != digest:
             raise _damaged("The index is truncated or altered", where)
-        name, people, variants, header = cls._FORMAT.unpack_from(body)
-        ends = np.cumsum([cls._FORMAT.size, variants, 8 * (variants + 1), 16 * variants]).tolist()
-        if name != cls._NAME or len(body) != ends[-1]:
+        name, people, variants, header, first = cls._FORMAT.unpack_from(body)
+        if name != cls._NAME:
             raise _damaged("This is not an index of a PGEN file", where)
+        try:
+            packed = decompress(body[cls._FORMAT.size :], 17 * variants)
+        except ValueError:
+            raise _damaged("This is not an index of a PGEN file", where) from None
+        types, *columns = split(packed, [variants] + [4 * variants] * 4)
+        lengths, *counts = map(numbers, columns)
         return cls(
             people=people,
-            record_types=np.frombuffer(body[ends[0] : ends[1]], "<u1").astype(np.uint8),
-            record_offsets=np.frombuffer(body[ends[1] : ends[2]], "<u8").astype(np.uint64),
-            counts=np.frombuffer(body[ends[2] : ends[3]], "<i4").astype(np.int32).reshape(variants, 4),
+            record_types=np.frombuffer(types, np.uint8).copy(),
+            record_offsets=np.cumsum([first, *lengths], dtype=np.uint64),
+            counts=np.stack([people - sum(counts), *counts], axis=1).astype(np.int32),
             header_sha256=header,
         )
 

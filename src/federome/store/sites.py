@@ -17,16 +17,17 @@ from numpy.typing import NDArray
 
 from federome.errors import Damaged
 from federome.model.variant import Assembly, chromosome_class, chromosome_rank, oriented
+from federome.store.packed import compress, decompress, numbers, planes
 
-_FORMAT = "federome-sites/1"
+_FORMAT = "federome-sites/2"
 Effects = tuple[tuple[str, str], ...]
 """Pairs of gene symbol and Sequence Ontology term, or change of its protein (``p.V600E``)."""
 
 
 class _Wire(msgspec.Struct, array_like=True):
     format: str
-    positions: bytes
-    ends: bytes
+    steps: bytes
+    lengths: bytes
     alleles: str
     not_left_aligned: bytes
     effects: list[Effects]
@@ -75,17 +76,18 @@ class Sites:
     def to_bytes(self) -> bytes:
         """The sidecar's content."""
         texts = [text for pair in zip(self.refs, self.alts, strict=True) for text in pair]
-        ends = np.cumsum([len(text) for text in texts], dtype="<u4")
-        return msgspec.msgpack.encode(
-            _Wire(
-                _FORMAT,
-                self.positions.astype("<i4").tobytes(),
-                ends.tobytes(),
-                "".join(texts),
-                np.packbits(self.not_left_aligned).tobytes(),
-                list(self.effects),
-                self.effect.astype("<i4").tobytes(),
-                None if self.male_counts is None else self.male_counts.astype("<i4").tobytes(),
+        return compress(
+            msgspec.msgpack.encode(
+                _Wire(
+                    _FORMAT,
+                    planes(np.diff(self.positions, prepend=0)),
+                    planes(np.array([len(text) for text in texts], np.int64)),
+                    "".join(texts),
+                    np.packbits(self.not_left_aligned).tobytes(),
+                    list(self.effects),
+                    planes(self.effect),
+                    None if self.male_counts is None else planes(self.male_counts.T.reshape(-1)),
+                )
             )
         )
 
@@ -93,12 +95,12 @@ class Sites:
     def from_bytes(cls, content: bytes, *, where: str) -> Sites:
         """Read a sidecar back; ``Damaged`` if it is none or its parts disagree."""
         try:
-            wire = msgspec.msgpack.decode(content, type=_Wire)
-            positions = np.frombuffer(wire.positions, "<i4").astype(np.int64)
+            wire = msgspec.msgpack.decode(decompress(content), type=_Wire)
+            positions = np.cumsum(numbers(wire.steps)) % (1 << 32)
             count = len(positions)
-            ends = [0, *np.frombuffer(wire.ends, "<u4").tolist()]
-            effect = np.frombuffer(wire.effect, "<i4").astype(np.int64)
-            men = None if wire.male_counts is None else np.frombuffer(wire.male_counts, "<i4").reshape(count, 4)
+            ends = [0, *np.cumsum(numbers(wire.lengths)).tolist()]
+            effect = numbers(wire.effect)
+            men = None if wire.male_counts is None else numbers(wire.male_counts).reshape(4, count).T.astype(np.int32)
         except (msgspec.DecodeError, ValueError) as error:
             raise _damaged(where) from error
         sound = (

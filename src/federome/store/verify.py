@@ -13,7 +13,6 @@ from typing import cast
 
 import numpy as np
 import sqlalchemy as sa
-import zstandard
 
 from federome import db
 from federome.errors import Damaged
@@ -23,6 +22,7 @@ from federome.store.blocks import BlockFile, open_block
 from federome.store.catalogue import Store, block_file
 from federome.store.chromosome import pvar
 from federome.store.layout import BLOCK_PARTS, altered, file_digest, stem
+from federome.store.packed import decompress
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def _check_genotypes(file: BlockFile) -> None:
 def _check_variants(file: BlockFile, path: Path) -> None:
     """Compare the variant table that other programs read with the sidecar, and both with the catalogue."""
     sites = open_block(file).sites
-    if zstandard.decompress(path.read_bytes()) != pvar(sites, file.chromosome, file.assembly):
+    if decompress(path.read_bytes()) != pvar(sites, file.chromosome, file.assembly):
         raise altered(path)
     if (sites.positions[0], sites.positions[-1]) != (file.first, file.last) or np.any(np.diff(sites.positions) < 0):
         raise altered(file.part(".sites"))

@@ -25,7 +25,7 @@ from federome.model.cohort import Cohort
 from federome.model.index import named_blocks
 from federome.model.release import Policy
 from federome.model.variant import Variant, oriented
-from federome.store import erasure
+from federome.store import erasure, merging
 from federome.store.catalogue import Store
 from federome.store.compact import Progress, compact
 from federome.store.site import StudySite
@@ -95,7 +95,7 @@ def traces(root: Path, *words: str) -> list[str]:
             content = path.read_bytes()
             if path.suffix == ".parquet":
                 content += str(connection.execute("SELECT * FROM read_parquet(?)", [str(path)]).fetchall()).encode()
-            elif path.suffix == ".zst":
+            elif content.startswith(zstandard.MAGIC_NUMBER.to_bytes(4, "little")):
                 content += zstandard.decompress(content)
             if any(word.encode() in content for word in words):
                 found.append(path.name)
@@ -199,8 +199,11 @@ def merged_row(batches: Sequence[Batch], site: Site) -> tuple[Site, NDArray[np.i
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("where", ["everywhere", "intervals"])
-def test_merging_gives_the_bytes_of_one_batch(tmp_path: Path, seed: int, where: str) -> None:
+@pytest.mark.parametrize("where", ["everywhere", "intervals", "sites"])
+def test_merging_gives_the_bytes_of_one_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, where: str
+) -> None:
+    monkeypatch.setattr(merging, "SITE_BYTES", 1_000)  # so that these few sites are worth it
     rng = np.random.default_rng(seed)
     intervals = [Interval("1", 1, 999_999), Interval("X", 2_781_480, 6_000_000)]
     batches = [
@@ -231,6 +234,30 @@ def test_merging_gives_the_bytes_of_one_batch(tmp_path: Path, seed: int, where: 
     ours, theirs = files(tmp_path / "old"), files(tmp_path / "fresh")
     assert sorted(ours) == sorted(theirs)
     assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
+@pytest.mark.parametrize("new_sites", [0, 1, 20])
+def test_what_knows_only_its_sites_is_merged_where_that_saves_space(tmp_path: Path, new_sites: int) -> None:
+    """The newer batch lists all sites of the older, as gVCF files answer at them, and some that it found."""
+    rng = np.random.default_rng(12)
+    store = Store.open(tmp_path)
+    places = [("2", 1_000 + 10 * i, "A", "G") for i in range(20 + new_sites)]
+    for name, count in (("a", 20), ("b", 20 + new_sites)):
+        drawn = draw_batch(rng, name, 200)
+        rows = {site: rng.integers(-1, 3, 200).astype(np.int8) for site in places[:count]}
+        put(store, dataclasses.replace(drawn, genotypes=rows, callable="sites", intervals=[], effects={}), on=DAY)
+    before, asked = answers(store), [Variant.of("GRCh38", *site) for site in places]
+    view = StudyView.freeze(store, [store.release("fi")])
+    counts = [StudySite(view).block(i).counts(view, np.zeros(400, np.int64), 1) for i in named_blocks(asked)]
+    report = compact(store, "fi")
+    assert report.batches == (("b.c1",) if new_sites < 20 else ("a", "b"))
+    assert (report.bytes_after < report.bytes_before) is (new_sites < 20)
+    for one, other in zip(before, answers(store), strict=True):
+        np.testing.assert_array_equal(one, other)
+    view = StudyView.freeze(store, [store.release("fi")])
+    again = [StudySite(view).block(i).counts(view, np.zeros(400, np.int64), 1) for i in named_blocks(asked)]
+    for one, other in zip(counts, again, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def answers(store: Store) -> list[NDArray[np.int64]]:
@@ -265,8 +292,9 @@ def test_what_must_not_be_merged_is_left_apart(tmp_path: Path) -> None:
     rng = np.random.default_rng(7)
     store = Store.open(tmp_path)
     first, second, third = (everywhere(rng, name, 20) for name in "abc")
-    sites = dataclasses.replace(draw_batch(rng, "d", 20), callable="sites", intervals=[])
-    other = dataclasses.replace(draw_batch(rng, "e", 20), callable="sites", intervals=[])
+    drawn = [dataclasses.replace(everywhere(rng, name, 20), callable="sites") for name in "de"]
+    sites = dataclasses.replace(drawn[0], genotypes={s: g for s, g in drawn[0].genotypes.items() if s[0] == "1"})
+    other = dataclasses.replace(drawn[1], genotypes={s: g for s, g in drawn[1].genotypes.items() if s[0] != "1"})
     put(store, first, on=DAY, phenotypes=table(first))
     put(store, second, on=DAY, phenotypes=table(second).astype({"birth_year": "float64"}))
     for batch in (third, sites, other):
