@@ -280,12 +280,12 @@ def node_enrol(invitation: str, folder: NodeFolder, development: Development = F
 @node_app.command("init")
 def node_init(folder: NodeFolder, as_json: AsJson = False) -> None:
     """Prepare a node's store and compile its kernels, so that the first question does not wait."""
-    from federome.store import kernels
+    from federome.network.warm import warm
     from federome.store.catalogue import Store
 
     started = time.perf_counter()
     Store.open(folder / "data")
-    kernels.warm()
+    warm()
     seconds = time.perf_counter() - started
     tell({"dir": str(folder), "seconds": seconds}, f"The store is ready ({seconds:.1f} s).", as_json=as_json)
 
@@ -454,11 +454,11 @@ def _new_key(path: Path, owner: str, *, as_json: bool) -> None:
 
 @store_app.command("verify")
 def store_verify(folder: NodeFolder, as_json: AsJson = False) -> None:
-    """Read every file of the store and compare it with its checksum; names what is damaged."""
+    """Read every file of the store and of the audits and compare it with its checksum; names what is damaged."""
+    from federome.network.integrity import verify_node
     from federome.store.catalogue import Store
-    from federome.store.verify import verify
 
-    report = verify(Store.open(folder / "data"))
+    report = verify_node(folder, Store.open(folder / "data"))
     report.check()
     facts = {"files": report.files, "bytes": report.bytes, "ok": report.ok}
     tell(facts, f"{report.files:,} files are as they were written.", as_json=as_json)

@@ -174,7 +174,11 @@ class FileCohorts:
         written = os.write(self._file, record)
         if written != len(record):
             os.ftruncate(self._file, self._end)
-            raise Damaged("the record of released cohorts could not be written.", where=self._path.name)
+            raise Damaged(
+                "the record of released cohorts could not be written.",
+                where=self._path.name,
+                remedy="See that the disk has space left, then ask again.",
+            )
         self._take(head)
 
     def _flush(self, known: int) -> None:
@@ -208,12 +212,12 @@ class FileCohorts:
             self._begin()
         size = os.fstat(self._file).st_size
         if size < self._end:
-            raise Damaged("the record of released cohorts has become shorter.", where=self._path.name)
+            raise _lost(self._path)
         while self._end < size:
             raw = os.pread(self._file, _RECORD, self._end)
             head, crc = raw[: _HEAD.size], raw[_HEAD.size :]
             if len(raw) == _RECORD and zlib.crc32(head) != _CRC.unpack(crc)[0]:
-                raise Damaged("the record of released cohorts is damaged.", where=self._path.name)
+                raise _lost(self._path)
             if len(raw) < _RECORD or self._end + _RECORD + _HEAD.unpack(head)[2] > size:
                 os.ftruncate(self._file, self._end)
                 os.fsync(self._file)
@@ -224,7 +228,7 @@ class FileCohorts:
         magic = os.pread(self._file, len(_MAGIC), 0)
         if magic != _MAGIC:
             if not _MAGIC.startswith(magic):
-                raise Damaged("this file is no record of released cohorts.", where=self._path.name)
+                raise _lost(self._path)
             os.ftruncate(self._file, 0)
             os.write(self._file, _MAGIC)
             os.fsync(self._file)
@@ -240,8 +244,42 @@ class FileCohorts:
         offset, length, crc = place
         body = os.pread(self._file, length, offset)
         if len(body) != length or zlib.crc32(body) != crc:
-            raise Damaged("a released cohort on record is damaged.", where=self._path.name)
+            raise _lost(self._path)
         return body
+
+
+def check_file(path: Path) -> int:
+    """Read every record of a file of cohorts, and change nothing; how many there are.
+
+    ``Damaged``, naming the file, unless all is as it was written. One that is being written just now does not count.
+    """
+    records = 0
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # whoever appends is done
+        left = os.fstat(file.fileno()).st_size - len(_MAGIC)
+        fcntl.flock(file, fcntl.LOCK_UN)
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise _lost(path)
+        while left >= _RECORD:
+            raw = file.read(_RECORD)
+            head, crc = raw[: _HEAD.size], raw[_HEAD.size :]
+            if zlib.crc32(head) != _CRC.unpack(crc)[0]:
+                raise _lost(path)
+            _, _, length, body_crc, _ = _HEAD.unpack(head)
+            if (left := left - _RECORD - length) < 0:
+                break
+            if zlib.crc32(file.read(length)) != body_crc:
+                raise _lost(path)
+            records += 1
+    return records
+
+
+def _lost(path: Path) -> Damaged:
+    return Damaged(
+        "the record of released cohorts is damaged.",
+        where=str(path),
+        remedy="Restore it from the newest backup, then run: federome store verify",
+    )
 
 
 def _flush_folder(folder: Path) -> None:

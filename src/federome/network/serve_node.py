@@ -37,6 +37,7 @@ from federome.network.consents import ConsentBook
 from federome.network.defining import Definitions
 from federome.network.fetching import key_sets
 from federome.network.holdings import StoreHoldings
+from federome.network.integrity import Integrity, check_start
 from federome.network.match_node import MatchingNode
 from federome.network.node import Node
 from federome.network.notebook import Notebook
@@ -181,6 +182,7 @@ def build_node(
         clock=clock,
     )
     store = Store.open(folder / "data")
+    check_start(store)
     far = settings.authority_url
     listed = [port.members, *([published(far, "members.jwt")] if far else [])]
     members = MemberList(folder, clock, *listed)
@@ -274,6 +276,10 @@ def serve_node(folder: Path, *, pages: Callable[[House], ASGIApp]) -> None:
     if (notices := matching.node.notices) is not None:
         threading.Thread(target=notices.watch, args=(ended,), name="notices", daemon=True).start()
     threading.Thread(target=matching.run, args=(ended,), name="matching", daemon=True).start()
+    holdings = matching.node.holdings
+    assert isinstance(holdings, StoreHoldings)
+    integrity = Integrity(folder, holdings.store, time.time, LOG.error)
+    threading.Thread(target=integrity.watch, args=(ended,), name="integrity", daemon=True).start()
     while working.is_alive():
         with suppress(Empty):
             told.get(timeout=0.5)

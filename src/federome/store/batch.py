@@ -18,7 +18,7 @@ from federome.errors import Invalid
 from federome.model.cohort import Sex
 from federome.model.dataset import Callability, DatasetManifest
 from federome.model.variant import chromosome_name, chromosome_rank
-from federome.store import tables
+from federome.store import checksums, tables
 from federome.store.catalogue import BatchRecord, DataRelease, is_committed, release_digest, releases
 from federome.store.chromosome import BlockRecord
 from federome.store.erasure import SECURE_DELETE
@@ -128,7 +128,9 @@ def enter(connection: Connection, batch: FinishedBatch, released_on: date) -> Da
     _enter_relatives(connection, batch)
     members = [(each.number, each.name, each.digest) for each in (earlier[-1].batches if earlier else ())]
     members.append((number, batch.name, batch.digest))
-    return _enter_release(connection, manifest, released_on, members)
+    made = _enter_release(connection, manifest, released_on, members)
+    checksums.renew(connection)
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,7 @@ def exchange(
     if not members:
         connection.execute(tables.dataset.delete().where(tables.dataset.c.id == dataset))
     _keep_numbers(connection, end)
+    checksums.renew(connection)
     return made
 
 

@@ -118,6 +118,12 @@ class BlockCache:
         with self._lock:
             self._open.clear()
 
+    def distrust(self) -> None:
+        """Let go of all blocks, and hash each file again when it is next opened."""
+        with self._lock:
+            self._open.clear()
+            self._checked.clear()
+
     def _check_once(self, file: BlockFile) -> None:
         path = file.part(".pgen")
         status = path.stat()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from federome.errors import Invalid
 from federome.model.dataset import Callability, DatasetManifest
 from federome.model.table import Mask
 from federome.model.variant import Assembly
-from federome.store import erasure, staging, tables
+from federome.store import checksums, erasure, staging, tables
 from federome.store.blocks import BlockCache, BlockFile
 from federome.store.layout import PHENOTYPES, Layout, digest_of, make_folder, stem
 from federome.store.phenotypes import Phenotypes
@@ -173,8 +173,7 @@ class Store:
                 raise Invalid(f"{unknown} of {len(names)} people are not in the store.", remedy="Nobody was withdrawn.")
             known = set(connection.execute(sa.select(gone.c.person)).scalars())
             new = [number for number in numbers if number not in known]
-            if new:
-                connection.execute(gone.insert(), [{"person": n, "at": at.isoformat()} for n in new])
+            _withdraw(connection, new, at)
         return len(new)
 
     def withdraw_all(self, dataset: str, at: datetime) -> int:
@@ -184,8 +183,7 @@ class Store:
             known = sa.select(gone.c.person)
             who = sa.select(person.c.number).where(person.c.dataset == dataset, person.c.number.not_in(known))
             new = list(connection.execute(who).scalars())
-            if new:
-                connection.execute(gone.insert(), [{"person": number, "at": at.isoformat()} for number in new])
+            _withdraw(connection, new, at)
         return len(new)
 
     def active(self, batch: BatchRecord) -> Mask:
@@ -302,6 +300,13 @@ class Store:
         """Whether a batch of that name is part of the store."""
         with db.read(self.database) as connection:
             return is_committed(connection, dataset, name)
+
+
+def _withdraw(connection: Connection, people: Sequence[int], at: datetime) -> None:
+    if people:
+        gone = tables.withdrawn
+        connection.execute(gone.insert(), [{"person": number, "at": at.isoformat()} for number in people])
+        checksums.renew(connection, (gone,))
 
 
 def block_file(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federome.errors import Invalid
-from federome.store.layout import altered, make_folder, write_durably
+from federome.store.layout import altered, make_folder, missing, write_durably
 
 SUFFIX: Final = ".derived"
 _NAME: Final = re.compile(r"prs_[a-z0-9_]{1,58}")
@@ -47,7 +47,10 @@ def write(folder: Path, name: str, values: NDArray[np.float64]) -> None:
 def read(folder: Path, name: str, people: int) -> NDArray[np.float64]:
     """A column, float64 (people,); ``Damaged`` unless every byte is as it was written."""
     path = folder / f"{name}{SUFFIX}"
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise missing(path) from None
     digest, body = content[:_DIGEST], content[_DIGEST:]
     if len(body) != 8 * people or hashlib.sha256(body).digest() != digest:
         raise altered(path)

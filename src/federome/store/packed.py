@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 LEVEL: Final = 9
 """Of zstd: a tenth smaller than its usual level, and ingest does not feel it."""
 
+MAGIC: Final = zstandard.MAGIC_NUMBER.to_bytes(4, "little")
+"""What a frame begins with."""
+
 _LARGEST: Final = 1 << 31
 
 

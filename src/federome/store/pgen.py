@@ -60,6 +60,7 @@ class PgenIndex:
 
     _FORMAT = struct.Struct("<8sII32sQ")
     _NAME = b"fedpgi2\n"
+    _EARLIER, _EARLIER_NAME = struct.Struct("<8sII32s"), b"fedpgi1\n"
 
     @property
     def variants(self) -> int:
@@ -83,6 +84,8 @@ class PgenIndex:
         body, digest = content[:-32], content[-32:]
         if len(body) < cls._FORMAT.size or hashlib.sha256(body).digest() != digest:
             raise _damaged("The index is truncated or altered", where)
+        if body.startswith(cls._EARLIER_NAME):
+            return cls._earlier(body, where)
         name, people, variants, header, first = cls._FORMAT.unpack_from(body)
         if name != cls._NAME:
             raise _damaged("This is not an index of a PGEN file", where)
@@ -97,6 +100,21 @@ class PgenIndex:
             record_types=np.frombuffer(types, np.uint8).copy(),
             record_offsets=np.cumsum([first, *lengths], dtype=np.uint64),
             counts=np.stack([people - sum(counts), *counts], axis=1).astype(np.int32),
+            header_sha256=header,
+        )
+
+    @classmethod
+    def _earlier(cls, body: bytes, where: str) -> PgenIndex:
+        """What earlier programs wrote, uncompressed: types, offsets of eight bytes, four counts of four."""
+        _, people, variants, header = cls._EARLIER.unpack_from(body)
+        if len(body) != cls._EARLIER.size + 25 * variants + 8:
+            raise _damaged("This is not an index of a PGEN file", where)
+        types, offsets, counts = split(body[cls._EARLIER.size :], (variants, 8 * (variants + 1), 16 * variants))
+        return cls(
+            people=people,
+            record_types=np.frombuffer(types, np.uint8).copy(),
+            record_offsets=np.frombuffer(offsets, "<u8").astype(np.uint64),
+            counts=np.frombuffer(counts, "<i4").astype(np.int32).reshape(variants, 4),
             header_sha256=header,
         )
 

@@ -17,14 +17,19 @@ from numpy.typing import NDArray
 
 from federome.errors import Damaged
 from federome.model.variant import Assembly, chromosome_class, chromosome_rank, oriented
-from federome.store.packed import compress, decompress, numbers, planes
+from federome.store.packed import MAGIC, compress, decompress, numbers, planes
 
-_FORMAT = "federome-sites/2"
+_FORMAT, _EARLIER = "federome-sites/2", "federome-sites/1"
 Effects = tuple[tuple[str, str], ...]
 """Pairs of gene symbol and Sequence Ontology term, or change of its protein (``p.V600E``)."""
 
 
 class _Wire(msgspec.Struct, array_like=True):
+    """Compressed as a whole; ``steps`` from position to position, ``lengths`` of REF and ALT in turn.
+
+    The earlier format is not compressed and has positions and ends of alleles in their places, four bytes a number.
+    """
+
     format: str
     steps: bytes
     lengths: bytes
@@ -95,27 +100,36 @@ class Sites:
     def from_bytes(cls, content: bytes, *, where: str) -> Sites:
         """Read a sidecar back; ``Damaged`` if it is none or its parts disagree."""
         try:
-            wire = msgspec.msgpack.decode(decompress(content), type=_Wire)
-            positions = np.cumsum(numbers(wire.steps)) % (1 << 32)
+            earlier = not content.startswith(MAGIC)
+            wire = msgspec.msgpack.decode(content if earlier else decompress(content), type=_Wire)
+            read = _plain if earlier else numbers
+            positions, ends, effect = read(wire.steps), read(wire.lengths), read(wire.effect)
             count = len(positions)
-            ends = [0, *np.cumsum(numbers(wire.lengths)).tolist()]
-            effect = numbers(wire.effect)
-            men = None if wire.male_counts is None else numbers(wire.male_counts).reshape(4, count).T.astype(np.int32)
+            if not earlier:
+                positions, ends = np.cumsum(positions) % (1 << 32), np.cumsum(ends)
+            men = None if wire.male_counts is None else read(wire.male_counts)
+            if men is not None:
+                men = men.reshape(count, 4) if earlier else men.reshape(4, count).T
         except (msgspec.DecodeError, ValueError) as error:
             raise _damaged(where) from error
         sound = (
-            wire.format == _FORMAT
-            and len(ends) == 2 * count + 1
-            and ends[-1] == len(wire.alleles)
+            wire.format == (_EARLIER if earlier else _FORMAT)
+            and len(ends) == 2 * count
+            and (not count or ends[-1] == len(wire.alleles))
             and len(effect) == count
             and len(wire.not_left_aligned) == (count + 7) // 8
             and (not count or 0 <= effect.min() <= effect.max() < len(wire.effects))
         )
         if not sound:
             raise _damaged(where)
-        texts = [wire.alleles[start:stop] for start, stop in pairwise(ends)]
+        texts = [wire.alleles[start:stop] for start, stop in pairwise([0, *ends.tolist()])]
         flags = np.unpackbits(np.frombuffer(wire.not_left_aligned, np.uint8), count=count).view(np.bool_)
-        return cls(positions, texts[::2], texts[1::2], flags, tuple(wire.effects), effect, men)
+        counts = None if men is None else men.astype(np.int32)
+        return cls(positions, texts[::2], texts[1::2], flags, tuple(wire.effects), effect, counts)
+
+
+def _plain(content: bytes) -> NDArray[np.int64]:
+    return np.frombuffer(content, "<u4").astype(np.int64)
 
 
 def _damaged(where: str) -> Damaged:

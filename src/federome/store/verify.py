@@ -6,8 +6,9 @@ that one report names every damaged file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -15,9 +16,9 @@ import numpy as np
 import sqlalchemy as sa
 
 from federome import db
-from federome.errors import Damaged
+from federome.errors import Damaged, Unavailable
 from federome.model.variant import Assembly
-from federome.store import kernels, tables
+from federome.store import checksums, derived, kernels, tables
 from federome.store.blocks import BlockFile, open_block
 from federome.store.catalogue import Store, block_file
 from federome.store.chromosome import pvar
@@ -55,9 +56,15 @@ class Report:
             raise Damaged(first.message, where=first.file, remedy=first.remedy)
 
 
-def verify(store: Store) -> Report:
-    """Read everything that the catalogue names. Takes as long as reading the store once."""
+def verify(store: Store, between: Callable[[], None] = lambda: None) -> Report:
+    """Read everything that the catalogue names. Takes as long as reading the store once.
+
+    ``between`` is called after each file. A batch that is compacted meanwhile is no damage.
+    """
     problems: list[Problem] = []
+    broken = check_catalogue(store)
+    if broken:  # what it says of files means nothing
+        return Report(0, 0, tuple(broken), ())
     known: set[Path] = set()
     size = 0
     for path, check in _checks(store):
@@ -65,10 +72,12 @@ def verify(store: Store) -> Report:
         try:
             check()
             size += path.stat().st_size
-        except Damaged as error:
+        except (Damaged, Unavailable) as error:
             problems.append(Problem(error.where or str(path), error.message, error.remedy))
-    problems = list(dict.fromkeys(problems))  # a missing sidecar is met twice
-    problems += _catalogue(store)
+        between()
+    if problems:
+        present = {str(path) for path, _ in _checks(store)}
+        problems = list(dict.fromkeys(each for each in problems if each.file in present))  # one is met twice
     lying = {p for folder in ("store", "batches") for p in (store.layout.root / folder).rglob("*") if p.is_file()}
     return Report(len(known), size, tuple(problems), tuple(sorted(str(path) for path in lying - known)))
 
@@ -90,7 +99,7 @@ class _Check:
             _check_variants(self.block, self.path)
 
 
-def _checks(store: Store) -> Iterator[tuple[Path, _Check]]:
+def _checks(store: Store) -> Iterator[tuple[Path, Callable[[], None]]]:
     for block in _all_blocks(store):
         for suffix, sha256 in zip(BLOCK_PARTS, block.digests, strict=True):
             path = block.part(suffix)
@@ -102,6 +111,9 @@ def _checks(store: Store) -> Iterator[tuple[Path, _Check]]:
     for row in rows:
         path = store.layout.batch(stem(row.dataset, row.name)) / row.file
         yield path, _Check(path, row.sha256)
+    for people, folder in _folders(store):
+        for path in derived.files(folder):
+            yield path, partial(_check_derived, path, people)
 
 
 def _all_blocks(store: Store) -> Iterator[BlockFile]:
@@ -116,6 +128,18 @@ def _all_blocks(store: Store) -> Iterator[BlockFile]:
         rows = connection.execute(query).all()
     for row in rows:
         yield block_file(store.layout, cast(Assembly, row.assembly), stem(row.dataset, row.name), row.people, row)
+
+
+def _folders(store: Store) -> list[tuple[int, Path]]:
+    """People and folder of each batch."""
+    batch = tables.batch
+    with db.read(store.database) as connection:
+        rows = connection.execute(sa.select(batch.c.dataset, batch.c.name, batch.c.people)).all()
+    return [(row.people, store.layout.batch(stem(row.dataset, row.name))) for row in rows]
+
+
+def _check_derived(path: Path, people: int) -> None:
+    derived.read(path.parent, path.name.removesuffix(derived.SUFFIX), people)
 
 
 def _check_genotypes(file: BlockFile) -> None:
@@ -135,12 +159,16 @@ def _check_variants(file: BlockFile, path: Path) -> None:
         raise altered(file.part(".sites"))
 
 
-def _catalogue(store: Store) -> list[Problem]:
-    """What SQLite says about its own file."""
-    if store.database.dialect.name != "sqlite":
-        return []
-    with db.read(store.database) as connection:
-        words = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
-    if list(words) == ["ok"]:
-        return []
-    return [Problem(str(store.layout.catalogue), "the catalogue is damaged.", "Restore it from a backup.")]
+def check_catalogue(store: Store) -> list[Problem]:
+    """What SQLite says about its own file, and which tables are not as they were written."""
+    place, remedy = str(store.layout.catalogue), "Restore the catalogue from a backup, then run: federome store verify"
+    try:
+        with db.read(store.database) as connection:
+            if store.database.dialect.name == "sqlite":
+                words = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
+                if list(words) != ["ok"]:
+                    return [Problem(place, "the catalogue is damaged.", remedy)]
+            altered_tables = checksums.altered(connection)
+    except (Damaged, Unavailable) as error:
+        return [Problem(place, f"the catalogue cannot be read: {error.message}", remedy)]
+    return [Problem(place, f"the catalogue's table {name} is not what was written.", remedy) for name in altered_tables]

@@ -28,6 +28,7 @@ from federome.model.variant import Variant, oriented
 from federome.store import erasure, merging
 from federome.store.catalogue import Store
 from federome.store.compact import Progress, compact
+from federome.store.packed import MAGIC
 from federome.store.site import StudySite
 from federome.store.verify import verify
 from federome.store.view import StudyView
@@ -95,7 +96,7 @@ def traces(root: Path, *words: str) -> list[str]:
             content = path.read_bytes()
             if path.suffix == ".parquet":
                 content += str(connection.execute("SELECT * FROM read_parquet(?)", [str(path)]).fetchall()).encode()
-            elif content.startswith(zstandard.MAGIC_NUMBER.to_bytes(4, "little")):
+            elif content.startswith(MAGIC):
                 content += zstandard.decompress(content)
             if any(word.encode() in content for word in words):
                 found.append(path.name)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pgenlib
 import pytest
@@ -55,6 +56,20 @@ def test_sites_come_back_as_they_were(
     assert (again.male_counts is None) is not men
     if men:
         np.testing.assert_array_equal(again.male_counts, sites.male_counts)
+
+
+def test_sites_of_earlier_programs_are_read() -> None:
+    """As they were written: not compressed, positions and ends of alleles in four bytes each."""
+    men = np.arange(8, dtype="<i4")
+    row = ["federome-sites/1", np.array([5, 9], "<i4").tobytes(), np.array([1, 2, 4, 5], "<u4").tobytes(), "AGCTC"]
+    row += [bytes([0b01000000]), [[], [["G", "stop_gained"]]], np.array([1, 0], "<i4").tobytes(), men.tobytes()]
+    found = Sites.from_bytes(msgspec.msgpack.encode(row), where="x")
+    assert (found.positions.tolist(), list(found.refs), list(found.alts)) == ([5, 9], ["A", "CT"], ["G", "C"])
+    assert found.effects[found.effect[0]] == (("G", "stop_gained"),) and found.not_left_aligned.tolist() == [
+        False,
+        True,
+    ]
+    np.testing.assert_array_equal(found.male_counts, men.reshape(2, 4))
 
 
 @settings(max_examples=60, deadline=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import pickle
 import struct
@@ -403,6 +404,16 @@ def test_an_index_opens_the_file_with_counts(tmp_path: Path) -> None:
         assert file.counts is not None
         assert np.array_equal(file.counts, kernels.counts(file, range(50)))
         assert np.array_equal(kernels.decode(file, range(50)), rows)
+
+
+def test_an_index_of_an_earlier_program_is_read(tmp_path: Path) -> None:
+    index = write(tmp_path / "a.pgen", simulate(130, 50, seed=2))
+    body = struct.pack("<8sII32s", b"fedpgi1\n", 130, 50, index.header_sha256) + index.record_types.tobytes()
+    body += index.record_offsets.astype("<u8").tobytes() + index.counts.astype("<i4").tobytes()
+    again = PgenIndex.from_bytes(body + hashlib.sha256(body).digest(), where="a.idx")
+    assert again.to_bytes() == index.to_bytes()
+    with pytest.raises(Damaged, match="index"):
+        PgenIndex.from_bytes(body[:-1] + hashlib.sha256(body[:-1]).digest(), where="a.idx")
 
 
 def test_an_altered_index_is_damaged(tmp_path: Path) -> None:

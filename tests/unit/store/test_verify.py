@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from tests.unit.store.small_stores import Batch, draw_batch, put
 
 from federome.errors import Damaged, Invalid
 from federome.model.cohort import AgeBand, Cohort
 from federome.model.index import named_blocks
 from federome.model.variant import Variant
+from federome.store import checksums, derived, erasure, tables
 from federome.store.catalogue import Store
+from federome.store.compact import compact
 from federome.store.site import StudySite
 from federome.store.verify import verify
 from federome.store.view import StudyView
+from federome.store.writer import GeneRegion, Interval, Relatives
 
 
 def small(root: Path) -> Store:
@@ -61,6 +65,80 @@ def test_every_harm_is_found_and_named(tmp_path: Path, suffix: str, harm: str) -
     with pytest.raises(Damaged) as caught:
         report.check()
     assert caught.value.where == str(path)
+
+
+def test_a_flipped_bit_in_a_column_of_scores_is_found(tmp_path: Path) -> None:
+    store = small(tmp_path)
+    folder = store.layout.batch("fi~a")
+    derived.write(folder, "prs_height", np.arange(25.0))
+    whole = verify(store)
+    assert whole.ok and whole.strangers == () and whole.files == len(files(tmp_path))
+    path = folder / "prs_height.derived"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert {p.file for p in verify(store).problems} == {str(path)}
+
+
+CELLS = (
+    ("person", "sex = 'male'"),
+    ("person", "row = row + 1000"),
+    ("withdrawn", "person = person + 1"),
+    ("callable_interval", "start = start + 1"),
+    ("gene", '"end" = "end" - 1'),
+    ("relative", "kinship = kinship / 2"),
+    ("batch", "callable = 'everywhere'"),
+    ("batch", "first_person = first_person + 1"),
+    ("block_file", "first = first + 1"),
+    ("batch_file", "sha256 = upper(sha256)"),
+    ("dataset", "assembly = 'GRCh37'"),
+    ("release", "manifest = replace(manifest, 'Test', 'Tesu')"),
+    ("release", "manifest = '{'"),
+    ("release_batch", "ordinal = 1"),
+)
+
+
+def test_a_changed_cell_of_the_catalogue_is_found_and_its_table_named(tmp_path: Path) -> None:
+    """SQLite's own check finds none of these: they are whole rows that say something else."""
+    store = Store.open(tmp_path)
+    batch = draw_batch(np.random.default_rng(3), "a", 25)
+    batch.callable, batch.intervals = "intervals", [Interval("1", 1, 9_999)]
+    put(store, batch, relatives=[Relatives("pa-1", "pa-2", 0.25)], genes=[GeneRegion("G", "1", 5, 9)])
+    store.withdraw(["pa-3"], datetime(2026, 2, 1, tzinfo=UTC))
+    assert verify(store).ok
+    assert {table for table, _ in CELLS} == {table.name for table in tables.CHECKED}
+    plain = sa.create_engine(f"sqlite:///{store.layout.catalogue}")
+    for table, assignment in CELLS:
+        with plain.connect() as connection:
+            connection.exec_driver_sql(f"UPDATE {table} SET {assignment}")
+            assert checksums.altered(connection) == (table,)
+            connection.rollback()
+    with plain.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM withdrawn")
+    [problem] = verify(store).problems
+    assert problem.file == str(store.layout.catalogue) and "withdrawn" in problem.message
+    assert "federome store verify" in problem.remedy
+
+
+def test_a_torn_catalogue_is_a_finding_and_no_crash(tmp_path: Path) -> None:
+    store = small(tmp_path)
+    erasure.scrub(store.database)
+    store.database.dispose()
+    content = bytearray(store.layout.catalogue.read_bytes())
+    content[4096 : len(content) // 2] = bytes(len(content) // 2 - 4096)
+    store.layout.catalogue.write_bytes(content)
+    assert {each.file for each in verify(store).problems} == {str(store.layout.catalogue)}
+
+
+def test_a_batch_that_is_compacted_meanwhile_is_no_damage(tmp_path: Path) -> None:
+    store, calls = small(tmp_path), iter(range(1_000))
+    store.withdraw(["pa-3"], datetime(2026, 2, 1, tzinfo=UTC))
+
+    def between() -> None:
+        if next(calls) == 2:
+            compact(Store.open(tmp_path), "fi", merge_people=1)
+
+    assert verify(store, between).ok and next(calls) > 3
 
 
 def test_exchanged_files_are_found(tmp_path: Path) -> None:

@@ -1,0 +1,26 @@
+"""Every compiled function that a node's answers and ingests run on, compiled before the first question comes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from federome.disclosure.cohorts import MemoryCohorts
+from federome.disclosure.differencing import Members, check
+from federome.ingest.kinship import related_pairs
+from federome.model.release import Policy
+from federome.network import tags
+from federome.store import kernels
+
+
+def warm() -> None:
+    """Compile all, or load it from numba's cache, by running each once on next to nothing.
+
+    Those of matching are run by the node that opens its tables of terms (``match_node``).
+    """
+    kernels.warm()
+    tags.tag_of(np.zeros(1, np.uint64), bytes(32), part=0)
+    related_pairs(np.ones((2, 4), np.int8))
+    earlier = MemoryCohorts()
+    for words in (1, 2):
+        earlier.add(Members(np.full(words, np.iinfo(np.uint64).max, np.uint64)))
+    check(Members(np.full(9, np.iinfo(np.uint64).max, np.uint64)), earlier, secret=bytes(32), policy=Policy())
