@@ -167,6 +167,16 @@ def test_the_command_page_lists_every_command_with_options_that_exist() -> None:
     assert {check_command(words) for words in told} - {""} == set(leaves(CLI))
 
 
+def test_every_command_tells_its_options_and_exit_codes() -> None:
+    for name in leaves(CLI):
+        command = CLI
+        for word in name.split():
+            command = command.commands[word]
+        assert "77 refused" in (command.epilog or ""), name
+        silent = [each.opts[-1] for each in command.params if each.opts[0][0] == "-" and not each.help]
+        assert not silent, f"federome {name} does not explain {silent}"
+
+
 def test_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (REPO / "Makefile").read_text(), re.MULTILINE))
     for path in DOCUMENTS:

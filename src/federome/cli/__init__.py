@@ -118,6 +118,11 @@ app.command("login")(identity.login)
 app.command("dev-idp")(identity.dev_idp)
 app.command("algorithms")(asking.algorithms)
 
+EXITS = (
+    "Exit codes: 0 done, 1 a bar or check is not met, 2 wrong use, 65 invalid input, 69 not available, 74 damaged data,"
+    " 77 refused, 130 interrupted. See docs/reference/errors.md and cli.md."
+)
+
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -176,7 +181,7 @@ def hub_init(
     authority: Annotated[Path, typer.Option(help="The authority's public key file (*.public.json).")],
     url: Annotated[str, typer.Option(help="What nodes and people call the hub.")] = "https://127.0.0.1:8443",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8443,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8443,
     name: Annotated[str, typer.Option(help="The hub's name, the audience of every token.")] = "hub",
     development: Development = False,
     keep_exact: Annotated[
@@ -368,10 +373,10 @@ def node_withdraw(
 def node_refuse(
     folder: NodeFolder,
     reason: Annotated[str, typer.Option(help="Said to whoever is refused.")],
-    person: Annotated[str, typer.Option()] = "",
-    permit: Annotated[str, typer.Option()] = "",
-    dataset: Annotated[str, typer.Option()] = "",
-    algorithm: Annotated[str, typer.Option()] = "",
+    person: Annotated[str, typer.Option(help="Only this person.")] = "",
+    permit: Annotated[str, typer.Option(help="Only under this permit.")] = "",
+    dataset: Annotated[str, typer.Option(help="Only of this dataset.")] = "",
+    algorithm: Annotated[str, typer.Option(help="Only this algorithm.")] = "",
     run: Annotated[str, typer.Option(help="One run, at its next step.")] = "",
     as_json: AsJson = False,
 ) -> None:
@@ -584,3 +589,15 @@ def _log() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     for noisy in ("httpx2", "httpcore2"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _tell_exits(group: typer.Typer) -> None:
+    """End every command's help with the exit codes, and where the failures are explained."""
+    for command in group.registered_commands:
+        command.epilog = command.epilog or EXITS
+    for below in group.registered_groups:
+        if below.typer_instance is not None:
+            _tell_exits(below.typer_instance)
+
+
+_tell_exits(app)

@@ -113,7 +113,7 @@ def node_desk(
 def node_htsget(
     folder: NodeFolder,
     host: Annotated[str, typer.Option(help="Address to listen on: one that workspaces reach and nobody else.")],
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 5053,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 5053,
     url: Annotated[str, typer.Option(help="What workspaces call it; the address it listens on if omitted.")] = "",
     certificate: Annotated[Path | None, typer.Option(help="TLS certificate (PEM); plain HTTP without one.")] = None,
     key: Annotated[Path | None, typer.Option(help="Key of the certificate.")] = None,
@@ -151,7 +151,7 @@ def node_htsget(
 def beacon_serve(
     folder: NodeFolder,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 5050,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 5050,
     url: Annotated[str, typer.Option(help="What the outside calls it; the address it listens on if omitted.")] = "",
     certificate: Annotated[Path | None, typer.Option(help="TLS certificate (PEM); plain HTTP without one.")] = None,
     key: Annotated[Path | None, typer.Option(help="Key of the certificate.")] = None,
@@ -212,7 +212,7 @@ def beacon_serve(
 def beacon_network(
     members: Annotated[list[str], typer.Argument(help="Members as NAME=URL of their API, without a slash at the end.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 5051,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 5051,
     url: Annotated[str, typer.Option(help="What the outside calls it; the address it listens on if omitted.")] = "",
     deadline_s: Annotated[float, typer.Option("--deadline", min=0.1, max=60, help="Seconds to wait.")] = 5.0,
     certificate: Annotated[Path | None, typer.Option(help="TLS certificate (PEM); plain HTTP without one.")] = None,

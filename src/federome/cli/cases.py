@@ -244,7 +244,7 @@ def find(
     contract: Contract,
     datasets: Datasets,
     level: Level = "both",
-    top: Annotated[int, typer.Option("--top", min=1, max=50)] = 10,
+    top: Annotated[int, typer.Option("--top", min=1, max=50, help="How many cases are listed.")] = 10,
     certificate: Certificate = None,
     session: Session = None,
     deadline: Deadline = 30.0,

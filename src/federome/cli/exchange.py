@@ -45,7 +45,7 @@ def serve(
     ] = None,
     audience: Annotated[str, typer.Option(help="What access tokens must name as their audience.")] = "",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 5060,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 5060,
     certificate: Annotated[Path | None, typer.Option(help="TLS certificate (PEM); plain HTTP without one.")] = None,
     tls_key: Annotated[Path | None, typer.Option("--key", help="Key of the certificate.")] = None,
     production: Annotated[bool, typer.Option("--production", help="Say that real patients are in it.")] = False,

@@ -106,7 +106,7 @@ def dev_idp(
     hubs: Annotated[
         list[Path], typer.Option("--hub", help="The folder of a hub, or of a node with a portal; again for each.")
     ],
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 9400,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 9400,
     host: Annotated[str, typer.Option(help="An address of this machine only.")] = "127.0.0.1",
 ) -> None:
     """A small identity provider and visa issuer for trying out. Refuses whoever is on a production network."""

@@ -24,7 +24,7 @@ def portal(
     folder: NodeFolder,
     url: Annotated[str, typer.Option(help="What people call it: https://node.example")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8444,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8444,
     operator: Annotated[str, typer.Option(help="Who runs this node, for everybody to read.")] = "",
     contact: Annotated[str, typer.Option(help="Where people can ask or complain.")] = "",
     login: Annotated[list[str] | None, typer.Option("--login", help="An operator's account: ISSUER#SUBJECT.")] = None,

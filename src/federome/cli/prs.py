@@ -35,6 +35,12 @@ Reference = Annotated[Path | None, typer.Option("--reference", help="Reference s
 Frequencies = Annotated[
     Path | None, typer.Option("--frequencies", help="A panel's frequencies: chromosome, position, REF, ALT, frequency.")
 ]
+MinOverlap = Annotated[
+    float, typer.Option("--min-overlap", min=0, max=1, help="Share of rows without which no score is computed.")
+]
+WithoutUnscorable = Annotated[
+    bool, typer.Option("--without-unscorable", help="Compute what remains without rows that are no allele sums.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
@@ -144,12 +150,8 @@ def score_command(
     out: Annotated[
         Path | None, typer.Option("--out", help="Write everybody's scores to this file, readable by you alone.")
     ] = None,
-    min_overlap: Annotated[
-        float, typer.Option("--min-overlap", min=0, max=1, help="Share of rows without which no score is computed.")
-    ] = 0.75,
-    without_unscorable: Annotated[
-        bool, typer.Option("--without-unscorable", help="Compute what remains without rows that are no allele sums.")
-    ] = False,
+    min_overlap: MinOverlap = 0.75,
+    without_unscorable: WithoutUnscorable = False,
     assembly: Assembly = "",
     build: Build = "",
     rules: RulesOption = "federome",
@@ -194,8 +196,8 @@ def keep_command(
     file: Annotated[Path, typer.Argument(help="One scoring file.")],
     folder: Annotated[Path, typer.Option("--dir", help="The node's folder.")],
     dataset: Annotated[str, typer.Option("--dataset", help="The dataset whose people are scored.")],
-    min_overlap: Annotated[float, typer.Option("--min-overlap", min=0, max=1)] = 0.75,
-    without_unscorable: Annotated[bool, typer.Option("--without-unscorable")] = False,
+    min_overlap: MinOverlap = 0.75,
+    without_unscorable: WithoutUnscorable = False,
     keep_ambiguous: KeepAmbiguous = False,
     build: Build = "",
     as_json: AsJson = False,
@@ -240,7 +242,7 @@ def panel_command(
         Path | None, typer.Option("--result", help="Instead of both: folder of a saved run of ancestry-components.")
     ] = None,
     by: Annotated[str, typer.Option("--by", help="The column of labels.")] = "Population",
-    components: Annotated[int, typer.Option("--components", min=1, max=20)] = 10,
+    components: Annotated[int, typer.Option("--components", min=1, max=20, help="How many components.")] = 10,
     leave_out: Annotated[
         Path | None, typer.Option("--leave-out", help="Regions of long-range linkage: chromosome, start, end.")
     ] = None,
@@ -316,7 +318,7 @@ def report_command(
     callable_bed: Callable_ = None,
     reference: Reference = None,
     frequencies: Frequencies = None,
-    min_overlap: Annotated[float, typer.Option("--min-overlap", min=0, max=1)] = 0.75,
+    min_overlap: MinOverlap = 0.75,
     as_json: AsJson = False,
 ) -> None:
     """One person's score beside every reference that fits, with its interval, ancestry fit and match."""
