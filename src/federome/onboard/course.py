@@ -23,6 +23,7 @@ from federome.errors import Invalid
 from federome.governance.duo import record_faults
 from federome.ingest import chosen
 from federome.ingest.columns import COLUMNS
+from federome.ingest.fasta import Fasta
 from federome.ingest.folder import Progress, batch_name, find_source, ingest_folder, stage_folder
 from federome.ingest.known import NoSites
 from federome.ingest.namesakes import Traits, check_namesakes, find_namesakes
@@ -31,7 +32,7 @@ from federome.model.verdict import Finding as QualityFinding
 from federome.model.verdict import Verdict
 from federome.network.consents import ConsentBook
 from federome.network.records import FOLDER, DatasetRecord, write_record
-from federome.onboard import consents, mapping, provider
+from federome.onboard import consents, mapping, notations, provider
 from federome.onboard.batch import write_batch, write_manifest
 from federome.onboard.convert import People, convert, open_workbench
 from federome.onboard.crosswalk import PREFIX
@@ -50,6 +51,7 @@ STEPS: Final[tuple[Step, ...]] = get_args(Step)
 WORK: Final = "onboarding"
 FINDINGS: Final = "findings.csv"
 PAPERS: Final = "papers"
+VARIANTS: Final = "variants.csv"
 _NOT_TABLES: Final = (consents.NAME, mapping.NAME, provider.NAME)
 _GENOTYPES: Final = ("genotypes.pgen", "genotypes.vcf", "genotypes.vcf.gz", "genotypes.vcf.bgz", "genotypes.bcf")
 _ALONG: Final = ("genotypes", "gvcf", "genotypes.pvar", "genotypes.pvar.zst", "genotypes.psam", "genes.bed",
@@ -178,6 +180,9 @@ class Course:
         self.findings += check(self.people, self._constants, self.words.dataset.profile, today=self.options.today)
         if self.ontology is not None:
             self.findings += check_terms(self.people, self.ontology, mend=self.options.fix)
+        fasta = None if self.options.fasta is None else Fasta.open(self.options.fasta)
+        reference = notations.Reference(self.words.dataset.assembly, fasta)
+        self.findings += notations.check_notations(self.people, reference, mend=self.options.fix)
         self.names = [str(p) for (p,) in self.people.connection.execute("SELECT person_id FROM people").fetchall()]
         self._consents()
         self._namesakes()
@@ -192,6 +197,10 @@ class Course:
                 where=wrong[0].where(),
                 remedy=f"{wrong[0].remedy} All {lines:,} places: {self.work / FINDINGS}",
             )
+        named = notations.identified(self.people, reference)
+        if named:
+            lines_ = "".join(f"{name},{identifier}\n" for name, identifier in named.items())
+            _replace(self.work / VARIANTS, f"hgvs,vrs_id\n{lines_}".encode())
         warned = sum(1 for each in self.findings if each.level == "warning")
         self.tell("validate", f"{counted(self.people.count, 'person', 'people')}, "
                   f"{counted(mended, 'cell')} mended, {counted(warned, 'warning')}")  # fmt: skip

@@ -1,8 +1,8 @@
 """The rules V1 to V14 of the minimal dataset that concern whole people, over the typed table, a scan for all of them.
 
 V2 (codes against their ontology) and the forms of single cells are judged where cells are read; V3 there too, where a
-day of birth becomes its year; V12 by quality control; V13 with the consents. Each rule is one SQL condition that holds
-where it is broken.
+day of birth becomes its year; V10 and TNM in `notations`; V12 by quality control; V13 with the consents. Each rule is
+one SQL condition that holds where it is broken.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Final
 
 from federome.ingest.columns import COLUMNS, MAX_NULL_RATE, UNKNOWN_FLAVORS, Column
 from federome.model.dataset import Profile
@@ -18,15 +19,29 @@ from federome.onboard.findings import FIRST, Finding, Level
 from federome.onboard.rows import Found, Test
 from federome.onboard.tables import literal, literals
 
+# Signs of somebody in a text. None asks for a single letter or figure, because texts may be judged by their form alone
+# (`rows.Forms`).
+_ADDRESS: Final = r"[^@\s]+@[^@\s]+\.[^@\s]+"
+_NATIONAL: Final = (
+    r"(^|[^0-9])[0-9]{6}[-+A ]?[0-9]{3,5}[0-9A-Z]?($|[^0-9])",
+    r"(^|[^0-9])[0-9]{10,15}($|[^0-9])",
+)
+_IDENTIFIER: Final = (_ADDRESS, r"\p{L}{2,}[ ,]+\p{L}{2,}", *_NATIONAL)
+_FREE_TEXT: Final = (
+    _ADDRESS,
+    r"\p{Lu}\p{Ll}+[ ,]+\p{Lu}\p{Ll}+",  # two words as names are written
+    *_NATIONAL,
+    r"(^|[^0-9A-Za-z])([A-Z]{6}[0-9]{2}[A-Z][0-9]{2}[A-Z][0-9]{3}[A-Z]|[0-9]{8}[A-Z]|[A-Z][0-9]{7}[A-Z])($|[^0-9A-Za-z])",
+    r"(^|[^0-9])[0-9]{3} [0-9]{2,3} [0-9]{3,4}($|[^0-9])",
+    r"\+[0-9][0-9 ()/.-]{6,}",
+    r"(^|[^0-9])[0-9]{2,5} [0-9]{2,4}( ?[0-9]{2,4})+",
+    r"(^|[^0-9])[0-9]{1,2}[./-][0-9]{1,2}[./-]([0-9]{2}|[0-9]{4})($|[^0-9])",
+    r"(^|[^0-9])[0-9]{4}[./-][0-9]{2}[./-][0-9]{2}($|[^0-9])",
+)
 
-def _direct(item: str) -> str:
-    """SQL: an identifier that gives somebody away: an address, two words, a national number, a birth date."""
-    signs = (
-        r"[^@\s]+@[^@\s]+\.[^@\s]+",
-        r"\p{L}{2,}[ ,]+\p{L}{2,}",
-        r"(^|[^0-9])[0-9]{6}[-+A ]?[0-9]{3,5}[0-9A-Z]?($|[^0-9])",
-        r"(^|[^0-9])[0-9]{10,13}($|[^0-9])",
-    )
+
+def _telling(item: str, signs: Sequence[str]) -> str:
+    """SQL: whether a text has one of the signs."""
     return f"regexp_matches({item}, {literal('|'.join(f'({sign})' for sign in signs))})"
 
 
@@ -65,10 +80,12 @@ def rules(constants: Mapping[str, object], today: date) -> tuple[Rule, ...]:
              "len(diagnosis_year) > 0 AND len(diagnosis_year) <> len(diagnosis_icd10)",
              "there are not as many years of diagnosis as diagnoses.", "Give one year for each, or none at all."),
         Rule("V8", ("dbp_mmhg", "sbp_mmhg"), "dbp_mmhg >= sbp_mmhg", "the diastolic pressure is not the lower one."),
-        Rule("V14", ("person_id",), _direct("person_id"), "the identifier looks like a name, a national number or "
-             "an address.", "Give pseudonyms that say nothing."),
-        Rule("V14", ("sample_id",), _direct("sample_id"), "the sample's name looks like a name, a national number "
-             "or an address.", "Give pseudonyms that say nothing."),
+        Rule("V14", ("person_id",), _telling("person_id", _IDENTIFIER), "the identifier looks like a name, a national "
+             "number or an address.", "Give pseudonyms that say nothing."),
+        Rule("V14", ("sample_id",), _telling("sample_id", _IDENTIFIER), "the sample's name looks like a name, a "
+             "national number or an address.", "Give pseudonyms that say nothing."),
+        Rule("V14", ("matched_normal",), _telling("matched_normal", _FREE_TEXT), "the text looks like a name, a number "
+             "of a person, an address or a day.", "Write a sample's pseudonym, or a reason that speaks of nobody."),
     ]  # fmt: skip
     found += _infections()
     if index:

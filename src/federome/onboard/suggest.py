@@ -24,6 +24,8 @@ from federome.onboard.units import UNITS, own_unit, unit_in
 
 SAMPLE: Final = 20_000
 """So many rows of a table are looked at."""
+MOSTLY: Final = 0.9
+"""Share of different values from which a column is taken to name rows."""
 LEFT_OUT: Final = "no field of the profile was recognised"
 
 # Words of headers, in the languages whose exports were seen; whole words unless they end with *.
@@ -96,10 +98,14 @@ class Suggestion:
 
 @dataclass
 class _Table:
+    """``unique`` columns name each row by another value, ``mostly`` all but a few: what stands twice is found later."""
+
     source: Source
     name: str
+    rows: int
     values: Mapping[str, Sequence[str]]
     unique: frozenset[str]
+    mostly: frozenset[str]
     fields: dict[str, FieldMapping] = field(default_factory=dict)
     person: str = ""
 
@@ -118,11 +124,14 @@ def suggest(
     for table in seen:
         table.fields = dict(_fields(table, remarks))
     people = [table for table in seen if table.person in table.unique]
+    people = people or [table for table in seen if table.person in table.mostly]
+    if all(not table.rows for table in seen):
+        raise Invalid("there are no rows below the header.", where=seen[0].name, remedy="Export the table again.")
     if not people:
         raise Invalid(
-            "no table has one row a person.",
+            "no table has one row a person, named in a column of its own.",
             where=", ".join(t.name for t in seen),
-            remedy="Write mapping.toml by hand.",
+            remedy="Add such a table, or call its column person_id, or write mapping.toml by hand.",
         )
     main = max(people, key=lambda table: len(table.fields))
     ordered = [main, *(table for table in seen if table is not main)]
@@ -158,7 +167,7 @@ def _look(path: Path, scratch: Path) -> _Table:
     with duckdb.connect() as connection:
         texts = ", ".join(f"{trimmed(name, ())} AS {quoted(name)}" for name in source.columns)
         connection.execute(f"CREATE TABLE seen AS SELECT {texts} FROM {source.sql} LIMIT {SAMPLE}")  # noqa: S608
-        values, unique = {}, set()
+        values, unique, mostly, rows = {}, set(), set(), 0
         for name in source.columns:
             column = quoted(name)
             found = connection.execute(
@@ -171,7 +180,9 @@ def _look(path: Path, scratch: Path) -> _Table:
             ).fetchall()[0]
             if rows and rows == distinct:
                 unique.add(name)
-    return _Table(source, path.name, values, frozenset(unique))
+            if rows and distinct >= MOSTLY * rows:
+                mostly.add(name)
+    return _Table(source, path.name, int(rows), values, frozenset(unique), frozenset(mostly))
 
 
 def _plain(header: str) -> list[str]:
@@ -194,7 +205,7 @@ def _says(header: str, name: str) -> bool:
 def _person(table: _Table) -> str:
     """The column that names people: by its header; among several, the one whose values are all different."""
     named = [name for name in table.source.columns if _says(name, "person_id")]
-    for name in (*(n for n in named if n in table.unique), *named):
+    for name in (*(n for n in named if n in table.mostly), *named):
         return name
     return next((name for name in table.source.columns if _plain(name) == ["id"]), "")
 
@@ -229,7 +240,7 @@ def _fits(table: _Table, header: str, name: str) -> bool:
     if not _says(header, name):
         return False
     if name == "sample_id":
-        return header in table.unique and not _form(values)
+        return header in table.mostly and not _form(values)
     if name == "sample_date":
         return bool(_form(values))
     if name == "diagnosis_icd10":

@@ -14,7 +14,7 @@ import pandas as pd
 
 from federome.model.ontology import Ontology
 from federome.onboard.convert import People
-from federome.onboard.findings import FIRST, Finding
+from federome.onboard.findings import FIRST, Finding, counted
 from federome.onboard.tables import literal
 
 FIELD: Final = "hpo_terms"
@@ -47,27 +47,35 @@ def check_terms(people: People, ontology: Ontology, *, mend: bool) -> Iterator[F
     unknown = [term for term in terms if not now[term] and ontology.status(term) != "obsolete"]
     aside = [term for term in terms if now[term] and not ontology.covers(ABNORMALITY, now[term])]
     release = ontology.release
-    yield from _found(people, unknown, "error", "V2", f"the term is none of {release}.", "Correct it.")
-    yield from _found(
-        people, gone, "error", "V2", f"the term is obsolete in {release} and has not one successor.", "Choose another."
+    yield from items_found(people, FIELD, unknown, "error", "V2", f"the term is none of {release}.", "Correct it.")
+    yield from items_found(
+        people,
+        FIELD,
+        gone,
+        "error",
+        "V2",
+        f"the term is obsolete in {release} and has not one successor.",
+        "Choose another.",
     )
-    yield from _found(
-        people, aside, "error", "V6", "the term is no phenotypic abnormality.", "Give a term below HP:0000118."
+    yield from items_found(
+        people, FIELD, aside, "error", "V6", "the term is no phenotypic abnormality.", "Give a term below HP:0000118."
     )
     yield from _twice(people, ontology, now)
     if mend and old:
-        yield from _found(
+        yield from items_found(
             people,
+            FIELD,
             list(old),
             "repaired",
             "V2",
             f"the term was replaced by that of {release}.",
             "Nothing to do.",
         )
-        _rewrite(people, old)
+        rewrite(people, FIELD, old)
     elif old:
-        yield from _found(
+        yield from items_found(
             people,
+            FIELD,
             list(old),
             "error",
             "V2",
@@ -98,30 +106,33 @@ def _twice(people: People, ontology: Ontology, now: Mapping[str, str]) -> Iterat
     )  # fmt: skip
 
 
-def _found(people: People, terms: list[str], level: str, rule: str, message: str, remedy: str) -> Iterator[Finding]:
+def items_found(
+    people: People, field: str, terms: list[str], level: str, rule: str, message: str, remedy: str
+) -> Iterator[Finding]:
+    """What is said of the rows whose list ``field`` holds some of the terms."""
     if not terms:
         return
     people.connection.register("some_terms", pd.DataFrame({"term": terms}, dtype=object))
     rows = people.connection.execute(
-        f"SELECT DISTINCT row FROM (SELECT rowid AS row, unnest({FIELD}) AS term FROM people) "  # noqa: S608
+        f"SELECT DISTINCT row FROM (SELECT rowid AS row, unnest({field}) AS term FROM people) "  # noqa: S608
         "WHERE term IN (SELECT term FROM some_terms) ORDER BY row"
     ).fetchall()
     people.connection.unregister("some_terms")
     lines = [people.line(int(row)) for (row,) in rows]
     yield Finding(
-        rule, level, people.main.file, people.columns[FIELD], message, remedy, len(lines), lines[:FIRST],  # type: ignore[arg-type]
-        f"{len(terms)} terms", partial(iter, lines),
+        rule, level, people.main.file, people.columns[field], message, remedy, len(lines), lines[:FIRST],  # type: ignore[arg-type]
+        counted(len(terms), "term"), partial(iter, lines),
     )  # fmt: skip
 
 
-def _rewrite(people: People, old: Mapping[str, str]) -> None:
+def rewrite(people: People, field: str, old: Mapping[str, str]) -> None:
     """Successors in the place of what they replace; a list that then says a term twice says it once."""
     successors = "MAP {" + ", ".join(f"{literal(term)}: {literal(then)}" for term, then in old.items()) + "}"
     # A new table, because an update would move rows, and a row's place is its line in the file.
-    mended = f"list_distinct(list_transform({FIELD}, lambda x: coalesce(m[x], x)))"
-    old_ones = f"len(list_filter({FIELD}, lambda x: m[x] IS NOT NULL)) > 0"
+    mended = f"list_distinct(list_transform({field}, lambda x: coalesce(m[x], x)))"
+    old_ones = f"len(list_filter({field}, lambda x: m[x] IS NOT NULL)) > 0"
     people.connection.execute(
-        f"CREATE TABLE renewed AS SELECT people.* REPLACE (CASE WHEN {old_ones} THEN {mended} ELSE {FIELD} END "  # noqa: S608
-        f"AS {FIELD}) FROM people, (SELECT {successors} AS m) ORDER BY people.rowid"
+        f"CREATE TABLE renewed AS SELECT people.* REPLACE (CASE WHEN {old_ones} THEN {mended} ELSE {field} END "  # noqa: S608
+        f"AS {field}) FROM people, (SELECT {successors} AS m) ORDER BY people.rowid"
     )
     people.connection.execute("DROP TABLE people; ALTER TABLE renewed RENAME TO people")

@@ -86,6 +86,26 @@ def test_a_broken_rule_is_named(rule: str, changed: Mapping[str, str], tmp_path:
     assert (rule, "error") in found(tmp_path, {**RIGHT, **changed})
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["ask Anna Virtanen", "anna@clinic.fi", "call 040 123 4567", "+358 40 1234567", "born 12.05.1980", "1980-05-12",
+     "120580-123A", "see RSSMRA85T10A562S", "12345678Z", "943 476 5919", "Virtanen, Anna", "1 85 05 78 006 084 36"],
+)  # fmt: skip
+def test_v14_free_text_that_speaks_of_somebody_is_refused_and_never_shown(text: str, tmp_path: Path) -> None:
+    with (tmp_path / "t.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("id", *RIGHT), ("P1", *(RIGHT | {"matched_normal": text}).values())])
+    table = TableMapping("t.csv", "id", fields={name: FieldMapping(name) for name in RIGHT})
+    people = convert(open_workbench(tmp_path / "spill"), Plan(FORMAT, (table,)), tmp_path, scratch=tmp_path, mend=False)
+    found = [*people.findings, *check(people, CONSTANTS | LABORATORY, "minimal-dataset", today=TODAY)]
+    assert [(each.rule, each.level, each.column) for each in found] == [("V14", "error", "matched_normal")]
+    assert not any(word in str(each.to_json()) for each in found for word in text.split() if len(word) > 2)
+
+
+@pytest.mark.parametrize("text", ["none taken", "N7", "S-2021-000123", "refused by the patient", "blood, frozen"])
+def test_v14_reasons_and_names_of_samples_are_no_identifiers(text: str, tmp_path: Path) -> None:
+    assert found(tmp_path, RIGHT | {"matched_normal": text}) == set()
+
+
 def test_v3_a_day_of_birth_becomes_its_year_and_nothing_keeps_the_day(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("id,born\nP1,1960-12-03\n")
     table = TableMapping("t.csv", "id", fields={"birth_year": FieldMapping("born", date="YYYY-MM-DD")})
