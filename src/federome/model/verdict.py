@@ -7,8 +7,8 @@ referred one needs a signed override) and by the catalogue. It travels as JSON, 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import msgspec
@@ -42,7 +42,8 @@ class SampleVerdict:
 class Verdict:
     """A batch: ``findings`` concern all of it, ``samples`` those with something to say; all others are accepted.
 
-    ``decision`` is about the batch as a whole: some refused samples need not refuse it. ``by`` names what judged.
+    ``decision`` is about the batch as a whole: some refused samples need not refuse it. ``by`` names what judged, and
+    ``unknown`` the checks that could not be made, with why.
     """
 
     dataset: str
@@ -51,6 +52,7 @@ class Verdict:
     by: str
     findings: tuple[Finding, ...] = ()
     samples: tuple[SampleVerdict, ...] = ()
+    unknown: Mapping[str, str] = field(default_factory=dict)
 
     def refused(self) -> frozenset[str]:
         """Samples that may not be released."""

@@ -336,8 +336,11 @@ class Course:
         if refused:
             self.left_out = refused
             self._harmonise()
+        unknown = ", ".join(name.replace("_", " ") for name in self.verdict.unknown)
         self.tell(
-            "quality", f"{self.verdict.decision} by {self.verdict.by}, {counted(len(refused), 'sample')} left out"
+            "quality",
+            f"{self.verdict.decision} by {self.verdict.by}, {counted(len(refused), 'sample')} left out"
+            + (f"; could not be checked: {unknown}" if unknown else ""),
         )
 
     def _manifest(self, digest: str, verdict: str) -> None:

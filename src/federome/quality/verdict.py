@@ -106,6 +106,7 @@ class DatasetVerdict(Document):
                 for each in self.samples
                 if each.findings
             ),
+            unknown=dict(self.unknown),
         )
 
     def summary(self, *, round_to: int = 5) -> dict[str, object]:
