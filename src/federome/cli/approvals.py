@@ -325,6 +325,28 @@ def consent_import(
     _tell_consent(read_events(read_lines(file), where=file.name), folder, ahead=ahead, as_json=as_json)
 
 
+@consent_app.command("source")
+def consent_source(
+    name: Annotated[str, typer.Argument(help="What the program that keeps consents is called.")],
+    folder: NodeFolder,
+    datasets: Annotated[list[str] | None, typer.Option("--dataset", help="Whose people it speaks for.")] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Take it out: its token is worth nothing any more.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let a program tell changes of consent at the node's portal (POST /consents). Prints its token, once."""
+    import secrets
+
+    from federome.network.consent_sources import add_source, remove_source
+
+    _consent_book(folder)
+    if remove:
+        remove_source(folder, name)
+        return tell({"removed": name}, f"{name} is out.", as_json=as_json)
+    token = secrets.token_urlsafe(32)
+    add_source(folder, name, datasets or (), token)
+    tell({"source": name, "token": token}, f"Token of {name}, shown this once: {token}", as_json=as_json)
+
+
 @consent_app.command("override")
 def consent_override(
     reference: Annotated[str, typer.Argument(help="The law, cited in one word: FI-552/2019.")],

@@ -21,6 +21,7 @@ Caller = Literal[
     "asked",  # a node that the run asked, or the releaser
     "session",  # whoever is logged in at the portal
     "operator",  # whose login a node's portal.toml names, at that node's own portal
+    "source",  # a program that keeps consents, with a token of a node's operator, at that node's own portal
     "citizen",  # whose account is in a node's table of citizens, at that node's own portal
     "own-clinician",  # a vetted clinician of a hospital that a node's portal.toml names, at that node's own portal
     "named",  # a registered person who has to do with the thing asked for; to everybody else it does not exist

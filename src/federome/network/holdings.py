@@ -309,6 +309,17 @@ def unknown_people(data: Path, subjects: Collection[str]) -> int:
     return len(set(subjects) - {name for name, _ in _people(Store.open(data), sorted(subjects))})
 
 
+def people_among(store: Store, datasets: Sequence[str], subjects: Collection[str]) -> set[str]:
+    """Who of these names is in one of these datasets."""
+    asked, found = sorted(subjects), set[str]()
+    with read(store.database) as db:
+        for start in range(0, len(asked), CHUNK):
+            some = person.c.id.in_(asked[start : start + CHUNK])
+            query = sa.select(person.c.id).where(some, person.c.dataset.in_(datasets))
+            found.update(db.execute(query).scalars())
+    return found
+
+
 def _people(store: Store, subjects: Sequence[str]) -> Iterator[tuple[str, int]]:
     """Names and lasting numbers of these people, in every dataset that has them."""
     with read(store.database) as db:

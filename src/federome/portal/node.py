@@ -16,7 +16,7 @@ from federome.model.registry import Identity
 from federome.network.doors import Caller
 from federome.network.house import House
 from federome.portal.app import create_app, own_faces
-from federome.portal.pages import case_questions, citizen, clinician, operate, reports
+from federome.portal.pages import case_questions, citizen, clinician, operate, reports, told_consents
 from federome.portal.sessions import Sessions
 from federome.portal.site import Face, Site
 
@@ -50,6 +50,7 @@ def faces(site: Site, house: House) -> tuple[Face, ...]:
         clinician.pages(site, registry),
         case_questions.pages(site, registry),
         reports.pages(site, house),
+        told_consents.routes(site, house),
     )
 
 

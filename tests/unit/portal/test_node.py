@@ -1,19 +1,27 @@
-"""A node's own portal: whose doors open, logins of its own provider, and a table of citizens that gives nobody away."""
+"""A node's own portal: whose doors open, logins of its own provider, and a table of citizens that gives nobody away.
+
+Also ``POST /consents``: a program's word reaches the ledger at once, for its own datasets' people and for nobody else.
+"""
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx2 as httpx
 import pytest
-from tests.node_portals import NODE, NodePortal, node_portal
+from tests.node_portals import DATASET, NODE, NodePortal, node_portal
+from typer.testing import CliRunner
 
+from federome.cli import app
 from federome.db import engine
 from federome.errors import Invalid
 from federome.model.registry import Identity
 from federome.network.citizens import Citizen, CitizenBook, read_citizens
+from federome.network.consent_sources import FILE, add_source
 from federome.network.house import PortalSettings, open_portal, portal_settings
 from federome.portal.node import doors_of
 
@@ -118,3 +126,83 @@ def test_a_portal_is_reached_by_https(url: str) -> None:
     else:
         with pytest.raises(Invalid):
             PortalSettings(url)
+
+
+# Programs that keep consents elsewhere: POST /consents
+
+
+@pytest.fixture(scope="module")
+def telling(there: NodePortal) -> NodePortal:
+    add_source(there.folder, "clinic", [DATASET], "right-token")
+    add_source(there.folder, "elsewhere", ["other-dataset"], "other-token")
+    return there
+
+
+def event(subject: str = "pa-3", kind: str = "withdraw", at: datetime | None = None, **more: str) -> dict[str, str]:
+    return {"subject": subject, "kind": kind, "at": (at or datetime(2026, 1, 1, tzinfo=UTC)).isoformat(), **more}
+
+
+def told(telling: NodePortal, events: object, token: str = "right-token") -> tuple[int, dict[str, object]]:
+    with telling.http() as http:
+        answer = http.post(
+            "/consents", content=json.dumps({"events": events}), headers={"Authorization": f"Bearer {token}"}
+        )
+    return answer.status_code, answer.json()
+
+
+def standing(telling: NodePortal, person: str) -> tuple[str, bool]:
+    now = datetime.fromtimestamp(telling.clock(), UTC)
+    ledger = telling.house.consents.ledger()
+    found = ledger.standings(now).get(person)
+    return (ledger.default, False) if found is None else (found.tier, found.withdrawn)
+
+
+def test_a_change_holds_at_once_and_telling_it_twice_changes_nothing(telling: NodePortal) -> None:
+    events = [event("pa-3"), event("pa-4", "tier", tier="allele-frequency")]
+    assert told(telling, events) == (200, {"told": 2, "new": 2})
+    assert standing(telling, "pa-3")[1] and standing(telling, "pa-4") == ("allele-frequency", False)
+    assert told(telling, events) == (200, {"told": 2, "new": 0})
+
+
+@pytest.mark.parametrize(
+    ("events", "token", "status"),
+    [
+        ([event("pa-5")], "wrong-token", 401),
+        ([event("pa-5")], "right-token right-token", 401),
+        ([event("pa-5")], "other-token", 400),  # a source speaks for the people of its own datasets
+        ([event("pa-5"), event("nobody-7")], "right-token", 400),
+        ([event("pa-5", at=datetime.fromtimestamp(9e9, UTC))], "right-token", 400),
+        ([event("pa-5"), event("pa-5", "forget")], "right-token", 400),
+        ([event("pa-5", tier="none")], "right-token", 400),
+        ([], "right-token", 400),
+        ("pa-5", "right-token", 400),
+    ],
+)
+def test_anything_else_is_refused_whole_and_names_nobody(
+    events: object, token: str, status: int, telling: NodePortal
+) -> None:
+    code, problem = told(telling, events, token)
+    assert code == status and problem["title"]
+    assert "nobody-7" not in json.dumps(problem) and "pa-5" not in json.dumps(problem)
+    assert standing(telling, "pa-5") == (telling.house.consents.ledger().default, False)
+
+
+def test_too_much_is_refused_and_no_body_is_read_of_a_stranger(telling: NodePortal) -> None:
+    with telling.http() as http:
+        large = b" " * (5 << 20)
+        answers = [
+            http.post("/consents", content=large, headers={"Authorization": f"Bearer {t}"})
+            for t in ("right-token", "x")
+        ]
+    assert [each.status_code for each in answers] == [400, 401]
+
+
+def test_the_operator_names_sources_and_takes_them_out(telling: NodePortal) -> None:
+    run = CliRunner()
+    folder = ["--dir", str(telling.folder), "--json"]
+    made = json.loads(run.invoke(app, ["node", "consent", "source", "app", "--dataset", DATASET, *folder]).stdout)
+    assert made["token"] not in (Path(telling.folder) / FILE).read_text()
+    later = event("pa-6", at=datetime.fromtimestamp(telling.clock(), UTC) - timedelta(seconds=1))
+    assert told(telling, [later], made["token"])[0] == 200 and standing(telling, "pa-6")[1]
+    assert run.invoke(app, ["node", "consent", "source", "app", "--remove", *folder]).exit_code == 0
+    assert told(telling, [event("pa-7")], made["token"])[0] == 401
