@@ -171,9 +171,11 @@ def score_command(
     options = replace(options, min_overlap=min_overlap, without_unscorable=without_unscorable)
     with compared(files, genotypes, options) as found:
         scores = found.scores()
+        called = found.called().T
     told: list[dict[str, object]] = []
-    for each, values in zip(scores.matched, scores.values.T.tolist(), strict=True):
-        summary = _summary(each) | {"minimum_overlap": min_overlap, "people": len(scores.people)}
+    for each, values, shares in zip(scores.matched, scores.values.T.tolist(), called, strict=True):
+        few = {"people_below_minimum": int((shares < min_overlap - 1e-9).sum()), "least_called": float(shares.min())}
+        summary = _summary(each) | {"minimum_overlap": min_overlap, "people": len(scores.people)} | few
         told.append(summary if out else summary | {"values": values})
     if out is not None:
         write_scores(scores, out)
@@ -182,6 +184,12 @@ def score_command(
         return
     for summary in told:
         sys.stdout.write(_summary_text(summary))
+        if summary["people_below_minimum"]:
+            sys.stdout.write(
+                f"  {summary['people_below_minimum']:,} of {len(scores.people):,} people have a genotype of fewer than"
+                f" {min_overlap:.1%} of the rows (the least {summary['least_called']:.1%}): their scores are means of"
+                " others\n"
+            )
     if out is not None:
         sys.stdout.write(f"Scores of {len(scores.people):,} people are in {out}\n")
         return

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from federome.errors import Invalid
 from federome.model.variant import Assembly
 from federome.prs.match import MIN_OVERLAP, Frequencies, Matched, match, match_pgsc, wanted
 from federome.prs.scorefile import Duplicates, ScoreFile, read_scores
-from federome.prs.scoring import Scores, score_people
+from federome.prs.scoring import Scores, called_shares, score_people
 from federome.prs.targets import Target, Wanted, open_target
 
 Rules = Literal["federome", "pgsc"]
@@ -57,6 +58,11 @@ class Compared:
             each.check(min_overlap=self.options.min_overlap, without_unscorable=self.options.without_unscorable or pgsc)
         with _uncollected():
             return score_people(self.target, self.matched, threads=threads)
+
+    def called(self) -> NDArray[np.float64]:
+        """Of everybody, the share of each score's rows of which this person has a genotype: [people, scores]."""
+        shares = {id(each.rows): called_shares(self.target, each) for each in self.matched}
+        return np.column_stack([shares[id(each.rows)] for each in self.matched])
 
     def score_of(self, person: str) -> tuple[tuple[Matched, float], ...]:
         """One person's scores, each with its match; ``Invalid`` where this person has too little of one."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from federome.prs.match import Found, Matched
+from federome.prs.match import USABLE, Found, Matched
 from federome.prs.scorefile import Floats
 from federome.prs.targets import Target
 from federome.store import kernels
@@ -49,6 +49,22 @@ def score_people(target: Target, matched: Sequence[Matched], *, threads: int | N
         constant[column] = base
         for category in range(3):
             table[:, category, column] = np.bincount(places, values[:, category], len(codes))
+    return Scores(target.people, matched, _sums(target, codes, table, constant, threads))
+
+
+def called_shares(target: Target, matched: Matched, *, threads: int | None = None) -> Floats:
+    """Of everybody, the share of the score's rows of which this person has a genotype."""
+    plan = _Plan.of([found for found in matched.rows if found.verdict in USABLE])
+    codes, rows = np.unique(plan.codes[~plan.more], return_counts=True)
+    counts = target.counts([(code >> VARIANT_BITS, code & (1 << VARIANT_BITS) - 1) for code in codes.tolist()])
+    some = counts[:, 3] > 0
+    table = np.zeros((int(some.sum()), 3, 1))
+    table[:, 2, 0] = -rows[some] / len(matched.rows)
+    return _sums(target, codes[some], table, np.array([matched.overlap]), threads)[:, 0]
+
+
+def _sums(target: Target, codes: Ints, table: Floats, constant: Floats, threads: int | None) -> Floats:
+    """A constant and everybody's sums by genotype category over variants: [people, columns]."""
     variants = codes & (1 << VARIANT_BITS) - 1
     out = np.tile(constant, (len(target.people), 1))
     for number, file in enumerate(target.files):
@@ -61,7 +77,7 @@ def score_people(target: Target, matched: Sequence[Matched], *, threads: int | N
             jobs = [pool.submit(kernels.category_sums, file, variants[part], table[part]) for part in stripes]
             for job in jobs:
                 out += job.result()
-    return Scores(target.people, matched, out)
+    return out
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from federome.cli import app
 from federome.errors import Invalid
 from federome.prs.match import Found, Matched, PgscMatched
 from federome.prs.run import Compared, Options, compared
@@ -162,6 +165,7 @@ def test_a_row_that_is_listed_but_not_called_is_not_found(folder: Path) -> None:
     rows = ("a\t1\t100\tG\tA\t1\t", "b\t1\t200\tC\tA\t1\t0.3", "c\t1\t500\tC\tCAG\t1\t")
     found, matched = match_rows(folder, *rows, min_overlap=0.6)
     assert matched.overlap == 1  # somebody is called everywhere
+    assert found.called() == pytest.approx(np.array([[2 / 3], [1]]))
     (first,), (second,) = found.score_of("P1"), found.score_of("P2")
     assert (first[0].counts, first[1]) == ({"matched": 2, "imputed": 1}, pytest.approx(1 + 0.6 + 1))
     assert (second[0].counts, second[1]) == ({"matched": 3}, 2 + 1)
@@ -174,6 +178,16 @@ def test_a_row_that_is_listed_but_not_called_is_not_found(folder: Path) -> None:
         _, alone = match_rows(folder, f"b\t1\t200\tC\tA\t1\t{told}")
         assert (alone.rows[0].verdict, alone.overlap) == (verdict, 0)
         assert alone.rows[0].why.startswith("listed, but not called")
+
+
+def test_whose_scores_are_means_of_others_is_said(folder: Path) -> None:
+    rows = ("a\t1\t100\tG\tA\t1\t", "b\t1\t200\tC\tA\t1\t0.3", "c\t1\t500\tC\tCAG\t1\t")
+    match_rows(folder, *rows)
+    words = ["prs", "score", str(folder / "score.txt"), "-g", str(folder / "people.vcf")]
+    said = CliRunner().invoke(app, words).output
+    assert "1 of 2 people have a genotype of fewer than 75.0% of the rows (the least 66.7%)" in said
+    (told,) = json.loads(CliRunner().invoke(app, [*words, "--min-overlap", "0.6", "--json"]).output)["scores"]
+    assert (told["people_below_minimum"], told["least_called"]) == (0, pytest.approx(2 / 3))
 
 
 def test_a_score_with_rows_that_are_no_sums_is_refused_unless_that_is_wanted(folder: Path) -> None:
