@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.unit.ingest.test_ontologies import folder
+from tests.unit.ingest.test_ontologies import OBO, folder
 from typer.testing import CliRunner
 
+from federome.analysis.matching import MAX_TERMS
 from federome.cli import app
 from federome.errors import Invalid
 
@@ -128,3 +129,21 @@ def test_variants_on_another_assembly_and_withdrawn_genes_are_named(world: Path)
     assert "a variant on GRCh37 was left out" in RUN.invoke(app, command).stdout
     scores = {line.split("\t")[0]: float(line.split("\t")[2]) for line in (world / "run.tsv").read_text().splitlines()}
     assert scores["new"] == pytest.approx(scores["old"] + 4.0 - 0.5)  # the same variant, against the same class
+
+
+def test_a_thousand_terms_are_cut_by_name_and_a_cycle_is_refused(world: Path) -> None:
+    cycle = folder(world / "cycle", OBO.replace("is_a: HP:7777777", "is_a: HP:0000003"))
+    refused = RUN.invoke(app, ["ontology", "install", "--from", str(cycle)])
+    assert isinstance(refused.exception, Invalid) and "cycle at or above HP:" in str(refused.exception)
+    many = [f"HP:{number:07d}" for number in range(1000, 1000 + MAX_TERMS + 60)]
+    wide = OBO + "".join(f"\n[Term]\nid: {term}\nname: {term}\nis_a: HP:0000002\n" for term in many)
+    assert RUN.invoke(app, ["ontology", "install", "--from", str(folder(world / "wide", wide))]).exit_code == 0
+    (world / "cases.jsonl").write_text(json.dumps({"id": "case", "observed": many[:1]}))
+    asked = {"id": "q", "observed": [*many, *(f"HP:{number:07d}" for number in range(9_000_000, 9_000_740))]}
+    (world / "queries.jsonl").write_text(json.dumps(asked))
+    files = ["--corpus", str(world / "cases.jsonl"), "--queries", str(world / "queries.jsonl")]
+    done = RUN.invoke(app, ["match", "run", *files, "--out", str(world / "run.tsv"), "--json"])
+    ignored = json.loads(done.stdout)["ignored_terms"]
+    reasons = [term.partition(" ")[2] for term in ignored]
+    assert {why: reasons.count(why) for why in reasons} == {"(unknown)": 740, "(beyond the limit)": 60}
+    assert (world / "run.tsv").read_text().startswith("q\tcase\t")

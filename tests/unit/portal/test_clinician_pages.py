@@ -59,6 +59,7 @@ def test_a_case_is_registered_as_the_command_does(there: NodePortal, home: Home)
         ({"name": "mine"}, "name", "There is a case of this name."),
         ({"name": "theirs"}, "name", "There is a case of this name."),
         ({"observed": "HP:7777777", "genes": ""}, "observed", "no usable term or gene: HP:7777777 (unknown)"),
+        ({"observed": " ".join(f"HP:{n:07d}" for n in range(1000))}, "observed", "At most 200 terms."),
         ({"genes": "SCN1A <b>"}, "genes", "no symbol"),
         ({"dataset": "es-9"}, "dataset", "Choose a dataset of this node."),
         ({"subject": "s" * 101}, "subject", "At most 100 characters"),
@@ -72,7 +73,7 @@ def test_refusals_stand_beside_their_field_and_lose_nothing(
     there.clock.wait(seconds=1)  # as a person does who corrects a form
     before = home.desk.book.last_change()
     form = FORM | {"name": "new", "family": "kept words"} | changes
-    answer = post(there, CLINICIAN, "/portal/cases", once=f"bad {changes}", **form)
+    answer = post(there, CLINICIAN, "/portal/cases", once=f"bad {field} {why}", **form)
     assert answer.status_code == 400
     assert why in answer.text and "kept words" in answer.text
     place = "h" if field == "dataset" else "e"
