@@ -38,6 +38,8 @@ from federome.portal.site import PREFIX, SESSION_COOKIE
 from federome.trust.canonical import canonical
 from federome.trust.keys import PrivateKey, generate, save_private_key
 
+HANGS_S = 120.0
+"""Longer than any answer takes on a machine that others use, too."""
 MONDAY = datetime(2026, 6, 1, 9, tzinfo=UTC)
 AXE = (Path(axe_package.__file__).parent / "axe.min.js").read_text()
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -165,7 +167,8 @@ class Served:
     def http(self, name: str = "") -> httpx.Client:
         """A client that is logged in as somebody, or as nobody."""
         cookies = {SESSION_COOKIE: self.cookie(name)} if name else {}
-        return httpx.Client(base_url=self.url, headers={"Cookie": "; ".join(f"{k}={v}" for k, v in cookies.items())})
+        told = {"Cookie": "; ".join(f"{k}={v}" for k, v in cookies.items())}
+        return httpx.Client(base_url=self.url, headers=told, timeout=HANGS_S)
 
     def routes(self) -> list[str]:
         """The template of every GET route of the portal, in the order in which they are tried."""

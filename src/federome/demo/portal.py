@@ -31,13 +31,16 @@ from federome.network.access import Register, install_register
 from federome.network.citizens import Citizen, CitizenBook
 from federome.network.desk import DESK, Desk, DeskSettings, Office, open_desk
 from federome.network.house import PortalSettings, open_portal
+from federome.network.output_queue import CHECKERS, Checkers
 from federome.standards.beacon.hub import BEACONS
-from federome.trust.keys import read_secret, save_private_key
+from federome.trust.keys import PrivateKey, generate, read_secret, save_private_key
 
 UNIVERSITY: Final = "demo-university"
 COMMITTEE: Final = "demo-committee"
 OFFICE: Final = "demo-office"
 HOSPITAL: Final = "demo-hospital"
+CHECK: Final = ("olga", "oskar")
+"""Who checks outputs, each with a key of their own."""
 HOST: Final = "127.0.0.1"
 TICK_S: Final = 0.2
 
@@ -97,8 +100,8 @@ def cast(nodes: Sequence[str]) -> tuple[Player, ...]:
         Player("dora", "Dora, of the access committee", COMMITTEE, "dac-member", "queue"),
         Player("daniel", "Daniel, of the access committee", COMMITTEE, "dac-member", "queue"),
         Player("otto", "Otto, of the hub's office", OFFICE, "administrator", "queue"),
-        Player("olga", "Olga, checks outputs", OFFICE, "output-reviewer", "notices"),
-        Player("oskar", "Oskar, checks outputs", OFFICE, "output-reviewer", "notices"),
+        Player("olga", "Olga, checks outputs", OFFICE, "output-reviewer", "checks"),
+        Player("oskar", "Oskar, checks outputs", OFFICE, "output-reviewer", "checks"),
         Player("arne", "Arne, reviews algorithms", OFFICE, "algorithm-reviewer", "notices"),
         Player("audra", "Audra, audits", OFFICE, "auditor", "queue"),
         *nations,
@@ -110,7 +113,12 @@ def furnish(federation: LocalFederation, prepared: Sequence[Holding]) -> None:
     hub, players = federation.root / "hub", cast(federation.nodes)
     idp = federation.ports["idp"] = free_port()
     issuer = f"http://{HOST}:{idp}"
-    people = tuple(_registered(player, issuer, federation) for player in players)
+    keys = {PERSON: federation.person} | {name: generate("ES256") for name in CHECK}
+    people = tuple(_registered(player, issuer, keys.get(player.id)) for player in players)
+    for person in people:
+        if person.id in CHECK:
+            save_private_key(keys[person.id], federation.root / f"{person.id}.jwk")
+            Checkers(hub / CHECKERS).appoint(person)
     countries = {player.institution: _country(player.institution, federation.nodes) for player in players}
     institutions = tuple(Institution(name, land, for_profit=False) for name, land in countries.items())
     install_register(hub, json.dumps(Register(people, institutions).to_document()))
@@ -128,8 +136,7 @@ def furnish(federation: LocalFederation, prepared: Sequence[Holding]) -> None:
     wait_for_port(HOST, idp, federation.processes["idp"])
 
 
-def _registered(player: Player, issuer: str, federation: LocalFederation) -> Person:
-    key = PersonKey.of(federation.person.public.jwk()) if player.id == PERSON else None
+def _registered(player: Player, issuer: str, key: PrivateKey | None) -> Person:
     return Person(
         player.id,
         player.institution,
@@ -137,7 +144,7 @@ def _registered(player: Player, issuer: str, federation: LocalFederation) -> Per
         assigned=True,
         roles=() if player.role == "citizen" else (player.role,),
         identities=(Identity(player.id, issuer),),
-        key=key,
+        key=PersonKey.of(key.public.jwk()) if key is not None else None,
     )
 
 
@@ -311,6 +318,7 @@ def keep(federation: LocalFederation, console: Console, more: Sequence[str] = ()
         f"  {certificate.fingerprint(hashes.SHA256()).hex()}",
         "  No passwords: Log in, then choose a person. Rita's key, for federome run:",
         f"  {federation.root / 'person.jwk'}",
+        f"  A result waits for Olga and Oskar; for federome review: {federation.root / 'olga.jwk'} and oskar.jwk",
         *more,
         "  [bold]Everything stays up until Ctrl-C.[/]",
     ):

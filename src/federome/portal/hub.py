@@ -15,6 +15,7 @@ from federome.network.offers import Offer, checked
 from federome.network.serve_hub import Hub
 from federome.portal.app import own_faces, routers
 from federome.portal.assessments import Assessments
+from federome.portal.languages import N_
 from federome.portal.pages import applications, ask, checks, frequencies, learn, log, policy, queues, register, search
 from federome.portal.pages import runs as run_pages
 from federome.portal.pages.checks import Checks
@@ -25,6 +26,8 @@ from federome.portal.sessions import Sessions
 from federome.portal.site import Face, Site
 
 DATABASE: Final = "portal.db"
+FIGURES: Final = (N_("Nodes"), N_("Datasets"), N_("Projects"), N_("Questions answered"))
+"""What the first page counts."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,13 @@ def faces(
     def projects() -> list[register.Project]:
         return register.projects_of(hub.desk, runs.counted)
 
+    def figures() -> dict[str, int]:
+        held, answered = hub.desk.settings, sum(sum(each.values()) for each in runs.counted().values())
+        counts = (len(held.offices), len(held.offers), len(projects()), answered)
+        return dict(zip(FIGURES, counts, strict=True))
+
     return (
-        *own_faces(site),
+        *own_faces(site, figures=figures),
         search.pages(site, hub.desk, offers, projects, beside.catalogues),
         frequencies.pages(site, beside.seek),
         learn.pages(site, offers, beside.learn),

@@ -15,13 +15,19 @@ from federome.model.variant import Region, Variant, assembly_name
 from federome.pgx.genes import Site
 
 MAX_TEXT: Final = 300
-EXAMPLES: Final = ("APOE", "19:44908684:T:C", "NC_000019.10:g.44908684T>C", "NC_000019.10:44908683:T:C",
-                   "19:44905791-44909393", "rs4149056")  # fmt: skip
+EXAMPLES: Final = ("BRCA1", "19:44908684:T:C", "NC_000019.10:g.44908684T>C", "NC_000019.10:44908683:T:C",
+                   "17:43044295-43125364", "rs4149056")  # fmt: skip
 _RS: Final = re.compile(r"rs[0-9]{1,12}", re.IGNORECASE)
 _HGVS: Final = re.compile(r"[^:]{1,40}:[gm]\..+", re.IGNORECASE)
 _SPDI: Final = re.compile(r"(NC_[0-9]{6}\.[0-9]{1,2}):([0-9]{1,10}):([ACGTN]+):([ACGTN]+)", re.IGNORECASE)
 _GENE: Final = re.compile(r"[A-Za-z][A-Za-z0-9.-]{0,29}")
 _REGION: Final = re.compile(r"[A-Za-z0-9]+:[0-9,]+(?:-[0-9,]+)?")
+_WORDS: Final = re.compile(
+    r"(?:(?P<assembly>GRCh3[78]|hg19|hg38)[\s:]+)?(?:chr)?(?P<chromosome>[0-9]{1,2}|X|Y|MT?)[\s:_-]+"
+    r"(?P<position>[0-9,]{1,13})[\s:_-]*(?:\s(?:rs[0-9]+|\.)\s+)?(?P<ref>[ACGTN]+)[\s:>/_-]+(?P<alt>[ACGTN]+)",
+    re.IGNORECASE,
+)
+"""Chromosome, place and alleles with what stands between them in tables, papers and the columns of a VCF."""
 _CHROMOSOME: Final = re.compile(r"(?:chr)?(?:[0-9]{1,2}|X|Y|MT?)", re.IGNORECASE)
 
 
@@ -41,6 +47,9 @@ def read(text: str, assembly: str) -> Mapping[str, object]:
         return {"genomicAlleleShortForm": text} | named
     if _CHROMOSOME.fullmatch(text):
         raise _unclear("a whole chromosome is too much for one page.")
+    if found := _WORDS.fullmatch(text):
+        told = ":".join((found["chromosome"], found["position"].replace(",", ""), found["ref"], found["alt"]))
+        return _variant(Variant.parse(told, assembly_name(found["assembly"]) if found["assembly"] else wanted))
     given, text = text, text.replace(" ", "")
     if _REGION.fullmatch(text):
         region = Region.parse(text)
@@ -52,9 +61,12 @@ def read(text: str, assembly: str) -> Mapping[str, object]:
         if _GENE.fullmatch(given):
             return {"geneId": text.upper(), "assemblyId": wanted}
         raise _unclear(error.message) from error
-    return _allele(variant.chromosome, variant.position - 1, variant.ref, variant.alt) | {
-        "assemblyId": variant.assembly
-    }
+    return _variant(variant)
+
+
+def _variant(variant: Variant) -> dict[str, object]:
+    named: dict[str, object] = {"assemblyId": variant.assembly}
+    return _allele(variant.chromosome, variant.position - 1, variant.ref, variant.alt) | named
 
 
 def _allele(sequence: str, start: int, ref: str, alt: str) -> dict[str, object]:

@@ -41,11 +41,12 @@ MAX_LIVE: Final = 200
 
 @dataclass(frozen=True)
 class MenuEntry:
-    """A line of the menu: shown to whom its page is open."""
+    """A line of the menu: shown to whom its page is open. ``says`` is what one finds there, for the first page."""
 
     title: str
     address: str
     to: frozenset[Caller] = OPEN
+    says: str = ""
 
 
 @dataclass(frozen=True)

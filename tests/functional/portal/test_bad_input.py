@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2 as httpx
 import pytest
-from tests.portals import ANSWERS, TICKED, Portal, furnish, portal
+from tests.portals import ANSWERS, HANGS_S, TICKED, Portal, furnish, portal
 
 from federome.db import engine
 from federome.portal.route import MAX_FORM_BYTES
@@ -158,7 +158,7 @@ def test_an_expired_session_keeps_the_draft(there: Portal) -> None:
     there.clock.wait(seconds=IDLE_S + 60)
     form = {"_csrf": session.csrf, "_once": "late", "title": "Written for an hour", "seen": "0"}
     headers = {"Origin": there.url, "Cookie": f"__Host-federome={token}"}
-    late = httpx.post(there.url + place, data=form, headers=headers)
+    late = httpx.post(there.url + place, data=form, headers=headers, timeout=HANGS_S)
     assert late.status_code == 401
     assert "What you wrote is kept" in late.text
     with there.http("alice") as http:  # a new login

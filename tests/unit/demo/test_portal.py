@@ -19,9 +19,10 @@ from federome.governance.permits import verify_permit
 from federome.model.registry import Role
 from federome.network.desk import open_desk
 from federome.network.house import portal_settings
+from federome.network.output_queue import CHECKERS, Checkers
 from federome.network.setup import HubSettings, init_hub, make_keys
 from federome.standards.beacon.hub import beacons_of
-from federome.trust.keys import KeyRing, PinnedKey
+from federome.trust.keys import KeyRing, PinnedKey, load_private_key
 
 NODES = ("FI", "ES")
 
@@ -45,6 +46,11 @@ def test_everybody_is_there_and_can_log_in(federation: LocalFederation) -> None:
     assert {role for one in people for role in one.roles} == set(get_args(Role))
     assert sum("dac-member" in one.roles for one in people) == 2  # two must vote
     assert sum("output-reviewer" in one.roles for one in people) == 2
+    for name in portal.CHECK:  # who can sign what they see under Results to check
+        key = load_private_key(federation.root / f"{name}.jwk").public.kid
+        held = next(one for one in people if one.id == name)
+        assert held.key is not None and held.key.thumbprint == key
+        assert Checkers(federation.root / "hub" / CHECKERS)()[name].key == held.key
     known = read_people((federation.root / "idp" / PEOPLE).read_text())
     issuer = f"http://127.0.0.1:{federation.ports['idp']}"
     assert {(i.sub, i.iss) for one in people for i in one.identities} == {(name, issuer) for name in known}

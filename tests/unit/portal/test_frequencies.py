@@ -115,6 +115,14 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         "nc_000019.10:44908683:t:c",
         "19:g.44908684T>C",
         "19:44908683:GT:GC",
+        "19-44908684-T-C",
+        "chr19:44908684 T>C",
+        "chr19:44,908,684T>C",
+        "19:44908684 T/C",
+        "19_44908684_T_C",
+        "hg38 chr19:44908684 T>C",
+        "chr19\t44908684\t.\tT\tC",
+        "19 44908684 rs429358 T C",
     ],
 )
 def test_every_notation_means_the_same_place(text: str) -> None:
@@ -126,6 +134,10 @@ def test_every_notation_means_the_same_place(text: str) -> None:
         (44_908_684, 44_908_684),
         "C",
     )
+
+
+def test_an_assembly_that_is_written_counts() -> None:
+    assert read("hg19 chr19:45411941 T>C", "GRCh38")["assemblyId"] == "GRCh37"
 
 
 def test_genes_and_regions() -> None:
@@ -159,6 +171,8 @@ def test_rs_numbers_of_drug_genes_are_places() -> None:
         "<script>",
         "\u202e",
         "99:1-2",
+        "chr99:5 A>T",
+        "19:0 A>T",
     ],
 )
 def test_bad_text_says_what_to_write(text: str) -> None:

@@ -17,6 +17,8 @@ from federome.portal.pages.search import matches, variants_of
         "NC_000019.10:44908683:T:C",
         "19:44905791-44909393",
         "rs4149056",
+        "1-55051215-G-A",
+        "chr1:55051215 G>A",
     ],
 )
 def test_variants_in_every_notation_lead_to_frequencies(text: str) -> None:

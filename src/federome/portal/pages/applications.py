@@ -81,7 +81,17 @@ def pages(site: Site, desk: Desk) -> Face:
 
     _drafts(site, desk, api)
     _papers(site, desk, api)
-    return Face(api, (MenuEntry(N_("Applications"), PLACE, frozenset({"researcher", "clinician"})),))
+    return Face(
+        api,
+        (
+            MenuEntry(
+                N_("Applications"),
+                PLACE,
+                frozenset({"researcher", "clinician"}),
+                N_("Apply for data, and see how far your applications are."),
+            ),
+        ),
+    )
 
 
 def _drafts(site: Site, desk: Desk, api: APIRouter) -> None:

@@ -88,7 +88,10 @@ def pages(site: Site, desk: Desk, offers: Sequence[Offer], check: Check, runs: R
         headers = {"Content-Disposition": f'attachment; filename="{algorithm}.question.json"'}
         return Response(json.dumps(told, indent=1) + "\n", media_type="application/json", headers=headers)
 
-    return Face(api, (MenuEntry(N_("Ask"), PLACE, ASKERS),))
+    return Face(
+        api,
+        (MenuEntry(N_("Ask"), PLACE, ASKERS, N_("Put a question together; see what would leave and who must agree.")),),
+    )
 
 
 def _offer(known: Mapping[str, Offer], name: str) -> Offer:

@@ -1,8 +1,8 @@
 """A clinician's questions about a case to other nodes: matches now, a standing question, a contact; and what came back.
 
 The page prepares and signs nothing, as the ask page of a hub (docs/adr/0021): it says what would leave, gives a file
-for ``federome match send`` on the clinician's own computer, and shows the answers that the program wrote. Budget, near
-repeats, contract and consent are the answering nodes' own affair, as for the commands.
+for ``federome match send`` on the clinician's own computer, and shows the answers that the program wrote
+(docs/adr/0026). Budget, near repeats, contract and consent are the answering nodes' own affair, as for the commands.
 """
 
 from __future__ import annotations

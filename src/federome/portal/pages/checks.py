@@ -112,4 +112,6 @@ def pages(site: Site, checks: Checks) -> Face:
         return see(f"{PLACE}/{run}")
 
     to: frozenset[Caller] = frozenset({"output-reviewer"})
-    return Face(api, (MenuEntry(N_("Results to check"), PLACE, to),))
+    return Face(
+        api, (MenuEntry(N_("Results to check"), PLACE, to, N_("Results that wait for two people before they leave.")),)
+    )

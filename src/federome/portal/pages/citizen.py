@@ -16,7 +16,7 @@ from fastapi.responses import Response
 
 from federome.errors import Invalid, Missing
 from federome.governance.consent import Consent, ConsentEvent, Standing
-from federome.network.doors import open_to
+from federome.network.doors import Caller, open_to
 from federome.network.holdings import numbers_of
 from federome.network.house import House
 from federome.network.uses import Project, Run, uses_of
@@ -139,8 +139,14 @@ def pages(site: Site, house: House) -> Face:
             house.forms.take(form)
         return see(f"{CHOICES}?done=yes")
 
-    to = frozenset({"citizen"})
-    return Face(api, (MenuEntry(N_("My data"), LOG, to), MenuEntry(N_("My choices"), CHOICES, to)))  # type: ignore[arg-type]
+    to: frozenset[Caller] = frozenset({"citizen"})
+    return Face(
+        api,
+        (
+            MenuEntry(N_("My data"), LOG, to, N_("Which projects used your data, what for, and what came out.")),
+            MenuEntry(N_("My choices"), CHOICES, to, N_("What your data may be used for. Change it at any time.")),
+        ),
+    )
 
 
 def _whose(house: House, visit: Visit) -> str:

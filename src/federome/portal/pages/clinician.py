@@ -26,7 +26,7 @@ from federome.model.patient import Patient
 from federome.network.alerts import Alerts, Received
 from federome.network.case_questions import CaseQuestions
 from federome.network.cases import Case
-from federome.network.doors import open_to
+from federome.network.doors import Caller, open_to
 from federome.network.house import House
 from federome.network.match_desk import MatchDesk, Waiting
 from federome.network.match_node import open_desk
@@ -164,8 +164,14 @@ def pages(site: Site, registry: Registry) -> Face:
     async def decide(request: Request) -> Response:
         return await run_in_threadpool(_decide, site, registry, request)
 
-    to = frozenset({"own-clinician"})
-    return Face(api, (MenuEntry(N_("My cases"), CASES, to), MenuEntry(N_("Inbox"), INBOX, to)))  # type: ignore[arg-type]
+    to: frozenset[Caller] = frozenset({"own-clinician"})
+    return Face(
+        api,
+        (
+            MenuEntry(N_("My cases"), CASES, to, N_("Your unsolved cases, and the search for a second one elsewhere.")),
+            MenuEntry(N_("Inbox"), INBOX, to, N_("Matches that arrived, and colleagues who ask to be put in touch.")),
+        ),
+    )
 
 
 def _list(

@@ -132,7 +132,14 @@ def pages(site: Site, seek: Seek | None) -> Face:
         answer.headers["Content-Disposition"] = 'attachment; filename="frequencies.csv"'
         return answer
 
-    return Face(api, (MenuEntry(N_("Allele frequencies"), PLACE),))
+    return Face(
+        api,
+        (
+            MenuEntry(
+                N_("Allele frequencies"), PLACE, says=N_("How often a variant is seen, by country, ancestry and sex.")
+            ),
+        ),
+    )
 
 
 def _searches(held: Searches | None) -> Searches:

@@ -90,7 +90,10 @@ def pages(site: Site, offers: Sequence[Offer], learn: Learn | None) -> Face:
         headers = {"Content-Disposition": f'attachment; filename="synthetic-{table}.csv"'}
         return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
 
-    return Face(api, (MenuEntry(N_("Try it"), PLACE),))
+    return Face(
+        api,
+        (MenuEntry(N_("Try it"), PLACE, says=N_("Ask any question of made-up people, at once and without a login.")),),
+    )
 
 
 def _offer(known: Mapping[str, Offer], name: str) -> Offer:

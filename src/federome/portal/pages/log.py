@@ -77,7 +77,16 @@ def pages(site: Site, exchange: Exchange, members: MemberSource) -> Face:
         except FederomeError as fault:
             return shown(request, 0, given=given[:MAX_RECEIPT], fault=fault, status=fault.status)
 
-    return Face(api, (MenuEntry(N_("Transparency log"), PLACE),))
+    return Face(
+        api,
+        (
+            MenuEntry(
+                N_("Transparency log"),
+                PLACE,
+                says=N_("A record of every run that can only grow. Check a receipt yourself."),
+            ),
+        ),
+    )
 
 
 def checked(text: str, members: MemberSource, *, now: float) -> Proved:

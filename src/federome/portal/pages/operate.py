@@ -155,10 +155,27 @@ def pages(site: Site, house: House) -> Face:
         return await run_in_threadpool(_do, site, house, request)
 
     menu = (
-        MenuEntry(N_("Node"), OPERATE, frozenset({"operator"})),
-        MenuEntry(N_("Work"), f"{PREFIX}/work", frozenset({"operator"})),
-        MenuEntry(N_("Data and consent"), f"{PREFIX}/data", frozenset({"operator"})),
-        MenuEntry(N_("Budget"), f"{PREFIX}/budget", frozenset({"operator"})),
+        MenuEntry(
+            N_("Node"), OPERATE, frozenset({"operator"}), N_("How the node is, what operators did, and the sandbox.")
+        ),
+        MenuEntry(
+            N_("Work"),
+            f"{PREFIX}/work",
+            frozenset({"operator"}),
+            N_("What runs and what waits. Refuse a run, or suspend a permit."),
+        ),
+        MenuEntry(
+            N_("Data and consent"),
+            f"{PREFIX}/data",
+            frozenset({"operator"}),
+            N_("The releases of every dataset with their verdicts, and who agreed to what."),
+        ),
+        MenuEntry(
+            N_("Budget"),
+            f"{PREFIX}/budget",
+            frozenset({"operator"}),
+            N_("What each grant has spent of the privacy budget."),
+        ),
     )
     return Face(api, menu)
 

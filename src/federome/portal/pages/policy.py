@@ -58,7 +58,14 @@ def pages(site: Site, runs: Runs, saved: Assessments) -> Face:
 
     _economics(site, api, runs)
     _maturity(site, api, saved)
-    return Face(api, (MenuEntry(N_("Policy"), PLACE),))
+    return Face(
+        api,
+        (
+            MenuEntry(
+                N_("Policy"), PLACE, says=N_("Is a use of genomes worth its cost, and how far has a country come?")
+            ),
+        ),
+    )
 
 
 # economic models

@@ -70,8 +70,13 @@ def pages(site: Site, desk: Desk) -> Face:
         return see(f"{PREFIX}/notices")
 
     menu = (
-        MenuEntry(N_("Queue"), f"{PREFIX}/queue", WORKERS),
-        MenuEntry(N_("Notices"), f"{PREFIX}/notices", frozenset({"session"})),
+        MenuEntry(N_("Queue"), f"{PREFIX}/queue", WORKERS, N_("What waits for you, by the day it is due.")),
+        MenuEntry(
+            N_("Notices"),
+            f"{PREFIX}/notices",
+            frozenset({"session"}),
+            N_("What happened to the applications that you have to do with."),
+        ),
     )
     return Face(api, menu)
 

@@ -84,7 +84,16 @@ def pages(site: Site, desk: Desk, projects: Callable[[], Sequence[Project]]) -> 
         told = json.dumps({"projects": [asdict(one) for one in projects()]}, indent=1, default=str)
         return Response(told + "\n", media_type="application/json")
 
-    return Face(api, (MenuEntry(N_("Public register"), PLACE),))
+    return Face(
+        api,
+        (
+            MenuEntry(
+                N_("Public register"),
+                PLACE,
+                says=N_("Who may use which data, what for, how often they asked, and what came of it."),
+            ),
+        ),
+    )
 
 
 def _project(desk: Desk, found: Application, runs: Mapping[str, Mapping[str, int]]) -> Project:

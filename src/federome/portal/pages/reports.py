@@ -12,7 +12,7 @@ from typing import Final
 from fastapi import Request
 from fastapi.responses import Response
 
-from federome.network.doors import open_to
+from federome.network.doors import Caller, open_to
 from federome.network.house import House
 from federome.pgx.guidance import ACTIONS
 from federome.portal.languages import N_
@@ -39,5 +39,8 @@ def pages(site: Site, house: House) -> Face:
         report = house.reports.open(visit_of(request).registered().id, name, now=site.clock())
         return site.page(request, "node_report.html", name=name, report=report, actions=ACTIONS)
 
-    to = frozenset({"own-clinician"})
-    return Face(api, (MenuEntry(N_("Reports"), REPORTS, to),))  # type: ignore[arg-type]
+    to: frozenset[Caller] = frozenset({"own-clinician"})
+    return Face(
+        api,
+        (MenuEntry(N_("Reports"), REPORTS, to, N_("What the genes of your own patients say about risks and drugs.")),),
+    )

@@ -103,7 +103,9 @@ def pages(site: Site, runs: Runs) -> Face:
     def file(request: Request, run: str, name: str, node: str = "") -> Response:
         return _file(site, runs, key(request), run, name, node)
 
-    return Face(api, (MenuEntry(N_("Runs"), PLACE, ASKERS),))
+    return Face(
+        api, (MenuEntry(N_("Runs"), PLACE, ASKERS, N_("Your questions: how far every node is, and what came out.")),)
+    )
 
 
 def _whole(site: Site, runs: Runs, request: Request, key: str, run: str) -> dict[str, Any]:

@@ -81,7 +81,16 @@ def pages(
         values |= {"unread": told.unread, "named": {facet.name: facet for facet in FACETS}, "codes": diseases_of}
         return site.page(request, "datasets.html", **values)
 
-    return Face(api, (MenuEntry(N_("Datasets"), PLACE),))
+    return Face(
+        api,
+        (
+            MenuEntry(
+                N_("Datasets"),
+                PLACE,
+                says=N_("What can be applied for: by country, disease, size, quality and allowed use."),
+            ),
+        ),
+    )
 
 
 def matches(text: str, *words: str) -> bool:
