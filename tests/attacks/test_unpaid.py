@@ -6,6 +6,8 @@ expires, where nothing left. A hub that withholds the end of a run, or somebody 
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,3 +129,47 @@ def test_runs_that_are_broken_off_use_up_nobodys_traits(tmp_path: Path) -> None:
     assert ours.state == "complete", ours.detail.get("problem")
     again = federation.settle(federation.ask(GwasLinear(phenotype="pc2", covariates=())))
     assert mapping(again.detail, "problem")["codes"] == ["budget_exhausted"]
+
+
+def killed_at(federation: Federation, name: str, what: str, *, after: bool) -> None:
+    """Let another process do the node's next task, killed by signal 9 before or after it changes accounts."""
+    (task,) = federation.port(name).poll(0.0)
+    child = os.fork()
+    if child == 0:
+        worker = federation.worker(name, federation.port(name))
+        assert isinstance(worker, Node)
+        change = getattr(worker.budgets, what)
+
+        def dies(*asked: object, **more: object) -> None:
+            if after:
+                change(*asked, **more)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            setattr(worker.budgets, what, dies)
+            worker.answer(task)
+        finally:
+            os._exit(1)  # it was to be killed
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    federation.parties[name] = federation.new_party(name)
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_kill_9_around_each_change_of_an_account_neither_loses_nor_doubles_the_charge(
+    federation: Federation, back: bool
+) -> None:
+    """Whoever does not come back has paid from the moment when its part could have left, and nothing before."""
+    name, run = "FI", federation.ask(AlleleFrequency())
+    for step, what in (("rostering", "reserve"), ("contribute", "commit")):
+        work(federation, run, lambda now, step=step: step in (now.state, now.detail.get("doing")))  # type: ignore[misc]
+        for after in (False, True):
+            killed_at(federation, name, what, after=after)
+    if back:
+        assert federation.settle(run).state == "complete"
+        assert len({round(each, 12) for each in spent(federation)}) == 1
+    else:
+        federation.coordinator.cancel(run.id)
+    paid = spent(federation)
+    assert paid[0] > 0
+    assert federation.settle(federation.ask(AlleleFrequency())).state == "failed"
+    assert spent(federation) == paid

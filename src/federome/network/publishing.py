@@ -278,13 +278,24 @@ def publish_into(
     today = datetime.fromtimestamp(clock(), UTC).date()
     about = replace(about, quality=shelf.summary(folder, dataset, release.digest, today=today))
     budgets = SqlBudgets(log, clock)
-    run = f"table:{about.table}"
-    budgets.reserve(
-        run, [Charge(f"public:{about.release}", about.rho, rho_at(release.manifest.policy.membership_power))]
-    )
+    run = set_aside(budgets, about, limit=rho_at(release.manifest.policy.membership_power))
     place = write(folder / FOLDER, about, table)
     budgets.commit(run)
     return about, place
+
+
+def set_aside(budgets: SqlBudgets, about: Publication, *, limit: float) -> str:
+    """Reserve what a table tells the public, by dataset, since another's may be equal. Returns the run to commit.
+
+    Tables once went by their digest alone; one that was paid for as such is not paid for again.
+    """
+    charges = [Charge(f"public:{about.release}", about.rho, limit)]
+    earlier = f"table:{about.table}"
+    if budgets.paid(earlier, charges):
+        return earlier
+    run = f"table:{about.dataset}:{about.table}"
+    budgets.reserve(run, charges)
+    return run
 
 
 def _of_genes(known: Sequence[tuple[str, str, int, int]], genes: Sequence[str]) -> list[str]:

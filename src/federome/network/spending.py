@@ -152,6 +152,14 @@ class SqlBudgets:
         with read(self._engine) as db:
             return db.execute(_STATE, {"of": run}).scalar() == "committed"
 
+    def paid(self, run: str, charges: Sequence[Charge]) -> bool:
+        """Whether this run has been paid for, and with exactly these charges."""
+        with read(self._engine) as db:
+            held = {row.account: row.rho for row in db.execute(_HELD, {"of": run})}
+            return db.execute(_STATE, {"of": run}).scalar() == "committed" and held == {
+                charge.account: charge.rho for charge in charges
+            }
+
     def accounts(self) -> dict[str, float]:
         """ρ spent, by account."""
         with read(self._engine) as db:

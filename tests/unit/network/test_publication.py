@@ -13,14 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.store.small_stores import Batch, draw_batch, draw_genotypes, manifest, put
 
-from federome.errors import Damaged, Refused
+from federome.db import engine
+from federome.disclosure.budgets import Charge
+from federome.errors import Damaged, Invalid, Refused
 from federome.governance.consent import Consent, ConsentEvent, Ledger
 from federome.model.release import Policy
 from federome.model.table import Table
 from federome.network import publication, publishing
 from federome.network.holdings import StoreHoldings
 from federome.network.publication import COUNTS, ZYGOSITY
-from federome.network.publishing import publish
+from federome.network.publishing import publish, set_aside
+from federome.network.spending import SqlBudgets
 from federome.store.catalogue import Store
 
 NOW = datetime(2026, 11, 2, tzinfo=UTC)
@@ -177,3 +180,25 @@ def test_a_publication_is_read_as_written_or_not_at_all(tmp_path: Path) -> None:
     (place / "frequencies.fdt").unlink()
     with pytest.raises(Damaged, match="incomplete"):
         publication.read(place)
+
+
+def test_equal_tables_of_two_datasets_are_paid_for_each(tmp_path: Path) -> None:
+    """Also one that was paid for when tables went by their digest alone: once, and not in another's place."""
+    store = Store.open(tmp_path / "store")
+    put(store, drawn(3, 60), about=dataclasses.replace(manifest(), policy=Policy(k_min=1, k_public=1, open_data=True)))
+    told, _ = publish(holdings(store), "fi", node="FI")
+    one = dataclasses.replace(told, rho=0.01)
+    other = dataclasses.replace(one, dataset="other", release="sha256:" + "0" * 64)
+    accounts = [f"public:{each.release}" for each in (one, other)]
+    budgets = SqlBudgets(engine(f"sqlite:///{tmp_path}/new.db"), lambda: 0.0)
+    for each in (one, other, one, other):
+        budgets.commit(set_aside(budgets, each, limit=0.1))
+    assert budgets.accounts() == dict.fromkeys(accounts, 0.01)
+
+    old = SqlBudgets(engine(f"sqlite:///{tmp_path}/old.db"), lambda: 0.0)
+    old.spend(f"table:{one.table}", [Charge(accounts[0], 0.01, 0.1)])
+    with pytest.raises(Invalid):  # as it was: equal tables collide
+        old.reserve(f"table:{one.table}", [Charge(accounts[1], 0.01, 0.1)])
+    for each in (one, other):
+        old.commit(set_aside(old, each, limit=0.1))
+    assert old.accounts() == dict.fromkeys(accounts, 0.01)
