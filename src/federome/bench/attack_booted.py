@@ -11,9 +11,10 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from datetime import date
+from itertools import combinations, islice, product
 from pathlib import Path
 from typing import Final
 
@@ -54,7 +55,7 @@ BATCH: Final = 110
 SITES: Final = 4_000
 """Common and rare ones, each."""
 PAGE: Final = 500
-PUBLISHED: Final = 70
+PUBLISHED: Final = 55
 """Common sites of the defended table: what its public budget buys about 600 people."""
 NINE: Final = 9
 POWER_BAR: Final = 0.10
@@ -86,7 +87,7 @@ def measure(console: Console, quick: bool) -> list[Row]:
         parts: tuple[tuple[str, Callable[[], list[Row]]], ...] = (
             ("frequencies", lambda: frequencies(federation, people, permits=1 if quick else 6)),
             ("counts", lambda: counts(federation, people, victims=1 if quick else 2)),
-            ("refusals", lambda: [refusals(federation, columns=2 if quick else 6)]),
+            ("refusals", lambda: [refusals(federation, cohorts=4 if quick else 60, times=2 if quick else 4)]),
             ("averaging", lambda: averaging(federation, 4 if quick else 30)),
             ("Beacons", lambda: beacons(federation, people, asks=300 if quick else 2_000)),
         )
@@ -348,35 +349,49 @@ def _complement(women: _Women, rank: int) -> float:
     return _difference(women(), women(0, below=rank), women(rank + 1))
 
 
-def refusals(federation: LocalFederation, columns: int) -> Row:
-    """Does it take another time until the nodes' no is heard, where it depends on data, than until their yes?
+def refusals(federation: LocalFederation, *, cohorts: int, times: int) -> Row:
+    """Does it take another time until a node's no is heard, where it depends on data, than until its yes?
 
-    Cohorts far apart, two by each measurement, and each again without one person. A refusal ends the run, so what is
-    timed is the first word after the nodes have decided. No bar: the hub's and the client's own waits are in it.
+    Cohorts far apart, halves of two measurements each, then each without one person, whose node refuses; every one is
+    asked several times. Prices are asked, so that what follows the nodes' decisions is the same.
     """
     taken: dict[bool, list[float]] = {False: [], True: []}
-    apart = PEOPLE * len(NODES) // 4
+    pairs, sides = combinations(range(len(MEASURED)), 2), product((True, False), repeat=2)
     with asking(federation, "on", "REFUSALS") as connection:
-        for column in range(columns):
-            for rank in (apart, 3 * apart):
-                for refused in (False, True):
-                    lowest = _value(rank + refused - 0.5, column)
-                    taken[refused].append(_decided(connection, {"name": MEASURED[column], "low": lowest}))
-    label = f"booted: timing of {4 * columns} counts, refused because of data or answered, until the nodes decided"
-    return Row(label, auc(np.array(taken[True]), np.array(taken[False])), "AUC", None, None, "", None, None)
+        for columns, highs in islice(product(pairs, sides), cohorts):
+            for less in (0, 1):
+                picked = [_half(column, high, less) for column, high in zip(columns, highs, strict=True)]
+                for _ in range(times):
+                    seconds, refused = _decided(connection, picked)
+                    taken[refused].append(seconds)
+    no, yes = (np.array(taken[refused][times:]) for refused in (True, False))  # the pace has to be found first
+    told = auc(no, yes)
+    chance = 2 * math.sqrt((len(no) + len(yes) + 1) / (12 * len(no) * len(yes)))
+    label = f"booted: timing by client until the nodes' word on a count, {len(no)} times no and {len(yes)} yes"
+    return Row(label, told, "AUC", round(0.55 + chance, 3), abs(told - 0.5) <= 0.05 + chance, "", None, None)
 
 
-def _decided(connection: Connection, measurement: Mapping[str, object]) -> float:
-    """Seconds until the nodes' word on a count of people with this measurement."""
-    began, heard = time.perf_counter(), []
+def _half(column: int, high: bool, less: int) -> dict[str, object]:
+    """About half of all people by a measurement, or some fewer."""
+    middle = PEOPLE * len(NODES) // 2
+    rank = middle + less if high else middle - less
+    return {"name": MEASURED[column], "low" if high else "high": _value(rank - 0.5, column)}
+
+
+def _decided(connection: Connection, measurements: Sequence[Mapping[str, object]]) -> tuple[float, bool]:
+    """Seconds until the nodes' word on a count of people with these measurements, and whether one of them refused."""
+    heard: list[tuple[float, bool]] = []
 
     def watch(event: Event) -> None:
-        if event.said.endswith("nodes agreed"):
-            heard.append(time.perf_counter())
+        if event.said.endswith("work out the price") or event.state == "COMPLETE":
+            heard.append((time.perf_counter() - began, not event.said.startswith(f"{len(NODES)} ")))
 
-    with suppress(Refused):
-        connection.run("cohort-count", deadline_s=120, cohort={"measurements": [measurement]}, on_event=watch)
-    return (heard[0] if heard else time.perf_counter()) - began
+    asked = connection.question(
+        "cohort-count", deadline_s=120, parameters={"cohort": {"measurements": [*measurements]}}
+    )
+    began = time.perf_counter()
+    connection.resume(connection.submit(replace(asked, price_only=True)), wait_s=120, on_event=watch)
+    return heard[0]
 
 
 def averaging(federation: LocalFederation, times: int) -> list[Row]:

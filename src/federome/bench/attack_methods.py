@@ -224,6 +224,16 @@ def patient_differencing(node: Asked, cohort: Mask, victim: int) -> float:
     return 1.0 if mean > 0 else 0.0 if mean < 0 else 0.5
 
 
+def conditioned(node: Asked, cohort: Mask, victim: int) -> float:
+    """The trait as a condition: those who have it, then those but for what is the victim's alone.
+
+    A victim who has it is the one between, which is refused. Of one who has not, these are the same people by other
+    words, and are told again.
+    """
+    first, second = node.count(cohort & node.trait), node.count(without(cohort, victim) & node.trait)
+    return 1.0 if second is None else float((first or 0) - second)
+
+
 # genotypes from statistics of many phenotypes
 
 

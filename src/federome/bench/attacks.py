@@ -28,6 +28,7 @@ from federome.bench.attack_methods import (
     beacon,
     carriers_only,
     common,
+    conditioned,
     differencing,
     frequency_power,
     guesses,
@@ -172,6 +173,9 @@ def _counts(repeats: int) -> list[Row]:
     patient = guesses(patient_differencing, POLICY, victims=victims)
     off = guesses(differencing, OFF)
     rows.append(_attacked("the same with every stranger of 1,000 in turn", patient, off, "right", None, 0.95))
+    seen = guesses(conditioned, POLICY, victims=victims)
+    label = "the trait as a condition: refused for one, told again for nobody"
+    rows.append(_attacked(label, seen, guesses(conditioned, OFF), "right", None, 0.95))
     truth, scale = 137, 5.0
     rng = np.random.default_rng(5)
     two = rng.geometric(1 - math.exp(-1 / scale), (2, 200, 400)).astype(np.float64)

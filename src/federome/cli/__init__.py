@@ -586,7 +586,10 @@ def _day(text: str) -> date:
 
 
 def _log() -> None:
+    from federome.network.logs import reticent
+
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    reticent()
     for noisy in ("httpx2", "httpcore2"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

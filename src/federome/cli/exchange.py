@@ -57,6 +57,7 @@ def serve(
     import uvicorn
 
     from federome.analysis.matching import Measure
+    from federome.network.logs import reticent
     from federome.standards import mme
     from federome.standards.mme_server import Exchange, application, bearer
     from federome.trust.keys import KeyRing, PinnedKey, PublicKey
@@ -77,6 +78,7 @@ def serve(
         production=production,
         verify=verify,
     )
+    reticent()
     uvicorn.run(
         application(exchange),
         host=host,

@@ -34,7 +34,7 @@ def power(rho: float) -> float:
 
 
 def rho_at(limit: float) -> float:
-    """The ρ at which the test has that power: 0.132 for 0.10, about one site for every eight people."""
+    """The ρ at which the test has that power: 0.092 for 0.09, about one site for every eleven people."""
     if limit == 1:
         return UNLIMITED
     if not FALSE_ALARMS < limit < 1:

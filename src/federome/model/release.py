@@ -150,7 +150,7 @@ class Policy(Document):
     digits: int = 6
     parameter_share: float = 1 / 3
     phenotype_share: float = 0.05
-    membership_power: float = 0.10
+    membership_power: float = 0.09
     difference_min: int = 64
     noise: float = 0.0
     epsilon: float = 0.0

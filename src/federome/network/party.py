@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Protocol
 
 from federome.errors import FederomeError, Unavailable
+from federome.network.logs import way
 from federome.network.protocol import HEARTBEAT_S, POLL_S, Body, HubPort, Reply, Task
 
 MAX_PAUSE_S = 2.0
@@ -105,7 +104,7 @@ class Party:
             reply = Reply({"refused": _problem(error)})
         except Exception as bug:  # noqa: BLE001
             # The edge of the process: what a bug says may hold data, so only its kind and place are told, at home.
-            self._report(f"{task.kind}: {type(bug).__name__} at {_place(bug)}")
+            self._report(f"{task.kind}: {type(bug).__name__} at {way(bug)}")
             reply = Reply({"refused": _problem(FederomeError("an error in the program; its operator finds more."))})
         return self._hand_in(task, reply, wait_s)
 
@@ -136,12 +135,6 @@ class Party:
             if working := self._working:
                 with suppress(FederomeError):
                     self._port.heartbeat(working)
-
-
-def _place(bug: Exception) -> str:
-    """File and line where a bug was raised."""
-    frames = traceback.extract_tb(bug.__traceback__)
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
 
 
 def _problem(error: FederomeError) -> Body:

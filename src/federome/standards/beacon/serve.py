@@ -14,6 +14,7 @@ from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.requests import Request
 
+from federome.network.logs import reticent
 from federome.standards.beacon.documents import Identity
 from federome.standards.beacon.people import People
 from federome.standards.beacon.punctual import Punctual
@@ -131,6 +132,7 @@ def serve_network(
 
 def run_application(app: Starlette, host: str, port: int, certificate: Path | None, key: Path | None) -> None:
     """Serve an application until SIGTERM or SIGINT, logging no request."""
+    reticent()
     config = uvicorn.Config(
         app,
         http=Punctual,
