@@ -256,6 +256,10 @@ def _explained(database: Engine) -> Iterator[None]:
             where=_place(database),
             remedy="Check that the folder exists, is writable and has space left.",
         ) from error
+    except UnicodeDecodeError as error:  # SQLite's own words about a schema that is damaged
+        raise Damaged(
+            "the file is not a whole database.", where=_place(database), remedy="Restore it from a backup."
+        ) from error
     except sa.exc.DatabaseError as error:
         text = str(error.orig)
         if "not a database" in text or "malformed" in text:

@@ -7,13 +7,11 @@ Rows whose peer is not installed are left out, with a note.
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -27,13 +25,11 @@ from rich.console import Console
 
 from federome.analysis.gwas_linear import GwasLinear
 from federome.bench import sample, tools
-from federome.bench.callability import GENOME, bytes_a_genome
+from federome.bench.batches import DATASET, DAY, called, growing
 from federome.bench.report import Row, against, at_most
 from federome.bench.sample import Sample
 from federome.bench.scale import scale
 from federome.demo.pooled import run_pooled
-from federome.model.dataset import DatasetManifest
-from federome.model.release import Policy
 from federome.model.variant import Variant
 from federome.store import kernels
 from federome.store.carriers import locate, reaching
@@ -44,10 +40,6 @@ from federome.store.view import Part
 from federome.store.writer import BatchWriter, DeclaredSex
 
 COVARIATES: Final = 10
-DATASET: Final = DatasetManifest(
-    "bench", "Benchmark", "Nobody", "minimal-dataset", "GRCh38", Policy(k_min=1), synthetic=True
-)
-DAY: Final = date(2026, 1, 1)
 Floats = NDArray[np.float64]
 
 
@@ -436,72 +428,22 @@ def _listed_store(made: Sample) -> Store:
 
 
 def batch(setting: Setting) -> Iterator[Row]:
-    """One percent more people: which files change, and what it costs in bytes against one batch of everybody."""
-    size = setting.size
-    people, variants = size.people, 20_000
-    more = people // 100
-    everybody = list(sample.draw(people + more, variants, "mixed", seed=13))
-    with tempfile.TemporaryDirectory(dir=setting.folder) as name:
-        root = Path(name)
-        grown = Store.open(root / "grown")
-        _add(grown, "a", everybody, 0, people)
-        before = _files(root / "grown")
-        _add(grown, "b", everybody, people, people + more)
-        after = _files(root / "grown")
-        changed = sum(size for path, (size, digest) in before.items() if after.get(path, (0, ""))[1] != digest)
-        _add(Store.open(root / "once"), "a", everybody, 0, people + more)
-        once = _files(root / "once")
-    total, single = (sum(size for size, _ in files.values()) for files in (after, once))
-    what = f"a batch of 1 % ({more:,} people)"
-    yield at_most(f"{what}: bytes of existing files changed", float(changed), "bytes", 0.0)
-    yield at_most(f"{what}: size over one batch of everybody", 100 * (total / single - 1), "%", 5.0)
-
-
-def _add(
-    store: Store,
-    name: str,
-    variants: list[tuple[NDArray[np.uint32], NDArray[np.uint8], NDArray[np.int8] | None]],
-    first: int,
-    last: int,
-) -> None:
-    """Write some of the people as one batch that lists the variants they carry."""
-    people = [f"p{i}" for i in range(first, last)]
-    with BatchWriter.begin(store, DATASET, name, people, ["female"] * len(people)) as writer:
-        for place, (carriers, codes, dense) in zip(sample.positions(len(variants)), variants, strict=True):
-            here = np.array([place], np.int64)
-            if dense is not None:
-                writer.add_dense("1", here, ["A"], ["C"], dense[np.newaxis, first:last])
-                continue
-            start, stop = np.searchsorted(carriers, [first, last]).tolist()
-            if start < stop:
-                ends = np.array([0, stop - start], np.int64)
-                who = carriers[start:stop] - np.uint32(first)
-                writer.add_sparse("1", here, ["A"], ["C"], ends, who, codes[start:stop])
-        writer.commit(DAY)
-
-
-def _files(root: Path) -> dict[Path, tuple[int, str]]:
-    """Size and digest of every file below ``store`` and ``batches``: the catalogue is a database and grows."""
-    found = (path for part in ("store", "batches") for path in (root / part).rglob("*") if path.is_file())
-    return {path: (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()) for path in found}
+    """One percent more people."""
+    yield from growing(setting.folder, setting.size.people)
 
 
 def callability(setting: Setting) -> Iterator[Row]:
     """Bytes of a genome that say where it was called. Sites are as dense as so many people make them."""
     cohorts = ((10_000, 24_573), (100_000, 81_524)) if setting.size is FULL else ((10_000, 24_573),)
-    for people, density in cohorts:
-        found = bytes_a_genome(setting.folder, people, 250_000, density // 4)
-        sites = density * GENOME // 1_000_000
-        what = f"where a genome is called, at {sites / 1e6:.0f} million sites of {people:,} people"
-        yield at_most(what, found / 1e6, "MB", 1.0)
+    yield from called(setting.folder, cohorts)
 
 
 _WARM = """
 from time import perf_counter
 started = perf_counter()
-from federome.store import kernels
+from federome.network.warm import warm
 imported = perf_counter()
-kernels.warm()
+warm()
 print(imported - started, perf_counter() - imported)
 """
 

@@ -37,6 +37,7 @@ from federome.store.phenotypes import Closure
 from federome.store.site import StudySite
 from federome.store.sites import Effects
 from federome.store.tables import person
+from federome.store.verify import check_start
 from federome.store.view import StudyView
 
 CHUNK: Final = 500
@@ -301,7 +302,9 @@ def cohort_datasets(frozen: bytes, numbers: Mapping[str, int]) -> tuple[str, ...
 
 def open_holdings(folder: Path, consents: Callable[[], Ledger], clock: Callable[[], float]) -> StoreHoldings:
     """The holdings of a node's folder, for commands that work beside the node's process."""
-    return StoreHoldings(Store.open(folder / "data"), consents, clock)
+    store = Store.open(folder / "data")
+    check_start(store)
+    return StoreHoldings(store, consents, clock)
 
 
 def unknown_people(data: Path, subjects: Collection[str]) -> int:

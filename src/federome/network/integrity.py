@@ -19,7 +19,7 @@ from federome.disclosure.cohorts import check_file
 from federome.errors import Damaged, FederomeError
 from federome.network.files import replace_file
 from federome.store.catalogue import Store
-from federome.store.verify import Problem, Report, check_catalogue, verify
+from federome.store.verify import Problem, Report, verify
 
 FILE: Final = "integrity.json"
 EVERY_S: Final = 7 * 86_400
@@ -41,11 +41,6 @@ def verify_node(folder: Path, store: Store, between: Callable[[], None] = lambda
                 problems.append(Problem(error.where, error.message, error.remedy))
             between()
     return replace(report, files=files, bytes=size, problems=tuple(problems))
-
-
-def check_start(store: Store) -> None:
-    """Raise ``Damaged`` where the catalogue is not as it was written: nothing may be answered from it."""
-    Report(0, 0, tuple(check_catalogue(store)), ()).check()
 
 
 class Integrity:

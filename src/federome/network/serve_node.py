@@ -37,7 +37,7 @@ from federome.network.consents import ConsentBook
 from federome.network.defining import Definitions
 from federome.network.fetching import key_sets
 from federome.network.holdings import StoreHoldings
-from federome.network.integrity import Integrity, check_start
+from federome.network.integrity import Integrity
 from federome.network.match_node import MatchingNode
 from federome.network.node import Node
 from federome.network.notebook import Notebook
@@ -57,6 +57,7 @@ from federome.network.spending import SqlBudgets, SqlPhenotypes
 from federome.network.tes import Profile, open_service
 from federome.network.transport import HttpPort
 from federome.store.catalogue import Store
+from federome.store.verify import check_start
 from federome.trust.canonical import Json
 from federome.trust.keys import read_secret
 

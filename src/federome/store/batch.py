@@ -116,6 +116,7 @@ def check_release(
 
 def enter(connection: Connection, batch: FinishedBatch, released_on: date) -> DataRelease:
     """Enter a batch and the release that it makes; raises ``Invalid`` where it may not be added."""
+    checksums.check(connection)
     manifest = batch.manifest
     check_new(connection, manifest, batch.name, batch.people)
     earlier = check_release(connection, manifest, len(batch.people), released_on)
@@ -154,6 +155,7 @@ def exchange(
     because person numbers would begin anew.
     """
     connection.exec_driver_sql(SECURE_DELETE)
+    checksums.check(connection)
     newest = releases(connection, dataset)[-1]
     end = int(connection.execute(sa.select(_NEXT_PERSON)).scalar_one())
     people = [{"gone": number} for number in erased]

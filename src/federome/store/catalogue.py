@@ -303,10 +303,12 @@ class Store:
 
 
 def _withdraw(connection: Connection, people: Sequence[int], at: datetime) -> None:
+    gone = tables.withdrawn
     if people:
-        gone = tables.withdrawn
+        whole = not checksums.altered(connection, (gone,))
         connection.execute(gone.insert(), [{"person": number, "at": at.isoformat()} for number in people])
-        checksums.renew(connection, (gone,))
+        if whole:  # else the damage stays known; nobody's withdrawal waits for a repair
+            checksums.renew(connection, (gone,))
 
 
 def block_file(

@@ -12,22 +12,33 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from federome.errors import Damaged
 from federome.store import tables
 
 
-def renew(connection: Connection, written: Iterable[sa.Table] | None = None) -> None:
+def renew(connection: Connection, written: Iterable[sa.Table] = tables.CHECKED) -> None:
     """Keep the checksums of these tables, by default of all, as they are within this transaction."""
     kept = tables.checksum
-    for table in written or tables.CHECKED:
+    for table in written:
         connection.execute(kept.delete().where(kept.c.name == table.name))
         connection.execute(kept.insert(), {"name": table.name, "sha256": _digest(connection, table)})
 
 
-def altered(connection: Connection) -> tuple[str, ...]:
+def check(connection: Connection) -> None:
+    """Before writing: ``Damaged`` where a table is altered, since new checksums would call it whole."""
+    if found := altered(connection):
+        raise Damaged(
+            f"the catalogue's table {found[0]} is not what was written.",
+            where=connection.engine.url.database or "",
+            remedy="Restore the catalogue from a backup, then run: federome store verify",
+        )
+
+
+def altered(connection: Connection, asked: Iterable[sa.Table] = tables.CHECKED) -> tuple[str, ...]:
     """Tables whose content is not what was written. Those of a store that nobody has written to since are unknown."""
     known: dict[str, str] = {row.name: row.sha256 for row in connection.execute(sa.select(tables.checksum))}
     found = []
-    for table in tables.CHECKED:
+    for table in asked:
         try:
             same = known.get(table.name) in (None, _digest(connection, table))
         except ValueError:  # a text that is no UTF-8, a document that is no JSON

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from federome import db
 from federome.model.strict import Json
 from federome.model.variant import chromosome_rank, oriented
-from federome.store import derived, erasure, kernels, merging, phenotypes, staging, tables
+from federome.store import checksums, derived, erasure, kernels, merging, phenotypes, staging, tables
 from federome.store.batch import DeclaredSex, Exchange, FinishedBatch, Relatives, exchange
 from federome.store.blocks import Block
 from federome.store.catalogue import BatchRecord, DataRelease, Store
@@ -116,6 +116,8 @@ def compact(
     with ExitStack() as held:
         held.callback(erasure.lock(store.layout, dataset).release)
         erasure.finish(store.layout, store.database, dataset, store.has_batch)
+        with db.read(store.database) as connection:
+            checksums.check(connection)
         newest = store.release(dataset)
         groups = _plan(store, newest, merge_people)
         old = [batch for group in groups for batch in group.batches]

@@ -159,6 +159,11 @@ def _check_variants(file: BlockFile, path: Path) -> None:
         raise altered(file.part(".sites"))
 
 
+def check_start(store: Store) -> None:
+    """Raise ``Damaged`` where the catalogue is not as it was written: nothing may be answered from it."""
+    Report(0, 0, tuple(check_catalogue(store)), ()).check()
+
+
 def check_catalogue(store: Store) -> list[Problem]:
     """What SQLite says about its own file, and which tables are not as they were written."""
     place, remedy = str(store.layout.catalogue), "Restore the catalogue from a backup, then run: federome store verify"

@@ -16,9 +16,10 @@ from federome.disclosure.differencing import Members
 from federome.errors import Damaged
 from federome.model.index import named_blocks
 from federome.model.variant import Variant
-from federome.network.integrity import EVERY_S, FILE, Integrity, check_start, verify_node
+from federome.network.integrity import EVERY_S, FILE, Integrity, verify_node
 from federome.store.catalogue import Store
 from federome.store.site import StudySite
+from federome.store.verify import check_start
 from federome.store.view import StudyView
 
 

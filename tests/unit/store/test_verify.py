@@ -118,6 +118,13 @@ def test_a_changed_cell_of_the_catalogue_is_found_and_its_table_named(tmp_path: 
     [problem] = verify(store).problems
     assert problem.file == str(store.layout.catalogue) and "withdrawn" in problem.message
     assert "federome store verify" in problem.remedy
+    # Nothing is written that would call it whole; only a withdrawal does not wait.
+    for write in (lambda: put(store, draw_batch(np.random.default_rng(4), "b", 25)), lambda: compact(store, "fi")):
+        with pytest.raises(Damaged, match="withdrawn") as caught:
+            write()
+        assert caught.value.where == str(store.layout.catalogue)
+    assert store.withdraw(["pa-4"], datetime(2026, 2, 1, tzinfo=UTC)) == 1
+    assert [p.message for p in verify(store).problems] == [problem.message]
 
 
 def test_a_torn_catalogue_is_a_finding_and_no_crash(tmp_path: Path) -> None:
@@ -128,6 +135,12 @@ def test_a_torn_catalogue_is_a_finding_and_no_crash(tmp_path: Path) -> None:
     content[4096 : len(content) // 2] = bytes(len(content) // 2 - 4096)
     store.layout.catalogue.write_bytes(content)
     assert {each.file for each in verify(store).problems} == {str(store.layout.catalogue)}
+    content[: 2 * 4096] = content[: 2 * 4096].replace(b"CREATE TABLE", b"CREATE \xc3ABLE")
+    store.database.dispose()
+    store.layout.catalogue.write_bytes(content)
+    with pytest.raises(Damaged) as caught:
+        Store.open(tmp_path)
+    assert caught.value.where == str(store.layout.catalogue)
 
 
 def test_a_batch_that_is_compacted_meanwhile_is_no_damage(tmp_path: Path) -> None:
