@@ -20,7 +20,7 @@ from federome.ingest.chunk import Chunk, Effects
 from federome.ingest.contigs import declared, stored_chromosome
 from federome.ingest.effects import EffectReader
 from federome.ingest.source import Chromosomes, ChunkBuilder, Tally, check_people, fingerprint, plain
-from federome.model.variant import Assembly
+from federome.model.variant import Assembly, is_position
 from federome.store import kernels
 from federome.store.pgen import PgenFile
 from federome.store.writer import DeclaredSex
@@ -135,7 +135,7 @@ class PgenSource:
             yield fields
 
     def _position(self, fields: Sequence[str], line: int) -> int:
-        if not fields[1].isdigit():
+        if not is_position(fields[1]):
             raise Invalid("the position is not a number.", where=self.where(line), remedy="Correct the second column.")
         return int(fields[1])
 

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from federome.errors import Invalid
 from federome.ingest.contigs import check_position, stored_chromosome
-from federome.model.variant import Assembly
+from federome.model.variant import Assembly, is_position
 from federome.store.stretches import GeneRegion, Interval
 
 _GENE_TYPES = frozenset({"gene", "ncRNA_gene", "pseudogene", "protein_coding_gene"})
@@ -55,7 +55,12 @@ def _bed(path: Path, assembly: Assembly) -> Iterator[tuple[tuple[str, int, int],
             continue
         where = f"{path}:{number}"
         fields = line.split("\t")
-        if len(fields) < 3 or not fields[1].isdigit() or not fields[2].isdigit() or int(fields[1]) >= int(fields[2]):
+        if (
+            len(fields) < 3
+            or not is_position(fields[1])
+            or not is_position(fields[2])
+            or int(fields[1]) >= int(fields[2])
+        ):
             raise Invalid(
                 "a BED line needs chromosome, start and a larger end, separated by tabs.",
                 where=where,
@@ -70,7 +75,12 @@ def _bed(path: Path, assembly: Assembly) -> Iterator[tuple[tuple[str, int, int],
 def _gff_genes(path: Path, assembly: Assembly) -> Iterator[GeneRegion]:
     for number, line in _lines(path):
         where, fields = f"{path}:{number}", line.split("\t")
-        if len(fields) != 9 or not fields[3].isdigit() or not fields[4].isdigit() or int(fields[3]) > int(fields[4]):
+        if (
+            len(fields) != 9
+            or not is_position(fields[3])
+            or not is_position(fields[4])
+            or int(fields[3]) > int(fields[4])
+        ):
             raise Invalid("a GFF3 line has nine columns, start before end.", where=where, remedy="See the GFF3 format.")
         chromosome = stored_chromosome(fields[0])
         if fields[2] not in _GENE_TYPES or not chromosome:

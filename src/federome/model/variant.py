@@ -52,6 +52,11 @@ def assembly_name(text: str) -> Assembly:
     raise Invalid(f"assembly {text[:40]!r} is not known.", remedy="Use GRCh37 or GRCh38.")
 
 
+def is_position(text: str) -> bool:
+    """Whether text is a whole number in ordinary digits that no chromosome's length exceeds by far."""
+    return text.isdigit() and len(text) <= 10 and text.isascii()
+
+
 def chromosome_name(text: str) -> str:
     """The contig's name without prefix (``1`` … ``22``, ``X``, ``Y``, ``MT``); ``Invalid`` for other contigs."""
     name = text.strip()

@@ -22,7 +22,7 @@ from federome.ingest.vcf import VcfHeader
 from federome.model.cohort import Carrier, Cohort
 from federome.model.products import Carried
 from federome.model.table import Mask, Table
-from federome.model.variant import assembly_name
+from federome.model.variant import assembly_name, is_position
 from federome.prs.ancestry import Panel, Place, read_panel
 from federome.prs.person import PersonScore, person_score, place_of
 from federome.prs.reference import Group, Incidence, Reference, read_reference, reference_of
@@ -108,7 +108,7 @@ def _regions(path: Path) -> list[tuple[str, int, int]]:
     out = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         fields = line.split()
-        if len(fields) < 3 or not fields[1].isdigit() or not fields[2].isdigit():
+        if len(fields) < 3 or not is_position(fields[1]) or not is_position(fields[2]):
             if line.strip() and number > 1:
                 raise Invalid("the line is not chromosome, start, end.", where=f"{path}:{number}", remedy="Correct it.")
             continue

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federome.errors import Invalid
-from federome.model.variant import Assembly, assembly_name, chromosome_name
+from federome.model.variant import Assembly, assembly_name, chromosome_name, is_position
 
 Floats = NDArray[np.float64]
 Effect = Literal["additive", "dominant", "recessive", "dosage"]
@@ -285,7 +285,7 @@ class _Maker:
 
     def _place(self, text: str, row: int) -> list[str]:
         parts = text.split(":")
-        if len(parts) != 4 or not parts[1].isdigit():
+        if len(parts) != 4 or not is_position(parts[1]):
             raise Invalid(
                 "the ID is not chromosome:position:ref:alt.",
                 where=self._where(row),
@@ -319,7 +319,10 @@ class _Maker:
     def _assembly(self, key: str, otherwise: str) -> Assembly | Literal[""]:
         text = self.header.get(key, "")
         text = otherwise if text in _BLANK else text
-        return assembly_name(text) if text else ""
+        try:
+            return assembly_name(text) if text else ""
+        except Invalid as error:
+            raise Invalid(error.message, where=f"{self.path}: {key}", remedy=error.remedy) from None
 
     def _column(self, name: str) -> list[str]:
         return self.table.get(name) or [""] * len(self.lines)
@@ -333,6 +336,8 @@ class _Maker:
             return np.full(len(self.lines), np.nan)
         column = self._column(name)
         try:
+            if any("_" in text for text in column):  # Python reads 1_0 as ten
+                raise ValueError
             values = np.array([np.nan if text in _BLANK else text for text in column], np.float64)
         except ValueError:
             values = np.array([_number(text) for text in column])
@@ -445,15 +450,15 @@ class _Maker:
             return [""] * len(self.lines), np.zeros(len(self.lines), np.int64)
         names, texts = self.table[chromosome], self.table[position]
         known = {name: self._chromosome(name, names.index(name), strict=strict) for name in dict.fromkeys(names)}
-        digits = [text if text.isdigit() else text.removesuffix(".0") for text in texts]
+        digits = [text if is_position(text) else text.removesuffix(".0") for text in texts]
         for row, text in enumerate(digits):
-            if not text.isdigit() and text not in _BLANK:
+            if not is_position(text) and text not in _BLANK:
                 raise Invalid(
                     f"{position} is {texts[row][:20]!r}, which is not a position.",
                     where=self._where(row),
                     remedy="Positions are whole numbers: are two columns swapped?",
                 )
-        placed = [known[name] if text.isdigit() else "" for name, text in zip(names, digits, strict=True)]
+        placed = [known[name] if text and text[0].isdigit() else "" for name, text in zip(names, digits, strict=True)]
         out = [int(text) if held else 0 for held, text in zip(placed, digits, strict=True)]
         placed = [held if at else "" for held, at in zip(placed, out, strict=True)]
         return placed, np.array(out, np.int64)
@@ -497,7 +502,7 @@ def _number(text: str) -> float:
     if text in _BLANK:
         return np.nan
     try:
-        value = float(text)
+        value = float("inf" if "_" in text else text)
     except ValueError:
         return np.inf
     return np.inf if np.isnan(value) else value

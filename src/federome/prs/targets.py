@@ -25,7 +25,7 @@ from federome.ingest.fasta import Fasta
 from federome.ingest.regions import read_intervals
 from federome.ingest.source import Chromosomes, check_people
 from federome.ingest.vcf import VcfHeader, genotypes_of, records
-from federome.model.variant import ASSEMBLIES, Assembly, assembly_name, trim
+from federome.model.variant import ASSEMBLIES, Assembly, assembly_name, is_position, trim
 from federome.store import kernels
 from federome.store.pgen import PgenFile, PgenWriter
 
@@ -228,6 +228,8 @@ class SiteList:
 
 def _of_pgen(path: Path, wanted: Callable[[Assembly], Wanted], *, assembly: str, raw: bool) -> Target:
     where = str(path)
+    if not path.is_file():
+        raise Invalid("there is no such file.", where=where, remedy="Name the .pgen; .pvar and .psam lie beside it.")
     people, (lengths, named) = _psam_people(path.with_suffix(".psam")), declared(_pvar_head(path))
     found = assembly_of(lengths, named, assembly, where=where)
     places = {chromosome: frozenset(positions) for chromosome, positions in wanted(found).items()}
@@ -309,7 +311,7 @@ def _pvar_rows(path: Path) -> Iterator[tuple[str, int, str, str]]:
         if line[0] == "#":
             continue
         fields = line.split("\t", 5)
-        if len(fields) < 5 or not fields[1].isdigit():
+        if len(fields) < 5 or not is_position(fields[1]):
             raise Invalid(
                 "the line has no position, REF and ALT.",
                 where=f"{_pvar_table(path)}:{number}",

@@ -307,6 +307,19 @@ def pgsc_twin(
     return min(ranked)[1:] if ranked else None
 
 
+@pytest.mark.parametrize("position", ["²", "-5", "1e5", "9" * 20])
+def test_a_variant_table_with_a_strange_position_is_refused_with_its_line(tmp_path: Path, position: str) -> None:
+    (tmp_path / "s.txt").write_text(f"#genome_build=GRCh38\n{COLUMNS}\na\t1\t100\tG\tA\t1\t\n")
+    (tmp_path / "t.psam").write_text("#IID\np1\n")
+    (tmp_path / "t.pvar").write_text(f"#CHROM\tPOS\tID\tREF\tALT\n1\t{position}\tv\tA\tG\n")
+    options = Options(assembly="GRCh38")
+    with pytest.raises(Invalid, match="no such file"), compared([tmp_path / "s.txt"], tmp_path / "t.pgen", options):
+        pass
+    (tmp_path / "t.pgen").touch()
+    with pytest.raises(Invalid, match=r"t\.pvar:2: the line has no position"):
+        OPEN.enter_context(compared([tmp_path / "s.txt"], tmp_path / "t.pgen", options))
+
+
 def test_pgsc_rules_equal_a_slow_twin(tmp_path: Path) -> None:
     """Several ALT alleles, doubled places, either strand, no other allele: whatever may stand in two files."""
     rng = np.random.default_rng(11)

@@ -104,6 +104,10 @@ def test_a_score_on_another_assembly_is_refused_with_the_file_to_take(tmp_path: 
         ("rs1\t1\t100\t0.5\tG\tA", "effect_weight is 'A'", "swapped"),
         ("rs1\t1\t100\tA\tG\tC", "effect_weight is 'C'", "swapped"),
         ("rs1\t1\t1e5\tA\tG\t0.5", "chr_position is '1e5'", "swapped"),
+        ("rs1\t1\t²\tA\tG\t0.5", "chr_position is '²'", "swapped"),
+        ("rs1\t1\t٣\tA\tG\t0.5", "chr_position is '٣'", "swapped"),
+        (f"rs1\t1\t{10**20}\tA\tG\t0.5", "not a position", "swapped"),
+        ("rs1\t1\t100\tA\tG\t1_0", "effect_weight is '1_0'", "Correct"),
         ("rs1\t1\t100\tA\tG\tabc", "effect_weight is 'abc'", "Correct"),
         ("rs1\t1\t100\tA\tG\tinf", "not a finite number", "Correct"),
         ("rs1\t1\t100\tA\tG\tNaN", "not a finite number", "Correct"),
@@ -128,6 +132,11 @@ def test_of_rows_that_stand_twice_the_first_may_be_kept(tmp_path: Path) -> None:
     path = written(tmp_path, "rs0\t1\t50\tA\tG\t0.1", "rs0\t1\t50\tG\tA\t0.1")
     (score,) = read_scores(path, duplicates="first")
     assert list(score.rows.trouble) == ["", "duplicate of line 4"]
+
+
+def test_an_unknown_assembly_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match=r"score\.txt: genome_build: assembly 'mm10'"):
+        read_scores(written(tmp_path, "rs1\t1\t100\tA\tG\t0.5", head="#pgs_id=P\n#genome_build=mm10\n"))
 
 
 @pytest.mark.parametrize(
