@@ -116,7 +116,7 @@ def check_assemblies(named: Iterable[str], assembly: Assembly, *, where: str) ->
             raise Invalid(
                 f"the header says {name[:40]}, the manifest says {assembly}.",
                 where=where,
-                remedy="Correct the assembly in manifest.toml, or lift the variants over.",
+                remedy="Correct the assembly (manifest.toml; provider.toml at onboarding), or lift the variants over.",
             )
 
 
@@ -129,7 +129,7 @@ def check_lengths(lengths: Mapping[str, int], assembly: Assembly, *, where: str)
             raise Invalid(
                 f"chromosome {name} has {length:,} bases{belongs}; in {assembly} it has {LENGTHS[assembly][name]:,}.",
                 where=where,
-                remedy="Correct the assembly in manifest.toml, or lift the variants over.",
+                remedy="Correct the assembly (manifest.toml; provider.toml at onboarding), or lift the variants over.",
             )
 
 

@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 from federome.db import Schema, Watch, migrate, read, write
 from federome.errors import Invalid
 from federome.governance.consent import Consent, ConsentEvent, Ledger, NationalOverride
-from federome.model.strict import Document
+from federome.model.strict import Document, is_identifier
 from federome.network import notebook
 from federome.trust.canonical import canonical, parse_object
 
@@ -58,7 +58,17 @@ class ConsentBook:
         self._held: tuple[int | None, int, Ledger] = (None, 0, Ledger(default=COVERED))  # of which version, up to where
 
     def tell(self, events: Sequence[ConsentEvent], *, now: datetime) -> int:
-        """Add changes, all or none; how many were new. Telling one twice changes nothing."""
+        """Add changes, all or none; how many were new. Telling one twice changes nothing.
+
+        ``Invalid`` for ids that the ledger could not read back: it would then answer nobody.
+        """
+        wrong = sum(not is_identifier(event.subject) for event in events)
+        if wrong:
+            raise Invalid(
+                f"{wrong} changes are of people whose ids have other signs than ids may have; nothing was changed.",
+                where="subject",
+                remedy="Ids have ASCII letters, digits and . _ : @ / + ~ # ? = & % , - ; a letter or digit is first.",
+            )
         with write(self._engine) as db:
             return self._add(db, "event", events, now)
 

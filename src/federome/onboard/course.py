@@ -43,6 +43,7 @@ from federome.onboard.rules import check
 from federome.onboard.suggest import suggest
 from federome.onboard.tables import TABLES
 from federome.onboard.terms import check_terms
+from federome.quality.evidence import FOLDER as QUALITY
 from federome.store.catalogue import DataRelease, Store
 from federome.store.writer import BatchWriter
 
@@ -123,7 +124,7 @@ class Course:
         self.tables = sorted(p for p in self.folder.iterdir() if _is_table(p))
         genotypes = [name for name in (*_GENOTYPES, "genotypes", "gvcf") if (self.folder / name).exists()]
         walks = {p.name for p in self.folder.glob(f"{PREFIX}*.csv")}
-        known = {p.name for p in self.tables} | walks | {*_NOT_TABLES, *_GENOTYPES, *_ALONG}
+        known = {p.name for p in self.tables} | walks | {*_NOT_TABLES, *_GENOTYPES, *_ALONG, QUALITY}
         others = sorted(p.name for p in self.folder.iterdir() if p.name not in known and not p.name.startswith("."))
         if len(genotypes) != 1:
             raise Invalid(

@@ -21,6 +21,8 @@ from federome.onboard.tables import literal, literals
 
 # Signs of somebody in a text. None asks for a single letter or figure, because texts may be judged by their form alone
 # (`rows.Forms`).
+_PSEUDONYM: Final = "[A-Za-z0-9][A-Za-z0-9._:@+~#?=&%-]{0,63}"
+"""What the ledger of consents takes for a person: of two ids that look alike, none is another."""
 _ADDRESS: Final = r"[^@\s]+@[^@\s]+\.[^@\s]+"
 _NATIONAL: Final = (
     r"(^|[^0-9])[0-9]{6}[-+A ]?[0-9]{3,5}[0-9A-Z]?($|[^0-9])",
@@ -80,6 +82,9 @@ def rules(constants: Mapping[str, object], today: date) -> tuple[Rule, ...]:
              "len(diagnosis_year) > 0 AND len(diagnosis_year) <> len(diagnosis_icd10)",
              "there are not as many years of diagnosis as diagnoses.", "Give one year for each, or none at all."),
         Rule("V8", ("dbp_mmhg", "sbp_mmhg"), "dbp_mmhg >= sbp_mmhg", "the diastolic pressure is not the lower one."),
+        Rule("V1", ("person_id",), f"NOT regexp_full_match(person_id, {literal(_PSEUDONYM)})",
+             "the identifier has signs that no pseudonym has.",
+             "Use at most 64 ASCII letters, digits and . _ : @ + ~ # ? = & % - , a letter or digit first."),
         Rule("V14", ("person_id",), _telling("person_id", _IDENTIFIER), "the identifier looks like a name, a national "
              "number or an address.", "Give pseudonyms that say nothing."),
         Rule("V14", ("sample_id",), _telling("sample_id", _IDENTIFIER), "the sample's name looks like a name, a "

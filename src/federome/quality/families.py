@@ -14,12 +14,13 @@ from federome.errors import Invalid
 
 NAME: Final = "families.ped"
 Parents = Mapping[str, tuple[str, str]]
+NOWHERE: Final[Mapping[str, int]] = {}
 
 
 def read_ped(path: Path) -> dict[str, tuple[str, str]]:
     """Child -> (father, mother), empty text for one who is not named. ``Invalid`` names the line."""
     found: dict[str, tuple[str, str]] = {}
-    seen: set[str] = set()
+    seen: dict[str, int] = {}
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
@@ -36,14 +37,15 @@ def read_ped(path: Path) -> dict[str, tuple[str, str]]:
             raise Invalid("the individual stands in an earlier line.", where=f"{path}:{number}", remedy="Keep one.")
         if sex not in ("0", "1", "2", "-9"):
             raise Invalid("the sex is no code of PED.", where=f"{path}:{number}", remedy="1 male, 2 female, 0 unknown.")
-        seen.add(name)
+        seen[name] = number
         if (father, mother) != ("0", "0"):
             found[name] = ("" if father == "0" else father, "" if mother == "0" else mother)
+    check_acyclic(found, str(path), seen)
     return found
 
 
-def check_acyclic(parents: Parents, where: str) -> None:
-    """``Invalid`` if somebody is their own ancestor, however far up."""
+def check_acyclic(parents: Parents, where: str, lines: Mapping[str, int] = NOWHERE) -> None:
+    """``Invalid`` if somebody is their own ancestor, however far up; ``lines`` says where people stand."""
     done: set[str] = set()
     for child in parents:
         path: list[tuple[str, bool]] = [(child, False)]
@@ -54,7 +56,8 @@ def check_acyclic(parents: Parents, where: str) -> None:
                 above.discard(name)
                 done.add(name)
             elif name in above:
-                raise Invalid("somebody is their own ancestor.", where=where, remedy="Correct the parents.")
+                place = f"{where}:{lines[name]}" if name in lines else where
+                raise Invalid("somebody is their own ancestor.", where=place, remedy="Correct the parents.")
             elif name not in done and name in parents:
                 above.add(name)
                 path += [(name, True), *((parent, False) for parent in parents[name] if parent)]

@@ -80,6 +80,17 @@ def test_a_ledger_survives_and_is_the_same_for_all_who_read_it(book: ConsentBook
         book.set_default("everything", now=NOW)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("subject", ["Pé1", "-P1", "_1", "P 1", "", "P" * 300])
+def test_an_id_that_could_not_be_read_back_is_refused_and_the_ledger_stays_readable(
+    subject: str, book: ConsentBook, database: sa.Engine
+) -> None:
+    """Kept, it would make every later reading of the ledger fail, and the node would answer nobody."""
+    with pytest.raises(Invalid, match="1 changes are of people whose ids") as error:
+        book.tell([said("P1", "withdraw"), said(subject, "withdraw")], now=NOW)
+    assert not subject or subject not in str(error.value)
+    assert ConsentBook(database, secret=b"s" * 32).ledger().events == ()
+
+
 def test_each_change_is_on_record_and_names_nobody(book: ConsentBook, database: sa.Engine) -> None:
     book.tell([said("person-77", "withdraw"), said("person-78", "withdraw")], now=NOW)
     book.set_default("none", now=NOW)

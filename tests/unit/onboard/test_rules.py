@@ -115,6 +115,18 @@ def test_v3_a_day_of_birth_becomes_its_year_and_nothing_keeps_the_day(tmp_path: 
     assert [name for name, column in COLUMNS.items() if "birth" in name and column.kind == "date"] == []
 
 
+@pytest.mark.parametrize(
+    ("name", "rule"), [("Pé1", "V1"), ("-1", "V1"), ("P" * 65, "V1"), ("P1/2", "V1"), ("P-1.a_2", "")]
+)
+def test_v1_the_node_can_keep_consents_of_an_identifier(name: str, rule: str, tmp_path: Path) -> None:
+    with (tmp_path / "t.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("id", *RIGHT), (name, *RIGHT.values())])
+    table = TableMapping("t.csv", "id", fields={name: FieldMapping(name) for name in RIGHT})
+    people = convert(open_workbench(tmp_path / "spill"), Plan(FORMAT, (table,)), tmp_path, scratch=tmp_path, mend=False)
+    said = [*people.findings, *check(people, CONSTANTS | LABORATORY, "minimal-dataset", today=TODAY)]
+    assert [each.rule for each in said] == ([rule] if rule else [])
+
+
 def test_v7_a_column_that_is_not_there_is_missed_too(tmp_path: Path) -> None:
     without = {name: cell for name, cell in RIGHT.items() if name != "tumour_morphology"}
     assert found(tmp_path, without) == {("V7", "error")}

@@ -28,9 +28,9 @@ def test_a_ped_file_names_parents_and_joins_the_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ped", "said", "line"),
     [
-        ("F A B 0 1\nF B A 0 1\n", "own ancestor", ""),
-        ("F A A 0 1\n", "own ancestor", ""),
-        ("F A B 0 1\nF B C 0 1\nF C D 0 1\nF D A 0 1\n", "own ancestor", ""),
+        ("F A B 0 1\nF B A 0 1\n", "own ancestor", ":1"),
+        ("F A A 0 1\n", "own ancestor", ":1"),
+        ("F A B 0 1\nF B C 0 1\nF C D 0 1\nF D A 0 1\n", "own ancestor", ":1"),
         ("F A 0 0 1\nG A 0 0 1\n", "earlier line", ":2"),
         ("F A 0 0\n", "five columns", ":1"),
         ("F A 0 0 man\n", "no code", ":1"),
