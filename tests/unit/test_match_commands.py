@@ -147,3 +147,5 @@ def test_a_thousand_terms_are_cut_by_name_and_a_cycle_is_refused(world: Path) ->
     reasons = [term.partition(" ")[2] for term in ignored]
     assert {why: reasons.count(why) for why in reasons} == {"(unknown)": 740, "(beyond the limit)": 60}
     assert (world / "run.tsv").read_text().startswith("q\tcase\t")
+    spoken = RUN.invoke(app, ["match", "run", *files, "--out", str(world / "run.tsv")]).stdout
+    assert "  and 790 more; --json names all\n" in spoken

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from collections.abc import Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -102,13 +103,21 @@ def _tell_run(facts: dict[str, object], ignored: Counter[str], *, as_json: bool)
     if silent := facts["corpus_without_usable_term"]:
         say(f"{silent} cases of the corpus have no usable term and can be found by genes only.\n")
     if unusable:
-        say(f"No usable term or gene, so NOT matched (this is not 'no match'): {', '.join(unusable[:20])}\n")
+        say(f"No usable term or gene, so NOT matched (this is not 'no match'): {', '.join(unusable[:20])}")
+        say(_more(unusable, 20) + "\n")
     notes = facts["notes"]
     assert isinstance(notes, list)
     for note in notes[:20]:
         say(f"  {note}\n")
+    say(_more(notes, 20, "\n"))
     for term, times in ignored.most_common(10):
         say(f"  ignored {times}x in queries: {term}\n")
+    say(_more(ignored, 10, "\n"))
+
+
+def _more(listed: Sized, shown: int, end: str = "") -> str:
+    """That there is more than was shown, and where all of it is."""
+    return f"  and {len(listed) - shown:,} more; --json names all{end}" if len(listed) > shown else ""
 
 
 @match_app.command("query")

@@ -23,6 +23,8 @@ from federome.model.genes import approved
 from federome.model.patient import Patient
 
 MAX_LINE: Final = 1 << 20
+MAX_NAME: Final = 300
+"""Letters of an id, and of what stands where a term should and is told as unknown."""
 
 
 class _Phenotypic(msgspec.Struct):
@@ -67,8 +69,11 @@ def read_patients(path: Path) -> Iterator[Patient]:
                 where=f"{path.name} line {number}",
                 remedy='One JSON object a line: {"id": …, "observed": ["HP:…"], "candidate_genes": ["GENE"]}.',
             ) from error
-        if told.id in seen or not told.id or any(sign in told.id for sign in "\t\n\r"):
-            raise Invalid("the id is empty, has a tab, or was there before.", where=f"{path.name} line {number}")
+        if told.id in seen or not 0 < len(told.id) <= MAX_NAME or not told.id.isprintable():
+            raise Invalid(
+                f"the id is empty, was there before, or is none of up to {MAX_NAME} printable letters.",
+                where=f"{path.name} line {number}",
+            )
         seen.add(told.id)
         yield _patient(told)
 
@@ -82,8 +87,15 @@ def _patient(told: _Line) -> Patient:
     named = (*told.candidate_genes, *(each.gene for each in candidates if each.gene))
     genes, notes = approved(named)
     findings, unread = findings_of(candidates)
-    terms = (*told.observed, *observed), (*told.excluded, *excluded)
+    terms = _shown((*told.observed, *observed)), _shown((*told.excluded, *excluded))
     return Patient(told.id, *terms, genes, told.group or told.pmid, findings, (*notes, *unread))
+
+
+def _shown(terms: tuple[str, ...]) -> tuple[str, ...]:
+    """Terms as they may be told of: what is none is shortened, and signs that steer a terminal are left out."""
+    if all(len(term) <= MAX_NAME and term.isprintable() for term in terms):
+        return terms
+    return tuple("".join(sign for sign in term[:MAX_NAME] if sign.isprintable()) for term in terms)
 
 
 def _lines(path: Path) -> Iterator[bytes]:

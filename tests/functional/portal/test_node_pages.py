@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -48,7 +49,9 @@ def there(tmp_path_factory: pytest.TempPathFactory, files: dict[str, str]) -> It
         made.house.operating.do("refuse", "run-2", reason="Under review until March.", by="grace", once="2")
         home = open_cases(made, tmp_path_factory.mktemp("ontology"))
         described = Patient("c1", ("HP:0000003", "HP:0000009"), ("HP:0000002",), ("SCN1A",))
-        home.desk.book.register(Case("c1", CLINICIAN, DATASET, described), home.desk.measure)
+        for observed in (described.observed[1:], described.observed):  # described anew once
+            case = Case("c1", CLINICIAN, DATASET, replace(described, observed=observed))
+            home.desk.book.register(case, home.desk.measure)
         ask_contact(home, "c1")
         made.house.reports.put(CLINICIAN, "c1", json.loads(_all(files, "--json")), now=made.clock())
         yield made

@@ -135,6 +135,13 @@ def test_patients_are_read_without_their_answers(tmp_path: Path) -> None:
     assert (other.genes, other.excluded, other.group) == (("G",), ("HP:2",), "family")
 
 
+def test_what_is_no_term_is_told_of_shortly_and_cannot_steer_a_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "cases.jsonl"
+    path.write_text(json.dumps({"id": "a", "observed": ["HP:1", "\x1b[2Jgone", "x" * 500_000], "excluded": ["\x07"]}))
+    (patient,) = read_patients(path)
+    assert patient.observed == ("HP:1", "[2Jgone", "x" * 300) and patient.excluded == ("",)
+
+
 def test_phenopackets_and_exchange_patients_are_read_as_they_are(shared: Path, tmp_path: Path) -> None:
     data = shared / "data"
     flat = {p.id: p for p in read_patients(data / "rare-disease" / "cases.jsonl.gz")}
@@ -151,7 +158,19 @@ def test_phenopackets_and_exchange_patients_are_read_as_they_are(shared: Path, t
         list(read_patients(tmp_path / "bad.json"))
 
 
-@pytest.mark.parametrize("line", ['{"observed": []}', '{"id": 3}', "3", "nonsense", '{"id": "a\\tb"}', '{"id": ""}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"observed": []}',
+        '{"id": 3}',
+        "3",
+        "nonsense",
+        '{"id": "a\\tb"}',
+        '{"id": "a\\u001b[2J"}',
+        '{"id": ""}',
+        json.dumps({"id": "a" * 301}),
+    ],
+)
 def test_what_is_no_patient_is_told_by_line_and_without_its_content(tmp_path: Path, line: str) -> None:
     path = tmp_path / "cases.jsonl"
     path.write_text('{"id": "fine"}\n\n' + line + "\n")

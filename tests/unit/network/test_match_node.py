@@ -239,7 +239,7 @@ class MailServer(threading.Thread):
             client.close()
 
     def serve(self, client: socket.socket, *, encrypted: bool = False) -> None:
-        client.settimeout(20)
+        client.settimeout(300)  # ends only what hangs
         if not encrypted:
             client.sendall(b"220 here\r\n")
         lines = client.makefile("rb")
