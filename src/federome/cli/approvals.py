@@ -337,11 +337,15 @@ def consent_source(
     import secrets
 
     from federome.network.consent_sources import add_source, remove_source
+    from federome.store.catalogue import Store
 
     _consent_book(folder)
     if remove:
         remove_source(folder, name)
         return tell({"removed": name}, f"{name} is out.", as_json=as_json)
+    held = Store.open(folder / "data").datasets()
+    for dataset in sorted(set(datasets or ()) - set(held)):
+        raise Invalid("this node has no such dataset.", where=dataset[:60], remedy=f"It has: {', '.join(held)}.")
     token = secrets.token_urlsafe(32)
     add_source(folder, name, datasets or (), token)
     tell({"source": name, "token": token}, f"Token of {name}, shown this once: {token}", as_json=as_json)

@@ -200,6 +200,9 @@ def test_too_much_is_refused_and_no_body_is_read_of_a_stranger(telling: NodePort
 def test_the_operator_names_sources_and_takes_them_out(telling: NodePortal) -> None:
     run = CliRunner()
     folder = ["--dir", str(telling.folder), "--json"]
+    wrong = run.invoke(app, ["node", "consent", "source", "clinic", "--dataset", "typo", *folder]).exception
+    assert isinstance(wrong, Invalid) and DATASET in wrong.remedy  # and the source of this name keeps its token
+    assert "typo" not in (Path(telling.folder) / FILE).read_text()
     made = json.loads(run.invoke(app, ["node", "consent", "source", "app", "--dataset", DATASET, *folder]).stdout)
     assert made["token"] not in (Path(telling.folder) / FILE).read_text()
     later = event("pa-6", at=datetime.fromtimestamp(telling.clock(), UTC) - timedelta(seconds=1))
