@@ -270,7 +270,9 @@ def test_variants_of_people_who_meet_filters(world: World, http: TestClient) -> 
 
 
 def test_what_may_not_be_told_is_said_to_be_withheld(tmp_path: Path) -> None:
-    world = make_people(tmp_path / "s", seed=9, size=200, policy=Policy(k_min=5, k_public=10, difference_min=12))
+    world = make_people(
+        tmp_path / "s", seed=9, size=200, policy=Policy(k_min=5, k_public=10, difference_min=12, membership_power=0.1)
+    )
     with TestClient(application(beacon_of(tmp_path, make_desk(world)))) as http:
         everybody = http.get("/api/individuals?requestedGranularity=record").json()
         assert everybody["meta"]["returnedGranularity"] == "count"
