@@ -59,6 +59,9 @@ class Both:
     def answer(self, task: Task) -> Reply:
         return self.office.answer(task) if task.kind == "letter" else self.node.answer(task)
 
+    def prepare(self, task: Task) -> None:
+        self.node.prepare(task)
+
 
 @dataclass
 class World:

@@ -26,13 +26,14 @@ from federome.model.registry import DataUse, Identity, Institution
 from federome.network.access import Register, install_register
 from federome.network.approvals import approve_built_in
 from federome.network.case_questions import write_answers
+from federome.network.certificates import make_certificate
 from federome.network.citizens import Citizen
 from federome.network.house import House, PortalSettings, build_house, open_portal
 from federome.network.match_node import Home, open_home
 from federome.network.match_question import ANSWER_TYPE
 from federome.network.protocol import Body, Reply, Task
 from federome.network.serve_node import build_node
-from federome.network.setup import make_certificate, make_keys, pin_authority
+from federome.network.setup import make_keys, pin_authority
 from federome.portal.node import node_application
 from federome.store.catalogue import Store
 from federome.trust.canonical import canonical

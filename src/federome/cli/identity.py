@@ -130,9 +130,11 @@ def hub_certificate(
     as_json: AsJson = False,
 ) -> None:
     """Make the hub's next certificate for nodes to pin, or (--switch) show it; a running hub goes on meanwhile."""
-    from federome.network.setup import next_certificate, switch_certificate
+    from federome.network.certificates import next_certificate, switch_certificate
+    from federome.network.setup import hub_settings
 
-    pem = switch_certificate(folder) if switch else next_certificate(folder)
+    hosts, keys = hub_settings(folder).hosts, folder / "keys"
+    pem = switch_certificate(keys) if switch else next_certificate(keys, *hosts)
     if to is not None:
         to.write_text(pem)
     said = "The hub shows its new certificate." if switch else "The next certificate is made; nodes pin it first."
@@ -145,9 +147,9 @@ def node_certificate(
     as_json: AsJson = False,
 ) -> None:
     """Trust the hub's next certificate beside the one it shows now. The node must be started again."""
-    from federome.network.setup import pin_certificate
+    from federome.network.certificates import pin_certificate
 
-    count = pin_certificate(folder, read_text(certificate))
+    count = pin_certificate(folder / "keys" / "hub.pem", read_text(certificate))
     tell({"trusted": count}, f"{count} certificates of the hub are trusted.", as_json=as_json)
 
 

@@ -31,9 +31,9 @@ def told_object(answer: Answered, name: str) -> Body:
         raise Invalid(error.message, where=answer.party) from error
 
 
-def announced(answers: Sequence[Answered]) -> Body:
+def announced(answers: Sequence[Answered], name: str) -> Body:
     """Round keys by party."""
-    return {a.party: told_text(a, "announcement") for a in answers}
+    return {a.party: told_text(a, name) for a in answers}
 
 
 def asks_price(run: Run) -> bool:

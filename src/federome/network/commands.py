@@ -25,7 +25,8 @@ _DOINGS: Final[tuple[Doing, ...]] = ("contribute", "veto", "names", "conclude")
 class Command:
     """One command. ``documents`` maps a role (``shared``, ``total``, ``state/3``, ``rows/3``) to a document digest.
 
-    ``announcement`` is the releaser's signed round key of this turn; ``previous`` the digest of the command before.
+    ``announcement`` is the releaser's signed round key of this turn, ``ahead`` that of the next one, so that masks can
+    be made before they are needed; ``previous`` the digest of the command before.
     ``checks`` gives each node the run's key for checking sums (``tags.py``), in the first command.
     """
 
@@ -36,6 +37,7 @@ class Command:
     parts: tuple[int, ...]
     documents: Mapping[str, str]
     announcement: str
+    ahead: str
     previous: str
     checks: Mapping[str, str] = field(default_factory=dict)
 
@@ -49,6 +51,7 @@ class Command:
             "parts": list(self.parts),
             "documents": dict(self.documents),
             "announcement": self.announcement,
+            "ahead": self.ahead,
             "previous": self.previous,
             "checks": dict(self.checks),
         }
@@ -76,6 +79,7 @@ def read_command(token: str, ring: KeyRing, *, releaser: str, run: str, previous
             parts=tuple(_part(p) for p in parts),
             documents={role: str(name) for role, name in mapping(said, "documents").items()},
             announcement=text(said, "announcement"),
+            ahead=text(said, "ahead"),
             previous=text(said, "previous"),
             checks={node: str(wrapped) for node, wrapped in mapping(said, "checks").items()},
         )

@@ -132,7 +132,8 @@ class Course:
         nodes = [a for a in answers if a.party != _releaser(run)]
         run = changed(
             run,
-            announcements=announced(nodes),
+            announcements=announced(nodes, "announcement"),
+            ahead=announced(nodes, "ahead"),
             acknowledged={a.party: told_text(a, "acknowledged") for a in answers},
             boxes={a.party: told_text(a, "box") for a in nodes},
             releaser_box=next(a.reply.get("box") for a in answers if a not in nodes),
@@ -210,6 +211,7 @@ class Course:
             "command": text(order, "command"),
             "turn": turn,
             "announcements": run.detail["announcements"],
+            "ahead": run.detail["ahead"],
             "acknowledged": run.detail["acknowledged"],
         }
         attached = tuple(document_name(name) for name in texts(order, "documents"))
@@ -240,8 +242,8 @@ class Course:
         }
         body: Body = {"turn": run.detail["turn"], "step": run.seq, "announcements": run.detail["announcements"]}
         if doing in ("contribute", "veto"):
-            body["shapes"] = same_shapes(answers)
-            run = changed(run, announcements=announced(answers))
+            body |= {"shapes": same_shapes(answers), "ahead": run.detail["ahead"]}
+            run = changed(run, announcements=run.detail["ahead"], ahead=announced(answers, "ahead"))
             return self._opening(run, follow[doing], body, [a.party for a in answers], run.seq)
         if doing == "names":
             body["pieces"] = {a.party: told_object(a, "released") for a in answers}
@@ -262,7 +264,7 @@ class Course:
         """Everybody who sent a part of the first sum is asked to sign that exactly these are in it."""
         names: list[Json] = [a.party for a in answers]
         lost = sorted(set(mapping(run.detail, "announcements")) - {a.party for a in answers})
-        sent: Body = {"step": run.seq, "shapes": same_shapes(answers), "announcements": announced(answers)}
+        sent: Body = {"step": run.seq, "shapes": same_shapes(answers), "ahead": announced(answers, "ahead")}
         absent = mapping(run.detail, "absent") | dict.fromkeys(lost, LOST)
         body: Body = {"survivors": names, "acknowledged": run.detail["acknowledged"]}
         due = [Due("survive", a.party, body) for a in answers]
@@ -278,16 +280,18 @@ class Course:
     def _revealed(self, run: Run, answers: Sequence[Answered]) -> Run:
         nobody_refused(answers)
         sent, parties = mapping(run.detail, "sent"), [a.party for a in answers]
+        left: Body = {party: text(mapping(run.detail, "ahead"), party) for party in parties}
         body: Body = {
             "turn": run.detail["turn"],
             "step": run.seq,
             "announcements": run.detail["announcements"],
+            "ahead": left,
             "shapes": sent["shapes"],
             "survivors": run.detail["signed"],
             "commitments": mapping(mapping(run.detail, "dealt"), "commitments"),
             "revealed": {a.party: told_text(a, "revealed") for a in answers},
         }
-        run = changed(run, announcements=sent["announcements"], dealt={})
+        run = changed(run, announcements=left, ahead=sent["ahead"], dealt={})
         return self._opening(run, "opened", body, parties, number(sent, "step"))
 
     def _sum(self, run: Run, part: int, parties: Sequence[str], sent: int) -> tuple[str, bytes] | None:

@@ -25,6 +25,7 @@ from federome.errors import Invalid
 from federome.model.registry import Identity
 from federome.model.strict import Document
 from federome.network.access import NodeAccess, is_loopback
+from federome.network.certificates import make_certificate
 from federome.network.citizens import CitizenBook
 from federome.network.consents import ConsentBook
 from federome.network.files import replace_file
@@ -35,7 +36,7 @@ from federome.network.match_node import MatchingNode
 from federome.network.operating import Operating
 from federome.network.party import Party
 from federome.network.patient_reports import PatientReports
-from federome.network.setup import NodeSettings, make_certificate, node_settings
+from federome.network.setup import NodeSettings, node_settings
 from federome.network.uses import PublicRegister, at_hub
 from federome.trust.canonical import Json
 from federome.trust.keys import read_secret

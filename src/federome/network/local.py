@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from federome.network.jobs import Coordinator
-from federome.network.protocol import Reply, Task
+from federome.network.protocol import Reply, Task, nothing
 
 
 class LocalPort:
@@ -28,9 +28,12 @@ class LocalPort:
         """See :class:`federome.network.protocol.HubPort`."""
         self._coordinator.heartbeat(self._party, self._instance, tasks)
 
-    def reply(self, task: str, reply: Reply, wait_s: float = 0.0) -> list[Task]:
+    def reply(
+        self, task: str, reply: Reply, wait_s: float = 0.0, *, meanwhile: Callable[[], None] = nothing
+    ) -> list[Task]:
         """See :class:`federome.network.protocol.HubPort`."""
         self._coordinator.reply(self._party, task, reply)
+        meanwhile()
         return self.poll(wait_s) if wait_s > 0 else []
 
     def upload(self, run: str, name: str, data: bytes) -> None:

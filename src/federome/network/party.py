@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from federome.errors import FederomeError, Unavailable
@@ -25,6 +26,9 @@ class Worker(Protocol):
 
     def answer(self, task: Task) -> Reply:
         """The reply. Expected failures are raised as ``FederomeError`` and told to the coordinator."""
+
+    def prepare(self, task: Task) -> None:
+        """Get ready for what may come after a task that was answered, while its answer travels: a head start only."""
 
 
 class Party:
@@ -115,7 +119,7 @@ class Party:
                 self._stopping.wait(PAUSED_S)
                 continue
             try:
-                due = self._port.reply(task.id, reply, wait_s)
+                due = self._port.reply(task.id, reply, wait_s, meanwhile=partial(self._prepare, task))
                 self._heard()
                 return due
             except Unavailable as error:
@@ -126,6 +130,14 @@ class Party:
                 self._report(f"{task.kind}: the hub did not take the answer: {error.message}")
                 return ()
         return ()
+
+    def _prepare(self, task: Task) -> None:
+        try:
+            self._worker.prepare(task)
+        except FederomeError:
+            pass  # what is wrong is found again, and told, when it is used
+        except Exception as bug:  # noqa: BLE001
+            self._report(f"after {task.kind}: {type(bug).__name__} at {way(bug)}")
 
     def _heard(self) -> None:
         self.heard, self.trouble = self._clock(), ""

@@ -7,7 +7,7 @@ download the run's documents. Bodies are msgpack; no pickle anywhere. The same i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
@@ -71,6 +71,10 @@ class Reply(msgspec.Struct, frozen=True):
     documents: dict[str, bytes] = {}
 
 
+def nothing() -> None:
+    """What there is to do meanwhile, for most."""
+
+
 class HubPort(Protocol):
     """What a party can ask of the coordinator. Every call may be repeated; nothing is counted twice."""
 
@@ -80,10 +84,12 @@ class HubPort(Protocol):
     def heartbeat(self, tasks: Sequence[str]) -> None:
         """Keep the leases of tasks that are being worked on."""
 
-    def reply(self, task: str, reply: Reply, wait_s: float = 0.0) -> Sequence[Task]:
+    def reply(
+        self, task: str, reply: Reply, wait_s: float = 0.0, *, meanwhile: Callable[[], None] = nothing
+    ) -> Sequence[Task]:
         """Hand in an answer, and poll for ``wait_s`` seconds if that is more than none.
 
-        ``Invalid`` if a different answer was handed in before.
+        ``meanwhile`` is done once the answer is on its way. ``Invalid`` if a different answer was handed in before.
         """
 
     def upload(self, run: str, name: str, data: bytes) -> None:

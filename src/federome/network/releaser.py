@@ -44,7 +44,7 @@ from federome.network.protocol import (
     text,
     texts,
 )
-from federome.network.session import Session, Shape
+from federome.network.session import Ready, Session, Shape
 from federome.trust.canonical import Json, digest, digest_bytes
 from federome.trust.keys import PrivateKey, Signer, generate, private_key_from_jwk
 from federome.trust.members import MemberSource
@@ -92,6 +92,20 @@ class Releaser:
         if session is not None:
             self._sessions[task.run] = session
         return decode_stored(saved.reply)
+
+    def prepare(self, task: Task) -> None:
+        """While the nodes work: make what opens their sum, and a round key to announce with the command after it."""
+        session = self._sessions.get(task.run)
+        if session is None or session.command is None or session.command.doing not in ("contribute", "veto"):
+            return
+        turn, roster = session.turn, session.roster
+        key = sums.RoundKey.generate(roster, turn + 2, party=self.name)
+        session.made = key, key.announce(self._hand(roster))
+        own, tokens = session.keys[turn], [*session.announced, session.command.announcement]
+        keys = sums.open_round(
+            roster, turn, tokens, ring=self._members.ring(), now=self._clock(), lost=session.lost if turn > 1 else ()
+        )
+        session.ready = Ready(own, keys, sums.make_pads(own, keys))
 
     def _work(self, session: Session, task: Task) -> Reply:
         match task.kind:
@@ -149,6 +163,7 @@ class Releaser:
         due = session.program.due
         shapes = mapping(task.body, "shapes")
         asking = due.gated and not session.policy.open_data
+        self._hear(session, task)
 
         def gated() -> Iterator[tuple[int, Table]]:
             for part, vector in self._sums(session, task):
@@ -171,8 +186,13 @@ class Releaser:
         documents = ((f"shown/{part}", candidates(read_table(session.folder / f"gated-{part}"), due)) for part in shown)
         return self._command(session, "veto", tuple(shown), documents, said="contributors look for cells to object to")
 
+    def _hear(self, session: Session, task: Task) -> None:
+        """What the nodes have announced for the turn to come."""
+        session.announced = tuple(str(token) for token in mapping(task.body, "ahead").values())
+
     def _vetoed(self, session: Session, task: Task) -> Reply:
         due = session.program.due
+        self._hear(session, task)
 
         def kept() -> Iterator[tuple[int, Table]]:
             vetoes = dict(self._sums(session, task))
@@ -344,7 +364,8 @@ class Releaser:
         own = self._round_key(session, command.turn)
         if "revealed" not in body:
             keys = sums.open_round(roster, command.turn, tokens, ring=ring, now=now, lost=session.lost)
-            return sums.make_pads(own, keys)
+            ready = session.ready
+            return ready.pads if ready and (ready.own, ready.keys) == (own, keys) else sums.make_pads(own, keys)
         keys = sums.open_round(roster, command.turn, tokens, ring=ring, now=now)
         words = [str(token) for token in mapping(body, "survivors").values()]
         agreed = shares.check_survivors(roster, command.turn, words, ring=ring, now=now)
@@ -382,6 +403,7 @@ class Releaser:
             else:
                 self._port.upload(session.run, f"document/{digests[role]}", data)
         session.turn += 1
+        own = self._round_key(session, session.turn)
         session.command = Command(
             run=session.run,
             turn=session.turn,
@@ -389,7 +411,8 @@ class Releaser:
             round=session.program.round.name if session.program.round else "",
             parts=parts,
             documents=digests,
-            announcement=self._round_key(session, session.turn).announce(self._hand(session.roster)),
+            announcement=self._announced(session, own),
+            ahead=self._announced(session, self._round_key(session, session.turn + 1)),
             previous=session.previous,
             checks=self._checks(session) if session.turn == 1 and doing == "contribute" else {},
         )
@@ -407,8 +430,18 @@ class Releaser:
         """Fresh for each turn; on disk with the answer that announces it, destroyed two turns later."""
         if turn not in session.keys:
             session.keys.pop(turn - 2, None)
-            session.keys[turn] = sums.RoundKey.generate(session.roster, turn, party=self.name)
+            made = session.made[0] if session.made is not None else None
+            fresh = made if made is not None and made.round == turn else None
+            session.keys[turn] = fresh or sums.RoundKey.generate(session.roster, turn, party=self.name)
         return session.keys[turn]
+
+    def _announced(self, session: Session, own: sums.RoundKey) -> str:
+        """The announcement of one of this run's round keys: in the last command, made ahead, or made now."""
+        if session.made is not None and session.made[0] == own:
+            return session.made[1]
+        if session.command is not None and session.command.turn + 1 == own.round:
+            return session.command.ahead
+        return own.announce(self._hand(session.roster))
 
     def _checks(self, session: Session) -> Mapping[str, str]:
         """The run's key for checking sums, for each node alone."""

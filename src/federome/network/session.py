@@ -34,9 +34,22 @@ class Shape:
         return self.read().bins
 
 
+@dataclass(frozen=True)
+class Ready:
+    """What opens the sums of a turn by these keys, made while the nodes work on it. In memory only."""
+
+    own: sums.RoundKey
+    keys: sums.RoundKeys
+    pads: sums.Pads
+
+
 @dataclass
 class Session:
-    """One run at the releaser. What is here is either in the last commit or can be made again from it."""
+    """One run at the releaser. What is here is either in the last commit or can be made again from it.
+
+    ``announced`` are the nodes' round keys of the coming turn as far as they are known; ``ready`` and ``made`` what was
+    made ahead: the masks of the turn, a round key and its announcement for a later one.
+    """
 
     run: str
     roster: sums.Roster
@@ -53,6 +66,8 @@ class Session:
     saved: Saved | None = None
     survivors: tuple[str, ...] = ()
     announced: tuple[str, ...] = ()
+    ready: Ready | None = None
+    made: tuple[sums.RoundKey, str] | None = None
     check: bytes = b""
 
     @cached_property

@@ -9,26 +9,21 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
-import ipaddress
 import json
 import secrets
-import ssl
 import tomllib
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from math import inf
 from pathlib import Path
 from typing import Final, Literal, TypeVar, get_args
 
 import httpx2 as httpx
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from federome.errors import FederomeError, Invalid, Refused, Unavailable
+from federome.network.certificates import fetch_certificate, fingerprint, make_certificate
 from federome.network.files import replace_file
 from federome.network.protocol import PREFIX, Body, text
 from federome.network.rotation import (
@@ -51,7 +46,6 @@ Network = Literal["production", "development"]
 RELEASER: Final = "releaser"
 HUB: Final = "hub"
 SEALING: Final = "sealing"
-CERTIFICATE_DAYS: Final = 397
 Settings = TypeVar("Settings")
 
 
@@ -83,6 +77,11 @@ class HubSettings:
                 where="keep_exact",
                 remedy='Take keep_exact away, or write network = "development" if nobody\'s data is at stake.',
             )
+
+    @property
+    def hosts(self) -> tuple[str, str]:
+        """What its certificates are for."""
+        return httpx.URL(self.url).host, self.host
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def init_hub(folder: Path, settings: HubSettings, authority: PublicKey) -> None:
     keys.mkdir(mode=0o700)
     for name in (HUB, RELEASER):
         save_private_key(generate("Ed25519"), keys / f"{name}.jwk")
-    make_certificate(keys, httpx.URL(settings.url).host, settings.host)
+    make_certificate(keys, *settings.hosts)
     pin_authority(folder, settings.authority, authority)
     _write_toml(folder / "hub.toml", vars(settings))
 
@@ -172,7 +171,7 @@ def invite(folder: Path, node: str) -> Invitation:
     owner, key, _ = max(_pinned(folder), key=lambda pinned: pinned[2])  # the one that is trusted for longest
     Enrolments(folder).expect(node, code)
     certificate = (folder / "keys" / "tls.pem").read_text()
-    return Invitation(node, settings.name, settings.url, _fingerprint(certificate), owner, dict(key.jwk()), code)
+    return Invitation(node, settings.name, settings.url, fingerprint(certificate), owner, dict(key.jwk()), code)
 
 
 class Enrolments:
@@ -288,7 +287,7 @@ def enrol(
     settings = NodeSettings(invitation.node, invitation.hub, invitation.url, modules, network=network)
     make_keys(folder)
     keys = folder / "keys"
-    certificate = _fetch_certificate(invitation)
+    certificate = fetch_certificate(invitation.url, invitation.fingerprint)
     _replace_text(keys / "hub.pem", certificate)
     pin_authority(folder, invitation.authority, PublicKey.from_jwk(invitation.authority_jwk))
     if not (keys / f"{SEALING}.jwk").is_file():
@@ -487,96 +486,6 @@ def _pinned(folder: Path) -> Sequence[tuple[str, PublicKey, float]]:
         (entry["authority"], PublicKey.from_jwk(entry["jwk"]), float(entry.get("until", inf)))
         for entry in json.loads(path.read_text())
     ]
-
-
-def make_certificate(folder: Path, *hosts: str) -> None:
-    """A self-signed certificate (P-256) for these names and addresses, with its key readable by the owner only."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    serial = x509.random_serial_number()
-    # A name of its own: a client that trusts two of them must find the right one. Hosts are matched by the list below.
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{hosts[0][:48]} {serial:x}"[:64])])
-    now = datetime.now(UTC)
-    alternatives = [_alternative(host) for host in dict.fromkeys((*hosts, "localhost", "127.0.0.1"))]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(serial)
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(days=CERTIFICATE_DAYS))
-        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    secret = folder / "tls.key"
-    secret.touch(mode=0o600)
-    secret.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    (folder / "tls.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-
-
-NEXT: Final = "next"
-
-
-def next_certificate(folder: Path) -> str:
-    """Make the certificate that the hub will show next, beside the one it shows; gives it, for nodes to pin already."""
-    settings, keys = hub_settings(folder), folder / "keys"
-    place = keys / NEXT
-    if not (place / "tls.pem").is_file():
-        place.mkdir(mode=0o700, exist_ok=True)
-        make_certificate(place, httpx.URL(settings.url).host, settings.host)
-    return (place / "tls.pem").read_text()
-
-
-def switch_certificate(folder: Path) -> str:
-    """Show the next certificate from now on: a hub that is running does so at its next handshake. Gives it."""
-    keys = folder / "keys"
-    if not (keys / NEXT / "tls.pem").is_file():
-        raise Invalid("no next certificate was made.", where=str(keys), remedy="Run: federome hub certificate")
-    for name in ("tls.key", "tls.pem"):
-        (keys / NEXT / name).replace(keys / name)
-    return (keys / "tls.pem").read_text()
-
-
-def pin_certificate(folder: Path, pem: str) -> int:
-    """Trust a further certificate of the hub at a node; how many are trusted then. ``Invalid`` if it is none."""
-    try:
-        x509.load_pem_x509_certificate(pem.encode())
-    except ValueError as error:
-        raise Invalid("this is no certificate.", remedy="Give what federome hub certificate wrote.") from error
-    path = folder / "keys" / "hub.pem"
-    held = path.read_text()
-    if pem.strip() not in held:
-        _replace_text(path, f"{held.rstrip()}\n{pem.strip()}\n")
-    return path.read_text().count("BEGIN CERTIFICATE")
-
-
-def _alternative(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
-
-
-def _fetch_certificate(invitation: Invitation) -> str:
-    """The hub's certificate, accepted only if it is the one that the invitation describes."""
-    url = httpx.URL(invitation.url)
-    try:
-        certificate = ssl.get_server_certificate((url.host, url.port or 443), timeout=20)
-    except OSError as error:
-        raise Unavailable("the hub is out of reach.", where=invitation.url, remedy="Is it being served?") from error
-    if _fingerprint(certificate) != invitation.fingerprint:
-        raise Refused(
-            "somebody else answers at the hub's address.", codes=["issuer_untrusted"], remedy="Ask the hub's operator."
-        )
-    return certificate
-
-
-def _fingerprint(pem: str) -> str:
-    return x509.load_pem_x509_certificate(pem.encode()).fingerprint(hashes.SHA256()).hex()
 
 
 def _fresh(folder: Path) -> None:

@@ -105,6 +105,7 @@ def roster(node: Node, question: Question, site: OpenSite) -> Outcome:
         {
             "acknowledged": sums.acknowledge(proposed, words.hand(node, proposed)),
             "announcement": words.announcement(node, proposed, 1),
+            "ahead": words.announcement(node, proposed, 2),
             "box": words.signed(node, question, word)["statement"],
             "risk": risk,
         }

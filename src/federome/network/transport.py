@@ -19,7 +19,7 @@ import httpx2 as httpx
 import msgspec
 
 from federome.errors import FederomeError, Unavailable, from_problem
-from federome.network.protocol import MESSAGE_BYTES, PREFIX, Reply, Task, decode_tasks, encode_reply
+from federome.network.protocol import MESSAGE_BYTES, PREFIX, Reply, Task, decode_tasks, encode_reply, nothing
 from federome.network.wire import Answered, Wire
 from federome.trust.keys import PrivateKey, Signer
 from federome.trust.signing import sign
@@ -86,7 +86,9 @@ class HttpPort:
         """See :class:`federome.network.protocol.HubPort`."""
         self._call("POST", "/heartbeat", content=msgspec.msgpack.encode(list(tasks)))
 
-    def reply(self, task: str, reply: Reply, wait_s: float = 0.0) -> Sequence[Task]:
+    def reply(
+        self, task: str, reply: Reply, wait_s: float = 0.0, *, meanwhile: Callable[[], None] = nothing
+    ) -> Sequence[Task]:
         """See :class:`federome.network.protocol.HubPort`. Parts that are not small are uploaded first."""
         run, seq, _ = task.rsplit("/", 2)
         if sum(map(len, reply.parts.values())) + sum(map(len, reply.documents.values())) > MESSAGE_BYTES:
@@ -96,8 +98,9 @@ class HttpPort:
                 self.upload(run, name if name.startswith("document/") else f"document/{name}", data)
             reply = Reply(reply.body)
         params = {"task": task, "wait": f"{wait_s:g}"}
+        patience_s = wait_s + BEYOND_WAIT_S
         response = self._call(
-            "POST", "/reply", params=params, content=encode_reply(reply), patience_s=wait_s + BEYOND_WAIT_S
+            "POST", "/reply", params=params, content=encode_reply(reply), patience_s=patience_s, meanwhile=meanwhile
         )
         return decode_tasks(response.content)
 
@@ -145,9 +148,17 @@ class HttpPort:
         params: dict[str, str] | None = None,
         content: bytes | None = None,
         patience_s: float = PATIENCE_S,
+        meanwhile: Callable[[], None] = nothing,
     ) -> Answered:
-        headers = self._headers()
-        told = self._wire.call(method, path, headers=headers, patience_s=patience_s, params=params, content=content)
+        told = self._wire.call(
+            method,
+            path,
+            headers=self._headers(),
+            patience_s=patience_s,
+            params=params,
+            content=content,
+            meanwhile=meanwhile,
+        )
         if not _is_success(told.status):
             if told.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
                 self._token_until = 0.0  # its key may have ended: the next call signs anew, perhaps with another

@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, RemoteDisconnected
@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from federome.errors import Unavailable
+from federome.network.protocol import nothing
 
 CONNECT_S: Final = 10.0
 TOGETHER: Final = 1 << 16
@@ -58,10 +59,14 @@ class Wire:
         patience_s: float,
         params: Mapping[str, str] | None = None,
         content: bytes | None = None,
+        meanwhile: Callable[[], None] = nothing,
     ) -> Answered:
-        """The whole answer; ``Unavailable`` when the server cannot be reached or is silent for ``patience_s``."""
+        """The whole answer; ``Unavailable`` when the server cannot be reached or is silent for ``patience_s``.
+
+        ``meanwhile`` is done while the server works, as often as the request is sent.
+        """
         with self._explained():
-            sock, response = self._sent(method, path, params, headers, content, patience_s)
+            sock, response = self._sent(method, path, params, headers, content, patience_s, meanwhile)
             try:
                 told = Answered(response.status, response.read())
             except BaseException:
@@ -99,6 +104,7 @@ class Wire:
         headers: Mapping[str, str],
         content: bytes | None,
         patience_s: float,
+        meanwhile: Callable[[], None] = nothing,
     ) -> tuple[socket.socket, HTTPResponse]:
         """Send a request and read the head of its answer; once more where a connection had been cut meanwhile."""
         query = f"?{urlencode(params)}" if params else ""
@@ -115,7 +121,7 @@ class Wire:
             kept = sock is not None
             sock = sock or self._connect()
             try:
-                return sock, _exchange(sock, method, begun, content or b"", patience_s)
+                return sock, _exchange(sock, method, begun, content or b"", patience_s, meanwhile)
             except BaseException as error:
                 sock.close()
                 # Every call of the inner edge may be repeated, so it does not matter how far this one came.
@@ -158,7 +164,9 @@ class Wire:
             raise Unavailable(f"the hub is out of reach ({type(error).__name__}).") from error
 
 
-def _exchange(sock: socket.socket, method: str, head: bytes, content: bytes, patience_s: float) -> HTTPResponse:
+def _exchange(
+    sock: socket.socket, method: str, head: bytes, content: bytes, patience_s: float, meanwhile: Callable[[], None]
+) -> HTTPResponse:
     sock.settimeout(patience_s)
     if len(content) <= TOGETHER:
         sock.sendall(head + content)
@@ -167,6 +175,7 @@ def _exchange(sock: socket.socket, method: str, head: bytes, content: bytes, pat
         # A server may answer, and hang up, before it has all of what it will not take: its answer is worth reading.
         with suppress(BrokenPipeError, ConnectionResetError):
             sock.sendall(content)
+    meanwhile()
     response = HTTPResponse(sock, method=method)
     response.begin()
     return response

@@ -5,7 +5,8 @@ Everything here belongs to one run at one node; what must survive a restart is i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from federome.errors import Refused
@@ -81,13 +82,53 @@ def check_circle(node: Node, question: Question) -> sums.Roster:
     return circle
 
 
+@dataclass(frozen=True)
+class Coming:
+    """What is known of a run's next turn before its command comes: everybody's announcements for it."""
+
+    circle: sums.Roster
+    turn: int
+    tokens: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What was made ahead for a turn: its masks, and the round key to announce in it. In memory only."""
+
+    own: sums.RoundKey
+    keys: sums.RoundKeys
+    pads: sums.Pads
+    key: sums.RoundKey
+    token: str
+
+
+def coming(question: Question, circle: sums.Roster) -> Coming:
+    """The turn after this one, as hub and command tell of it: to be believed only as far as it proves true."""
+    assert question.command is not None
+    told = mapping(question.task.body, "ahead").values()
+    return Coming(circle, question.command.turn + 1, (*(str(token) for token in told), question.command.ahead))
+
+
+def prepare(node: Node, run: str) -> None:
+    """Make ahead what the next turn needs and already shows. Used only where it is what would be made then."""
+    if (told := node.coming.pop(run, None)) is None:
+        return
+    own, keys = _opened(node, told.circle, told.turn, told.tokens)
+    key = sums.RoundKey.generate(told.circle, told.turn + 2, party=node.name)
+    node.ready[run] = Ready(own, keys, sums.make_pads(own, keys), key, key.announce(hand(node, told.circle)))
+
+
 def announcement(node: Node, circle: sums.Roster, turn: int) -> str:
     """This node's signed round key for a turn: made once, kept before it is shown."""
     kept = node.notebook.key(circle.run, turn)
     if kept is not None:
         return kept[1]
-    key = sums.RoundKey.generate(circle, turn, party=node.name)
-    token = key.announce(hand(node, circle))
+    ready = node.ready.get(circle.run)
+    if ready is not None and (ready.key.roster, ready.key.round) == (circle.digest, turn):
+        key, token = ready.key, ready.token
+    else:
+        key = sums.RoundKey.generate(circle, turn, party=node.name)
+        token = key.announce(hand(node, circle))
     node.notebook.keep_key(circle.run, turn, key.to_bytes(), token)
     return token
 
@@ -95,7 +136,9 @@ def announcement(node: Node, circle: sums.Roster, turn: int) -> str:
 def pads(node: Node, question: Question, circle: sums.Roster) -> sums.Pads:
     """The masks of this turn, after checking every member's acknowledgement and round key."""
     check_circle(node, question)
-    return sums.make_pads(*_round_keys(node, question, circle))
+    own, keys = _round_keys(node, question, circle)
+    ready = node.ready.get(circle.run)
+    return ready.pads if ready is not None and (ready.own, ready.keys) == (own, keys) else sums.make_pads(own, keys)
 
 
 def check_key(node: Node, question: Question, circle: sums.Roster) -> bytes:
@@ -112,19 +155,17 @@ def check_key(node: Node, question: Question, circle: sums.Roster) -> bytes:
 def _round_keys(node: Node, question: Question, circle: sums.Roster) -> tuple[sums.RoundKey, sums.RoundKeys]:
     """This node's key of the turn, and everybody's."""
     assert question.command is not None
-    turn = question.command.turn
+    tokens = [str(token) for token in mapping(question.task.body, "announcements").values()]
+    return _opened(node, circle, question.command.turn, [*tokens, question.command.announcement])
+
+
+def _opened(node: Node, circle: sums.Roster, turn: int, tokens: Sequence[str]) -> tuple[sums.RoundKey, sums.RoundKeys]:
+    """This node's key of a turn, and everybody's by these announcements, each checked at this moment."""
     kept = node.notebook.key(circle.run, turn)
     if kept is None:
         raise Refused("this node announced no key for that turn.", codes=["wrong_state"])
-    tokens = [str(token) for token in mapping(question.task.body, "announcements").values()]
-    keys = sums.open_round(
-        circle,
-        turn,
-        [*tokens, question.command.announcement],
-        ring=node.members.ring(),
-        now=node.clock(),
-        lost=lost(node, circle) if turn > 1 else (),
-    )
+    gone = lost(node, circle) if turn > 1 else ()
+    keys = sums.open_round(circle, turn, tokens, ring=node.members.ring(), now=node.clock(), lost=gone)
     return sums.RoundKey.from_bytes(kept[0]), keys
 
 

@@ -17,9 +17,9 @@ from tests.worlds import make_world, random_assignment
 
 from federome.client import Event, connect
 from federome.errors import Invalid
+from federome.network.certificates import make_certificate
 from federome.network.hub import Waiters, create_app
 from federome.network.offers import offers
-from federome.network.setup import make_certificate
 from federome.standards import wes
 
 STARTED_S = 20

@@ -33,12 +33,13 @@ from federome.network import match_node
 from federome.network.alerts import Message
 from federome.network.approvals import approve_built_in
 from federome.network.cases import Case
+from federome.network.certificates import make_certificate
 from federome.network.holdings import StoreHoldings
 from federome.network.match_asker import Asker
 from federome.network.match_node import notifier, open_home
 from federome.network.match_question import method, words_of
 from federome.network.match_releases import followed
-from federome.network.setup import make_certificate, pin_authority
+from federome.network.setup import pin_authority
 from federome.store.catalogue import Store
 from federome.store.writer import GeneRegion
 from federome.trust.keys import generate, save_private_key

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from federome.network.party import Party
 from federome.network.protocol import Reply, Task
@@ -22,8 +22,9 @@ class Hub:
         self.polled.set()
         return self.due
 
-    def reply(self, task: str, reply: Reply, wait_s: float = 0.0) -> Sequence[Task]:
+    def reply(self, task: str, reply: Reply, wait_s: float = 0.0, *, meanwhile: Callable[[], None]) -> Sequence[Task]:
         self.due = []
+        meanwhile()
         self.replies.set()
         threading.Event().wait(0.05)
         return ()
@@ -39,6 +40,9 @@ class Worker:
         self.begun.set()
         assert self.may_end.wait(20)
         return Reply({})
+
+    def prepare(self, task: Task) -> None:
+        raise AssertionError("no head start: that keeps nobody from handing in")
 
 
 def test_a_paused_party_neither_asks_nor_hands_in() -> None:

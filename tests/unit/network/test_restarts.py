@@ -124,7 +124,7 @@ def test_a_hub_that_is_away_loses_no_answer(tmp_path: Path) -> None:
     tries = []
 
     class Flaky:
-        def reply(self, name: str, reply: Reply, wait_s: float) -> list[Task]:
+        def reply(self, name: str, reply: Reply, wait_s: float, *, meanwhile: object) -> list[Task]:
             tries.append(name)
             if len(tries) < 3:
                 raise Unavailable("the hub is out of reach.")

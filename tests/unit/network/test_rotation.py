@@ -15,16 +15,14 @@ from typer.testing import CliRunner
 from federome.cli import app
 from federome.errors import Invalid, Refused
 from federome.network.access import NodeAccess
+from federome.network.certificates import next_certificate, pin_certificate, switch_certificate
 from federome.network.serve_hub import serve_hub, watch_certificate
 from federome.network.setup import (
     HubSettings,
     admit,
     init_hub,
-    next_certificate,
     pin_authority,
-    pin_certificate,
     read_members,
-    switch_certificate,
 )
 from federome.trust.keys import generate
 
@@ -63,17 +61,17 @@ def test_a_running_hub_shows_its_next_certificate_to_who_pinned_both(hub: Path, 
     node = tmp_path / "node"
     (node / "keys").mkdir(parents=True)
     (node / "keys" / "hub.pem").write_text(old)
-    following = next_certificate(hub)
-    assert next_certificate(hub) == following  # asked twice, made once
-    assert pin_certificate(node, following) == 2
-    assert pin_certificate(node, following) == 2
+    following = next_certificate(keys, "hub.test")
+    assert next_certificate(keys, "hub.test") == following  # asked twice, made once
+    assert pin_certificate(node / "keys" / "hub.pem", following) == 2
+    assert pin_certificate(node / "keys" / "hub.pem", following) == 2
     both = (node / "keys" / "hub.pem").read_text()
     assert shown(config.ssl, old) and shown(config.ssl, both)
     ended = threading.Event()
     watching = threading.Thread(target=watch_certificate, args=(config, keys, ended), kwargs={"every_s": 0.02})
     watching.start()
     try:
-        assert switch_certificate(hub) == following
+        assert switch_certificate(keys) == following
         for _ in range(500):
             if not shown(config.ssl, old):
                 break
@@ -84,14 +82,14 @@ def test_a_running_hub_shows_its_next_certificate_to_who_pinned_both(hub: Path, 
         ended.set()
         watching.join()
     with pytest.raises(Invalid):
-        switch_certificate(hub)
+        switch_certificate(keys)
 
 
 def test_what_is_no_certificate_is_not_pinned(tmp_path: Path) -> None:
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "hub.pem").write_text("")
     with pytest.raises(Invalid):
-        pin_certificate(tmp_path, "nonsense")
+        pin_certificate(tmp_path / "keys" / "hub.pem", "nonsense")
 
 
 def test_an_authority_s_old_key_counts_until_it_ends(hub: Path) -> None:
