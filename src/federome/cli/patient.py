@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -126,11 +126,25 @@ def _risks(
     from federome.prs.run import compared
 
     if not scores:
+        _check_used([], references, "--reference")
         return []
     with compared(scores, vcf, options) as found:
+        names = [each.score.accession for each in found.matched]
+        _check_used(names, references, "--reference")
+        _check_used(names, odds if odds.keys().isdisjoint(names) else (), "--incidence")
         return [
             risk_of(
                 matched, value, references.get(matched.score.accession), odds.get(matched.score.accession), home, fit
             )
             for matched, value in found.score_of(drugs.sample)
         ]
+
+
+def _check_used(scores: Sequence[str], told: Iterable[str], where: str) -> None:
+    """What is told of another score is not left aside in silence."""
+    for name in sorted(set(told) - set(scores)):
+        raise Invalid(
+            f"this is about {name[:40]!r}, which is none of the scores.",
+            where=where,
+            remedy=f"The scores are {', '.join(scores) or 'none: give --score'}.",
+        )

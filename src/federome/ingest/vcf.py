@@ -389,7 +389,7 @@ def _is_gzip(path: Path) -> bool:
 def _check_whole(path: Path) -> None:
     """Refuse missing, empty and cut-off files before anything is read from them."""
     if not path.is_file():
-        raise Invalid("the file is missing.", where=str(path), remedy="Add it to the batch folder.")
+        raise Invalid("there is no such file.", where=str(path), remedy="Check the path, or add the file there.")
     size = path.stat().st_size
     if not size:
         raise Invalid("the file is empty.", where=str(path), remedy="Copy it again.")

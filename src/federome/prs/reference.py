@@ -218,6 +218,11 @@ def _no_reference(path: Path) -> Invalid:
     return Invalid("the file is no reference of a score.", where=str(path), remedy="Make one: federome prs reference.")
 
 
+STRONGEST: Final = 3.0
+"""No score moves the odds twentyfold by one standard deviation: more is an odds ratio, or another unit."""
+MOST_YEARS: Final = 120
+
+
 @dataclass(frozen=True)
 class Incidence:
     """How often a disease comes in a population within ``years``, and what one standard deviation does to the odds."""
@@ -231,6 +236,14 @@ class Incidence:
     def __post_init__(self) -> None:
         if not 0 < self.risk < 1 or self.standard_error < 0:
             raise Invalid("a risk lies between 0 and 1, a standard error is not negative.", where="incidence")
+        if not abs(self.log_odds_per_sd) + 2 * self.standard_error <= STRONGEST:
+            raise Invalid(
+                f"log odds per standard deviation, with their error, are at most {STRONGEST:g}.",
+                where="incidence",
+                remedy="Give the natural logarithm of the odds ratio per standard deviation of the score.",
+            )
+        if not 1 <= self.years <= MOST_YEARS:
+            raise Invalid(f"years are 1 to {MOST_YEARS}.", where="incidence", remedy="Say within how many the risk is.")
 
 
 def absolute_risk(z: float, incidence: Incidence) -> tuple[float, float, float]:

@@ -175,6 +175,18 @@ def test_mistakes_are_named(files: dict[str, str], tmp_path: Path) -> None:
         _run(*words, "--home", "IT")
     with pytest.raises(Invalid, match="no file of incidences"):
         _run(*words, "--incidence", files["score.txt"])
+    with pytest.raises(Invalid, match="about 'PGS999999', which is none of the scores"):
+        _run(*words[:1], *words[3:])
+    told = json.loads(Path(files["incidence.json"]).read_text())["PGS999999"]
+    for name, wrong, says in (
+        ("PGS999998", {}, "about 'PGS999998'"),
+        ("PGS999999", {"years": 0}, "years are 1 to 120"),
+        ("PGS999999", {"log_odds_per_sd": 1e308}, "at most 3"),
+        ("PGS999999", {"standard_error": float("nan")}, "at most 3"),
+    ):
+        (tmp_path / "odds.json").write_text(json.dumps({name: told | wrong}))
+        with pytest.raises(Invalid, match=says):
+            _run(*words, "--home", "FR", "--incidence", str(tmp_path / "odds.json"))
 
 
 @pytest.mark.parametrize("other", ["", "\t1/1"], ids=["alone", "beside somebody who is called"])
