@@ -46,13 +46,15 @@ MEMORY: Final = "1GB"
 @dataclass
 class People:
     """Everybody, rows as in ``main``: ``rows`` answers which of them meet a test, and ``connection`` has the table
-    ``people``, which is made when it is first asked for.
+    ``people``, which is made when it is first asked for. ``columns`` names each field's column, ``headers`` those of
+    the main table.
     """
 
     main: Source
     fields: tuple[str, ...]
     count: int
     columns: Mapping[str, str]
+    headers: Mapping[str, str]
     rows: Rows
     table: Callable[[], duckdb.DuckDBPyConnection]
     findings: list[Finding] = field(default_factory=list)
@@ -108,12 +110,15 @@ def convert(
             findings += uses(connection, source, table.file, how, listed, walk)
     main = read[0]
     columns = {field: how.column for table in plan.table for field, how in table.fields.items()}
+    headers = {"person_id": main.table.person} | {field: how.column for field, how in main.table.fields.items()}
     if judged is not None:
         assert main.coded is not None
         unnamed = judged.find([Test(("person_id",), "person_id IS NULL")])[0]
         findings += _once_each(main, unnamed, judged.again("person_id"))
         fields = ("person_id", *main.table.fields)
-        return People(main.source, fields, main.coded.rows, columns, judged, partial(_made, connection, read), findings)
+        return People(
+            main.source, fields, main.coded.rows, columns, headers, judged, partial(_made, connection, read), findings
+        )
     findings += _once_each(main, *_named(connection))
     for other in read[1:]:
         findings += _known_people(connection, other.name, other.table)
@@ -127,7 +132,9 @@ def convert(
         for at, (field, how) in enumerate(main.table.fields.items())
         if how.column in bad
     }
-    return People(main.source, fields, int(count), columns, Stored(connection, wrong), lambda: connection, findings)
+    return People(
+        main.source, fields, int(count), columns, headers, Stored(connection, wrong), lambda: connection, findings
+    )
 
 
 def _made(connection: duckdb.DuckDBPyConnection, read: Sequence[_Table]) -> duckdb.DuckDBPyConnection:

@@ -182,8 +182,9 @@ def _finding(people: People, rule: Rule, found: Found) -> Finding:
         return (people.line(row) for row in found.rows(None))
 
     first = [people.line(row) for row in found.rows(FIRST)]
+    column = people.headers.get(rule.fields[0], rule.fields[0])
     return Finding(
-        rule.number, rule.level, people.main.file, rule.fields[0], rule.message, rule.remedy, found.count, first,
+        rule.number, rule.level, people.main.file, column, rule.message, rule.remedy, found.count, first,
         " and ".join(rule.fields), every,
     )  # fmt: skip
 
@@ -211,7 +212,7 @@ def _missing(people: People, constants: Mapping[str, object], profile: Profile) 
                 yield _finding(people, rule, found)
         if (empty + unknown) / people.count > MAX_NULL_RATE:
             yield Finding(
-                "V1", "error", people.main.file, column.name,
+                "V1", "error", people.main.file, people.headers.get(column.name, column.name),
                 f"{column.name} is unknown for {(empty + unknown) / people.count:.0%} of the people.",
                 f"At most {MAX_NULL_RATE:.0%} may be unknown.", empty + unknown, (), "empty",
             )  # fmt: skip

@@ -127,6 +127,18 @@ def test_v1_the_node_can_keep_consents_of_an_identifier(name: str, rule: str, tm
     assert [each.rule for each in said] == ([rule] if rule else [])
 
 
+def test_places_are_named_by_the_providers_own_headers(tmp_path: Path) -> None:
+    cells = RIGHT | {"dbp_mmhg": "150", "sample_id": "120580-123A"}
+    header = ["Patient No", *(f"col {name}" for name in cells)]
+    with (tmp_path / "t.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([header, ("Anna Virtanen", *cells.values())])
+    table = TableMapping("t.csv", "Patient No", fields={name: FieldMapping(f"col {name}") for name in cells})
+    people = convert(open_workbench(tmp_path / "spill"), Plan(FORMAT, (table,)), tmp_path, scratch=tmp_path, mend=False)
+    said = [*people.findings, *check(people, CONSTANTS | LABORATORY, "minimal-dataset", today=TODAY)]
+    places = {(each.rule, each.column) for each in said}
+    assert places == {("V1", "Patient No"), ("V14", "Patient No"), ("V14", "col sample_id"), ("V8", "col dbp_mmhg")}
+
+
 def test_v7_a_column_that_is_not_there_is_missed_too(tmp_path: Path) -> None:
     without = {name: cell for name, cell in RIGHT.items() if name != "tumour_morphology"}
     assert found(tmp_path, without) == {("V7", "error")}
