@@ -190,6 +190,9 @@ class _Matching:
         """The row against what is listed at its place."""
         if "," in sites.alts[near[0]] or (len(near) > 1 and any("," in sites.alts[at] for at in near)):
             return Found("multiallelic_unsplit", "the target lists several ALT alleles in one record; split them")
+        if len(near) > 1 and len({(sites.refs[at], sites.alts[at]) for at in near}) < len(near):
+            why = "the target lists a variant of this place twice; keep one (bcftools norm -d exact)"
+            return Found("multiallelic_unsplit", why)
         same, turned = _agreeing(sites, near, effect, others), []
         if not same:
             flipped = [other.translate(_COMPLEMENT) for other in others]

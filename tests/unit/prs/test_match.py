@@ -271,6 +271,16 @@ def test_who_has_a_symbolic_allele_is_not_counted_as_reference(folder: Path) -> 
         assert one(folder, "a\t1\t100\tA\tG\t1\t0.3")[1] == pytest.approx([0.6, 1])
 
 
+@pytest.mark.parametrize("second", ["0/1\t1/1", "0/0\t0/0"], ids=["repeated", "contradicted"])
+def test_a_variant_that_the_target_lists_twice_is_not_counted_twice(folder: Path, second: str) -> None:
+    """Which line is right nobody knows, and copies of REF would be taken off twice."""
+    (folder / "people.vcf").write_text(VCF + f"{LINE}\n{LINE.replace('0/1' + chr(9) + '1/1', second)}\n")
+    for row in ("a\t1\t100\tA\tG\t1\t", "a\t1\t100\tG\tA\t1\t", "a\t1\t100\tG\t\t1\t"):
+        found, scores = one(folder, row)
+        assert (found.verdict, scores) == ("multiallelic_unsplit", [0, 0])
+        assert "twice" in found.why
+
+
 @pytest.mark.shared
 def test_pgsc_rules_give_pgsc_calcs_counts(shared: Path) -> None:
     data = shared / "data"
