@@ -26,7 +26,7 @@ from federome.model.table import Mask
 from federome.model.variant import Assembly
 from federome.store import checksums, erasure, staging, tables
 from federome.store.blocks import BlockCache, BlockFile
-from federome.store.layout import PHENOTYPES, Layout, digest_of, make_folder, stem
+from federome.store.layout import PHENOTYPES, Layout, altered, digest_of, make_folder, stem
 from federome.store.phenotypes import Phenotypes
 
 FEMALE, MALE, UNKNOWN = 0, 1, -1
@@ -347,18 +347,21 @@ def releases(connection: Connection, dataset: str) -> tuple[DataRelease, ...]:
     held: dict[int, list[BatchRecord]] = {}
     for of, *values in connection.execute(members):
         held.setdefault(of, []).append(BatchRecord(*values))
-    rows = connection.execute(sa.select(release).where(release.c.dataset == dataset).order_by(release.c.number))
-    return tuple(
-        DataRelease(
-            row.number,
-            row.dataset,
-            date.fromisoformat(row.released_on),
-            DatasetManifest.from_document(row.manifest),
-            tuple(held[row.number]),
-            row.digest,
+    query = sa.select(release).where(release.c.dataset == dataset).order_by(release.c.number)
+    try:
+        return tuple(
+            DataRelease(
+                row.number,
+                row.dataset,
+                date.fromisoformat(row.released_on),
+                DatasetManifest.from_document(row.manifest),
+                tuple(held[row.number]),
+                row.digest,
+            )
+            for row in connection.execute(query)
         )
-        for row in rows
-    )
+    except (ValueError, KeyError):  # no date, no JSON, no batches
+        raise altered(Path(connection.engine.url.database or "")) from None
 
 
 def release_digest(manifest: DatasetManifest, released_on: date, batches: Mapping[str, str]) -> str:

@@ -6,7 +6,6 @@ ploidy, so that kernels and algorithms need not doubt what they read.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from federome.store.layout import (
     canonical,
     file_digest,
     make_folder,
+    noted,
     sync_folder,
     with_part,
     write_durably,
@@ -306,7 +306,7 @@ def pvar(sites: Sites, chromosome: str, assembly: Assembly) -> bytes:
 
 def read_records(folder: Path) -> tuple[BlockRecord, ...]:
     """The blocks of a finished chromosome."""
-    content = json.loads((folder / FINISHED).read_bytes())
+    content = noted(folder / FINISHED)
     return tuple(BlockRecord(first, last, count, tuple(digests)) for first, last, count, digests in content)
 
 

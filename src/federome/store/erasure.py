@@ -6,7 +6,6 @@ note, and the next opener of the store finishes the work.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ from sqlalchemy.engine import Engine
 
 from federome.errors import Unavailable
 from federome.model.strict import Json
-from federome.store.layout import Layout, canonical, sync_folder, write_durably
+from federome.store.layout import Layout, canonical, noted, sync_folder, write_durably
 from federome.store.staging import Lock
 
 _NOTE, _LOCK = ".erasing", ".erasing.lock"
@@ -57,10 +56,10 @@ def finish(layout: Layout, database: Engine, dataset: str, is_committed: Callabl
     path = layout.staging / f"{dataset}{_NOTE}"
     if not path.is_file():
         return
-    noted = json.loads(path.read_bytes())
-    if not any(is_committed(dataset, batch) for batch in noted["batches"]):
+    held = noted(path)
+    if not any(is_committed(dataset, batch) for batch in held["batches"]):
         folders = set()
-        for name in noted["files"]:
+        for name in held["files"]:
             (layout.root / name).unlink(missing_ok=True)
             folders.add((layout.root / name).parent)
         for folder in sorted(folder for folder in folders if folder.is_dir()):

@@ -255,7 +255,11 @@ def _numbers(file: PgenFile, variants: Variants) -> NDArray[np.int64]:
 
 def _check_people(file: PgenFile, people: int) -> None:
     if people != file.people:
-        raise Invalid(f"This mask or matrix is for {people} people, the file has {file.people}", where=str(file.path))
+        raise Invalid(
+            f"this mask or matrix is for {people} people, the file has {file.people}.",
+            where=str(file.path),
+            remedy="Make it of the file's people; if the catalogue made it, run: federome store verify",
+        )
 
 
 def _check(file: PgenFile, bad: int) -> None:

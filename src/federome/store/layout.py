@@ -15,6 +15,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from federome.errors import Damaged, Unavailable
 from federome.model.strict import Json
@@ -81,7 +82,11 @@ def file_digest(path: Path) -> str:
     except FileNotFoundError:
         raise missing(path) from None
     except OSError as error:
-        raise Unavailable(f"the file cannot be read: {error.strerror}.", where=str(path)) from error
+        raise Unavailable(
+            f"the file cannot be read: {error.strerror}.",
+            where=str(path),
+            remedy="See to the disk and the file's owner, then run: federome store verify",
+        ) from error
     return digest.hexdigest()
 
 
@@ -101,6 +106,14 @@ def altered(path: Path) -> Damaged:
         where=str(path),
         remedy="Restore it from a copy, then run: federome store verify",
     )
+
+
+def noted(path: Path) -> Any:
+    """The JSON document that the store wrote into a file; ``Damaged`` if it is none any more."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        raise altered(path) from None
 
 
 def sync_file(path: Path) -> None:

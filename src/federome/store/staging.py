@@ -12,7 +12,6 @@ moves them back: readers never saw them, and the next attempt commits them again
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from federome.errors import Unavailable
-from federome.store.layout import Layout, canonical, make_folder, stem, sync_folder, write_durably
+from federome.store.layout import Layout, canonical, make_folder, noted, stem, sync_folder, write_durably
 
 BATCH, FINISHED, COMMIT = "batch.json", "finished.json", "commit.json"
 
@@ -66,11 +65,11 @@ def drop_unfinished(folder: Path) -> None:
 
 def resume(folder: Path, description: bytes, is_whole: Callable[[Path], bool]) -> None:
     """Make a staging folder, or keep of an earlier attempt, at exactly this, the chromosomes that are whole."""
-    noted = folder / BATCH
-    if not noted.is_file() or noted.read_bytes() != description:
+    held = folder / BATCH
+    if not held.is_file() or held.read_bytes() != description:
         remove(folder)
         make_folder(folder)
-        write_durably(noted, description)
+        write_durably(held, description)
     drop_unfinished(folder)
     for chromosome in finished(folder):
         if not is_whole(folder / chromosome):
@@ -92,7 +91,7 @@ def move_in(layout: Layout, folder: Path, moves: Sequence[Move]) -> None:
 
 def move_back(layout: Layout, folder: Path) -> None:
     """Undo a commit that did not reach the catalogue."""
-    moves: list[Move] = [(source, target) for source, target in json.loads((folder / COMMIT).read_bytes())]
+    moves: list[Move] = [(source, target) for source, target in noted(folder / COMMIT)]
     for source, target in moves:
         if (layout.root / target).exists():
             os.rename(layout.root / target, folder / source)

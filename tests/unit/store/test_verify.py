@@ -143,6 +143,24 @@ def test_a_torn_catalogue_is_a_finding_and_no_crash(tmp_path: Path) -> None:
     assert caught.value.where == str(store.layout.catalogue)
 
 
+def test_notes_of_a_commit_and_of_an_erasure_that_are_damaged_are_named(tmp_path: Path) -> None:
+    """Whoever opens the store after a crash reads them; what cannot be read is no crash and is not guessed."""
+    store = small(tmp_path)
+    folder = store.layout.staging / "fi~c"
+    folder.mkdir()
+    for path in (folder / "commit.json", store.layout.staging / "fi.erasing"):
+        path.write_bytes(b'[["a", "\xff')
+        with pytest.raises(Damaged) as caught:
+            Store.open(tmp_path)
+        assert caught.value.where == str(path) and "federome store verify" in caught.value.remedy
+        path.unlink()
+    with store.database.begin() as connection:
+        connection.exec_driver_sql("UPDATE release SET manifest = '{'")
+    with pytest.raises(Damaged) as caught:
+        store.release("fi")
+    assert caught.value.where == str(store.layout.catalogue)
+
+
 def test_a_batch_that_is_compacted_meanwhile_is_no_damage(tmp_path: Path) -> None:
     store, calls = small(tmp_path), iter(range(1_000))
     store.withdraw(["pa-3"], datetime(2026, 2, 1, tzinfo=UTC))
