@@ -91,6 +91,7 @@ def test_forged_roles_and_acts_change_nothing(there: Portal, application: str) -
         ("otto", {"act": "settle"}),
         ("alice", {"act": "save"}),
         ("alice", {"act": "no-such-act"}),
+        ("alice", {"act": "publish", "reasons": "Before there was access"}),
     ]
     for at, (who, fields) in enumerate(tries):
         answer = post(there, who, place, once=f"forged-{at}", **fields, actor="nina", role="ncp")

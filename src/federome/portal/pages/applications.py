@@ -72,7 +72,10 @@ def pages(site: Site, desk: Desk) -> Face:
         visit = visit_of(request)
         name = visit.one("act")
         try:
-            desk.do(application, visit.registered(), name, once=visit.sent_once(), **_told(visit))
+            told = _told(visit)
+            if name == "publish" and not told["reasons"]:
+                raise Invalid("say what came of it, and where it can be read.", where="reasons")
+            desk.do(application, visit.registered(), name, once=visit.sent_once(), **told)
         except (Invalid, Refused) as error:
             if isinstance(error, Missing):
                 raise
