@@ -84,6 +84,8 @@ _NOTICE = sa.Table(
     sa.Column("mail", sa.String, nullable=False, index=True),
 )
 SCHEMA: Final = Schema("applications", _METADATA)
+REMEMBERED: Final = 1_000
+"""Versions of answers that are held in memory."""
 Audience = Literal["everybody", "judges"]
 MailState = Literal["none", "due", "sending", "sent"]
 
@@ -146,6 +148,8 @@ class ApplicationBook:
     def __init__(self, engine: sa.Engine) -> None:
         migrate(engine, SCHEMA)
         self._engine = engine
+        self._held: dict[str, Application] = {}
+        self._answers: dict[str, dict[str, tuple[str, ...]]] = {}
 
     def open(self, opened: Opened, once: str) -> Opened:
         """A new application; the one that the same form opened before, where it did."""
@@ -169,16 +173,19 @@ class ApplicationBook:
             return list(db.execute(wanted.order_by(_APPLICATION.c.id.desc())).scalars())
 
     def all(self, *, without: Sequence[str] = ()) -> list[Application]:
-        """The same, as they stand, in one look."""
+        """The same, as they stand, in one look. What was read before is read again only where an event has come."""
+        counted = sa.select(_EVENT.c.application, sa.func.count().label("events")).group_by(_EVENT.c.application)
         with read(self._engine) as db:
-            wanted = sa.select(_APPLICATION.c.id, _APPLICATION.c.opened)
-            rows = db.execute(wanted.where(_APPLICATION.c.state.not_in(list(without)))).all()
-            events: dict[str, list[Event]] = {row.id: [] for row in rows}
-            for row in db.execute(sa.select(_EVENT.c.application, _EVENT.c.document).order_by(_EVENT.c.number)):
-                if row.application in events:
-                    events[row.application].append(_event(row.document))
-        made = [fold(Opened.from_document(json.loads(row.opened)), events[row.id]) for row in rows]
+            wanted = sa.select(_APPLICATION.c.id).where(_APPLICATION.c.state.not_in(list(without)))
+            events = {row.application: row.events for row in db.execute(counted)}
+            made = [self._as_it_stands(db, name, events.get(name, 0)) for name in db.execute(wanted).scalars().all()]
         return sorted(made, key=lambda one: one.opened.at, reverse=True)
+
+    def _as_it_stands(self, db: Connection, application: str, events: int) -> Application:
+        held = self._held.get(application)
+        if held is None or len(held.events) != events:  # events are only ever appended
+            held = self._held[application] = _load(db, application)
+        return held
 
     def append(
         self, application: str, event: Event, check: Callable[[Application], Callable[[Application], Also]],
@@ -215,10 +222,17 @@ class ApplicationBook:
 
     def answers(self, digest: str) -> dict[str, tuple[str, ...]]:
         """The answers of a draft version."""
-        with read(self._engine) as db:
-            held = db.execute(sa.select(_ANSWERS.c.document).where(_ANSWERS.c.digest == digest)).scalar_one_or_none()
-        told: Mapping[str, Sequence[str]] = json.loads(held) if held else {}
-        return {name: tuple(texts) for name, texts in told.items()}
+        if digest not in self._answers:  # which are of this digest for ever
+            with read(self._engine) as db:
+                wanted = sa.select(_ANSWERS.c.document).where(_ANSWERS.c.digest == digest)
+                held = db.execute(wanted).scalar_one_or_none()
+            if held is None:
+                return {}
+            told: Mapping[str, Sequence[str]] = json.loads(held)
+            if len(self._answers) >= REMEMBERED:
+                self._answers.clear()
+            self._answers[digest] = {name: tuple(texts) for name, texts in told.items()}
+        return dict(self._answers[digest])
 
     def permits(self, application: str) -> list[str]:
         """The signed permissions of an application, the newest last."""

@@ -343,6 +343,23 @@ def test_a_draft_is_never_lost_and_never_overwritten_unseen(world: World) -> Non
     assert first.version == 1
 
 
+def test_what_another_process_has_done_is_seen_by_who_has_looked_before(world: World) -> None:
+    """What was read of applications is held in memory: an event, and a new application, show all the same."""
+    beside = ApplicationBook(world.desk.book._engine)
+    application = world.recommended()
+    assert beside.all() == world.desk.book.all()
+    version = world.desk.find(application, PEOPLE["alice"]).content
+    assert version is not None and beside.answers(version.answers) == world.desk.book.answers(version.answers)
+    beside.answers(version.answers).clear()  # a caller's own copy
+    assert beside.answers(version.answers)
+    world.desk.do(application, PEOPLE["nina"], "agree", node="FI", once="seen")
+    world.desk.open("request", PEOPLE["alice"], once="another")
+    found = beside.all()
+    assert found == [world.desk.book.find(one.opened.id) for one in found]
+    assert {one.opened.id for one in found} == set(world.desk.book.ids())
+    assert beside.answers("of nobody") == {}
+
+
 def test_the_same_form_twice_is_once(world: World) -> None:
     one = world.desk.open("permit", PEOPLE["alice"], once="x")
     assert world.desk.open("permit", PEOPLE["alice"], once="x") == one
