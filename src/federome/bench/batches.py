@@ -23,7 +23,6 @@ from federome.bench.sample import Drawn
 from federome.model.dataset import DatasetManifest
 from federome.model.release import Policy
 from federome.store.catalogue import Store
-from federome.store.compact import compact
 from federome.store.writer import BatchWriter
 
 DATASET: Final = DatasetManifest(
@@ -52,7 +51,7 @@ def _grown(folder: Path, what: str, everybody: list[Drawn], people: int, more: i
         known = np.array([_carried(each, 0, people) for each in everybody]) if gvcf else None
         add(grown, "a", everybody, 0, people, known)
         before = _files(root / "grown")
-        all_sites = np.ones(len(everybody), np.bool_) if gvcf else None
+        all_sites = np.array([_carried(each, 0, people + more) for each in everybody]) if gvcf else None
         add(grown, "b", everybody, people, people + more, all_sites)
         after = _files(root / "grown")
         changed = sum(size for path, (size, digest) in before.items() if after.get(path, (0, ""))[1] != digest)
@@ -60,9 +59,6 @@ def _grown(folder: Path, what: str, everybody: list[Drawn], people: int, more: i
         total, single = (sum(size for size, _ in files.values()) for files in (after, _files(root / "once")))
         yield at_most(f"{what}: bytes of existing files changed", float(changed), "bytes", 0.0)
         yield at_most(f"{what}: size over one batch of everybody", 100 * (total / single - 1), "%", 5.0)
-        if gvcf:
-            merged = compact(grown, DATASET.id, merge_people=people + more)
-            yield at_most(f"{what}: size when compacted", 100 * (merged.bytes_after / single - 1), "%", 5.0)
 
 
 def _carried(drawn: Drawn, first: int, last: int) -> bool:
