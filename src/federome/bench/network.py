@@ -29,6 +29,7 @@ from federome.demo.cohorts import Prepared
 from federome.demo.local import PERSON, LocalFederation
 from federome.demo.pooled import run_pooled
 from federome.network import sums, tags
+from federome.network.warm import warm
 
 TRAIT: Final = "ldl_c_mmol_l"
 MODULE: Final = "federome.bench.workload"
@@ -70,6 +71,7 @@ def _cohorts(nodes: int, *, people: int, variants: int, console: Console) -> Pre
 def _federation(prepared: Prepared) -> Iterator[tuple[LocalFederation, Connection]]:
     """Hub and nodes as processes over prepared stores, and a connection under a permit for all of it."""
     names = tuple(data.node for data in prepared.nodes)
+    warm()  # nodes load what is compiled: their first answers do not wait for it
     with (
         tempfile.TemporaryDirectory(prefix="federome-bench-") as root,
         LocalFederation(Path(root), names, modules=(MODULE, stopwatch.__name__), keep_exact=False) as federation,
