@@ -59,7 +59,7 @@ def read_sources(folder: Path) -> tuple[Source, ...]:
     try:
         return Sources.from_document(tomllib.loads(path.read_text(encoding="utf-8")), where=FILE).source
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Invalid(f"the settings cannot be read: {error}.", where=str(path)) from error
+        raise Invalid(f"the settings cannot be read: {error}.", where=FILE) from error
 
 
 def add_source(folder: Path, name: str, datasets: Sequence[str], token: str) -> None:

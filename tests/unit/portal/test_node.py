@@ -209,3 +209,14 @@ def test_the_operator_names_sources_and_takes_them_out(telling: NodePortal) -> N
     assert told(telling, [later], made["token"])[0] == 200 and standing(telling, "pa-6")[1]
     assert run.invoke(app, ["node", "consent", "source", "app", "--remove", *folder]).exit_code == 0
     assert told(telling, [event("pa-7")], made["token"])[0] == 401
+
+
+def test_a_broken_file_of_sources_is_told_without_saying_where_it_lies(telling: NodePortal) -> None:
+    file = Path(telling.folder) / FILE
+    kept = file.read_text()
+    file.write_text("source = [")
+    try:
+        code, problem = told(telling, [event("pa-8")])
+    finally:
+        file.write_text(kept)
+    assert code == 400 and FILE in json.dumps(problem) and str(telling.folder) not in json.dumps(problem)
