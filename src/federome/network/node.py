@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 from federome.analysis.algorithm import Algorithm, build, content_digest
@@ -183,12 +183,11 @@ class Node:
         if task.kind in _COMMANDED:
             assert work is not None
             command = self._command(task, work, now)
-        algorithm = build(order.algorithm.name, order.parameters)
-        return Question(task, tokens, order, request, evidence, algorithm, work, command, state)
+        return Question(task, tokens, order, request, evidence, _ordered(tokens[0]), work, command, state)
 
     def _superseded(self, grant: Grant, token: str) -> bool:
         """Whether the authority has signed this permit anew since, by what this node has seen."""
-        issued = int(float(str(peek(token).payload["iat"])))
+        issued = _issued(token)
         return self.notebook.newest(f"{grant.authority}/{grant.id}", issued) > issued
 
     def _unsealed(self, run: str, sealed: str) -> Json:
@@ -420,6 +419,19 @@ class Node:
 
 def _text_digest(text: Json) -> str:
     return digest_bytes(str(text).encode("utf-8", "surrogatepass"))
+
+
+@lru_cache(maxsize=256)
+def _issued(token: str) -> int:
+    """When a permit was signed, by its own word."""
+    return int(float(str(peek(token).payload["iat"])))
+
+
+@lru_cache(maxsize=64)
+def _ordered(token: str) -> Algorithm:
+    """What an order asks to be run: the same at every step, since algorithms are registered before a node starts."""
+    order = claimed_order(token)
+    return build(order.algorithm.name, order.parameters)
 
 
 @cache
