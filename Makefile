@@ -18,7 +18,7 @@ test: export PYTHONHASHSEED := 0
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(DEV)
 	$(BIN)/python -m pytest --collect-only -q $(TEST) >/dev/null & \
-	$(BIN)/python -c 'from federome.store import kernels; kernels.warm()'; status=$$?; wait; exit $$status
+	$(BIN)/python -c 'from federome.network.warm import warm; warm()'; status=$$?; wait; exit $$status
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(TEST)
 
 check: $(DEV)

@@ -45,7 +45,7 @@ from federome.model.table import Table
 from federome.network.holdings import subjects_of
 from federome.network.protocol import PREFIX
 from federome.network.transport import raise_for, tls_context
-from federome.store import kernels
+from federome.network.warm import warm
 
 TRAIT: Final = "ldl_c_mmol_l"
 EXACT_REGIONS: Final = ("1", "2", "19")
@@ -82,7 +82,7 @@ def play(
             cache, names, people=people, variants=variants, seed=seed, data=data, say=lambda line: status.update(line)
         )
         status.update("compiling kernels (kept for the next time)")
-        kernels.warm()
+        warm()
         care.prepare()
     if prepared.real_absent:
         console.print(f"[yellow]No real genotypes this time:[/] {plain(prepared.real_absent)}")

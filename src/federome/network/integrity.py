@@ -24,6 +24,8 @@ from federome.store.verify import Problem, Report, verify
 FILE: Final = "integrity.json"
 EVERY_S: Final = 7 * 86_400
 LOOK_S: Final = 3_600
+FIRST_S: Final = 600
+"""A node that has just started reads what it answers from, and perhaps compiles; the check comes after that."""
 AUDITS: Final = ("cohorts.audit", "modelled.audit")
 
 
@@ -70,7 +72,9 @@ class Integrity:
 
     def watch(self, ended: threading.Event, *, every_s: float = LOOK_S) -> None:
         """Check whenever it is due until the node ends, which does not wait for it."""
-        while not ended.is_set():
+        rest: float = FIRST_S
+        while not ended.wait(rest):
+            rest = every_s
             try:
                 if self.due():
                     self.look(_Rests(ended))
@@ -78,8 +82,6 @@ class Integrity:
                 return
             except (FederomeError, OSError) as error:  # busy, or no room for what was found: the next look will tell
                 self._report(f"the integrity check was not finished: {error}")
-            if ended.wait(every_s):
-                return
 
 
 class _Ended(Exception):

@@ -16,7 +16,7 @@ from federome.disclosure.differencing import Members
 from federome.errors import Damaged
 from federome.model.index import named_blocks
 from federome.model.variant import Variant
-from federome.network.integrity import EVERY_S, FILE, Integrity, verify_node
+from federome.network.integrity import EVERY_S, FILE, FIRST_S, Integrity, verify_node
 from federome.store.catalogue import Store
 from federome.store.site import StudySite
 from federome.store.verify import check_start
@@ -86,13 +86,17 @@ def test_it_is_done_once_a_week_and_ends_with_the_node(tmp_path: Path) -> None:
     assert own.due()
     ended = threading.Event()
 
+    rests: list[float | None] = []
+
     class Once(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:
+            rests.append(timeout)
             if timeout == 7.0:
                 self.set()
             return self.is_set()
 
     own.watch(Once(), every_s=7.0)
+    assert rests[0] == FIRST_S  # a node that starts is left in peace
     assert json.loads((tmp_path / FILE).read_bytes())["ok"] is True
     assert not own.due()
     now[0] += EVERY_S - 1
