@@ -81,9 +81,12 @@ CAST: Mapping[str, tuple[str, ...]] = {
     "oskar": ("uni-b", "output-reviewer"),
     "ivan": ("office", "output-reviewer"),
     "arne": ("uni-b", "algorithm-reviewer"),
+    "ruta": ("office", "algorithm-reviewer"),
     "audra": ("office", "auditor"),
 }
-KEYS = {name: generate("ES256") for name in ("alice", "anton", "carla", "olga", "oskar", "ivan", "ines")}
+KEYS = {
+    name: generate("ES256") for name in ("alice", "anton", "carla", "olga", "oskar", "ivan", "ines", "arne", "ruta")
+}
 DESK = """
 budget_rho = 0.5
 

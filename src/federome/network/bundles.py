@@ -125,26 +125,38 @@ def write_bundle(path: Path, bundle: Bundle, files: Mapping[str, bytes]) -> None
 def read_bundle(path: Path) -> tuple[Bundle, dict[str, bytes]]:
     """Read a bundle file from a stranger in bounded memory; ``Invalid`` unless it holds what its manifest lists."""
     try:
-        if path.stat().st_size > MAX_BUNDLE_BYTES:
-            raise _too_large(str(path))
-        with zipfile.ZipFile(path) as archive:
-            held = _members(archive, str(path))
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        with path.open("rb") as file:
+            data = file.read(MAX_BUNDLE_BYTES + 1)
+    except OSError as error:
         raise Invalid("this is not a bundle file.", where=str(path), remedy="Make it with algorithm pack.") from error
+    return bundle_in(data, where=str(path))
+
+
+def bundle_in(data: bytes, *, where: str) -> tuple[Bundle, dict[str, bytes]]:
+    """The same from a file's bytes."""
+    if len(data) > MAX_BUNDLE_BYTES:
+        raise _too_large(where)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            held = _members(archive, where)
+    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+        raise Invalid("this is not a bundle file.", where=where, remedy="Make it with algorithm pack.") from error
     if MANIFEST not in held:
-        raise Invalid("the bundle has no manifest.", where=str(path))
-    bundle = Bundle.from_document(parse_object(held.pop(MANIFEST)), where=f"{path.name}:{MANIFEST}")
+        raise Invalid("the bundle has no manifest.", where=where)
+    bundle = Bundle.from_document(parse_object(held.pop(MANIFEST)), where=f"{Path(where).name}:{MANIFEST}")
     bundle.check(held)
     return bundle, held
 
 
 def _members(archive: zipfile.ZipFile, where: str) -> dict[str, bytes]:
-    """All members. Stored, not compressed: what is read is never longer than the file itself."""
+    """All members. Stored, not compressed; and since members may lie over each other, not more than a file may hold."""
     members = archive.infolist()
     names = {member.filename for member in members}
     if len(members) > MAX_FILES + 1 or len(names) < len(members):
         raise Invalid("the bundle holds too many files, or one twice.", where=where)
     if any(member.compress_type != zipfile.ZIP_STORED or member.file_size > MAX_FILE_BYTES for member in members):
+        raise _too_large(where)
+    if sum(member.file_size for member in members) > MAX_BUNDLE_BYTES:
         raise _too_large(where)
     return {member.filename: archive.read(member) for member in members}
 

@@ -92,16 +92,15 @@ def load_program(path: Path) -> Program:
     Raises ``Invalid`` for what is no bundle (links, paths that lead elsewhere, compressed or too large files), and
     ``Refused`` for machine code that is not declared (``bundle_native_code``).
     """
-    bundle, files = pack_folder(path) if path.is_dir() else read_bundle(path)
-    if bundle.package is not None:
-        raise Invalid("this bundle describes installed modules; they need no sandbox.", where=path.name)
-    if sum(map(len, files.values())) > MAX_BUNDLE_BYTES:
-        raise Invalid(f"a bundle holds at most {MAX_BUNDLE_BYTES >> 20} MB.", where=path.name)
-    return program_of(bundle, files)
+    return program_of(*(pack_folder(path) if path.is_dir() else read_bundle(path)))
 
 
 def program_of(bundle: Bundle, files: Mapping[str, bytes]) -> Program:
     """The program of a bundle whose files are those of its manifest; see :func:`load_program`."""
+    if bundle.package is not None:
+        raise Invalid("this bundle describes installed modules; they need no sandbox.", where=bundle.name)
+    if sum(map(len, files.values())) > MAX_BUNDLE_BYTES:
+        raise Invalid(f"a bundle holds at most {MAX_BUNDLE_BYTES >> 20} MB.", where=bundle.name)
     bundle.check(dict(files))
     try:
         described = tomllib.loads(files[DESCRIPTION].decode())

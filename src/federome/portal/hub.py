@@ -12,11 +12,26 @@ from fastapi import APIRouter
 from federome.db import engine
 from federome.model.catalogued import Catalogues
 from federome.network.offers import Offer, checked
+from federome.network.reviews import SignedApprovals
 from federome.network.serve_hub import Hub
+from federome.network.submissions import DATABASE as SUBMISSIONS
+from federome.network.submissions import Submissions
 from federome.portal.app import own_faces, routers
 from federome.portal.assessments import Assessments
 from federome.portal.languages import N_
-from federome.portal.pages import applications, ask, checks, frequencies, learn, log, policy, queues, register, search
+from federome.portal.pages import (
+    applications,
+    ask,
+    checks,
+    frequencies,
+    learn,
+    log,
+    policy,
+    queues,
+    register,
+    search,
+    submissions,
+)
 from federome.portal.pages import runs as run_pages
 from federome.portal.pages.checks import Checks
 from federome.portal.pages.learn import Learn
@@ -71,6 +86,8 @@ def faces(
         counts = (len(held.offices), len(held.offers), len(projects()), answered)
         return dict(zip(FIGURES, counts, strict=True))
 
+    database = engine(f"sqlite:///{hub.folder / SUBMISSIONS}", durable=True)
+    submitted = Submissions(database, SignedApprovals(hub.folder, hub.clock), hub.desk.register, hub.clock)
     return (
         *own_faces(site, figures=figures),
         search.pages(site, hub.desk, offers, projects, beside.catalogues),
@@ -79,6 +96,7 @@ def faces(
         ask.pages(site, hub.desk, offers, checked, runs),
         run_pages.pages(site, runs),
         checks.pages(site, waiting),
+        submissions.pages(site, submitted),
         policy.pages(site, runs, saved),
         register.pages(site, hub.desk, projects),
         log.pages(site, hub.exchange, hub.coordinator.members),

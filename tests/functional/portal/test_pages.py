@@ -34,6 +34,7 @@ from tests.portals import (
     served,
     window,
 )
+from tests.submitted import furnish_submissions, furnished, pin
 from tests.unit.onboard.test_documents import RECORD
 
 from federome.demo.learning import School
@@ -65,6 +66,7 @@ ELSEWHERE = {
     "/portal/ask/{algorithm}/question.json",
     "/portal/runs/{run}/news",
     "/portal/checks/{run}/file.csv",
+    "/portal/submissions/{submission}/files/{name}",
     "/portal/register.json",
     "/portal/runs/{run}/files/{name}",
 }
@@ -114,6 +116,7 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
         Checkers(folder / CHECKERS).appoint(Person("olga", "uni-b", roles=("output-reviewer",), key=olga))
         told = [f'[[beacons]]\nnode = "{name}"\ncountry = "{name}"\nurl = "{url}"\n' for name, url in places.items()]
         (folder / BEACONS).write_text("".join(told))
+        pin(folder)
 
     lesson = Table(
         {"sex": np.array(["female", "male"]), "people": np.array([151, 0])}, {"people": np.array([False, True])}
@@ -126,6 +129,7 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
         patch.setattr(School, "_ask", lambda _school, _question: {"counts": lesson})
         furnish(made)
         activate(made, furnish(made, "active"))
+        furnish_submissions(made, tmp_path_factory.mktemp("submitted"))
         made.hub.exchange.ended("run-1", "complete", f"sha256:{0:064d}", now=made.clock())
         yield made
 
@@ -161,6 +165,9 @@ def found(there: Portal) -> dict[str, tuple[str, str]]:
     asked = "/portal/ask/cohort-count?check=1&datasets=FI:fi-biobank&p.by=sex&c.sex=female"
     seen["a question asked"] = ("alice", asked)
     seen["a question with a fault"] = ("alice", "/portal/ask/gwas-linear?check=1&p.maf_min=much")
+    for name, of in furnished(there).items():
+        seen[f"a program {name}"] = ("arne", f"/portal/submissions/{of}")
+    seen["a program of one's own"] = ("alice", f"/portal/submissions/{of}")
     seen["an error"] = ("", "/portal/no-such-page")
     return seen
 
