@@ -169,6 +169,31 @@ def test_noise_is_only_ever_refused(noise: str | bytes) -> None:
         decrypt(noise, BOX, typ=TYP)
 
 
+def test_a_token_that_is_shown_again_says_the_same_and_is_judged_anew() -> None:
+    document: dict[str, Json] = {"run": "r1", "parties": ["FI", {"n": -0.5}], "n": 3, "t": True, "u": None, "x": "é"}
+    signed = sign(document, NODE, typ=TYP)
+    first = verify(signed, RING, typ=TYP, algorithms=ALL, now=NOW)
+    parties = first.payload["parties"]
+    assert isinstance(parties, list)
+    parties.append("a reader's own note")
+    for shown in (signed, signed.encode(), peek(signed)):
+        again = verify(shown, RING, typ=TYP, algorithms=ALL, now=NOW)
+        assert (again.payload, again.owner, again.kid) == (document, "FI", NODE.kid)
+        assert canonical(again.payload) == canonical(document)
+    assert codes(signed[:-4] + "AAAA") == ("token_invalid",)
+    assert codes(signed, typ="another") == ("token_invalid",)
+    assert codes(signed, algorithms=("ES256",)) == ("alg_not_allowed",)
+    for ring in (KeyRing(()), KeyRing((PinnedKey("FI", NODE.public, valid_until=NOW),))):
+        with pytest.raises(Refused) as caught:
+            verify(signed, ring, typ=TYP, algorithms=ALL, now=NOW)
+        assert caught.value.codes == ("issuer_untrusted",)
+    with pytest.raises(Refused):
+        verify(signed, RING, typ=TYP, algorithms=ALL, now=NOW, max_bytes=len(signed) - 1)
+    namesake = PublicKey(NODE.kid, "Ed25519", generate("Ed25519").public.material)
+    with pytest.raises(Refused):
+        verify(signed, KeyRing((PinnedKey("FI", namesake),)), typ=TYP, algorithms=ALL, now=NOW)
+
+
 def test_bare_signatures() -> None:
     for key in (NODE, PERSON, ISSUER):
         signature = sign_bytes(b"data", key)
