@@ -1,7 +1,4 @@
-"""A question that the portal's ask page prepared, as a file: read, shown, and asked with the person's own key.
-
-The file comes from a hub, which is trusted with nothing: whoever signs reads first what it says.
-"""
+"""A question that the portal's ask page prepared, as a file: read, shown, and asked with the person's own key."""
 
 from __future__ import annotations
 
@@ -11,7 +8,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from federome.errors import Invalid
-from federome.trust.canonical import Json, canonical, parse_object
+from federome.trust.canonical import Json, canonical
+from federome.trust.prepared import named_datasets, read_prepared
 
 MAX_BYTES: Final = 8 << 20
 
@@ -34,13 +32,7 @@ class Asked:
     def read(cls, path: Path) -> Self:
         """The question in a file; ``Invalid`` if it is none."""
         wrong = Invalid("this is no question of an ask page.", where=str(path), remedy="Download it there again.")
-        try:
-            told = parse_object(path.read_bytes()[: MAX_BYTES + 1])
-        except OSError as error:
-            raise Invalid("the file cannot be read.", where=str(path)) from error
-        except Invalid as error:
-            raise wrong from error
-        match told:
+        match read_prepared(path, wrong, most=MAX_BYTES):
             case {
                 "federome": "question",
                 "hub": str() as hub,
@@ -53,7 +45,7 @@ class Asked:
                 "deadline_s": int() | float() as deadline_s,
                 "allow_partial": bool() as allow_partial,
             }:
-                named = {node: _texts(listed, wrong) for node, listed in datasets.items()}
+                named = named_datasets(datasets, wrong)
                 return cls(hub, person, permit, algorithm, digest, named, parameters, float(deadline_s), allow_partial)
         raise wrong
 
@@ -65,9 +57,3 @@ class Asked:
             f"as {self.person}, over {'; '.join(asked)}",
             f"with {canonical(dict(self.parameters)).decode()}",
         ]
-
-
-def _texts(value: Json, wrong: Invalid) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise wrong
-    return tuple(str(one) for one in value)

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federome.disclosure.differencing import DEPTH, FOLDED, Members, Words, bits_apart
+from federome.disk import sync_folder
 from federome.errors import Damaged, Invalid
 
 _MAGIC: Final = b"FDCOHORT2\n"
@@ -232,7 +233,7 @@ class FileCohorts:
             os.ftruncate(self._file, 0)
             os.write(self._file, _MAGIC)
             os.fsync(self._file)
-            _flush_folder(self._path.parent)
+            sync_folder(self._path.parent)
         self._end = len(_MAGIC)
 
     def _load(self, at: int) -> Members:
@@ -280,15 +281,6 @@ def _lost(path: Path) -> Damaged:
         where=str(path),
         remedy="Restore it from the newest backup, then run: federome store verify",
     )
-
-
-def _flush_folder(folder: Path) -> None:
-    """A new file is on disk once its name is."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _packed(cohort: Members) -> bytes:

@@ -15,8 +15,9 @@ from federome.network.case_questions import FILE, write_answers
 from federome.network.match_asker import Send, Told, exchange
 from federome.network.match_question import Act
 from federome.network.protocol import Body
-from federome.trust.canonical import Json, canonical, parse_object
+from federome.trust.canonical import Json, canonical
 from federome.trust.keys import KeyRing, PrivateKey
+from federome.trust.prepared import named_datasets, read_prepared
 
 MAX_BYTES: Final = 4 << 20
 
@@ -38,13 +39,7 @@ class MatchFile:
     def read(cls, path: Path) -> Self:
         """The question in a file; ``Invalid`` if it is none."""
         wrong = Invalid("this is no question about a case.", where=str(path), remedy="Download it there again.")
-        try:
-            told = parse_object(path.read_bytes()[: MAX_BYTES + 1])
-        except OSError as error:
-            raise Invalid("the file cannot be read.", where=str(path)) from error
-        except Invalid as error:
-            raise wrong from error
-        match told:
+        match read_prepared(path, wrong, most=MAX_BYTES):
             case {
                 "federome": kind,
                 "id": str() as id_,
@@ -56,7 +51,7 @@ class MatchFile:
                 "registration": str() as registration,
                 "nodes": dict() as nodes,
             } if kind == FILE and act in get_args(Act) and datasets:
-                named = {node: _texts(listed, wrong) for node, listed in datasets.items()}
+                named = named_datasets(datasets, wrong)
                 return cls(id_, hub, person, act, dict(words), named, registration, KeyRing.from_document(nodes))  # type: ignore[arg-type]
         raise wrong
 
@@ -79,9 +74,3 @@ class MatchFile:
     def answers(self, told: Told) -> Mapping[str, Json]:
         """What the page is given."""
         return write_answers(self.id, told.run, told.signed, told.silent)
-
-
-def _texts(value: Json, wrong: Invalid) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
-        raise wrong
-    return tuple(str(one) for one in value)

@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from federome.disk import sync_folder
 from federome.errors import Invalid
 from federome.model.strict import Json
 from federome.model.table import Mask
@@ -25,7 +26,6 @@ from federome.store.layout import (
     file_digest,
     make_folder,
     noted,
-    sync_folder,
     with_part,
     write_durably,
 )

@@ -13,9 +13,10 @@ from typing import Final
 
 from sqlalchemy.engine import Engine
 
+from federome.disk import sync_folder
 from federome.errors import Unavailable
 from federome.model.strict import Json
-from federome.store.layout import Layout, canonical, noted, sync_folder, write_durably
+from federome.store.layout import Layout, canonical, noted, write_durably
 from federome.store.staging import Lock
 
 _NOTE, _LOCK = ".erasing", ".erasing.lock"

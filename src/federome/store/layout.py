@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from federome.disk import sync_folder
 from federome.errors import Damaged, Unavailable
 from federome.model.strict import Json
 from federome.model.variant import Assembly
@@ -119,15 +120,6 @@ def noted(path: Path) -> Any:
 def sync_file(path: Path) -> None:
     """Make a file's content survive loss of power."""
     handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a folder's names survive loss of power."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
     finally:

@@ -22,6 +22,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from federome.disk import sync_folder
 from federome.errors import Damaged, Invalid
 from federome.store import encode, records
 from federome.store.bits import plain
@@ -332,7 +333,7 @@ class PgenWriter:
         os.fsync(self._file.fileno())
         self._file.close()
         os.replace(self._partial, self.path)
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
         digest = hashlib.sha256(header).digest()
         self._index = PgenIndex(self.people, types, offsets, self._counts[: self.variants].copy(), digest)
 
@@ -500,11 +501,3 @@ def _move_down(file: int, source: int, target: int) -> None:
     for start in range(source, end, _COPY_CHUNK):
         os.pwrite(file, os.pread(file, min(_COPY_CHUNK, end - start), start), start - source + target)
     os.ftruncate(file, end - source + target)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -19,10 +19,11 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from federome.disk import sync_folder
 from federome.errors import Invalid
 from federome.model.cohort import AnyOf, Cohort, Diagnosis, Measurement
 from federome.model.table import Mask
-from federome.store.layout import altered, file_digest, sync_file, sync_folder, with_part
+from federome.store.layout import altered, file_digest, sync_file, with_part
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from federome.disk import sync_folder
 from federome.errors import Unavailable
-from federome.store.layout import Layout, canonical, make_folder, noted, stem, sync_folder, write_durably
+from federome.store.layout import Layout, canonical, make_folder, noted, stem, write_durably
 
 BATCH, FINISHED, COMMIT = "batch.json", "finished.json", "commit.json"
 
