@@ -32,7 +32,10 @@ from federome.network.citizens import Citizen, CitizenBook
 from federome.network.desk import DESK, Desk, DeskSettings, Office, open_desk
 from federome.network.house import PortalSettings, open_portal
 from federome.network.output_queue import CHECKERS, Checkers
+from federome.network.reviews import install_root
 from federome.standards.beacon.hub import BEACONS
+from federome.trust.approval import Reviewer, Root, sign_root
+from federome.trust.envelopes import add_signature
 from federome.trust.keys import PrivateKey, generate, read_secret, save_private_key
 
 UNIVERSITY: Final = "demo-university"
@@ -41,6 +44,8 @@ OFFICE: Final = "demo-office"
 HOSPITAL: Final = "demo-hospital"
 CHECK: Final = ("olga", "oskar")
 """Who checks outputs, each with a key of their own."""
+REVIEW: Final = ("arne", "ruta")
+"""Who reviews programs, likewise, of two organisations."""
 HOST: Final = "127.0.0.1"
 TICK_S: Final = 0.2
 
@@ -102,7 +107,8 @@ def cast(nodes: Sequence[str]) -> tuple[Player, ...]:
         Player("otto", "Otto, of the hub's office", OFFICE, "administrator", "queue"),
         Player("olga", "Olga, checks outputs", OFFICE, "output-reviewer", "checks"),
         Player("oskar", "Oskar, checks outputs", OFFICE, "output-reviewer", "checks"),
-        Player("arne", "Arne, reviews algorithms", OFFICE, "algorithm-reviewer", "notices"),
+        Player("arne", "Arne, reviews programs", OFFICE, "algorithm-reviewer", "submissions"),
+        Player("ruta", "Ruta, reviews programs", HOSPITAL, "algorithm-reviewer", "submissions"),
         Player("audra", "Audra, audits", OFFICE, "auditor", "queue"),
         *nations,
     )
@@ -113,12 +119,14 @@ def furnish(federation: LocalFederation, prepared: Sequence[Holding]) -> None:
     hub, players = federation.root / "hub", cast(federation.nodes)
     idp = federation.ports["idp"] = free_port()
     issuer = f"http://{HOST}:{idp}"
-    keys = {PERSON: federation.person} | {name: generate("ES256") for name in CHECK}
+    keys = {PERSON: federation.person} | {name: generate("ES256") for name in (*CHECK, *REVIEW)}
     people = tuple(_registered(player, issuer, keys.get(player.id)) for player in players)
     for person in people:
-        if person.id in CHECK:
+        if person.id in (*CHECK, *REVIEW):
             save_private_key(keys[person.id], federation.root / f"{person.id}.jwk")
+        if person.id in CHECK:
             Checkers(hub / CHECKERS).appoint(person)
+    install_root(hub, _root(people, keys), first=True)
     countries = {player.institution: _country(player.institution, federation.nodes) for player in players}
     institutions = tuple(Institution(name, land, for_profit=False) for name, land in countries.items())
     install_register(hub, json.dumps(Register(people, institutions).to_document()))
@@ -134,6 +142,13 @@ def furnish(federation: LocalFederation, prepared: Sequence[Holding]) -> None:
     federation.start("idp", "dev-idp", "--dir", str(folder), "--hub", str(hub), "--port", str(idp))
     _apply(open_desk(hub, url=federation.url, clock=time.time), federation, prepared)
     wait_for_port(HOST, idp, federation.processes["idp"])
+
+
+def _root(people: Sequence[Person], keys: Mapping[str, PrivateKey]) -> bytes:
+    """Whose reviews of programs the hub shows; nodes of the demonstration pin none, their operators approve."""
+    pinned = [Reviewer(one.id, one.institution, one.key) for one in people if one.id in REVIEW and one.key]
+    first, second = (keys[name] for name in REVIEW)
+    return add_signature(sign_root(Root(1, tuple(pinned)), first), second)
 
 
 def _registered(player: Player, issuer: str, key: PrivateKey | None) -> Person:
@@ -319,6 +334,7 @@ def keep(federation: LocalFederation, console: Console, more: Sequence[str] = ()
         "  No passwords: Log in, then choose a person. Rita's key, for federome run:",
         f"  {federation.root / 'person.jwk'}",
         f"  A result waits for Olga and Oskar; for federome review: {federation.root / 'olga.jwk'} and oskar.jwk",
+        "  Arne and Ruta review programs that Rita submits; for federome algorithm: arne.jwk and ruta.jwk there",
         *more,
         "  [bold]Everything stays up until Ctrl-C.[/]",
     ):

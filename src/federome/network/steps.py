@@ -310,7 +310,8 @@ def conclude(node: Node, question: Question, site: OpenSite) -> Outcome:
         raise Refused(
             "a person of the cohort withdrew during the run.",
             codes=["recompute_required"],
-            remedy="Order the run again.",
+            remedy="Asked again without them, nodes that had agreed refuse it (differencing): ask of another cohort, "
+            "or once more people have come or gone.",
         )
     word: Body = {
         "result": question.command.documents["result"],

@@ -59,7 +59,7 @@ _ACTS: Final[Mapping[Act, frozenset[State]]] = {
     "reject": _ENDABLE | {"approved"},
     "return": WAITING,
     "withdraw": _ENDABLE,
-    "replace": _ENDABLE | {"sent-back"},
+    "replace": WAITING,
 }
 """In which states an act is done. A signed no can be taken back by its signer, what was sent back cannot."""
 _REASONS: Final = frozenset({"comment", "return"})

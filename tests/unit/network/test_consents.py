@@ -288,6 +288,8 @@ def test_a_withdrawal_in_the_middle_of_separate_answers(tmp_path: Path) -> None:
     change_at(federation, "FI", "withdraw")
     ended = federation.settle(run)
     assert (ended.state, codes(ended)) == ("failed", ["recompute_required"])
+    again = federation.settle(federation.ask(CohortCount(), quorum=2))  # as the remedy says
+    assert codes(again) == ["differencing"]
 
 
 def test_a_withdrawal_before_the_freeze_is_simply_obeyed(tmp_path: Path) -> None:
