@@ -147,6 +147,18 @@ class Standing:
         return tuple(sorted({one.organisation for one in listed if one.name in names}))
 
 
+@dataclass(frozen=True)
+class Whole:
+    """A submission with its files and those of the version before it; ``tried`` is its author's word for a try."""
+
+    standing: Standing
+    program: Program
+    before: Program | None
+    bundle: bytes
+    signed: bytes
+    tried: str
+
+
 def standing(kept: Kept, root: Root | None, revocations: Revocations | None, now: datetime) -> Standing:
     """What follows from the events. A review counts as long as it stands up under the root that lies here now."""
     if root is None:
@@ -212,21 +224,15 @@ class Submissions:
             raise Missing("there is no such submission.")
         return found
 
-    def program(self, submission: str, person: Person) -> Program:
-        """The bundle, read again; ``Damaged`` if it is not the one that was handed in."""
-        return self._program(self.find(submission, person).kept.opened)
-
-    def previous(self, submission: str, person: Person) -> Program | None:
-        """The version before it, of the same author's, for those who may see that one too."""
-        before = self.find(submission, person).kept.opened.previous
-        with suppress(Missing):
-            return self.program(before, person) if before is not None else None
-        return None
-
-    def content(self, submission: str, person: Person) -> tuple[bytes, bytes, str]:
-        """The bundle's file, the author's signed submission, and what the author says came of a try."""
-        self._program(self.find(submission, person).kept.opened)  # an altered one is handed out to nobody
-        return self._content(submission)
+    def whole(self, submission: str, person: Person) -> Whole:
+        """The same with its files, read again; ``Damaged`` if the bundle is not the one that was handed in."""
+        found = self.find(submission, person)
+        bundle, signed, tried = self._content(submission)
+        before = found.kept.opened.previous
+        earlier = None
+        with suppress(Missing):  # an operator sees what is approved, and not what came before
+            earlier = self._program(self.find(before, person).kept.opened) if before is not None else None
+        return Whole(found, _program(bundle, found.kept.opened), earlier, bundle, signed, tried)
 
     # acting
 
@@ -428,13 +434,17 @@ class Submissions:
         return row.bundle, row.signed, row.tried
 
     def _program(self, opened: HandedIn) -> Program:
-        try:
-            program = program_of(*bundle_in(self._content(opened.id)[0], where="bundle"))
-        except FederomeError as error:
-            raise _damaged() from error
-        if program.bundle.digest != opened.digest:
-            raise _damaged()
-        return program
+        return _program(self._content(opened.id)[0], opened)
+
+
+def _program(bundle: bytes, opened: HandedIn) -> Program:
+    try:
+        program = program_of(*bundle_in(bundle, where="bundle"))
+    except FederomeError as error:
+        raise _damaged() from error
+    if program.bundle.digest != opened.digest:
+        raise _damaged()
+    return program
 
 
 def _damaged() -> Damaged:

@@ -22,6 +22,7 @@ from federome.db import engine
 from federome.network import reviews
 from federome.network.access import install_register
 from federome.network.bundled import install
+from federome.portal.pages.submissions import COMPARED, SHOWN, difference
 from federome.portal.sessions import Sessions
 
 PLACE = "/portal/submissions"
@@ -295,14 +296,34 @@ def test_addresses_of_others_do_not_exist(there: Portal, tmp_path: Path) -> None
     assert "arne" not in seen(there, "alice", place).partition("What was said")[2]
 
 
+def put(there: Portal, place: str, bundle: bytes) -> None:
+    """Another bundle in the hub's own file, under a submission."""
+    with engine(f"sqlite:///{there.folder / 'submissions.db'}").begin() as db:
+        told = {"bundle": bundle, "submission": place.rsplit("/", 1)[1]}
+        db.execute(sa.text("UPDATE submission_content SET bundle = :bundle WHERE submission = :submission"), told)
+
+
 def test_a_bundle_that_was_altered_at_the_hub_is_shown_to_nobody(there: Portal, tmp_path: Path) -> None:
     what = handed(tmp_path, "11")
     place = placed(submit(there, what, "altered"))
-    with engine(f"sqlite:///{there.folder / 'submissions.db'}").begin() as db:
-        told = {"bundle": handed(tmp_path, "12").bundle, "submission": place.rsplit("/", 1)[1]}
-        db.execute(sa.text("UPDATE submission_content SET bundle = :bundle WHERE submission = :submission"), told)
+    put(there, place, handed(tmp_path, "12").bundle)
     with there.http("arne") as http:
         assert "not the one that was handed in" in http.get(place).text
     assert sign(there, place, "arne", review(what, "arne", there)).status_code == 500
     with there.http("arne") as http:
         assert http.get(f"{place}/files/bundle").status_code == 500
+        put(there, place, what.bundle)
+        assert http.get(f"{place}/files/bundle").content == what.bundle
+
+
+def test_a_page_says_when_it_does_not_show_all(there: Portal, tmp_path: Path) -> None:
+    rows = {"rows.csv": "row\n" * (SHOWN // 4 + 1)}
+    before = placed(submit(there, handed(tmp_path, "13", **rows), "long"))
+    assert "There is more than a page holds" in seen(there, "arne", before)
+    rows["rows.csv"] += "one more"
+    after = seen(there, "arne", placed(submit(there, handed(tmp_path, "14", **rows), "longer")))
+    assert after.count("There is more than a page holds") >= 2  # neither the file nor what changed in it
+    assert difference("a\nb\nc", "a\nx\nc").splitlines()[1:] == [" a", "-b", "+x", " c"]
+    many = [str(at) for at in range(COMPARED + 1)]
+    apart = difference("\n".join(["same", *many]), "\n".join(["same", *many[::-1], "end"])).splitlines()
+    assert apart == [*(f"-{line}" for line in many), *(f"+{line}" for line in [*many[::-1], "end"])]

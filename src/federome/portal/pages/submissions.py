@@ -140,13 +140,13 @@ def _downloads(api: APIRouter, submissions: Submissions) -> None:
     @open_to("named")
     def file(request: Request, submission: str, name: str) -> Response:
         person = visit_of(request).registered()
-        found = submissions.find(submission, person)
+        held = submissions.whole(submission, person)
+        found = held.standing
         opened, signed = found.kept.opened, dict(found.kept.envelopes)
-        bundle, signature, _ = submissions.content(submission, person)
         if name == "bundle":
-            return _download(bundle, f"{opened.name}-{opened.version}.bundle", "application/zip")
+            return _download(held.bundle, f"{opened.name}-{opened.version}.bundle", "application/zip")
         if name == "submission":
-            return _download(signature, f"{opened.name}-{opened.version}.submission.json", "application/json")
+            return _download(held.signed, f"{opened.name}-{opened.version}.submission.json", "application/json")
         number = name.removeprefix("review-")
         if number == name or not (number.isascii() and number.isdecimal() and int(number[:9]) in signed):
             raise Missing("there is no such file.")
@@ -180,9 +180,8 @@ def _one(
 ) -> Response:
     visit = visit_of(request)
     person = visit.registered()
-    found = submissions.find(submission, person)
-    program = submissions.program(submission, person)
-    before = submissions.previous(submission, person)
+    held = submissions.whole(submission, person)
+    found, program, before = held.standing, held.program, held.before
     values = {
         "found": found,
         "opened": found.kept.opened,
@@ -192,7 +191,7 @@ def _one(
         "files": tuple(_shown(program, before)),
         "gone": sorted(set(before.files) - set(program.files)) if before else (),
         "before": before,
-        "tried": visible(submissions.content(submission, person)[2]),
+        "tried": visible(held.tried),
         "author": person.id == found.kept.opened.author,
         "judge": _judges(found, person),
         "signatures": [
@@ -246,21 +245,15 @@ def _shown(program: Program, before: Program | None) -> Iterator[Shown]:
     native = set(program.description.native)
     for name, data in sorted(program.files.items()):
         old = before.files.get(name) if before is not None else None
-        text = "" if name in native else visible(data.decode())
+        text = "" if name in native else data.decode()
         change = ""
-        if old is not None and old != data and name not in native:
-            change = difference(visible(old.decode("utf-8", "replace")), text)
-        taken, change = text[:room], change[:room]
-        room -= len(taken)
+        if old is not None and old != data and name not in native and max(len(old), len(data)) <= SHOWN:
+            change = difference(visible(old.decode("utf-8", "replace")), visible(text))
+        whole = len(text) + len(change) <= room
+        head, change = text[:room], change[:room]
+        room = max(0, room - len(head) - len(change))
         yield Shown(
-            name,
-            len(data),
-            digests[name],
-            taken,
-            len(taken) == len(text),
-            name in native,
-            _way(before, old, data),
-            change,
+            name, len(data), digests[name], visible(head), whole, name in native, _way(before, old, data), change
         )
 
 
