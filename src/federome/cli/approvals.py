@@ -216,11 +216,13 @@ def cosign(
 @algorithm_app.command("trust")
 def trust(
     files: Annotated[list[Path], typer.Argument(help="Roots (in order) and lists of revocations.")],
-    folder: NodeFolder,
+    folder: Annotated[
+        Path, typer.Option("--dir", help="The folder of the node, or of the hub whose portal takes programs.")
+    ],
     first: Annotated[bool, typer.Option("--first", help="Pin this root by hand: you know whose it is.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Install a root of reviewers or a list of revocations at a node."""
+    """Install a root of reviewers or a list of revocations at a node, or at a hub that takes programs for review."""
     from federome.network import reviews
     from federome.trust.approval import REVOKED_PAYLOAD, ROOT_PAYLOAD
 
