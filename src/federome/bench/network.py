@@ -76,9 +76,9 @@ def _federation(prepared: Prepared) -> Iterator[tuple[LocalFederation, Connectio
         tempfile.TemporaryDirectory(prefix="federome-bench-") as root,
         LocalFederation(Path(root), names, modules=(MODULE, stopwatch.__name__), keep_exact=False) as federation,
     ):
-        federation.set_up()
         for data in prepared.nodes:
-            cohorts.copy_store(data, federation.node_folder(data.node) / "data")
+            cohorts.copy_node(data, federation.node_folder(data.node))
+        federation.set_up()
         federation.start_nodes()
         permit = federation.permit(_datasets(prepared))
         with connect(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,14 +16,11 @@ from typer.core import TyperGroup
 from federome.errors import Invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from federome.model.ontology import Ontology
-    from federome.model.verdict import Verdict
     from federome.onboard.clinical import Told
     from federome.onboard.findings import Finding
-    from federome.quality.verdict import DatasetVerdict
-    from federome.store.writer import BatchWriter
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -78,29 +74,15 @@ def folder(
     as_json: AsJson = False,
 ) -> None:
     """Inspect, map, validate, harmonise, judge, release, catalogue. Run it again after a fault or an interruption."""
-    from federome.db import engine
-    from federome.network.consents import ConsentBook
-    from federome.network.setup import make_keys
-    from federome.onboard.course import Course, Options
-    from federome.quality import shelf
-    from federome.quality.evidence import judge
-    from federome.trust.keys import read_secret
+    from federome.onboard.course import Options
+    from federome.onboard.onboarding import begin
 
     now = datetime.now(UTC)
-    today = _day(released_on) if released_on else now.date()
-    secret = read_secret(make_keys(node) / "secret")
-    judged: list[DatasetVerdict] = []
-
-    def judging(writer: BatchWriter, provided: Path, owners: Mapping[str, str]) -> Verdict:
-        judged.append(judge(writer, provided, owners, today=today))
-        return judged[-1].told()
-
-    course = Course(
+    onboarding = begin(
         provider,
         node,
-        ConsentBook(engine(f"sqlite:///{node / 'node.db'}", durable=True), secret=secret),
         Options(
-            today=today,
+            today=_day(released_on) if released_on else now.date(),
             fix=fix,
             accept_mapping=accept_mapping,
             leave_out_refused=leave_out_refused,
@@ -111,17 +93,15 @@ def folder(
         ),
         now,
         ontology=_ontology(terms),
-        judge=judging,
         tell=(lambda _step, _said: None) if as_json else _Teller(),
     )
+    course = onboarding.course
     started = time.perf_counter()
     try:
-        record = course.run(until="validate" if check else "catalogue")
+        record = onboarding.run(until="validate" if check else "catalogue")
     finally:
         if not as_json:
             _show(course.findings)
-    if record is not None and judged and not judged[-1].counts["refuse"]:  # then all who were judged were released
-        shelf.keep(node, replace(judged[-1], release=record.release))
     facts = {
         "folder": str(provider),
         "seconds": round(time.perf_counter() - started, 2),

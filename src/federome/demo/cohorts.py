@@ -1,7 +1,8 @@
 """The demonstration's data: a synthetic nation and, where the registry is in reach, real people for every node.
 
-Batch folders are made once and kept in a cache; each node's store is made from them by the product's own ingest, and
-kept as well, because the same folders give the same store.
+Folders are made once and kept in a cache. A national cohort comes into its node as ``federome onboard`` brings any
+provider's folder: mapped, validated, judged, released, catalogued. The real people, whose profile is genotypes alone,
+are ingested as batch folders. Nodes are kept as well, because the same folders give the same data.
 """
 
 from __future__ import annotations
@@ -12,18 +13,24 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, time
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
 from federome import __version__
 from federome.demo import real, synthetic
+from federome.demo.national import hand_over
 from federome.errors import Invalid
 from federome.ingest.folder import ingest_folder
+from federome.model.verdict import Verdict
+from federome.network.records import FOLDER, DatasetRecord, read_records
+from federome.onboard.course import WORK, Options
+from federome.onboard.onboarding import begin
 from federome.store.catalogue import Store
 
 RELEASED_ON: Final = date(2026, 11, 1)
+FORM: Final = "onboarded"  # another word when the same cohorts would make other nodes
 # The five nodes of the real data, each with the country whose synthetic cohort stands beside it. CEU are residents
 # of Utah; their node is France for want of a better, and every dataset says whose it is.
 NODES: Final = ("FI", "ES", "IT", "GB", "FR")
@@ -33,15 +40,25 @@ FURTHER: Final = tuple(code for code in synthetic.COUNTRIES if code not in NODES
 
 @dataclass(frozen=True)
 class NodeData:
-    """What one node holds: a finished store to copy, and facts about it that only the demonstration knows."""
+    """What one node holds: a finished folder to copy, and facts about it that only the demonstration knows.
+
+    ``record`` is the synthetic dataset's in the catalogue, ``unchecked`` what quality control could not look at.
+    """
 
     node: str
-    store: Path
+    folder: Path
+    record: DatasetRecord
+    unchecked: tuple[str, ...]
     synthetic_dataset: str
     real_dataset: str
     truth: synthetic.Facts
     people: int
     variants: int
+
+    @property
+    def store(self) -> Path:
+        """The node's store."""
+        return self.folder / "data"
 
 
 @dataclass(frozen=True)
@@ -71,14 +88,16 @@ def prepare(
     say: Callable[[str], None],
 ) -> Prepared:
     """Make (or find) every node's store. Work that is done is never done twice."""
-    key = hashlib.sha256(f"{__version__}/{synthetic.VERSION}/{people}/{variants}/{seed}".encode()).hexdigest()[:12]
+    key = hashlib.sha256(f"{__version__}/{synthetic.VERSION}/{FORM}/{people}/{variants}/{seed}".encode()).hexdigest()[
+        :12
+    ]
     root = cache / key
     root.mkdir(parents=True, exist_ok=True)
     found = real.fetch(cache / "downloads", offline=data)
     absent = found.reason if isinstance(found, real.Absent) else ""
     hospitals = {} if isinstance(found, real.Absent) else _real_folders(found, root / "real")
     notes = () if isinstance(found, real.Absent) else tuple(found.notes)
-    ready = all((root / "stores" / node / "done").is_file() for node in nodes)
+    ready = all((root / "nodes" / node / "done").is_file() for node in nodes)
     say("found the nations of last time" if ready else "making nations and their stores (kept for next time)")
     jobs = [(root, node, people, variants, seed, hospitals.get(node)) for node in nodes]
     if ready:
@@ -88,9 +107,12 @@ def prepare(
         return Prepared(tuple(pool.map(_prepare_node, jobs)), absent, notes)
 
 
-def copy_store(data: NodeData, to: Path) -> None:
-    """A node gets its own copy, so that what it is told to forget is forgotten for this demonstration only."""
-    shutil.copytree(data.store, to)
+def copy_node(data: NodeData, to: Path) -> None:
+    """A node gets its own copy, so that what it is told to forget is forgotten for this demonstration only.
+
+    Keys, consents and catalogue records come along: a node takes data in before it joins a network.
+    """
+    shutil.copytree(data.folder, to, symlinks=True, ignore=shutil.ignore_patterns("done"))
 
 
 def _real_folders(found: real.RealData, to: Path) -> dict[str, Path]:
@@ -112,22 +134,33 @@ def _prepare_node(job: tuple[Path, str, int, int, int, Path | None]) -> NodeData
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         facts = synthetic.write_hospital(folder, node, people=people, variants=variants, seed=seed)
-    place = root / "stores" / node
+    place = root / "nodes" / node
     if not (place / "done").is_file():
         shutil.rmtree(place, ignore_errors=True)
-        store = Store.open(place / "data")
-        for each in (folder, hospital):
-            if each is not None:
-                ingest_folder(store, each, released_on=RELEASED_ON)
+        _onboard(root / "handed" / node, folder, place)
+        if hospital is not None:
+            ingest_folder(Store.open(place / "data"), hospital, released_on=RELEASED_ON)
         (place / "done").touch()
     store = Store.open(place / "data")
     releases = {name: store.release(name) for name in store.datasets()}
+    [record] = read_records(place / FOLDER)
+    verdict = Verdict.from_bytes(next((place / WORK / record.dataset).glob("*/verdict.json")).read_bytes())
     return NodeData(
         node=node,
-        store=place / "data",
-        synthetic_dataset=next(name for name in releases if releases[name].manifest.synthetic),
-        real_dataset=next((name for name in releases if not releases[name].manifest.synthetic), ""),
+        folder=place,
+        record=record,
+        unchecked=tuple(verdict.unknown),
+        synthetic_dataset=record.dataset,
+        real_dataset=next((name for name in releases if name != record.dataset), ""),
         truth=facts,
         people=sum(release.people for release in releases.values()),
         variants=sum(batch.variants for release in releases.values() for batch in release.batches),
     )
+
+
+def _onboard(handed: Path, batch: Path, node: Path) -> None:
+    """The whole way of a national cohort into a node's new folder; nothing is overridden and nobody left out."""
+    shutil.rmtree(handed, ignore_errors=True)
+    hand_over(batch, handed, batch.name)
+    options = Options(today=RELEASED_ON, accept_mapping=True)
+    begin(handed, node, options, datetime.combine(RELEASED_ON, time(), UTC)).run()

@@ -7,22 +7,15 @@ counts those whose consent is valid and nobody else.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from federome.db import engine
 from federome.demo.hospital import export_hospital
 from federome.demo.stage import Stage, plain
-from federome.model.verdict import Verdict
-from federome.network.consents import ConsentBook
-from federome.network.setup import make_keys
-from federome.onboard.course import Course, Options
-from federome.quality.evidence import judge
-from federome.store.writer import BatchWriter
-from federome.trust.keys import read_secret
+from federome.onboard.course import Options
+from federome.onboard.onboarding import begin
 
 PEOPLE: Final = 120
 
@@ -38,15 +31,11 @@ def hospital(stage: Stage) -> None:
         if said:
             stage.console.print(f"  [cyan]{step:<10}[/] {plain(said.partition(': /')[0])}")
 
-    def judging(writer: BatchWriter, folder: Path, owners: Mapping[str, str]) -> Verdict:
-        return judge(writer, folder, owners, today=now.date()).told()
-
-    book = ConsentBook(engine(f"sqlite:///{node / 'node.db'}"), secret=read_secret(make_keys(node) / "secret"))
     with TemporaryDirectory(prefix="federome-demo-") as place:
         folder = export_hospital(Path(place) / "hospital", country, people=PEOPLE, seed=3)
         options = Options(today=now.date(), fix=True, accept_mapping=True)
-        course = Course(folder, node, book, options, now, judge=judging, tell=tell)
-        record = course.run()
+        onboarding = begin(folder, node, options, now, tell=tell)
+        course, record = onboarding.course, onboarding.run()
     assert record is not None
     willing = sum(tier == "secondary-use" for tier in course.consented.tiers(now).values())
     asked = {data.node: [record.dataset]}

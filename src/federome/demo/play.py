@@ -121,15 +121,15 @@ def play(
 def network(stage: Stage) -> None:
     """Hub and nodes start as processes; each node pins the authority and answers only to signed words."""
     with stage.console.status("starting the hub and the nodes"):
-        stage.federation.set_up()
         for data in stage.nodes:
-            cohorts.copy_store(data, stage.federation.node_folder(data.node) / "data")
+            cohorts.copy_node(data, stage.federation.node_folder(data.node))
+        stage.federation.set_up()
         first = stage.nodes[0]
         subjects = subjects_of(stage.federation.node_folder(first.node) / "data", first.synthetic_dataset, 2)
         portal.open_node(stage.federation, first.node, subjects)
         stage.federation.start_nodes()
     grid = Grid(title="The network", title_justify="left")
-    for heading in ("node", "process", "dataset", "people", "policy"):
+    for heading in ("node", "process", "dataset", "people", "policy", "quality"):
         grid.add_column(heading, justify="right" if heading in ("process", "people") else "left")
     for data in stage.nodes:
         pid = stage.federation.processes[data.node].pid
@@ -137,16 +137,24 @@ def network(stage: Stage) -> None:
         kinds = [f"{data.synthetic_dataset} (synthetic)", *filter(None, [real])]
         sizes = [f"{data.truth.people:,}", *([f"{data.people - data.truth.people:,}"] if real else [])]
         policies = ["controlled", *(["open data"] if real else [])]
-        grid.add_row(data.node, str(pid), "\n".join(kinds), "\n".join(sizes), "\n".join(policies))
+        grid.add_row(data.node, str(pid), "\n".join(kinds), "\n".join(sizes), "\n".join(policies), data.record.quality)
         stage.facts.nodes.append(
             {
                 "node": data.node,
                 "people": data.people,
                 "variants": data.variants,
                 "datasets": [data.synthetic_dataset, data.real_dataset],
+                "identifier": data.record.identifier,
+                "quality": data.record.quality,
+                "unchecked": data.unchecked,
             }
         )
     stage.console.print(grid)
+    unchecked = sorted({name.replace("_", " ") for data in stage.nodes for name in data.unchecked})
+    stage.console.print(
+        "  The synthetic cohorts came in by [cyan]federome onboard[/]: validated, judged by genotypes, catalogued."
+        f"\n  [dim]Quality control could not check: {', '.join(unchecked)}[/]"
+    )
 
 
 def refused_question(stage: Stage) -> None:

@@ -7,10 +7,12 @@ Tiers: 1+MG reference architecture, data-subject onboarding; opt-out and overrid
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from types import MappingProxyType
 from typing import Final, Literal
 
 import numpy as np
@@ -104,15 +106,25 @@ class Ledger:
     def _ordered(self) -> tuple[ConsentEvent, ...]:
         return tuple(sorted(set(self.events), key=lambda event: (event.at, _care(event))))
 
-    def standings(self, now: datetime) -> dict[str, Standing]:
-        """The standing of every subject who has an event in force; all others stand at the default."""
+    @cached_property
+    def _latest(self) -> dict[int, Mapping[str, Standing]]:
+        return {}
+
+    def standings(self, now: datetime) -> Mapping[str, Standing]:
+        """The standing of every subject who has an event in force; all others stand at the default.
+
+        The very same mapping is given as long as no further event has come into force.
+        """
+        count = bisect_right(self._ordered, now, key=lambda event: event.at)
+        if (known := self._latest.get(count)) is not None:
+            return known
         found: dict[str, Standing] = {}
-        for event in self._ordered:
-            if event.at > now:
-                break
-            held = found.get(event.subject, Standing(self.default))
-            found[event.subject] = _after(held, event)
-        return found
+        for event in self._ordered[:count]:
+            found[event.subject] = _after(found.get(event.subject, Standing(self.default)), event)
+        made = MappingProxyType(found)
+        self._latest.clear()  # time goes on: earlier instants are hardly asked for again
+        self._latest[count] = made
+        return made
 
     def override(self, basis: Basis, now: datetime) -> NationalOverride | None:
         """The national override in force for this legal basis, if there is one."""

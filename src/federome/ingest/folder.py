@@ -9,7 +9,7 @@ the next attempt on the same folder writes only the chromosomes that are not fin
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -29,6 +29,7 @@ from federome.ingest.kinship import Relatives as Kin
 from federome.ingest.known import KnownSites, StoredSites
 from federome.ingest.manifest import read_manifest
 from federome.ingest.namesakes import Traits, check_namesakes, find_namesakes
+from federome.ingest.note import Genotypes, read_note, write_note
 from federome.ingest.pgen import PgenSource
 from federome.ingest.phenotypes import Phenotypes, read_phenotypes
 from federome.ingest.regions import read_genes, read_intervals
@@ -36,7 +37,7 @@ from federome.ingest.source import Source, Tally
 from federome.ingest.stream import Stream
 from federome.ingest.vcf import VcfSource
 from federome.store.catalogue import DataRelease, Store
-from federome.store.writer import BatchWriter, DeclaredSex, Relatives
+from federome.store.writer import BatchWriter, Compared, DeclaredSex, Relatives
 
 Stage = Literal["checking", "genotypes", "kinship", "committing"]
 _VCF = (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")
@@ -102,7 +103,7 @@ def ingest_folder(
     the node is that person (`namesakes`). Raises ``Invalid`` with file, line and remedy; then the store is as it was.
     """
     with _written(store, folder, released_on, fasta, batch, processes, same_people, on_progress) as (writer, told):
-        on_progress(Progress("committing", variants=told.variants, total=told.variants))
+        on_progress(Progress("committing", variants=told.read.variants, total=told.read.variants))
         release = writer.commit(released_on)
     return told.report(release)
 
@@ -121,8 +122,8 @@ def stage_folder(
 ) -> _T:
     """Do all of an ingest but the commit, and look at what was written before anybody else can see it.
 
-    The finished chromosomes stay, and the next ``ingest_folder`` of the same people and genotypes takes them as they
-    are, also if the manifest or the phenotypes have changed by then.
+    The finished chromosomes stay, and the next ``ingest_folder`` of the same people and genotypes takes them and their
+    kinship as they are, also if the manifest or the phenotypes have changed by then.
     """
     with _written(store, folder, released_on, fasta, batch, processes, same_people, on_progress) as (writer, _):
         return look(writer)
@@ -133,18 +134,16 @@ class _Written:
     """What is known of a batch once all of it is written."""
 
     people: int
-    variants: int
-    tally: Tally
-    kin: Kin
+    read: Genotypes
     references: Mapping[str, str]
     null_rates: Mapping[str, float]
 
     def report(self, release: DataRelease) -> Report:
-        tally = self.tally
+        tally, kin = self.read.tally, self.read.kin
         return Report(
             release=release,
             people=self.people,
-            variants=self.variants,
+            variants=self.read.variants,
             skipped_alleles=tally.symbolic,
             skipped_contigs=tally.other_contigs,
             split_lines=tally.split,
@@ -153,9 +152,9 @@ class _Written:
             duplicates=tally.duplicates,
             half_calls=tally.half_calls,
             ploidy_calls=tally.ploidy_calls,
-            related_pairs=len(self.kin.pairs),
-            kinship_sites=self.kin.sites,
-            kinship_limit=self.kin.limit,
+            related_pairs=len(kin.pairs),
+            kinship_sites=kin.sites,
+            kinship_limit=kin.limit,
             references=self.references,
             null_rates=self.null_rates,
         )
@@ -198,22 +197,21 @@ def _written(
     with BatchWriter.begin(
         store, dataset, batch or batch_name(folder), source.people, sexes, source=source.fingerprint
     ) as writer:
-        tally = Tally()
-        if isinstance(files, VcfSource):
-            files.side_by_side(writer.scratch, processes=processes)
-        stream = Stream(source, manifest.assembly, men, tally, reference, known)
-        kinship = KinshipSites(men.size)
-        variants, chromosomes = _write_genotypes(writer, stream, kinship, on_progress)
-        on_progress(Progress("kinship", variants=variants, total=source.variants))
-        kin = kinship.related()
-        writer.set_relatives(_named(kin, source.people))
+        basis = _basis(store, fasta)
+        found = read_note(writer, basis)
+        if found is None:
+            if isinstance(files, VcfSource):
+                files.side_by_side(writer.scratch, processes=processes)
+            found = _read(writer, Stream(source, manifest.assembly, men, Tally(), reference, known), on_progress)
+            write_note(writer, basis, found)
+        _set_relatives(writer, found.kin)
         writer.set_phenotypes(phenotypes.table)
         if intervals is not None:
             writer.set_callable(intervals)
         for genes in _gene_paths(folder):
             writer.set_genes(read_genes(genes, manifest.assembly))
-        references = {name: reference.refget(name) for name in chromosomes} if reference else {}
-        yield writer, _Written(men.size, variants, tally, kin, references, phenotypes.null_rates)
+        references = {name: reference.refget(name) for name in found.chromosomes} if reference else {}
+        yield writer, _Written(men.size, found, references, phenotypes.null_rates)
 
 
 def find_source(folder: Path, known: KnownSites) -> Source:
@@ -241,11 +239,9 @@ def _vcf_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name.endswith(_VCF))
 
 
-def _write_genotypes(
-    writer: BatchWriter, stream: Stream, kinship: KinshipSites, on_progress: Callable[[Progress], None]
-) -> tuple[int, list[str]]:
-    """Write what is not written yet; kinship needs all of it. Returns the number of variants and the chromosomes."""
-    variants, chromosomes, skip = 0, [], False
+def _read(writer: BatchWriter, stream: Stream, on_progress: Callable[[Progress], None]) -> Genotypes:
+    """Write what is not written yet; kinship needs all of it."""
+    variants, chromosomes, skip, kinship = 0, list[str](), False, KinshipSites(stream.men.size)
     for chunk in stream:
         if chunk.chromosome not in chromosomes:
             chromosomes.append(chunk.chromosome)
@@ -255,7 +251,17 @@ def _write_genotypes(
             chunk.write(writer)
         variants += len(chunk)
         on_progress(Progress("genotypes", chunk.chromosome, variants, stream.source.variants))
-    return variants, chromosomes
+    on_progress(Progress("kinship", variants=variants, total=stream.source.variants))
+    return Genotypes(variants, tuple(chromosomes), stream.tally, kinship.related())
+
+
+def _basis(store: Store, fasta: Path | None) -> str:
+    """What genotypes are held against while they are read: the reference sequence and the store's own releases."""
+    about = [f"{name} {store.release(name).digest}" for name in sorted(store.datasets())]
+    if fasta is not None:
+        status = fasta.stat()
+        about.append(f"{fasta.resolve()} {status.st_size} {status.st_mtime_ns}")
+    return "\n".join(about)
 
 
 def _phenotype_path(folder: Path) -> Path:
@@ -316,9 +322,11 @@ def _traits(phenotypes: Phenotypes) -> dict[str, Traits]:
     return {name: ("male" if man else "female", years[name]) for name, man in people}
 
 
-def _named(kin: Kin, people: Sequence[str]) -> list[Relatives]:
-    pairs = zip(kin.pairs.first.tolist(), kin.pairs.second.tolist(), kin.pairs.kinship.tolist(), strict=True)
-    return [Relatives(people[first], people[second], kinship) for first, second, kinship in pairs]
+def _set_relatives(writer: BatchWriter, kin: Kin) -> None:
+    names, pairs = writer.pseudonyms, kin.pairs
+    each = zip(pairs.first.tolist(), pairs.second.tolist(), pairs.kinship.tolist(), strict=True)
+    compared = None if kin.limit is None else Compared(kin.sites, kin.limit)
+    writer.set_relatives([Relatives(names[first], names[second], kinship) for first, second, kinship in each], compared)
 
 
 def batch_name(folder: Path) -> str:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from federome.analysis.gene_carriers import CONSEQUENCES, Consequences, tellable
 from federome.db import read
 from federome.errors import Damaged, Invalid, Missing, Refused
-from federome.governance.consent import Ledger, Operation, cohort_mask
+from federome.governance.consent import Ledger, NationalOverride, Operation, Standing, cohort_mask
 from federome.model.candidates import ASSEMBLY
 from federome.model.cohort import Carrier, Cohort
 from federome.model.finding import Finding, Zygosity
@@ -81,6 +81,17 @@ class StoreSite(StudySite):
         return stretches(self.view.parts, wanted)
 
 
+@dataclass(frozen=True, eq=False)
+class _Agreed:
+    """Who agreed to a use, and what that was found from: ``others`` (numbers) stand otherwise than ``anybody``."""
+
+    standings: Mapping[str, Standing]
+    law: NationalOverride | None
+    version: int | None
+    anybody: bool
+    others: NDArray[np.int64]
+
+
 @dataclass(frozen=True)
 class StoreHoldings:
     """Implements ``question.Holdings``. ``consents`` gives the consent ledger as it is now, ``ontology`` closes
@@ -92,6 +103,7 @@ class StoreHoldings:
     clock: Callable[[], float]
     ontology: Closure | None = None
     _terms: dict[tuple[str, ...], tuple[int, Terms]] = field(default_factory=dict, init=False, repr=False)
+    _uses: dict[tuple[str, str], _Agreed] = field(default_factory=dict, init=False, repr=False)
 
     def terms(self, datasets: Sequence[str]) -> Terms:
         """The newest release of each dataset and its holder's policy, as the catalogue has them at this moment.
@@ -180,15 +192,28 @@ class StoreHoldings:
 
     def may(self, view: StudyView, use: Use) -> Mask:
         """Rule R15: whose tier covers the use now, with no withdrawal or opt-out in force, shape (people,)."""
+        agreed = self._agreed(use)
+        mask = np.full(view.people, agreed.anybody)
+        mask[np.isin(view.numbers_at_node, agreed.others)] = not agreed.anybody
+        return mask
+
+    def _agreed(self, use: Use) -> _Agreed:
+        """Who agreed to this use, found anew when a consent, the law in force or the store has changed."""
         ledger, now = self.consents(), datetime.fromtimestamp(self.clock(), UTC)
-        subjects = [*ledger.standings(now), ANYBODY]
+        standings, law, version = ledger.standings(now), ledger.override(use.basis, now), self.store.written.version()
+        key = use.operation, use.basis
+        held = self._uses.get(key)
+        if held is not None and held.standings is standings and (held.law, held.version) == (law, version):
+            return held
+        subjects = [*standings, ANYBODY]
         included = cohort_mask(ledger, subjects, operation=use.operation, basis=use.basis, now=now).included
         anybody = bool(included[-1])
         others = [subject for subject, is_in in zip(subjects, included, strict=True) if bool(is_in) != anybody]
-        mask = np.full(view.people, anybody)
         numbers = np.fromiter((number for _, number in _people(self.store, others)), np.int64)
-        mask[np.isin(view.numbers_at_node, numbers)] = not anybody
-        return mask
+        agreed = _Agreed(standings, law, version, anybody, numbers)
+        if version is not None:
+            self._uses[key] = agreed
+        return agreed
 
     def open(self, frozen: bytes) -> StoreSite:
         """The same people again. ``Refused`` (``recompute_required``) if one of them has withdrawn meanwhile."""

@@ -168,18 +168,12 @@ def _everybody(subject: Subject) -> list[str]:
 
 def _kin(work: _Work, snps: relatives.Common) -> None:
     """Undeclared duplicates refuse both samples; a declared pair that is none refuses them as well."""
-    people = _everybody(work.subject)
-    if len(snps.rows) < relatives.LEAST_SITES:
-        work.unknown["relatives"] = f"{len(snps.rows)} common SNPs are too few"
+    told = _related(work, snps)
+    if told is None:
         return
-    kin = relatives.relatives(snps)
-    if kin.limit is None:
-        work.unknown["relatives"] = "chance cannot be told from kinship at so few SNPs; duplicates only"
-    elif kin.compared != "everybody":
-        work.unknown["relatives"] = f"{kin.compared}: {len(people):,} people are too many to compare all pairs"
+    pairs, sites = told
     found = set()
-    for first, second, value in zip(kin.pairs.first, kin.pairs.second, kin.pairs.kinship, strict=True):
-        pair = frozenset((people[first], people[second]))
+    for pair, value in pairs:
         if value >= relatives.DUPLICATE:
             found.add(pair)
             if pair not in work.given.same:
@@ -188,8 +182,25 @@ def _kin(work: _Work, snps: relatives.Common) -> None:
     for pair in work.given.same - found:
         for name in pair:
             work.say(name, "duplicate", "refuse", "Declared as one person with a sample that is another's.")
-    work.facts["related_pairs"] = float(len(kin.pairs))
-    work.facts["kinship_snps"] = float(len(snps.rows))
+    work.facts["related_pairs"] = float(len(pairs))
+    work.facts["kinship_snps"] = float(sites)
+
+
+def _related(work: _Work, snps: relatives.Common) -> tuple[list[tuple[frozenset[str], float]], int] | None:
+    """Pairs with their kinship, and at how many SNPs: as ingest found them, else found here. None: too few SNPs."""
+    known, people = work.subject.known, _everybody(work.subject)
+    if known is not None and known.compared.sites >= relatives.LEAST_SITES:
+        return [(frozenset((p.first, p.second)), p.kinship) for p in known.pairs], known.compared.sites
+    if len(snps.rows) < relatives.LEAST_SITES:
+        work.unknown["relatives"] = f"{len(snps.rows)} common SNPs are too few"
+        return None
+    kin = relatives.relatives(snps)
+    if kin.limit is None:
+        work.unknown["relatives"] = "chance cannot be told from kinship at so few SNPs; duplicates only"
+    elif kin.compared != "everybody":
+        work.unknown["relatives"] = f"{kin.compared}: {len(people):,} people are too many to compare all pairs"
+    rows = zip(kin.pairs.first.tolist(), kin.pairs.second.tolist(), kin.pairs.kinship.tolist(), strict=True)
+    return [(frozenset((people[first], people[second])), value) for first, second, value in rows], len(snps.rows)
 
 
 def _trios(work: _Work, snps: relatives.Common) -> None:

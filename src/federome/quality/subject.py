@@ -17,7 +17,7 @@ from federome.store.blocks import Block, open_block
 from federome.store.callability import STORED
 from federome.store.catalogue import DataRelease, Store
 from federome.store.layout import PEOPLE
-from federome.store.writer import BatchWriter
+from federome.store.writer import BatchWriter, Compared, Relatives
 
 TRANSITION, TRANSVERSION, INSERTION, DELETION, OTHER, ON_X, ON_Y, ON_MT = range(8)
 CLASSES = 8
@@ -43,14 +43,26 @@ class Batch:
     blocks: Blocks
 
 
+@dataclass(frozen=True)
+class Known:
+    """Pairs of at least ``compared.limit``, by pseudonym, with their kinship: everybody was compared."""
+
+    pairs: Sequence[Relatives]
+    compared: Compared
+
+
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A dataset as far as quality goes; ``release`` is the digest of a release, empty before commit."""
+    """A dataset as far as quality goes; ``release`` is the digest of a release, empty before commit.
+
+    ``known`` are relatives among all these people that ingest has found already.
+    """
 
     dataset: str
     assembly: Assembly
     batches: tuple[Batch, ...]
     release: str = ""
+    known: Known | None = None
 
     @property
     def samples(self) -> tuple[str, ...]:
@@ -89,7 +101,8 @@ def of_writer(writer: BatchWriter) -> Subject:
             yield open_block(file)
 
     batch = Batch(writer.batch, writer.pseudonyms, sexes, np.ones(len(sexes), np.bool_), blocks)
-    return Subject(writer.dataset, writer.assembly, (batch,))
+    known = None if writer.compared is None else Known(writer.relatives, writer.compared)
+    return Subject(writer.dataset, writer.assembly, (batch,), known=known)
 
 
 def classes(block: Block) -> NDArray[np.int64]:

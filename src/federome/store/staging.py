@@ -3,6 +3,7 @@
     staging/<stem>.lock            held by the writing process for as long as it lives
     staging/<stem>/batch.json      what the batch is made of; other input starts afresh
     staging/<stem>/<chromosome>/   block files, and finished.json once the chromosome is complete
+    staging/<stem>/note.json       what ingest need not find out again, once all chromosomes are complete
     staging/<stem>/commit.json     the moves of a commit that has begun
 
 A commit moves files to their places and then writes the catalogue. If the process dies in between, the next opener
@@ -22,7 +23,7 @@ from federome.disk import sync_folder
 from federome.errors import Unavailable
 from federome.store.layout import Layout, canonical, make_folder, noted, stem, write_durably
 
-BATCH, FINISHED, COMMIT = "batch.json", "finished.json", "commit.json"
+BATCH, FINISHED, COMMIT, NOTE = "batch.json", "finished.json", "commit.json", "note.json"
 
 
 class Lock:
@@ -74,6 +75,7 @@ def resume(folder: Path, description: bytes, is_whole: Callable[[Path], bool]) -
     drop_unfinished(folder)
     for chromosome in finished(folder):
         if not is_whole(folder / chromosome):
+            (folder / NOTE).unlink(missing_ok=True)
             shutil.rmtree(folder / chromosome)
 
 

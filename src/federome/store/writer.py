@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from types import TracebackType
@@ -54,10 +55,18 @@ if TYPE_CHECKING:
     import duckdb
     import pandas as pd
 
-__all__ = ["BatchWriter", "DeclaredSex", "GeneRegion", "Interval", "Relatives", "VariantInfo"]
+__all__ = ["BatchWriter", "Compared", "DeclaredSex", "GeneRegion", "Interval", "Relatives", "VariantInfo"]
 
 _PERSON = re.compile(r"[^\s\x00-\x1f\x7f]{1,100}")
 _PSAM_SEX = {"male": "1", "female": "2", "unknown": "NA"}
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """How a batch's relatives were found: everybody with everybody at so many SNPs, from kinship ``limit`` on."""
+
+    sites: int
+    limit: float
 
 
 class BatchWriter:
@@ -96,6 +105,7 @@ class BatchWriter:
         self._intervals: tuple[Interval, ...] = ()
         self._genes: tuple[GeneRegion, ...] | None = None
         self._relatives: tuple[Relatives, ...] = ()
+        self._compared: Compared | None = None
 
     @classmethod
     def begin(
@@ -166,6 +176,31 @@ class BatchWriter:
         """Declared sexes in the same order."""
         return self._sexes
 
+    @property
+    def relatives(self) -> Sequence[Relatives]:
+        """Pairs as they were set."""
+        return self._relatives
+
+    @property
+    def compared(self) -> Compared | None:
+        """How they were found; None where chance could not be told from kinship, or nobody said."""
+        return self._compared
+
+    def note(self, text: bytes) -> None:
+        """Leave word for the next attempt at exactly this batch: ends the open chromosome, for it is about all."""
+        self._finish_open()
+        write_durably(self._folder / staging.NOTE, text)
+
+    def noted(self) -> bytes:
+        """What an earlier attempt left word of; empty where there is none, or not all that it wrote is whole."""
+        path = self._folder / staging.NOTE
+        return path.read_bytes() if path.is_file() else b""
+
+    @property
+    def chromosomes(self) -> Sequence[str]:
+        """Chromosomes that are finished."""
+        return sorted(staging.finished(self._folder), key=chromosome_rank)
+
     def staged(self) -> tuple[BlockFile, ...]:
         """The blocks written so far, in genome order, to be looked at before they are committed.
 
@@ -173,7 +208,7 @@ class BatchWriter:
         """
         self._finish_open()
         out = []
-        for name in sorted(staging.finished(self._folder), key=chromosome_rank):
+        for name in self.chromosomes:
             for record in read_records(self._folder / name):
                 base, extent = self._folder / name / f"{record.first:09d}", (record.first, record.last, record.variants)
                 pgen, pvar, index, sites = record.digests
@@ -250,9 +285,9 @@ class BatchWriter:
         else:
             self._callable, self._intervals = "intervals", joined(where)
 
-    def set_relatives(self, pairs: Iterable[Relatives]) -> None:
+    def set_relatives(self, pairs: Iterable[Relatives], compared: Compared | None = None) -> None:
         """Related pairs found at ingest; pairs may include people of earlier batches of the dataset."""
-        self._relatives = tuple(pairs)
+        self._relatives, self._compared = tuple(pairs), compared
 
     def commit(self, released_on: date) -> DataRelease:
         """Make everything durable, then visible, as a new data release dated ``released_on``.
@@ -336,7 +371,7 @@ class BatchWriter:
         """The whole batch, after writing what is still missing of its files."""
         if self._callable is None:
             raise Invalid("the manifest says `intervals`, but none were given.", remedy="Call set_callable.")
-        names = sorted(staging.finished(self._folder), key=chromosome_rank)
+        names = self.chromosomes
         if not names:
             raise Invalid("the batch has no variants.", where=self._batch)
         write_durably(self._folder / PEOPLE, psam(self._names, self._sexes))

@@ -28,7 +28,7 @@ from tests.unit.ingest.test_fasta import write_fasta
 
 from federome.errors import Invalid, Unavailable
 from federome.ingest.chunk import Chunk
-from federome.ingest.folder import Progress, ingest_folder
+from federome.ingest.folder import Progress, ingest_folder, stage_folder
 from federome.ingest.kinship import FIRST_DEGREE
 from federome.ingest.readers import Readers
 from federome.ingest.source import Tally
@@ -644,9 +644,34 @@ def test_a_killed_ingest_is_resumed_and_ends_in_the_same_release(shared: Path, t
         assert process.returncode == -signal.SIGKILL
         assert Store.open(root / "store").datasets() == ()
         staged = len(list((root / "store" / "staging").glob("*/*/finished.json")))
-        assert staged == 22 if stop_at == "committing" else 0 < staged < 22
+        assert staged == 23 if stop_at == "committing" else 0 < staged < 23
         _, resumed = ingest(root, batch)
         assert resumed == whole
+
+
+@pytest.mark.parametrize("between", ["nothing", "another release"])
+def test_what_was_staged_is_released_without_reading_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, between: str
+) -> None:
+    """Unless what REF is checked against has changed: then genotypes are read, and refused where they contradict."""
+    batch = small_batch(tmp_path / "b", GOOD)
+    _, plain = ingest(tmp_path / "plain", batch)
+    store = Store.open(tmp_path / "store")
+    compared = stage_folder(store, batch, lambda writer: (writer.compared, tuple(writer.relatives)), released_on=DAY)
+    assert compared == (None, ())  # two SNPs tell of nobody's kinship
+    assert store.datasets() == ()
+    if between == "another release":
+        other = small_batch(tmp_path / "o", ["1 100 G A 0/1 0/0 0/0 0/0"], manifest=MANIFEST.replace('"small"', '"x"'))
+        ingest_folder(store, other, released_on=DAY)
+        with pytest.raises(Invalid, match="REF at 1:100 is not that"):
+            ingest_folder(store, batch, released_on=DAY)
+        return
+
+    def read(*_: object) -> None:
+        raise AssertionError("the genotypes were read again")
+
+    monkeypatch.setattr("federome.ingest.folder._read", read)
+    assert ingest_folder(store, batch, released_on=DAY) == plain
 
 
 def test_minimal_dataset_from_csv(tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ from federome.quality import association, relatives
 from federome.quality.metrics import Measured
 from federome.quality.policy import Policy
 from federome.quality.run import Evidence, assess
-from federome.quality.subject import Batch, Subject, of_release
+from federome.quality.subject import Batch, Known, Subject, of_release
 from federome.quality.verdict import DatasetVerdict
 from federome.store.catalogue import Store
+from federome.store.writer import Compared, Relatives
 
 TODAY = date(2026, 6, 2)
 CLEAN = made.make(480, snvs=2_400, families=12)
@@ -117,6 +118,21 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
         tmp_path_factory.mktemp("twins")
     )
     return of_release(store, release)
+
+
+def test_relatives_that_ingest_found_are_not_looked_for_again(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snps = relatives.common_snps(subject)
+    kin = relatives.relatives(snps)
+    assert kin.limit is not None
+    rows = zip(kin.pairs.first.tolist(), kin.pairs.second.tolist(), kin.pairs.kinship.tolist(), strict=True)
+    pairs = [Relatives(P[first], P[second], value) for first, second, value in rows]
+    known = replace(subject, known=Known(pairs, Compared(len(snps.rows), kin.limit)))
+    looked = assess(subject, evidence(CLEAN), Policy(), today=TODAY)
+    monkeypatch.delattr(relatives, "relatives")
+    assert assess(known, evidence(CLEAN), Policy(), today=TODAY) == looked
+    assert reasons(looked)["duplicate"] == {P[50], P[61], P[90], P[99]}
 
 
 def test_hashing_finds_what_comparing_everybody_finds(subject: Subject) -> None:

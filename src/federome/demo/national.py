@@ -1,0 +1,84 @@
+"""A synthetic national cohort as its biobank would hand it over: what ``federome onboard`` takes from any provider.
+
+    provider.toml    whose data, on which ground, for which use
+    people.parquet   one row a person, in the fields of the profile
+    consent.csv      everybody consented to secondary use: the demonstration counts the people it made
+    genotypes.pgen   with .pvar and .psam, genes.bed, callable.bed: the files of the synthetic batch
+
+No sample is described as sequenced by a laboratory, since nobody was: quality control says that it knows of none.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+import duckdb
+
+from federome.demo import folder, synthetic
+
+_ALONG: Final = ("genotypes.pgen", "genotypes.pvar", "genotypes.psam", "genes.bed", "callable.bed")
+_FORM: Final = ("consent_form_id", "consent_form_version")
+_PROVIDER: Final = """\
+format = "federome-provider/1"
+
+[dataset]
+id = "synthetic-{code}"
+title = "Synthetic national cohort of {country}"
+description = "People who do not exist, drawn from a national cohort's frequencies, kinship and health."
+country = "{upper}"
+assembly = "GRCh38"
+synthetic = true
+identifier = "GDI-{upper}-SYNTH-001"
+keywords = ["synthetic", "coronary artery disease", "cholesterol"]
+
+[provider]
+name = "Synthetic Biobank of {country}"
+institute = "SYNTH"
+contact = "Data office"
+email = "data@biobank.example"
+protection_officer = "Data protection office"
+protection_email = "privacy@biobank.example"
+
+[legal]
+basis = "A6-1-e"
+special = "A9-2-j"
+purposes = ["health research"]
+retained_until = 2046-12-31
+
+[data_use]
+permission = "GRU"
+
+[policy]
+difference_min = 10
+membership_power = 1.0
+
+[[agreements]]
+kind = "ethics-approval"
+reference = "EC-2026-001"
+party = "Ethics committee"
+signed = 2026-01-15
+
+[constants]
+"""
+
+
+def hand_over(batch: Path, out: Path, country: str) -> Path:
+    """Write the new folder ``out`` from a synthetic batch folder, whose files it points to; returns ``out``."""
+    with folder.new_folder(out) as place:
+        for name in _ALONG:
+            (place / name).symlink_to((batch / name).resolve())
+        with duckdb.connect() as connection:
+            table = connection.read_parquet(str(batch / "phenotypes.parquet"))
+            people = [str(name) for (name,) in table.project("person_id").fetchall()]
+            # Who consented to what stands in consent.csv, as a provider has it, and comes into the table from there.
+            table.project("* EXCLUDE (consent_tier)").write_parquet(str(place / "people.parquet"))
+        form, version = (str(synthetic.CONSTANTS[name]) for name in _FORM)
+        lines = "".join(f"{name},{form},{version},secondary-use,GRU,2020-11-02,2046-12-31\n" for name in people)
+        header = "person_id,form_id,form_version,tier,duo,signed,valid_until\n"
+        (place / "consent.csv").write_text(header + lines, encoding="ascii")
+        said = _PROVIDER.format(code=country.lower(), upper=country, country=synthetic.COUNTRIES[country])
+        same = (f"{k} = {json.dumps(v)}\n" for k, v in synthetic.CONSTANTS.items() if k not in _FORM)
+        (place / "provider.toml").write_text(said + "".join(same), encoding="utf-8")
+    return out
