@@ -36,6 +36,7 @@ MAX_DEPTH = 16
 MAX_INTEGER = 2**53  # what every JSON reader holds exactly (RFC 8259 section 6)
 
 T = TypeVar("T")
+_Defaults: TypeAlias = tuple[tuple[str, Any, Any], ...]
 _Reader = Callable[[object, str], Any]
 
 
@@ -95,16 +96,21 @@ def read(kind: type[T], document: object, *, where: str = "") -> T:
 
 def write(value: object) -> dict[str, Json]:
     """The document of a dataclass instance, without the fields that hold their default."""
-    assert dataclasses.is_dataclass(value)
-    assert not isinstance(value, type)
     out: dict[str, Json] = {}
-    for field in dataclasses.fields(value):
-        held = getattr(value, field.name)
-        if not (field.default is not dataclasses.MISSING and held == field.default) and not (
-            field.default_factory is not dataclasses.MISSING and held == field.default_factory()
+    defaults: Callable[[object], _Defaults] = _defaults  # a class is hashable: see read
+    for name, default, factory in defaults(type(value)):
+        held = getattr(value, name)
+        if not (default is not dataclasses.MISSING and held == default) and not (
+            factory is not dataclasses.MISSING and held == factory()
         ):
-            out[field.name] = _plain(held)
+            out[name] = _plain(held)
     return out
+
+
+@cache
+def _defaults(kind: type) -> _Defaults:
+    """Name, default and maker of the default of each field."""
+    return tuple((field.name, field.default, field.default_factory) for field in dataclasses.fields(kind))
 
 
 def unread(given: object, read: object) -> str:
@@ -166,6 +172,8 @@ def instant_text(at: datetime) -> str:
 
 def _plain(value: object) -> Json:
     match value:
+        case None | bool() | int() | float() | str():  # first: whether something is a mapping takes long to find out
+            return value
         case datetime():
             return instant_text(value)
         case date():
@@ -176,8 +184,6 @@ def _plain(value: object) -> Json:
             return [_plain(item) for item in sorted(value)]
         case Mapping():
             return {str(name): _plain(item) for name, item in value.items()}
-        case None | bool() | int() | float() | str():
-            return value
         case _:
             return write(value)
 
