@@ -75,8 +75,8 @@ def hand_over(batch: Path, out: Path, country: str) -> Path:
             # Who consented to what stands in consent.csv, as a provider has it, and comes into the table from there.
             table.project("* EXCLUDE (consent_tier)").write_parquet(str(place / "people.parquet"))
         form, version = (str(synthetic.CONSTANTS[name]) for name in _FORM)
-        lines = "".join(f"{name},{form},{version},secondary-use,GRU,2020-11-02,2046-12-31\n" for name in people)
-        header = "person_id,form_id,form_version,tier,duo,signed,valid_until\n"
+        lines = "".join(f"{name},{form},{version},secondary-use,GRU,2020-11-02\n" for name in people)
+        header = "person_id,form_id,form_version,tier,duo,signed\n"
         (place / "consent.csv").write_text(header + lines, encoding="ascii")
         said = _PROVIDER.format(code=country.lower(), upper=country, country=synthetic.COUNTRIES[country])
         same = (f"{k} = {json.dumps(v)}\n" for k, v in synthetic.CONSTANTS.items() if k not in _FORM)

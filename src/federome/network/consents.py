@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, get_args
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from federome.db import Schema, Watch, migrate, read, write
 from federome.errors import Invalid
-from federome.governance.consent import Consent, ConsentEvent, Ledger, NationalOverride
+from federome.governance.consent import Consent, ConsentEvent, EventKind, Ledger, NationalOverride
 from federome.model.strict import Document, is_identifier
 from federome.network import notebook
 from federome.trust.canonical import canonical, parse_object
@@ -96,14 +97,15 @@ class ConsentBook:
         with read(self._engine) as db:
             rows = db.execute(sa.select(CONSENT).where(CONSENT.c.id > last).order_by(CONSENT.c.id)).all()
         if rows:
-            told: dict[str, list[object]] = {"event": [], "override": [], "default": []}
+            told: dict[str, list[str]] = {"event": [], "override": [], "default": []}
             for row in rows:
-                told[row.kind].append(parse_object(row.document.encode()))
-            defaults = [DefaultTier.from_document(document).tier for document in told["default"]]
+                told[row.kind].append(row.document)
+            defaults = [DefaultTier.from_document(parse_object(text.encode())).tier for text in told["default"]]
+            laws = (NationalOverride.from_document(parse_object(text.encode())) for text in told["override"])
             ledger = Ledger(
-                (*held.events, *(ConsentEvent.from_document(document) for document in told["event"])),
+                (*held.events, *map(_event, told["event"])),
                 defaults[-1] if defaults else held.default,
-                (*held.overrides, *(NationalOverride.from_document(document) for document in told["override"])),
+                (*held.overrides, *laws),
             )
             last, held = rows[-1].id, ledger
         self._held = version, last, held
@@ -127,6 +129,29 @@ class ConsentBook:
 
     def _keyed(self, document: str) -> str:
         return hmac.new(self._secret, document.encode(), hashlib.sha256).hexdigest()
+
+
+class _Written(msgspec.Struct, forbid_unknown_fields=True):
+    """An event as it stands in the ledger."""
+
+    subject: str
+    kind: EventKind
+    at: datetime
+    tier: Consent | None = None
+
+
+_WRITTEN: Final = msgspec.json.Decoder(_Written)
+
+
+def _event(document: str) -> ConsentEvent:
+    """An event of the ledger. A node reads one for everybody when it starts: so not by the slow way, if all is well."""
+    try:
+        written: _Written | None = _WRITTEN.decode(document)
+    except msgspec.MsgspecError:
+        written = None
+    if written is None or not is_identifier(written.subject) or written.at.tzinfo is None:
+        return ConsentEvent.from_document(parse_object(document.encode()))
+    return ConsentEvent(written.subject, written.kind, written.at, written.tier)
 
 
 def _rows(db: Connection, kind: str) -> list[object]:

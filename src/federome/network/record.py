@@ -135,6 +135,23 @@ class SqlLog:
         return again
 
 
+def seal(engine: sa.Engine) -> Frontier:
+    """Move every note of the notebook in a party's database into its log, for which no key is needed."""
+    while True:
+        with write(engine) as db:
+            rows = db.execute(sa.select(RECORD).order_by(RECORD.c.id).limit(BATCH)).all()
+            frontier = _frontier(db)
+            if rows:
+                entries = [
+                    log_entry(at=row.at, run=row.run, what=row.what, detail=json.loads(row.detail)) for row in rows
+                ]
+                frontier, nodes = frontier.extend(merkle.leaf_hash(entry) for entry in entries)
+                _insert(db, entries, nodes, frontier, runs=[row.run for row in rows])
+                db.execute(RECORD.delete().where(RECORD.c.id <= rows[-1].id))
+        if len(rows) < BATCH:
+            return frontier
+
+
 class Record:
     """A party's log with the name and key that sign its checkpoints."""
 
@@ -148,19 +165,7 @@ class Record:
 
     def seal(self) -> Frontier:
         """Move every note of the notebook in the same database into the log: each once, whatever happens."""
-        while True:
-            with write(self._engine) as db:
-                rows = db.execute(sa.select(RECORD).order_by(RECORD.c.id).limit(BATCH)).all()
-                frontier = _frontier(db)
-                if rows:
-                    entries = [
-                        log_entry(at=row.at, run=row.run, what=row.what, detail=json.loads(row.detail)) for row in rows
-                    ]
-                    frontier, nodes = frontier.extend(merkle.leaf_hash(entry) for entry in entries)
-                    _insert(db, entries, nodes, frontier, runs=[row.run for row in rows])
-                    db.execute(RECORD.delete().where(RECORD.c.id <= rows[-1].id))
-            if len(rows) < BATCH:
-                return frontier
+        return seal(self._engine)
 
     def checkpoint(self, frontier: Frontier | None = None) -> str:
         """The signed note that commits to the log as it is (or was, at ``frontier``)."""

@@ -11,10 +11,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from sqlalchemy import Engine
+
 from federome.db import engine
 from federome.model.ontology import Ontology
 from federome.model.verdict import Verdict
 from federome.network.consents import ConsentBook
+from federome.network.record import SqlLog, seal
 from federome.network.records import DatasetRecord
 from federome.network.setup import make_keys
 from federome.onboard.course import Course, Options, Step
@@ -31,10 +34,16 @@ class Onboarding:
 
     course: Course
     judged: list[DatasetVerdict]
+    notes: Engine
 
     def run(self, until: Step = "catalogue") -> DatasetRecord | None:
-        """The course up to this step; a verdict whose people were all released is kept."""
+        """The course up to this step; a verdict whose people were all released is kept.
+
+        What was noted of consents is put into the node's log here: else its first question would wait for it.
+        """
         record = self.course.run(until)
+        SqlLog(self.notes)
+        seal(self.notes)
         if record is not None and self.judged and not self.judged[-1].counts["refuse"]:
             shelf.keep(self.course.node, replace(self.judged[-1], release=record.release))
         return record
@@ -57,5 +66,8 @@ def begin(
         return judged[-1].told()
 
     secret = read_secret(make_keys(node) / "secret")
-    book = ConsentBook(engine(f"sqlite:///{node / 'node.db'}", durable=True), secret=secret)
-    return Onboarding(Course(folder, node, book, options, now, judge=judging, ontology=ontology, tell=tell), judged)
+    notes = engine(f"sqlite:///{node / 'node.db'}", durable=True)
+    course = Course(
+        folder, node, ConsentBook(notes, secret=secret), options, now, judge=judging, ontology=ontology, tell=tell
+    )
+    return Onboarding(course, judged, notes)

@@ -6,10 +6,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import sqlalchemy as sa
 
 from federome.db import engine
 from federome.demo import cohorts, synthetic
 from federome.governance.consent import ConsentEvent
+from federome.network import notebook, record
 from federome.network.consents import ConsentBook
 from federome.network.holdings import StoreHoldings
 from federome.network.question import Use
@@ -32,6 +34,9 @@ def test_a_national_cohort_is_onboarded(tmp_path: Path) -> None:
     found = shelf.read(copy, data.record.dataset, data.record.release, today=cohorts.RELEASED_ON)
     assert found.counts == {"accept": people, "refer": 0, "refuse": 0}
     book = ConsentBook(engine(f"sqlite:///{copy / 'node.db'}"), secret=b"s" * 32)
+    with book._engine.connect() as connection:  # the log has it: none, then what they signed
+        assert connection.execute(sa.select(sa.func.count()).select_from(notebook.RECORD)).scalar() == 0
+        assert connection.execute(sa.select(sa.func.count()).select_from(record.ENTRY)).scalar() == 2 * people
     clock = [NOW]
     holdings = StoreHoldings(Store.open(copy / "data"), book.ledger, lambda: clock[0].timestamp())
     _, view = holdings.everybody("synthetic-fi")

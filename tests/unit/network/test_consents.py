@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +24,14 @@ from federome.db import engine
 from federome.errors import Invalid
 from federome.governance.consent import ConsentEvent, Ledger, NationalOverride, cohort_mask
 from federome.model.cohort import Cohort
-from federome.network.consents import COVERED, ConsentBook, instant, read_events
+from federome.network.consents import COVERED, ConsentBook, _event, instant, read_events
 from federome.network.holdings import StoreHoldings, unknown_people
 from federome.network.ledger import Run
 from federome.network.protocol import mapping
 from federome.network.question import Use
 from federome.network.record import Record
 from federome.store.catalogue import Store
+from federome.trust.canonical import canonical, parse_object
 from federome.trust.keys import generate
 
 RUN, CARE = Use("run", "research"), Use("match", "care")
@@ -355,3 +356,27 @@ def test_the_ledger_from_the_command_line(tmp_path: Path) -> None:
     with pytest.raises(Invalid):
         run("tier", "everything", one)
     assert unknown_people(tmp_path / "data", {one, "nobody"}) == 1
+
+
+def test_the_quick_way_of_reading_an_event_gives_what_the_checked_way_gives() -> None:
+    at = datetime(2026, 3, 29, 1, 30, 0, 250_000, tzinfo=UTC)
+    told = [
+        ConsentEvent("FI-1", "tier", at, "secondary-use"),
+        ConsentEvent("FI-1", "withdraw", at.replace(microsecond=0)),
+        ConsentEvent("FI-2", "opt-out", at.astimezone(timezone(timedelta(hours=2)))),
+    ]
+    for event in told:
+        text = canonical(event.to_document()).decode()
+        assert _event(text) == ConsentEvent.from_document(parse_object(text.encode())) == event
+    for wrong in (
+        '{"subject":"Pé1","kind":"withdraw","at":"2026-01-01T00:00:00Z"}',
+        '{"subject":"FI-1","kind":"tier","at":"2026-01-01T00:00:00Z"}',
+        '{"subject":"FI-1","kind":"forget","at":"2026-01-01T00:00:00Z"}',
+        '{"subject":"FI-1","kind":"withdraw","at":"2026-01-01T00:00:00"}',
+        '{"subject":"FI-1","kind":"withdraw","at":"2026-01-01T00:00:00Z","more":1}',
+        '{"subject":"FI-1","kind":"withdraw","at":1767225600}',
+    ):
+        with pytest.raises(Invalid):
+            ConsentEvent.from_document(parse_object(wrong.encode()))
+        with pytest.raises(Invalid):
+            _event(wrong)
