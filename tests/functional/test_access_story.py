@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from datetime import date
 from pathlib import Path
+from typing import cast
 
 import pytest
 from rich.console import Console
@@ -16,6 +17,7 @@ from federome.demo.local import LocalFederation
 from federome.demo.onboarding import PEOPLE, hospital
 from federome.demo.stage import Facts, Stage
 from federome.ingest.folder import ingest_folder
+from federome.network.records import DatasetRecord
 from federome.store import kernels
 from federome.store.catalogue import Store
 
@@ -32,7 +34,10 @@ def test_one_yes_and_a_no_for_every_group_of_reasons(tmp_path: Path) -> None:
             facts = synthetic.write_hospital(tmp_path / node, node, people=300, variants=4_000, seed=3)
             store = federation.node_folder(node) / "data"
             ingest_folder(Store.open(store), tmp_path / node, released_on=date(2026, 11, 1))
-            data.append(NodeData(node, store, f"synthetic-{node.lower()}", "", facts, facts.people, 0))
+            record = cast("DatasetRecord", None)  # this story does not tell it
+            data.append(
+                NodeData(node, store.parent, record, (), f"synthetic-{node.lower()}", "", facts, facts.people, 0)
+            )
             shutil.rmtree(tmp_path / node)
         federation.start_nodes()
         stage = Stage(Console(quiet=True), federation, Prepared(tuple(data), "", ()), tmp_path, Facts())

@@ -26,6 +26,7 @@ from federome.network.case_questions import CaseQuestions
 from federome.network.match_asker import match_words
 from federome.network.match_node import open_home
 from federome.network.match_question import merge
+from federome.network.records import DatasetRecord
 from federome.store import kernels
 from federome.store.catalogue import Store
 
@@ -73,7 +74,8 @@ def test_a_second_case_and_two_brothers_over_real_processes(
         for node in NODES:
             Store.open(federation.node_folder(node) / "data")
         federation.start_nodes()
-        data = tuple(NodeData(node, tmp_path, "", "", cast("synthetic.Facts", None), 0, 0) for node in NODES)
+        record, truth = cast("DatasetRecord", None), cast("synthetic.Facts", None)
+        data = tuple(NodeData(node, tmp_path, record, (), "", "", truth, 0, 0) for node in NODES)
         stage = Stage(Console(width=120), federation, Prepared(data, "", ()), tmp_path, Facts())
         install_register(federation.root / "hub", json.dumps(Register(CAST, HOSPITAL).to_document()))
         rare_disease(stage)

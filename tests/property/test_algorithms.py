@@ -97,7 +97,8 @@ def fixed(name: str) -> Split:
 
 
 def test_every_registered_algorithm_has_examples() -> None:
-    assert set(EXAMPLES) == set(registered()), "add parameters for each algorithm to tests/property/examples.py"
+    ours = {name for name, cls in registered().items() if not cls.__module__.startswith("federome.bench.")}
+    assert set(EXAMPLES) == ours, "add parameters for each algorithm to tests/property/examples.py"
 
 
 @every_algorithm
