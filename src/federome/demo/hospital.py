@@ -26,6 +26,27 @@ HEADERS: Final = (
     "Year of diagnosis", "HPO", "ATC", "Smoker", "BMI", "LDL (mg/dL)", "Systolic (mmHg)", "Diastolic (mmHg)",
     "HbA1c (%)", "Creatinine (mg/dL)", "Sample No", "Sampling date", "Ward",
 )  # fmt: skip
+GROUNDS: Final = """\
+[legal]
+basis = "A6-1-e"
+special = "A9-2-j"
+purposes = ["health research"]
+retained_until = 2046-12-31
+
+[data_use]
+permission = "GRU"
+
+[policy]
+difference_min = 10
+membership_power = 1.0
+
+[[agreements]]
+kind = "ethics-approval"
+reference = "EC-2026-001"
+party = "Ethics committee"
+signed = 2026-01-15
+"""
+"""On which ground people who do not exist are taken in, for which use: the last part of a ``provider.toml``."""
 PROVIDER: Final = """\
 format = "federome-provider/1"
 
@@ -47,24 +68,6 @@ email = "data@hospital.example"
 protection_officer = "Data protection office"
 protection_email = "privacy@hospital.example"
 
-[legal]
-basis = "A6-1-e"
-special = "A9-2-j"
-purposes = ["health research"]
-retained_until = 2046-12-31
-
-[data_use]
-permission = "GRU"
-
-[policy]
-difference_min = 10
-membership_power = 1.0
-
-[[agreements]]
-kind = "ethics-approval"
-reference = "EC-2026-001"
-party = "Ethics committee"
-signed = 2026-01-15
 """
 CONSTANTS: Final = """\
 sample_organism = "NCBITaxon:9606"
@@ -89,7 +92,7 @@ def export_hospital(out: Path, country: str = "FI", *, people: int = 500, varian
         _write_vcf(place / "genotypes.vcf", source, [str(row["sample_id"]) for row in rows])
         (place / "callable.bed").write_bytes((source / "callable.bed").read_bytes())
         (place / "genes.bed").write_bytes((source / "genes.bed").read_bytes())
-        said = PROVIDER.format(code=country.lower(), upper=country, country=synthetic.COUNTRIES[country])
+        said = (PROVIDER + GROUNDS).format(code=country.lower(), upper=country, country=synthetic.COUNTRIES[country])
         (place / "provider.toml").write_text(said + f"\n[constants]\n{CONSTANTS}", encoding="utf-8")
     return out
 

@@ -17,6 +17,7 @@ from typing import Final
 import duckdb
 
 from federome.demo import folder, synthetic
+from federome.demo.hospital import GROUNDS
 
 _ALONG: Final = ("genotypes.pgen", "genotypes.pvar", "genotypes.psam", "genes.bed", "callable.bed")
 _FORM: Final = ("consent_form_id", "consent_form_version")
@@ -41,26 +42,6 @@ email = "data@biobank.example"
 protection_officer = "Data protection office"
 protection_email = "privacy@biobank.example"
 
-[legal]
-basis = "A6-1-e"
-special = "A9-2-j"
-purposes = ["health research"]
-retained_until = 2046-12-31
-
-[data_use]
-permission = "GRU"
-
-[policy]
-difference_min = 10
-membership_power = 1.0
-
-[[agreements]]
-kind = "ethics-approval"
-reference = "EC-2026-001"
-party = "Ethics committee"
-signed = 2026-01-15
-
-[constants]
 """
 
 
@@ -78,7 +59,7 @@ def hand_over(batch: Path, out: Path, country: str) -> Path:
         lines = "".join(f"{name},{form},{version},secondary-use,GRU,2020-11-02\n" for name in people)
         header = "person_id,form_id,form_version,tier,duo,signed\n"
         (place / "consent.csv").write_text(header + lines, encoding="ascii")
-        said = _PROVIDER.format(code=country.lower(), upper=country, country=synthetic.COUNTRIES[country])
+        said = (_PROVIDER + GROUNDS).format(code=country.lower(), upper=country, country=synthetic.COUNTRIES[country])
         same = (f"{k} = {json.dumps(v)}\n" for k, v in synthetic.CONSTANTS.items() if k not in _FORM)
-        (place / "provider.toml").write_text(said + "".join(same), encoding="utf-8")
+        (place / "provider.toml").write_text(f"{said}\n[constants]\n{''.join(same)}", encoding="utf-8")
     return out
