@@ -14,7 +14,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -33,6 +34,16 @@ AUTHORITY: Final = "demo-permit-authority"
 PERSON: Final = "researcher-1"
 START_S: Final = 180.0
 END_S: Final = 8.0
+
+
+@contextmanager
+def ended_on_sigterm() -> Iterator[None]:
+    """Within it, SIGTERM ends this process as an error does: what it has started is ended as well, folders go."""
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @dataclass

@@ -32,7 +32,7 @@ from federome.demo.discovery import discovery
 from federome.demo.economics import economics_story
 from federome.demo.figures import manhattan
 from federome.demo.infection import infection
-from federome.demo.local import LocalFederation, writable, write_json
+from federome.demo.local import LocalFederation, ended_on_sigterm, writable, write_json
 from federome.demo.meter import risk_meter
 from federome.demo.onboarding import hospital
 from federome.demo.pooled import pooled_view, run_pooled
@@ -90,6 +90,7 @@ def play(
     facts.people = sum(node.people for node in prepared.nodes)
     facts.variants = sum(node.variants for node in prepared.nodes)
     with (
+        ended_on_sigterm(),
         tempfile.TemporaryDirectory(prefix="federome-demo-") as root,
         LocalFederation(
             Path(root),
