@@ -11,7 +11,7 @@ import pytest
 from pyshacl import validate
 from rdflib import Graph
 
-from federome.demo.hospital import PROVIDER
+from federome.demo.hospital import GROUNDS, PROVIDER
 from federome.errors import Invalid
 from federome.network.records import DatasetRecord
 from federome.onboard.documents import OPEN, drafts, management_plan
@@ -19,7 +19,7 @@ from federome.onboard.provider import Provider, read_provider
 from federome.standards.catalogue import Catalogue, graph
 
 TODAY = date(2026, 11, 26)
-TEXT = PROVIDER.format(code="fi", upper="FI", country="Finland")
+TEXT = (PROVIDER + GROUNDS).format(code="fi", upper="FI", country="Finland")
 WORDS = Provider.from_document(tomllib.loads(TEXT))
 RECORD = DatasetRecord(
     "hospital-fi", "GDI-FI-HOSP-001", "Cardiology", "People.", "Hospital", "Data office", "data@hospital.example", "FI",
