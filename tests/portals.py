@@ -25,7 +25,7 @@ from starlette.applications import Starlette
 from starlette.routing import compile_path
 from tests.conftest import missing
 
-from federome.cli import _faces
+from federome.cli.hub import faces
 from federome.db import engine
 from federome.demo.dev_idp import PEOPLE, DevPerson, create_app, open_idp
 from federome.model.permit import PersonKey
@@ -234,7 +234,7 @@ def portal(folder: Path, prepare: Callable[[Path], None] = lambda _folder: None)
     (place / "desk.toml").write_text(DESK)
     save_private_key(authority, place / "keys" / "authority.jwk")
     prepare(place)
-    hub, app = build_hub(place, faces=lambda hub: _faces(hub, clock=clock), clock=clock)
+    hub, app = build_hub(place, faces=lambda hub: faces(hub, clock=clock), clock=clock)
     with served(create_app(idp), idp_port), served(app, port):
         yield Portal(place, app, url, issuer, clock, hub, authority)
         hub.stopping.set()

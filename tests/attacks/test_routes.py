@@ -28,7 +28,7 @@ from tests.outer import OPERATOR
 
 from federome.analysis.algorithm import content_digest
 from federome.analysis.cohort_count import CohortCount
-from federome.cli import _faces
+from federome.cli.hub import faces
 from federome.db import engine
 from federome.demo.dev_idp import create_app, open_idp
 from federome.model.order import RunOrder
@@ -203,7 +203,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def _faces_at(hub: Hub) -> object:
-    return _faces(hub, clock=lambda: NOW)
+    return faces(hub, clock=lambda: NOW)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 import numpy as np
@@ -24,6 +24,7 @@ from federome import errors
 from federome.analysis import algorithm as contract
 from federome.analysis.program import run_in_process
 from federome.cli import app
+from federome.cli.helps import EXAMPLES
 from federome.governance.decision import REASON_CODES
 from federome.model.cohort import Cohort
 from federome.model.permit import Permit
@@ -167,14 +168,37 @@ def test_the_command_page_lists_every_command_with_options_that_exist() -> None:
     assert {check_command(words) for words in told} - {""} == set(leaves(CLI))
 
 
+def command_named(name: str) -> Any:
+    command: Any = CLI
+    for word in name.split():
+        command = command.commands[word]
+    return command
+
+
 def test_every_command_tells_its_options_and_exit_codes() -> None:
     for name in leaves(CLI):
-        command = CLI
-        for word in name.split():
-            command = command.commands[word]
+        command = command_named(name)
         assert "77 refused" in (command.epilog or ""), name
         silent = [each.opts[-1] for each in command.params if each.opts[0][0] == "-" and not each.help]
         assert not silent, f"federome {name} does not explain {silent}"
+
+
+@pytest.mark.parametrize("name", sorted(leaves(CLI)))
+def test_every_command_shows_an_example_that_it_reads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names, options, and what they demand and accept; variables stand for what people do not type each time."""
+    command = command_named(name)
+    shown = re.findall(r"^Example: (federome .+)$", command.epilog or "", re.MULTILINE)
+    assert len(shown) == 1, f"federome {name} shows no example: write one in cli/helps.py"
+    words = shlex.split(shown[0].partition(" > ")[0])[1:]
+    assert check_command(words) == name
+    for each in command.params:
+        if each.envvar:
+            monkeypatch.setenv(each.envvar, "given")
+    command.make_context(name, words[len(name.split()) :])
+
+
+def test_no_example_is_of_a_command_that_is_gone() -> None:
+    assert set(EXAMPLES) == set(leaves(CLI))
 
 
 def test_make_targets_exist() -> None:

@@ -91,5 +91,4 @@ def markdown(title: str, rows: Sequence[Row]) -> str:
 
 def write_json(path: Path, rows: Sequence[Row]) -> None:
     """The rows for machines."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"machine": machine(), "rows": [asdict(row) for row in rows]}, indent=2) + "\n")

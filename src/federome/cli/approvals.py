@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from federome.cli.edge import read_bytes, read_lines, read_object, read_public_key, tell
+from federome.cli.edge import AsJson, NodeFolder, read_bytes, read_lines, read_object, read_public_key, tell
 from federome.errors import Invalid
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ receipt_app = typer.Typer(no_args_is_help=True)
 consent_app = typer.Typer(no_args_is_help=True, help="Keep the consent ledger: tiers, withdrawals, opt-outs, laws.")
 out = Console(highlight=False)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-NodeFolder = Annotated[Path, typer.Option("--dir", help="The node's folder.")]
 KeyFile = Annotated[Path, typer.Option("--key", help="Your private key file (made by: federome person init).")]
 Out = Annotated[Path, typer.Option("--out", help="Where the file goes.")]
 At = Annotated[str, typer.Option("--at", help="From when on, RFC 3339 with offset; now if omitted.")]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from federome.cli.edge import read_text
+from federome.cli.edge import AsJson, read_text
 from federome.errors import Invalid, Refused
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ policy_app = typer.Typer(no_args_is_help=True, help="Check and explain access de
 
 err = Console(stderr=True, highlight=False)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Hub = Annotated[str, typer.Option("--hub", envvar="FEDEROME_HUB", help="The hub's address.")]
 Key = Annotated[Path, typer.Option("--key", envvar="FEDEROME_KEY", help="Your private key file.")]
 Person = Annotated[str, typer.Option("--person", envvar="FEDEROME_PERSON", help="Your id in the permit.")]

@@ -14,13 +14,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from federome.cli.edge import read_lines
+from federome.cli.edge import AsJson, NodeFolder, read_lines
 
 beacon_app = typer.Typer(no_args_is_help=True, help="Serve published frequencies as a GA4GH Beacon.")
 out = Console(highlight=False)
-
-NodeFolder = Annotated[Path, typer.Option("--dir", help="The node's folder.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
 def node_publish(

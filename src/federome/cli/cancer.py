@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from federome.cli.edge import read_text, tell
+from federome.cli.edge import AsJson, NodeFolder, read_text, tell
 from federome.errors import Invalid
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
 cancer_app = typer.Typer(no_args_is_help=True, help="Cancer: tumours, variants, families.")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Family = Annotated[Path, typer.Argument(help="A family as a .toml file.")]
-NodeFolder = Annotated[Path, typer.Option("--dir", help="The node's folder.")]
 Dataset = Annotated[str, typer.Option("--dataset", help="The dataset's id at this node.")]
 Holder = Annotated[str, typer.Option(help="The organisation that holds the data.")]
 Permission = Annotated[str, typer.Option(help="Data use: GRU, HMB, POA or NRES.")]

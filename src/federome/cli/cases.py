@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from federome.cli.edge import read_object, tell
+from federome.cli.edge import AsJson, read_object, tell
 from federome.errors import Invalid
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from federome.network.match_desk import Contact
     from federome.network.match_node import Home
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 NodeDir = Annotated[Path, typer.Option("--dir", envvar="FEDEROME_NODE", help="Your own node's folder.")]
 Clinician = Annotated[str, typer.Option("--person", envvar="FEDEROME_PERSON", help="Your id in the register.")]
 Name = Annotated[str, typer.Option("--case", help="Your name of the case.")]

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 
-definition_app = typer.Typer(no_args_is_help=True, help="Case definitions as the criteria of a question.")
+from federome.cli.edge import AsJson
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+definition_app = typer.Typer(no_args_is_help=True, help="Case definitions as the criteria of a question.")
 
 
 @definition_app.command("list")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from federome.cli.edge import AsJson
 from federome.errors import Invalid
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ Inputs = Annotated[
     list[str] | None,
     typer.Option("--result", help="NAME=FOLDER or NAME=FOLDER,EVERYBODY: an input from saved runs of the network."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 DEFAULT_THRESHOLD = 50_000.0
 
 

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
+from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
 
 from federome.errors import Invalid
 
 if TYPE_CHECKING:
     from federome.trust.canonical import Json
     from federome.trust.keys import PublicKey
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+NodeFolder = Annotated[Path, typer.Option("--dir", help="The node's folder.")]
+Development = Annotated[bool, typer.Option("--development", help="A network without real people's data.")]
 
 
 def read_bytes(path: Path) -> bytes:
@@ -69,3 +78,39 @@ def read_public_key(path: Path) -> tuple[str, PublicKey]:
 def tell(facts: object, text: str, as_json: bool) -> None:
     """One JSON document for programs, or a text for people."""
     sys.stdout.write((json.dumps(facts, default=str) if as_json else text) + "\n")
+
+
+def output_file(path: Path) -> Path:
+    """A file that long work will write at its end, the folder made if need be; ``Invalid`` before that work begins."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise Invalid(f"this file cannot be written ({error.strerror}).", where=str(path)) from error
+    if path.is_dir():
+        raise Invalid("this is a folder.", where=str(path), remedy="Name a file in it.")
+    return path
+
+
+def as_day(text: str) -> date:
+    """A date as people write it; ``Invalid`` if it is none."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise Invalid("this is not a date.", where=text[:20], remedy="Write YYYY-MM-DD.") from error
+
+
+def network(development: bool) -> Literal["production", "development"]:
+    """What a hub or node calls the network that it belongs to."""
+    return "development" if development else "production"
+
+
+def log() -> None:
+    """Let a process that serves write its log to standard error, without addresses of others' requests."""
+    from federome.network.logs import reticent
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    reticent()
+    for noisy in ("httpx2", "httpcore2"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from federome.cli.edge import read_json, read_object
+from federome.cli.edge import AsJson, read_json, read_object
 from federome.cli.ontology import Chosen, installed
 from federome.errors import Invalid
 
 if TYPE_CHECKING:
     from federome.standards.mme_server import Verify
     from federome.trust.canonical import Json
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
 def key(

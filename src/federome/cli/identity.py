@@ -14,14 +14,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from federome.cli.asking import Certificate, Hub, Key
-from federome.cli.edge import read_public_key, read_text, tell
+from federome.cli.edge import AsJson, NodeFolder, read_public_key, read_text, tell
 from federome.errors import Invalid
 
 if TYPE_CHECKING:
     from federome.network.rotation import Rotation
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-NodeFolder = Annotated[Path, typer.Option("--dir", help="The node's folder.")]
 
 
 def node_access(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from federome.cli import cases, exchange
+from federome.cli.edge import AsJson
 from federome.cli.ontology import Chosen, installed
 from federome.errors import Invalid
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 match_app = typer.Typer(no_args_is_help=True, help="Find the second case: patients most like one.")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 CorpusFiles = Annotated[list[Path], typer.Option("--corpus", help="Patients, one JSON object a line; may be repeated.")]
 Top = Annotated[int, typer.Option("--top", min=1, max=100_000, help="How many candidates a query.")]
 Rates = Annotated[

@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from federome.cli.edge import tell
+from federome.cli.edge import AsJson, NodeFolder, tell
 from federome.errors import Invalid
 
 if TYPE_CHECKING:
     from federome.network.operating import Kind
 
 out = Console(highlight=False)
-
-NodeFolder = Annotated[Path, typer.Option("--dir", help="The node's folder.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
 def portal(

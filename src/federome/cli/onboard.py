@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,12 +13,14 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from federome.cli.edge import AsJson, NodeFolder, as_day
 from federome.errors import Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from federome.model.ontology import Ontology
+    from federome.network.records import DatasetRecord
     from federome.onboard.clinical import Told
     from federome.onboard.findings import Finding
 
@@ -40,11 +42,11 @@ class DefaultGroup(TyperGroup):
 
 
 onboard_app = typer.Typer(
-    cls=DefaultGroup, no_args_is_help=True, help="Bring a provider's folder to a released, catalogued dataset."
+    cls=DefaultGroup,
+    no_args_is_help=True,
+    help="Bring a provider's folder to a released, catalogued dataset: federome onboard FOLDER --dir NODE.",
 )
 Folder = Annotated[Path, typer.Argument(help="The provider's folder: tables, genotypes, consents, provider.toml.")]
-NodeFolder = Annotated[Path, typer.Option("--dir", help="The node's folder.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 _COLOURS = {"error": "red", "warning": "yellow", "repaired": "green"}
 
 
@@ -82,7 +84,7 @@ def folder(
         provider,
         node,
         Options(
-            today=_day(released_on) if released_on else now.date(),
+            today=as_day(released_on) if released_on else now.date(),
             fix=fix,
             accept_mapping=accept_mapping,
             leave_out_refused=leave_out_refused,
@@ -102,13 +104,20 @@ def folder(
     finally:
         if not as_json:
             _show(course.findings)
-    facts = {
-        "folder": str(provider),
-        "seconds": round(time.perf_counter() - started, 2),
-        "findings": [each.to_json() for each in course.findings],
-        "record": None if record is None else record.to_document(),
-    }
+    seconds = round(time.perf_counter() - started, 2)
+    _conclude(provider, course.findings, record, seconds, as_json=as_json)
+
+
+def _conclude(
+    provider: Path, findings: Sequence[Finding], record: DatasetRecord | None, seconds: float, *, as_json: bool
+) -> None:
     if as_json:
+        facts = {
+            "folder": str(provider),
+            "seconds": seconds,
+            "findings": [each.to_json() for each in findings],
+            "record": None if record is None else record.to_document(),
+        }
         sys.stdout.write(json.dumps(facts, default=str) + "\n")
     elif record is not None:
         out.print(
@@ -290,10 +299,3 @@ def _show(findings: Sequence[Finding]) -> None:
             f"{each.message}{kind} {each.remedy}",
             soft_wrap=True,
         )
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise Invalid("this is not a date.", where=text[:20], remedy="Write YYYY-MM-DD.") from error

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from federome.cli.edge import AsJson
+
 if TYPE_CHECKING:
     from federome.model.information import Information
 
@@ -16,7 +18,6 @@ ontology_app = typer.Typer(
     no_args_is_help=True, help="The Human Phenotype Ontology: pinned, read once, kept as arrays."
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 From = Annotated[
     Path | None,
     typer.Option("--from", help="A folder with hp.obo and phenotype.hpoa (or .gz); the pinned wheel if omitted."),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from federome.cli.edge import read_text
+from federome.cli.edge import AsJson, read_text
 from federome.errors import Invalid
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ Weights = Annotated[
 Research = Annotated[
     bool, typer.Option("--combinations", help="Research mode: write several alleles on one strand where nothing fits.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 MINIMUM = 0.75
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from federome.cli.edge import AsJson
 from federome.errors import Invalid
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ MinOverlap = Annotated[
 WithoutUnscorable = Annotated[
     bool, typer.Option("--without-unscorable", help="Compute what remains without rows that are no allele sums.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
 def _options(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from federome.cli.edge import read_public_key, read_text, tell
+from federome.cli.edge import AsJson, NodeFolder, read_public_key, read_text, tell
 from federome.errors import Invalid
 
 if TYPE_CHECKING:
@@ -25,11 +25,9 @@ qc_app = typer.Typer(no_args_is_help=True, help="Quality of datasets, samples an
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-NodeFolder = Annotated[Path, typer.Option("--dir", help="The node's folder.")]
 Dataset = Annotated[str, typer.Argument(help="The dataset's id at this node.")]
 Files = Annotated[list[Path], typer.Argument(help="Files or folders of laboratory metrics.")]
 Groups = Annotated[Path | None, typer.Option("--groups", help="CSV with columns sample and group.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 LaboratoryFile = Annotated[Path, typer.Argument(help="The laboratory's TOML file.")]
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from federome.cli.asking import AsJson, Certificate, Hub, Key, Permit, Person
-from federome.cli.edge import read_object
+from federome.cli.asking import Certificate, Hub, Key, Permit, Person
+from federome.cli.edge import AsJson, read_object
 
 if TYPE_CHECKING:
     from federome.client.reviews import Reviews

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table as Shown
 
+from federome.cli.edge import AsJson, NodeFolder
 from federome.errors import Invalid, Refused
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ PUBLISHED: Final = "published.json"
 
 risk_app = typer.Typer(no_args_is_help=True, help="What answers have told, and what a question would cost.")
 out = Console(highlight=False)
-
-NodeFolder = Annotated[Path, typer.Option("--dir", help="The node's folder.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
 @risk_app.command("show")

@@ -223,5 +223,4 @@ def writable(folder: Path) -> Path:
 
 def write_json(path: Path, document: object) -> None:
     """A JSON file for people and machines."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=2, default=str) + "\n")

@@ -74,8 +74,6 @@ def play(
     facts = Facts()
     names = cohorts.node_names(nodes)
     writable(out)
-    if json_file is not None:
-        writable(json_file.parent)
     console.print(Panel.fit("[bold]Federome[/]: approved algorithms travel, genomes stay", border_style="cyan"))
     with console.status("preparing data") as status:
         prepared = cohorts.prepare(
@@ -109,6 +107,7 @@ def play(
         console.print(f"\n[bold green]Done[/] in {facts.seconds:.0f} s. Figures and tables: {out}")
         if json_file is not None:
             write_json(json_file, vars(facts))
+            console.print(f"Facts: {json_file}", soft_wrap=True)
         if keep:
             portal.keep(federation, console, clinic.told(stage))
         else:

@@ -54,6 +54,18 @@ def test_what_a_person_wrote_is_read(tmp_path: Path) -> None:
     assert edge.read_lines(path) == ["anna", "berta"]
 
 
+def test_a_file_of_long_work_is_looked_at_before_it(tmp_path: Path) -> None:
+    """Facts and rows are written at the end: hours of work must not end at a name that was never possible."""
+    (tmp_path / "file").write_text("")
+    for command in ("demo", "bench"):
+        for wrong, says in (("file/below.json", "cannot be written"), (".", "is a folder")):
+            result = CliRunner().invoke(cli.app, [command, "--json", str(tmp_path / wrong)])
+            assert isinstance(result.exception, Invalid) and says in str(result.exception), result.output
+            assert str(tmp_path) in result.exception.where
+    assert edge.output_file(tmp_path / "new" / "facts.json").parent.is_dir()
+    assert not list(tmp_path.joinpath("new").iterdir())
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
