@@ -7,7 +7,7 @@ import importlib.util
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import typer.testing
 from hypothesis import settings
+from tests.hostile import Hostile, serving
 
 # On a build machine the same examples every time: a change is judged by what it changed. Elsewhere they vary.
 settings.register_profile("same", derandomize=True, deadline=None, print_blob=True)
@@ -41,6 +42,13 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         missing("the shared data folder is absent (set FEDEROME_SHARED)")
     return folder
+
+
+@pytest.fixture
+def hostile() -> Iterator[Hostile]:
+    """Starts servers that answer as told, and badly (``tests/hostile.py``)."""
+    with serving() as start:
+        yield start
 
 
 @pytest.fixture(scope="session")

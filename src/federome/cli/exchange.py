@@ -104,7 +104,7 @@ def ask(
     if not isinstance(document, dict) or not isinstance(listed, list):
         raise Invalid("a patient is an object, peers are a list.", where=str(patient))
     known = [Peer(**{k: str(v) for k, v in each.items() if k in ("name", "url", "key")}) for each in _objects(listed)]
-    with httpx.Client(timeout=30.0) as http:
+    with httpx.Client() as http:
         answers = ask_peers(known, document, http)
     if as_json:
         told = [{"peer": a.peer, "failed": a.failed, "results": [[s, d] for s, d in a.results]} for a in answers]

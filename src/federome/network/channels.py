@@ -11,13 +11,17 @@ import smtplib
 from collections.abc import Callable
 from email.message import EmailMessage
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 import httpx2 as httpx
 
 from federome.errors import Invalid, Unavailable
 from federome.network.alerts import Channel, Message
+from federome.network.fetching import Bounds, call
 from federome.network.protocol import Body
+
+ANSWER: Final = Bounds("the webhook", patience_s=10.0, max_bytes=0)
 
 
 def text(message: Message) -> str:
@@ -39,9 +43,9 @@ def document(message: Message) -> Body:
     return message.told()
 
 
-def webhook(url: str, http: httpx.Client) -> Channel:
-    """POST as JSON, one by one, the key as ``Idempotency-Key``; any answer but 2xx is tried again. ``Invalid`` unless
-    https.
+def webhook(url: str, http: httpx.Client, *, bounds: Bounds = ANSWER) -> Channel:
+    """POST as JSON, one by one, the key as ``Idempotency-Key``; any answer but 2xx is tried again, and none is read.
+    ``Invalid`` unless https.
     """
     parts = urlsplit(url)
     if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost"):
@@ -49,12 +53,11 @@ def webhook(url: str, http: httpx.Client) -> Channel:
 
     def send(message: Message) -> None:
         for each in (message, *message.gathered):
-            try:
-                answer = http.post(url, json=document(each), headers={"Idempotency-Key": each.key})
-            except httpx.HTTPError as error:
-                raise Unavailable(f"the webhook is out of reach ({type(error).__name__}).") from error
+            headers = {"Idempotency-Key": each.key, "Content-Type": "application/json"}
+            told = json.dumps(document(each)).encode()
+            answer = call("POST", url, http=http, headers=headers, content=told, bounds=bounds)
             if not answer.is_success:
-                raise Unavailable(f"the webhook answered {answer.status_code}.")
+                raise Unavailable(f"the webhook answered {answer.status}.")
 
     return send
 

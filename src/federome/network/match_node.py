@@ -304,7 +304,7 @@ class MatchingNode:
 
     def run(self, ended: threading.Event) -> None:
         """Follow until told to stop. What fails is tried again at the next look."""
-        with httpx.Client(timeout=10.0) as http:
+        with httpx.Client() as http:
             going = outgoing(self.node.port, self.node.key, self.node.clock, notifier(self.folder, http))
             while not ended.wait(TICK_S):
                 try:

@@ -15,7 +15,7 @@ from typing import Final
 import httpx2 as httpx
 
 from federome.errors import FederomeError, Invalid, Refused, Unavailable
-from federome.network.fetching import fetch
+from federome.network.fetching import Bounds, fetch
 from federome.network.files import replace_file
 from federome.network.setup import hub_settings, pinned_authorities, read_members
 from federome.trust.keys import PrivateKey
@@ -131,8 +131,9 @@ def published(url: str, name: str, *, patience_s: float = TIMEOUT_S) -> Fetch:
     def fetched() -> str:
         try:
             with httpx.Client() as http:
-                return fetch(f"{url.rstrip('/')}/{name}", http=http, patience_s=patience_s).decode("ascii")
-        except (Invalid, httpx.InvalidURL, UnicodeDecodeError) as error:
+                bounds = Bounds("the authority", patience_s)
+                return fetch(f"{url.rstrip('/')}/{name}", http=http, bounds=bounds).decode("ascii")
+        except (Invalid, UnicodeDecodeError) as error:
             raise Unavailable("the authority publishes something else.", where=url) from error
 
     return fetched

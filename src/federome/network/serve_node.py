@@ -68,7 +68,6 @@ if TYPE_CHECKING:
 
 GRACE_S: Final = 2
 PORTAL: Final = "portal.toml"
-TES_TIMEOUT_S: Final = 60
 LOG: Final = logging.getLogger("federome")
 T = TypeVar("T")
 _READ: Final = ("policy", "datasets", "persons", "institutions", "approvals", "revocations_at", "refusals")
@@ -254,7 +253,7 @@ def _open_runner(folder: Path) -> tuple[Runner, Mapping[str, Json]]:
     declared = folder / "tes.toml"
     if declared.is_file():
         profile = Profile.from_document(tomllib.loads(declared.read_text()), where=str(declared))
-        return open_service(profile, httpx.Client(timeout=TES_TIMEOUT_S)).run, {"backend": "tes", "passed": True}
+        return open_service(profile, httpx.Client()).run, {"backend": "tes", "passed": True}
     place = folder / "sandbox"
     place.mkdir(mode=0o700, exist_ok=True)
     sandbox, found = open_tested(place, preload=("numpy", "numba"), protected=[folder / "data", folder / "keys"])

@@ -23,12 +23,14 @@ import msgspec
 from federome.errors import Invalid, Refused, Unavailable
 from federome.model.strict import Document
 from federome.model.table import Table
+from federome.network.fetching import JSON, Bounds, call
 from federome.network.sandbox import CAPS, MB, collect, read_result
 from federome.network.sandbox_bundle import Limits, Program
 from federome.network.sandbox_selftest import run_probe, targets
 
 PREFIX: Final = "/ga4gh/tes/v1"
 ROOT: Final = "/federome"
+ANSWER: Final = Bounds("the task service", patience_s=60.0, max_bytes=1 << 20, kinds=JSON)
 CANARY: Final = ("connect_tcp", "send_udp", "connect_unix", "read_other_data")
 _PINNED: Final = re.compile(r"[a-z0-9][a-z0-9._/:-]*@sha256:[0-9a-f]{64}")
 _RUNNING: Final = frozenset({"UNKNOWN", "QUEUED", "INITIALIZING", "RUNNING"})
@@ -80,10 +82,11 @@ class TesRunner:
         http: httpx.Client,
         *,
         caps: Limits = CAPS,
+        bounds: Bounds = ANSWER,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.caps = caps
+        self.caps, self._bounds = caps, bounds
         self._profile, self._http = profile, http
         self._sleep, self._monotonic = sleep, monotonic
 
@@ -146,18 +149,19 @@ class TesRunner:
 
     def _call(self, method: str, path: str, body: object = None) -> dict[str, object]:
         url = f"{self._profile.url.rstrip('/')}{PREFIX}{path}"
+        headers, sent = {"Content-Type": "application/json"}, None if body is None else msgspec.json.encode(body)
         try:
-            response = self._http.request(method, url, json=body)
-        except httpx.RequestError as error:
-            raise Unavailable("the task service is out of reach.", where=self._profile.url) from error
-        if response.status_code == 400:
+            answer = call(method, url, http=self._http, headers=headers, content=sent, bounds=self._bounds)
+        except Invalid as error:
+            raise Unavailable(error.message, where=url) from error
+        if answer.status == 400:
             raise Refused(
                 "the task service does not know the declared profile.", codes=["sandbox_unavailable"], where=url
             )
-        if not response.is_success:
-            raise Unavailable(f"the task service answered {response.status_code}.", where=url)
+        if not answer.is_success:
+            raise Unavailable(f"the task service answered {answer.status}.", where=url)
         try:
-            told = msgspec.json.decode(response.content)
+            told = msgspec.json.decode(answer.content)
         except msgspec.DecodeError as error:
             raise Unavailable("the task service's answer cannot be read.", where=url) from error
         return told if isinstance(told, dict) else {}

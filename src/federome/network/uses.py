@@ -6,7 +6,6 @@ of the hub but its public register, which is the same for everybody who reads it
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,15 +20,16 @@ import sqlalchemy as sa
 from federome.db import read
 from federome.errors import FederomeError
 from federome.governance.orders import claimed_order
+from federome.network.fetching import JSON, Bounds
+from federome.network.fetching import fetch as fetch_bounded
 from federome.network.holdings import cohort_datasets
 from federome.network.notebook import RECORD, WORK
 from federome.network.transport import tls_context
 from federome.trust.signing import peek
 
-MAX_REGISTER_BYTES: Final = 8 << 20
 FRESH_S: Final = 600.0
 RETRY_S: Final = 60.0
-PATIENCE_S: Final = 3.0
+ANSWER: Final = Bounds("the hub", patience_s=3.0, max_bytes=8 << 20, kinds=JSON)
 Course = Literal["under way", "answered", "priced", "refused", "too late"]
 
 
@@ -150,7 +150,7 @@ class PublicRegister:
                 try:
                     self._held = dict(_projects(self.fetch()))
                     self._due = self.clock() + FRESH_S
-                except (FederomeError, httpx.HTTPError, OSError, ValueError, msgspec.DecodeError):
+                except (FederomeError, OSError, ValueError, msgspec.DecodeError):
                     self._due = self.clock() + RETRY_S
             return self._held
 
@@ -159,18 +159,8 @@ def at_hub(hub_url: str, certificate: Path) -> Callable[[], bytes]:
     """Gets the register from a hub, within seconds and within bounds."""
 
     def fetch() -> bytes:
-        end, data = time.monotonic() + PATIENCE_S, bytearray()
-        place = f"{hub_url.rstrip('/')}/portal/register.json"
-        with (
-            httpx.Client(verify=tls_context(certificate), timeout=PATIENCE_S) as client,
-            client.stream("GET", place) as answer,
-        ):
-            answer.raise_for_status()
-            for piece in answer.iter_bytes():
-                data += piece
-                if len(data) > MAX_REGISTER_BYTES or time.monotonic() > end:
-                    raise ValueError("the register is too large, or comes too slowly")
-        return bytes(data)
+        with httpx.Client(verify=tls_context(certificate)) as http:
+            return fetch_bounded(f"{hub_url.rstrip('/')}/portal/register.json", http=http, bounds=ANSWER)
 
     return fetch
 

@@ -16,6 +16,7 @@ import httpx2 as httpx
 from federome.model.catalogued import Catalogued, Catalogues
 from federome.model.dataset import Profile
 from federome.model.verdict import Decision
+from federome.network.fetching import Bounds, fetch
 from federome.standards.beacon.hub import Listed
 from federome.standards.catalogue import DUO, TURTLE
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from rdflib.term import Node
 
 FRESH_S: Final = 600.0
-DEADLINE_S: Final = 5.0
 MAX_BYTES: Final = 4 << 20
+ANSWER: Final = Bounds("the catalogue", max_bytes=MAX_BYTES, kinds=(TURTLE,))
 MAX_DATASETS: Final = 500
 MAX_TEXT: Final = 1000
 
@@ -85,7 +86,8 @@ class Reader:
 
     beacons: Sequence[Listed]
     clock: Callable[[], float]
-    client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=DEADLINE_S))
+    client: httpx.Client = field(default_factory=httpx.Client)
+    bounds: Bounds = ANSWER
     known: Catalogues = field(default_factory=Catalogues)
     read_at: float = float("-inf")
     _busy: threading.Lock = field(default_factory=threading.Lock)
@@ -116,11 +118,4 @@ class Reader:
 
     def _turtle(self, each: Listed) -> str:
         place = f"{each.url.rstrip('/').removesuffix('/api')}/fdp/all"
-        with self.client.stream("GET", place, headers={"accept": TURTLE}) as answer:
-            answer.raise_for_status()
-            data = bytearray()
-            for piece in answer.iter_bytes():
-                data += piece
-                if len(data) > MAX_BYTES:
-                    raise ValueError("the catalogue is too large")
-        return data.decode()
+        return fetch(place, http=self.client, headers={"accept": TURTLE}, bounds=self.bounds).decode()

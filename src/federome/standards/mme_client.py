@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import httpx2 as httpx
 
-from federome.errors import FederomeError, Invalid
+from federome.errors import FederomeError, Invalid, Unavailable
+from federome.network.fetching import JSON, Bounds, call
 from federome.standards import mme
 from federome.trust.canonical import Json, canonical, parse
+
+ANSWER: Final = Bounds("the node", patience_s=30.0, max_bytes=4 << 20, kinds=JSON)
 
 
 @dataclass(frozen=True)
@@ -30,29 +34,31 @@ class Answered:
     failed: str = ""
 
 
-def ask(peers: Sequence[Peer], patient: Mapping[str, Json], http: httpx.Client) -> list[Answered]:
+def ask(
+    peers: Sequence[Peer], patient: Mapping[str, Json], http: httpx.Client, *, bounds: Bounds = ANSWER
+) -> list[Answered]:
     """Send one patient to every peer; version 1.1, and 1.0 to those that know no better. Everybody has an entry."""
     mme.read_entry(dict(patient))
     body = canonical({"patient": dict(patient)})
-    return [_ask(peer, body, http) for peer in peers]
+    return [_ask(peer, body, http, bounds) for peer in peers]
 
 
-def _ask(peer: Peer, body: bytes, http: httpx.Client) -> Answered:
+def _ask(peer: Peer, body: bytes, http: httpx.Client, bounds: Bounds) -> Answered:
     said = "the node could not be reached"
     for version in mme.VERSIONS:
         kind = mme.media_type(version)
         headers = {"Content-Type": kind, "Accept": kind, "X-Auth-Token": peer.key}
         try:
-            response = http.post(f"{peer.url.rstrip('/')}/match", content=body, headers=headers)
-        except httpx.HTTPError as error:
-            return Answered(peer.name, failed=f"the node could not be reached ({type(error).__name__})")
-        if response.status_code == 200:
-            try:
-                return Answered(peer.name, _results(response.content))
-            except FederomeError as error:
-                return Answered(peer.name, failed=f"the answer is not one of the exchange: {error.message}")
-        said = f"the node refused ({response.status_code})"
-        if response.status_code not in (406, 415):
+            place = f"{peer.url.rstrip('/')}/match"
+            told = call("POST", place, http=http, headers=headers, content=body, bounds=bounds)
+            if told.is_success:
+                return Answered(peer.name, _results(told.content))
+        except Unavailable as error:
+            return Answered(peer.name, failed=f"the node could not be reached: {error.message}")
+        except FederomeError as error:
+            return Answered(peer.name, failed=f"the answer is not one of the exchange: {error.message}")
+        said = f"the node refused ({told.status})"
+        if told.status not in (406, 415):
             break
     return Answered(peer.name, failed=said)
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,12 +13,13 @@ import httpx2 as httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.hostile import ELSEWHERE, HTML, PACKED, Answer, Hostile, drip, drip_heads, flood, hang, said
 from typer.testing import CliRunner
 
 from federome.cli import app
 from federome.errors import FederomeError, Invalid, Unavailable
 from federome.network.access import NodeAccess, add_person, install_access, install_register, read_access, read_register
-from federome.network.fetching import MAX_BYTES, fetch_document, key_sets
+from federome.network.fetching import DOCUMENT, fetch_document, key_sets
 from federome.network.issuing import Issuer
 from federome.network.notices import published
 from federome.network.setup import HubSettings, NodeSettings, hub_settings, pin_authority
@@ -162,72 +160,8 @@ def test_commands_put_files_in_force(tmp_path: Path) -> None:
 # fetching
 
 
-@pytest.fixture
-def server() -> Iterator[Callable[[Callable[[socket.socket], None]], str]]:
-    """Starts a server of one connection that answers as told; gives its address."""
-    held: list[socket.socket] = []
-    threads: list[threading.Thread] = []
-
-    def start(answer: Callable[[socket.socket], None]) -> str:
-        listening = socket.create_server(("127.0.0.1", 0))
-        held.append(listening)
-
-        def serve() -> None:
-            try:
-                while True:
-                    talking, _ = listening.accept()
-                    with closing(talking):
-                        talking.recv(65_536)
-                        answer(talking)
-            except OSError:
-                return
-
-        threads.append(threading.Thread(target=serve, daemon=True))
-        threads[-1].start()
-        return f"http://127.0.0.1:{listening.getsockname()[1]}/jwks"
-
-    yield start
-    for listening in held:
-        listening.close()
-
-
-def said(body: bytes, status: str = "200 OK", more: bytes = b"") -> Callable[[socket.socket], None]:
-    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n".encode()
-
-    def answer(talking: socket.socket) -> None:
-        talking.sendall(head + more + b"\r\n" + body)
-
-    return answer
-
-
-def drip(talking: socket.socket) -> None:
-    """For ever: whoever waits for the end of it does not pass the test."""
-    talking.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
-    while True:
-        talking.sendall(b" ")
-        time.sleep(0.05)
-
-
-def drip_heads(talking: socket.socket) -> None:
-    """The same before the body: no line of it is late, and none the last."""
-    talking.sendall(b"HTTP/1.1 200 OK\r\n")
-    while True:
-        talking.sendall(b"X-Slow: 1\r\n")
-        time.sleep(0.05)
-
-
-def flood(talking: socket.socket) -> None:
-    talking.sendall(b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"keys":[')
-    for _ in range(4 * MAX_BYTES // 4096):
-        talking.sendall(b'{"kty":"EC"},' * 315)
-
-
-def hang(_talking: socket.socket) -> None:
-    time.sleep(3)
-
-
-def test_an_answer_is_fetched(server: Callable[[Callable[[socket.socket], None]], str]) -> None:
-    assert key_sets()(server(said(b'{"keys": []}'))) == {"keys": []}
+def test_an_answer_is_fetched(hostile: Hostile) -> None:
+    assert key_sets()(hostile(said(b'{"keys": []}'))) == {"keys": []}
 
 
 @pytest.mark.parametrize(
@@ -242,7 +176,9 @@ def test_an_answer_is_fetched(server: Callable[[Callable[[socket.socket], None]]
         (said(b"[" * 100_000), Invalid),
         (said(b"\xff\xfe"), Invalid),
         (said(b"{}", "500 Oops"), Unavailable),
-        (said(b"{}", "302 Found", b"Location: http://127.0.0.1:1/\r\n"), Unavailable),
+        (ELSEWHERE, Unavailable),
+        (PACKED, Invalid),
+        (HTML, Invalid),
         (lambda talking: talking.sendall(b"nonsense\r\n\r\n"), Unavailable),
     ],
     ids=[
@@ -256,25 +192,23 @@ def test_an_answer_is_fetched(server: Callable[[Callable[[socket.socket], None]]
         "binary",
         "fails",
         "sends elsewhere",
+        "packs",
+        "another kind",
         "no http",
     ],
 )
-def test_a_broker_that_misbehaves_costs_little(
-    server: Callable[[Callable[[socket.socket], None]], str], answer: Callable[[socket.socket], None], kind: type
-) -> None:
-    url = server(answer)
+def test_a_broker_that_misbehaves_costs_little(hostile: Hostile, answer: Answer, kind: type) -> None:
+    url, patience_s = hostile(answer), 0.5 if answer in (hang, drip, drip_heads) else 30.0
     with httpx.Client() as http, pytest.raises(FederomeError) as error:
-        fetch_document(url, http=http, patience_s=0.5)
+        fetch_document(url, http=http, bounds=replace(DOCUMENT, patience_s=patience_s))
     assert type(error.value) is kind
     assert url not in str(error.value)
 
 
 @pytest.mark.parametrize("answer", [drip, flood, said(b"\xff\xfe")], ids=["drips", "floods", "binary"])
-def test_an_authority_that_misbehaves_holds_no_node_up(
-    server: Callable[[Callable[[socket.socket], None]], str], answer: Callable[[socket.socket], None]
-) -> None:
+def test_an_authority_that_misbehaves_holds_no_node_up(hostile: Hostile, answer: Answer) -> None:
     with pytest.raises(Unavailable):
-        published(server(answer), "members.jwt", patience_s=0.5)()
+        published(hostile(answer), "members.jwt", patience_s=0.5 if answer is drip else 30.0)()
 
 
 def test_nobody_there_is_unavailable() -> None:

@@ -81,7 +81,8 @@ def test_a_bad_catalogue_spoils_only_itself_and_old_facts_stand() -> None:
 
     def answer(request: httpx.Request) -> httpx.Response:
         assert request.url.path == "/fdp/all"
-        return httpx.Response(200, text=said[request.url.host]) if request.url.host in said else httpx.Response(404)
+        text, headers = said.get(request.url.host), {"content-type": "text/turtle; charset=utf-8"}
+        return httpx.Response(404) if text is None else httpx.Response(200, text=text, headers=headers)
 
     now = [0.0]
     client = httpx.Client(transport=httpx.MockTransport(answer))
