@@ -122,6 +122,7 @@ title = "Spanish cancer registry"
 [contacts]
 alice = "alice@uni-a.test"
 nina = "nina@ncp-fi.test"
+ruta = "ruta@office.test"
 
 [mail]
 host = "127.0.0.1"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from tests.portals import CAST, KEYS, MONDAY, Portal
 
-from federome.db import engine
 from federome.model.permit import PersonKey
 from federome.network.bundles import bundle_in, pack_folder, write_bundle
-from federome.network.reviews import SignedApprovals, install_root
-from federome.network.submissions import DATABASE, Submissions
+from federome.network.reviews import install_root
+from federome.network.submission_notices import open_submissions
+from federome.network.submissions import Submissions
 from federome.trust import envelopes
 from federome.trust.approval import Decision, Reviewer, Root, review_of, sign_review, sign_root
 from federome.trust.bundle import read_submission, sign_submission
@@ -71,8 +71,7 @@ def review(of: Handed, name: str, there: Portal, decision: Decision = "approve",
 
 def submissions(there: Portal) -> Submissions:
     """Those of a portal, as its pages have them."""
-    database = engine(f"sqlite:///{there.folder / DATABASE}", durable=True)
-    return Submissions(database, SignedApprovals(there.folder, there.clock), there.hub.desk.register, there.clock)
+    return open_submissions(there.folder, there.hub.desk)
 
 
 def furnish_submissions(there: Portal, folder: Path) -> None:

@@ -175,6 +175,8 @@ def demo(
         hospital.export_hospital(export_hospital, seed=seed)
         out.print(f"{export_hospital}: next, federome onboard {export_hospital} --dir NODE --accept-mapping --fix")
         return
+    if json_file is not None:
+        output_file(json_file)
     from federome.demo.play import play
     from federome.ingest.registry import cache_folder
 
@@ -186,7 +188,7 @@ def demo(
         data=data,
         cache=cache or cache_folder(),
         out=to,
-        json_file=output_file(json_file) if json_file else None,
+        json_file=json_file,
         console=out,
         keep=sys.stdin.isatty() and sys.stdout.isatty() if keep is None else keep,
     )
@@ -199,9 +201,11 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Smaller sizes: a look, not a measurement.")] = False,
 ) -> None:
     """Measure against peers, in one run on this machine. Ends with 1 if a bar is not reached."""
+    if json_file is not None:
+        output_file(json_file)
     from federome.bench import suite
 
-    if not suite.run(name, console=out, json_file=output_file(json_file) if json_file else None, quick=quick):
+    if not suite.run(name, console=out, json_file=json_file, quick=quick):
         raise typer.Exit(1)
 
 

@@ -114,7 +114,7 @@ def run(
             on_event=None if as_json else lambda event: err.print(f"[dim]{describe(event)}[/]"),
             **parameters,  # type: ignore[arg-type]
         )
-    _show_result(result, save=save, rows=rows, as_json=as_json)
+    show_result(result, save=save, rows=rows, as_json=as_json)
 
 
 def ask(
@@ -169,11 +169,13 @@ def ask(
             on_event=None if as_json else lambda event: err.print(f"[dim]{describe(event)}[/]"),
             **asked.parameters,  # type: ignore[arg-type]
         )
-    _show_result(result, save=save, rows=rows, as_json=as_json)
+    show_result(result, save=save, rows=rows, as_json=as_json)
 
 
-def _show_result(result: Result, *, save: Path | None, rows: int, as_json: bool) -> None:
+def show_result(result: Result, *, save: Path | None, rows: int, as_json: bool) -> None:
+    """Save a result where that is wanted, and tell it: all of it to programs, the first rows to people."""
     from federome.client.run import render, summarise
+    from federome.onboard.findings import counted
 
     if save is not None:
         result.save(save)
@@ -182,7 +184,7 @@ def _show_result(result: Result, *, save: Path | None, rows: int, as_json: bool)
         sys.stdout.write(json.dumps({**summarise(result), "rows": tables}) + "\n")
         return
     for name, table in result.tables.items():
-        sys.stdout.write(f"\n{name} ({table.rows:,} rows)\n{render(table, 'text', most=rows)}")
+        sys.stdout.write(f"\n{name} ({counted(table.rows, 'row')})\n{render(table, 'text', most=rows)}")
     for node, problem in result.absent.items():
         told = problem.get("detail", "absent") if isinstance(problem, dict) else "absent"
         err.print(f"[yellow]{node} took no part:[/] {told}")

@@ -80,8 +80,8 @@ def tell(facts: object, text: str, as_json: bool) -> None:
     sys.stdout.write((json.dumps(facts, default=str) if as_json else text) + "\n")
 
 
-def output_file(path: Path) -> Path:
-    """A file that long work will write at its end, the folder made if need be; ``Invalid`` before that work begins."""
+def output_file(path: Path) -> None:
+    """Make the folder of a file that long work will write at its end; ``Invalid`` before that work if it cannot be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=path.parent):
@@ -90,7 +90,6 @@ def output_file(path: Path) -> Path:
         raise Invalid(f"this file cannot be written ({error.strerror}).", where=str(path)) from error
     if path.is_dir():
         raise Invalid("this is a folder.", where=str(path), remedy="Name a file in it.")
-    return path
 
 
 def as_day(text: str) -> date:

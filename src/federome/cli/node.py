@@ -138,9 +138,10 @@ def node_refuse(
 ) -> None:
     """The operator's own no: everything, or what all given fields match. Takes effect at the next step."""
     from federome.network.approvals import refuse
+    from federome.onboard.findings import counted
 
     count = refuse(folder, reason, person=person, grant=permit, dataset=dataset, algorithm=algorithm, run=run)
-    tell({"refusals": count}, f"{count} refusals are in force.", as_json=as_json)
+    tell({"refusals": count}, f"In force: {counted(count, 'refusal')}.", as_json=as_json)
 
 
 @node_app.command("serve")

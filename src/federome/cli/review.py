@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from federome.cli.asking import Certificate, Hub, Key, Permit, Person
+from federome.cli.asking import Certificate, Hub, Key, Permit, Person, show_result
 from federome.cli.edge import AsJson, read_object
 
 if TYPE_CHECKING:
@@ -138,18 +138,10 @@ def fetch(
 ) -> None:
     """Fetch a result that checkers have released."""
     from federome.client import connect
-    from federome.client.run import render, summarise
 
     with connect(hub, key=key, person=person, permit=permit, certificate=certificate) as asking:
         result = asking.resume(run)
-    if save is not None:
-        result.save(save)
-    if as_json:
-        tables = {name: table.records() for name, table in result.tables.items()}
-        sys.stdout.write(json.dumps({**summarise(result), "rows": tables}) + "\n")
-        return
-    for name, table in result.tables.items():
-        sys.stdout.write(f"\n{name} ({table.rows:,} rows)\n{render(table, 'text', most=20)}")
+    show_result(result, save=save, rows=20, as_json=as_json)
 
 
 def _done(told: dict[str, Json], as_json: bool) -> None:

@@ -88,8 +88,8 @@ def lines(price: Price) -> list[str]:
         traits = told.get("traits")
         if isinstance(traits, dict):
             said.append(
-                f"Statistics of {traits.get('on_record')} traits of these people have left, of {traits.get('allowed')} "
-                "that may; a trait that was analysed before is free."
+                f"Traits of these people whose statistics have left: {traits.get('on_record')}, of "
+                f"{traits.get('allowed')} that may; a trait that was analysed before is free."
             )
     for node, problem in price.absent.items():
         detail = problem.get("detail", "no reason told") if isinstance(problem, dict) else "no reason told"

@@ -7,7 +7,7 @@ leaves all of it or nothing. An event told twice is told once (by id). Nothing i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
@@ -130,6 +130,11 @@ class Notice:
     at: datetime
     subject: str
     read: bool = False
+
+    @property
+    def page(self) -> str:
+        """Below the portal, where one reads what it is about: an application, or a program's submission."""
+        return f"{'submissions' if self.application.startswith('S-') else 'applications'}/{self.application}"
 
 
 @dataclass(frozen=True)
@@ -280,6 +285,13 @@ class ApplicationBook:
 
     # notices
 
+    def tell(self, notices: Iterable[Notice], mailed: Container[str]) -> None:
+        """Notices of what is kept elsewhere; told twice, they are kept once. To ``mailed`` they also go by e-mail."""
+        with write(self._engine) as db:
+            for notice in notices:
+                if db.execute(sa.select(_NOTICE.c.id).where(_NOTICE.c.id == notice.id)).first() is None:
+                    _keep(db, notice, mailed)
+
     def notices(self, person: str, *, limit: int = 100) -> list[Notice]:
         """What a person was told, the newest first."""
         wanted = sa.select(_NOTICE).where(_NOTICE.c.person == person).order_by(_NOTICE.c.at.desc(), _NOTICE.c.id)
@@ -345,13 +357,14 @@ def _store(db: Connection, after: Application, also: Also) -> None:
         number = len(after.events) - 1
         db.execute(_PERMIT.insert().values(application=after.opened.id, number=number, token=also.permit))
     for notice in also.notices:
-        values = {
-            **vars(notice),
-            "at": notice.at.timestamp(),
-            "mail": "due" if notice.person in also.mailed else "none",
-        }
-        values.pop("read")
-        db.execute(_NOTICE.insert().values(**values))
+        _keep(db, notice, also.mailed)
+
+
+def _keep(db: Connection, notice: Notice, mailed: Container[str]) -> None:
+    mail = "due" if notice.person in mailed else "none"
+    values = {**vars(notice), "at": notice.at.timestamp(), "mail": mail}
+    values.pop("read")
+    db.execute(_NOTICE.insert().values(**values))
 
 
 def _notice(row: sa.Row[tuple[object, ...]]) -> Notice:

@@ -87,7 +87,7 @@ class Outbox:
         message["Subject"] = f"{notice.application}: {notice.subject}"
         domain = self.sender.rpartition("@")[2] or "localhost"
         message["Message-ID"] = f"<{notice.id.replace('/', '.')}@{domain}>"
-        message.set_content(f"{notice.subject.capitalize()}.\n\n{self.url}/portal/applications/{notice.application}\n")
+        message.set_content(f"{notice.subject.capitalize()}.\n\n{self.url}/portal/{notice.page}\n")
         return message
 
     def run(self, stopping: threading.Event, *, tick: Callable[[], object], every_s: float) -> None:

@@ -234,7 +234,7 @@ class Releaser:
                 if state is not None:
                     yield f"state/{part}", state
 
-        said = f"round {program.due.name}, {len(program.waiting)} part(s)"
+        said = f"round {program.due.name}, parts: {len(program.waiting)}"
         return self._command(session, "contribute", program.waiting, documents(), said=said)
 
     def _ask_names(self, session: Session) -> Reply:

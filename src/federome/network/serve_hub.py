@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from socket import socket
 from typing import Final
 
 import uvicorn
@@ -178,11 +179,17 @@ def watch_certificate(config: uvicorn.Config, keys: Path, stopping: threading.Ev
 
 
 class _Server(uvicorn.Server):
-    """Tells open polls to return as soon as a signal comes, so that the grace period is not spent waiting."""
+    """Says when it answers, and lets open polls return as soon as a signal comes: the grace period is not spent."""
 
     def __init__(self, config: uvicorn.Config, stopping: threading.Event, waiters: Waiters) -> None:
         super().__init__(config)
         self._stopping, self._waiters = stopping, waiters
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Called by uvicorn before anything is answered; whoever waits in a terminal may go on then."""
+        await super().startup(sockets)
+        if self.started:
+            LOG.info("the hub answers at port %d", self.config.port)
 
     def handle_exit(self, sig: int, frame: object) -> None:
         """Called by uvicorn on SIGTERM and SIGINT."""

@@ -195,9 +195,11 @@ class Submissions:
         signed: SignedApprovals,
         register: Callable[[], Register],
         clock: Callable[[], float],
+        tell: Callable[[Standing], None] = lambda _found: None,
     ) -> None:
         migrate(engine, SCHEMA)
         self._engine, self._signed, self._register, self._clock = engine, signed, register, clock
+        self._tell = tell
 
     # reading
 
@@ -235,6 +237,14 @@ class Submissions:
         return Whole(found, _program(bundle, found.kept.opened), earlier, bundle, signed, tried)
 
     # acting
+
+    def tell_again(self, since: datetime) -> None:
+        """Tell of everything that something was done with lately: a process may have died before it told."""
+        with read(self._engine) as db:
+            found = [_load(db, name) for name in db.execute(sa.select(_SUBMISSION.c.id)).scalars()]
+        for one in found:
+            if one.events[-1].at >= since:
+                self._tell(self._standing(one))
 
     def hand_in(
         self, person: Person, bundle: bytes, signed: bytes, *, purpose: str, tried: str, once: str
@@ -277,6 +287,7 @@ class Submissions:
                 if self._standing(one).state in _ACTS["replace"]:
                     event = Event("replace", person.id, opened.at, opened.id)
                     _append(db, one.opened.id, event, f"{one.opened.id}-replace")
+        self._told_of(opened.id)
         return opened
 
     def do(
@@ -362,6 +373,12 @@ class Submissions:
                     remedy="Look at the newest state; what you wrote is still in the form.",
                 )
             _append(db, submission, event, name, envelope)
+        self._told_of(submission)
+
+    def _told_of(self, submission: str) -> None:
+        with read(self._engine) as db:
+            found = _load(db, submission)
+        self._tell(self._standing(found))
 
     def _check(self, found: Standing, person: Person, event: Event) -> None:
         own = person.id == found.kept.opened.author

@@ -12,10 +12,8 @@ from fastapi import APIRouter
 from federome.db import engine
 from federome.model.catalogued import Catalogues
 from federome.network.offers import Offer, checked
-from federome.network.reviews import SignedApprovals
 from federome.network.serve_hub import Hub
-from federome.network.submissions import DATABASE as SUBMISSIONS
-from federome.network.submissions import Submissions
+from federome.network.submission_notices import open_submissions
 from federome.portal.app import own_faces, routers
 from federome.portal.assessments import Assessments
 from federome.portal.languages import N_
@@ -86,8 +84,7 @@ def faces(
         counts = (len(held.offices), len(held.offers), len(projects()), answered)
         return dict(zip(FIGURES, counts, strict=True))
 
-    database = engine(f"sqlite:///{hub.folder / SUBMISSIONS}", durable=True)
-    submitted = Submissions(database, SignedApprovals(hub.folder, hub.clock), hub.desk.register, hub.clock)
+    submitted = open_submissions(hub.folder, hub.desk)
     return (
         *own_faces(site, figures=figures),
         search.pages(site, hub.desk, offers, projects, beside.catalogues),

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ import httpx2 as httpx
 import pytest
 import sqlalchemy as sa
 from tests.portals import Portal, portal
-from tests.submitted import Handed, handed, overlapping, pin, review
+from tests.submitted import Handed, handed, overlapping, pin, review, submissions
 from tests.unit.portal.test_node_pages import SCRIPT
 
 from federome.db import engine
 from federome.network import reviews
 from federome.network.access import install_register
 from federome.network.bundled import install
+from federome.network.desk import outbox_of
 from federome.portal.pages.submissions import COMPARED, SHOWN, difference
 from federome.portal.sessions import Sessions
 
@@ -39,6 +41,11 @@ def seen(there: Portal, who: str, place: str, status: int = 200) -> str:
         answer = http.get(place)
     assert answer.status_code == status, answer.text
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", html.unescape(answer.text)))
+
+
+def seen_links(there: Portal, who: str, place: str) -> list[str]:
+    with there.http(who) as http:
+        return re.findall(r'href="([^"]+)"', http.get(place).text)
 
 
 def post(
@@ -116,6 +123,62 @@ def test_from_a_folder_to_a_node_by_two_signatures_of_two_organisations(there: P
     before = there.clock.now
     there.clock.wait(days=91)
     assert "The approval has ended" in seen(there, "arne", PLACE)
+    there.clock.now = before
+    there.cookies.clear()
+
+
+def told(there: Portal, who: str, place: str) -> list[str]:
+    """What somebody was told about one submission, the oldest first."""
+    name = place.rsplit("/", 1)[1]
+    found = [notice for notice in there.hub.desk.book.notices(who) if notice.application == name]
+    return [notice.subject for notice in sorted(found, key=lambda each: (each.at, each.id))]
+
+
+def test_whoever_has_the_next_step_is_told_once_in_the_portal_and_by_e_mail(there: Portal, tmp_path: Path) -> None:
+    outbox_of(there.hub.desk, url=there.url, send=lambda _letter: None).flush()  # of other tests
+    what = handed(tmp_path, "1.1")
+    place = placed(submit(there, what, "told"))
+    waits = "a program waits for reviewers"
+    assert [told(there, who, place) for who in ("arne", "ruta", "alice", "olga")] == [[waits], [waits], [], []]
+    for who in ("arne", "alice"):
+        there.clock.wait(seconds=1)
+        placed(post(there, who, f"{place}/act", once=who, act="comment", reasons="Carriers of what?"))
+    for who in ("arne", "ruta"):
+        there.clock.wait(seconds=1)
+        placed(sign(there, place, who, review(what, who, there)))
+    spoke, signed = "there is a comment on the program", "a reviewer signed for the program"
+    approved = "the program is approved, and nodes can install it"
+    assert told(there, "alice", place) == [spoke, signed, signed, approved]
+    assert told(there, "arne", place) == [waits, spoke]  # whose question was answered
+    assert told(there, "ruta", place) == [waits]
+    assert told(there, "grace", place) == [approved]
+    assert place in seen_links(there, "alice", "/portal/notices")
+    before = told(there, "alice", place)
+    submissions(there)  # at every start what was lately done is told again, and nobody hears it twice
+    assert told(there, "alice", place) == before
+    letters: list[EmailMessage] = []
+    outbox_of(there.hub.desk, url=there.url, send=letters.append).flush()
+    assert sorted((str(each["To"]), str(each["Subject"]).partition(": ")[2]) for each in letters) == sorted(
+        [("ruta@office.test", waits), *(("alice@uni-a.test", subject) for subject in before)]
+    )
+    assert all(f"{there.url}{place}" in each.get_content() for each in letters)
+    assert all("women" not in each.as_string() and "Carriers" not in each.as_string() for each in letters)
+
+
+def test_a_hub_that_died_before_it_told_tells_at_its_next_start(there: Portal, tmp_path: Path) -> None:
+    book = there.hub.desk.book
+    silent = submissions(there)
+    silent._tell = lambda _found: None
+    alice = next(one for one in there.hub.desk.register().persons if one.id == "alice")
+    what = handed(tmp_path, "1.2")
+    opened = silent.hand_in(alice, what.bundle, what.signed, purpose="To count.", tried="", once="dies")
+    assert not told(there, "arne", f"/{opened.id}")
+    submissions(there)
+    assert told(there, "arne", f"/{opened.id}") == ["a program waits for reviewers"]
+    before, count = there.clock.now, len(book.notices("arne", limit=10_000))
+    there.clock.wait(days=8)
+    submissions(there)
+    assert len(book.notices("arne", limit=10_000)) == count
     there.clock.now = before
     there.cookies.clear()
 

@@ -75,7 +75,7 @@ def pages(site: Site, desk: Desk) -> Face:
             N_("Notices"),
             f"{PREFIX}/notices",
             frozenset({"session"}),
-            N_("What happened to the applications that you have to do with."),
+            N_("What happened to the applications and programs that you have to do with."),
         ),
     )
     return Face(api, menu)
