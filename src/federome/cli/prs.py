@@ -204,6 +204,10 @@ def keep_command(
     file: Annotated[Path, typer.Argument(help="One scoring file.")],
     folder: Annotated[Path, typer.Option("--dir", help="The node's folder.")],
     dataset: Annotated[str, typer.Option("--dataset", help="The dataset whose people are scored.")],
+    trained_on: Annotated[
+        Path | None,
+        typer.Option("--trained-on", help="Names, one a line, of people the score was trained on: they get none."),
+    ] = None,
     min_overlap: MinOverlap = 0.75,
     without_unscorable: WithoutUnscorable = False,
     keep_ambiguous: KeepAmbiguous = False,
@@ -211,11 +215,13 @@ def keep_command(
     as_json: AsJson = False,
 ) -> None:
     """Score everybody of a node's dataset, as a column that approved algorithms can read. Nothing leaves."""
+    from federome.prs.files import read_names
     from federome.prs.keep import keep_score
     from federome.prs.scorefile import read_scores
     from federome.store.catalogue import Store
 
     store = Store.open(folder / "data")
+    names = read_names(trained_on) if trained_on else frozenset()
     told: list[dict[str, object]] = []
     for score in read_scores(file, build=build):
         kept = keep_score(
@@ -225,16 +231,30 @@ def keep_command(
             min_overlap=min_overlap,
             without_unscorable=without_unscorable,
             keep_ambiguous=keep_ambiguous,
+            trained_on=names,
         )
+        without = {"people_below_minimum": kept.few, "people_trained_on": kept.trained}
         batches = [_summary(each) for each in kept.matched]
-        told.append({"column": kept.column, "people": kept.people, "overlap": kept.overlap, "batches": batches})
+        about = {"column": kept.column, "people": kept.people, "overlap": kept.overlap}
+        told.append({**about, "minimum_overlap": min_overlap, **without, "batches": batches})
     if as_json:
         sys.stdout.write(json.dumps({"kept": told}) + "\n")
         return
     for each in told:
         sys.stdout.write(
-            f"{each['column']}: {each['people']:,} people, at least {each['overlap']:.1%} of the rows found\n"
+            f"{each['column']}: {each['people']:,} people, at least {each['overlap']:.1%} of the rows found"
+            " in each batch\n"
         )
+        if each["people_below_minimum"]:
+            sys.stdout.write(
+                f"  without a score, for they have a genotype of fewer than {min_overlap:.1%} of the rows:"
+                f" {each['people_below_minimum']:,}\n"
+            )
+        if trained_on:
+            sys.stdout.write(
+                f"  without a score, for it was trained on them: {each['people_trained_on']:,},"
+                f" of the {len(names):,} people named in {trained_on}\n"
+            )
 
 
 @prs_app.command("panel")

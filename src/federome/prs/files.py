@@ -49,6 +49,18 @@ def read_table(path: Path) -> Rows:
     return {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[1:]}
 
 
+def read_names(path: Path) -> frozenset[str]:
+    """People's names, one a line; empty lines and what follows a tab are nothing."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid("the file cannot be read.", where=str(path)) from error
+    names = frozenset(line.split("\t")[0].strip() for line in lines) - {""}
+    if not names:
+        raise Invalid("the file names nobody.", where=str(path), remedy="Write one name a line.")
+    return names
+
+
 def _column(rows: Rows, name: str, path: Path) -> None:
     if rows and name not in next(iter(rows.values())):
         raise Invalid(f"the table has no column {name[:40]!r}.", where=str(path))

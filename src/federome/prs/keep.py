@@ -1,33 +1,41 @@
 """Scores of everybody in a dataset of a node's own store, kept there as a column that approved algorithms can read.
 
 The column's name holds the digest of the scoring file, so that all nodes of a run mean the same weights. Each batch is
-matched by itself: what it lists, and where it was looked at, may differ.
+matched by itself: what it lists, and where it was looked at, may differ. Whoever has too few genotypes of a score has
+none, and so have the people on whom it was trained, as far as their names are given.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from federome.errors import Invalid
 from federome.prs.match import MIN_OVERLAP, Matched, match, wanted
-from federome.prs.scorefile import ScoreFile
-from federome.prs.scoring import score_people
+from federome.prs.scorefile import Floats, ScoreFile
+from federome.prs.scoring import called_shares, score_people
 from federome.prs.targets import Looked, SiteList, Target, Wanted
 from federome.store import derived
 from federome.store.catalogue import BatchRecord, DataRelease, Store
 
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """What was kept of one score: the column, and how each batch matched."""
+    """What was kept of one score: the column, how many people have a value in it, and how each batch matched.
+
+    ``few`` people have none for want of genotypes, ``trained`` because the score was trained on them.
+    """
 
     column: str
     people: int
     matched: tuple[Matched, ...]
+    few: int = 0
+    trained: int = 0
 
     @property
     def overlap(self) -> float:
@@ -49,8 +57,12 @@ def keep_score(
     min_overlap: float = MIN_OVERLAP,
     without_unscorable: bool = False,
     keep_ambiguous: bool = False,
+    trained_on: Collection[str] = (),
 ) -> Kept:
-    """Score everybody of the newest release. ``Invalid``, and nothing is kept, where a batch has too little of it."""
+    """Score everybody of the newest release but the people ``trained_on``, whose names need not be of this dataset.
+
+    ``Invalid``, and nothing is kept, where a batch has too little of the score; a person who has gets no value.
+    """
     release = store.release(dataset)
     places = wanted([score], release.manifest.assembly)
     listed = _references(store, release, places)
@@ -60,17 +72,22 @@ def keep_score(
         found = listed.get((chromosome, position), "")
         return found[:length] if len(found) >= length else ""
 
-    made: list[tuple[BatchRecord, Matched, np.ndarray[tuple[int], np.dtype[np.float64]]]] = []
+    made: list[tuple[BatchRecord, Matched, Floats]] = []
+    few = trained = 0
     for batch in release.batches:
         target = _target(store, release, batch, places, reference)
         matched = match(score, target, keep_ambiguous=keep_ambiguous)
         matched.check(min_overlap=min_overlap, without_unscorable=without_unscorable)
-        made.append((batch, matched, score_people(target, [matched]).values[:, 0]))
+        known = store.rows(batch, trained_on)
+        lacking = (called_shares(target, matched) < min_overlap - _ROUNDING) & ~known
+        few, trained = few + int(lacking.sum()), trained + int(known.sum())
+        made.append((batch, matched, np.where(lacking | known, np.nan, score_people(target, [matched]).values[:, 0])))
     if not made:
         raise Invalid("the dataset has nobody.", where=dataset)
     for batch, _, values in made:
         derived.write(store.layout.batch(batch.stem), column_of(score), values)
-    return Kept(column_of(score), release.people, tuple(matched for _, matched, _ in made))
+    scored = sum(int(np.isfinite(values).sum()) for _, _, values in made)
+    return Kept(column_of(score), scored, tuple(matched for _, matched, _ in made), few, trained)
 
 
 def _target(

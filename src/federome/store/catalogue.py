@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -212,6 +212,16 @@ class Store:
             numbers = np.array([number for number, _ in rows], np.int64)
             self._people[batch.number] = People(numbers, np.array([_SEX[sex] for _, sex in rows], np.int8))
         return self._people[batch.number]
+
+    def rows(self, batch: BatchRecord, names: Collection[str]) -> Mask:
+        """Who of a batch has one of these names, shape (people,)."""
+        mask = np.zeros(batch.people, np.bool_)
+        if names:
+            person, wanted = tables.person, set(names)
+            query = sa.select(person.c.row, person.c.id).where(person.c.batch == batch.number)
+            with db.read(self.database) as connection:
+                mask[[row for row, name in connection.execute(query) if name in wanted]] = True
+        return mask
 
     def phenotypes(self, batch: BatchRecord) -> Phenotypes:
         """The phenotype table of a batch."""

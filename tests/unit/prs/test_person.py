@@ -178,6 +178,29 @@ def test_scores_kept_in_a_store_are_columns_of_its_views_until_people_are_erased
         StudyView.freeze(store, [store.release("cohort")]).numbers(kept.column)
 
 
+def test_whoever_has_too_few_genotypes_or_trained_the_score_keeps_none(tmp_path: Path) -> None:
+    """One person lacks 16 of 60 genotypes, one 15, and two are of the training."""
+    genotypes = np.random.default_rng(4).integers(0, 3, (VARIANTS, 80))
+    genotypes[0:32:2, 50] = -1
+    genotypes[0:30:2, 51] = -1
+    store = stored(tmp_path / "data", genotypes, 80)
+    file = score_file(tmp_path)
+    (tmp_path / "names").write_text("p3\t1990\np60\n\nsomebody else\n")
+    told = run("keep", file, "--dir", tmp_path, "--dataset", "cohort", "--trained-on", tmp_path / "names")["kept"]
+    assert isinstance(told, list)
+    assert (told[0]["people"], told[0]["people_below_minimum"], told[0]["people_trained_on"]) == (77, 1, 2)
+    view = StudyView.freeze(store, [store.release("cohort")])
+    assert np.flatnonzero(np.isnan(view.numbers(told[0]["column"]))).tolist() == [3, 50, 60]
+    (score,) = read_scores(file)
+    assert keep_score(store, "cohort", score, min_overlap=0.5).people == 80  # stated, nobody lacks
+    words = ["prs", "keep", file, "--dir", tmp_path, "--dataset", "cohort", "--trained-on", tmp_path / "names"]
+    text = CliRunner().invoke(app, list(map(str, words))).stdout
+    assert "have a genotype of fewer than 75.0% of the rows: 1" in text
+    assert "of the 3 people named" in text
+    (tmp_path / "names").write_text("\n")
+    assert "names nobody" in str(CliRunner().invoke(app, list(map(str, words))).exception)
+
+
 def test_derived_columns_have_names_of_their_own(tmp_path: Path) -> None:
     for wrong in ("age", "prs_", "prs_../x", "prs_A"):
         with pytest.raises(Invalid, match="derived column"):
