@@ -16,7 +16,7 @@ import numpy as np
 from federome.analysis import prs_scores
 from federome.analysis.algorithm import DONE, Algorithm, Block, Finished, Reads, State, Table, View, algorithm
 from federome.analysis.prs_scores import Column as ScoreColumn
-from federome.analysis.regression import Floats, collinear, inverted, packed, unpacked
+from federome.analysis.regression import Floats, collinear, inverted, moments_at_powers, packed, units, unpacked
 from federome.errors import Invalid
 from federome.model.cohort import Cohort
 from federome.model.release import Count, Label, Number, Round, Rows, Statistic
@@ -25,7 +25,7 @@ from federome.model.table import Mask
 EVERYBODY = Cohort()
 MOST_STEPS: Final = 100
 CONVERGED: Final = 1e-11
-_SUMS: Final = Number(guard="people")
+_MOMENTS: Final = Rows({"people": Count(people=True), "sum": Number(guard="people"), "square": Number(guard="people")})
 
 
 @algorithm("prs-adjustment", "1.0")
@@ -44,7 +44,7 @@ class PrsAdjustment(Algorithm):
 
     modules: ClassVar[tuple[str, ...]] = prs_scores.modules()
     rounds: ClassVar[tuple[Round, ...]] = (
-        Round("moments", scope="people", totals=Rows({"people": Count(people=True), "sums": _SUMS}), gated=True),
+        Round("moments", scope="people", totals=_MOMENTS, gated=True),
         Round("cross", scope="people", totals=Rows({"cross": Number()}, release_class="model")),
         Round("variance", scope="people", totals=Rows({"score": Number()}, release_class="model")),
     )
@@ -88,8 +88,8 @@ class PrsAdjustment(Algorithm):
     def local(self, view: View, block: Block | None, state: State) -> Table:  # noqa: ARG002
         columns = self._columns(view)
         if state.round == "moments":
-            sums = np.column_stack([columns.sum(axis=0), (columns**2).sum(axis=0)]).T
-            return Table({"people": np.array([len(columns)]), "sums": sums.reshape(1, -1)})
+            total, square = moments_at_powers(columns)
+            return Table({"people": np.array([len(columns)]), "sum": total[None], "square": square[None]})
         shared = state.shared
         standard = (columns - shared.floats("mean")[0]) / shared.floats("scale")[0]
         design = np.column_stack([np.ones(len(columns)), standard[:, 1:]])
@@ -113,16 +113,8 @@ class PrsAdjustment(Algorithm):
             raise Invalid("too few people have the score and all components.", where="components")
         people = int(total.ints("people")[0])
         prs_scores.require(self, people, 2 * size)
-        sums = total.floats("sums")[0].reshape(2, size)
-        mean = sums[0] / people
-        variance = np.maximum(sums[1] / people - mean**2, 0)
-        flat = np.flatnonzero(variance <= 1e-12 * np.maximum(mean**2, 1e-300))
-        if len(flat):
-            raise Invalid(f"{(self.score, *self.components)[flat[0]]!r} does not vary.", where="components")
-        return state.to(
-            "cross",
-            shared=Table({"people": np.array([people]), "mean": mean[None], "scale": np.sqrt(variance)[None]}),
-        )
+        found = units(total, (self.score, *self.components), people)
+        return state.to("cross", shared=Table({"people": np.array([people]), **found}))
 
     def _step_cross(self, state: State, total: Table) -> State:
         size = 2 + len(self.components)

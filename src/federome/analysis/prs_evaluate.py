@@ -1,6 +1,6 @@
 """``prs-evaluate``: how well a score tells cases from controls, nation by nation: odds, discrimination, calibration.
 
-Sums over people in turn: means and spread; a logistic regression by Newton's method; a gated histogram of the score
+Sums over people in turn: means; spread; a logistic regression by Newton's method; a gated histogram of the score
 among cases and controls, from which the area under the curve and its interval are read; and gated counts by tenth of
 the score. No bin of few people is opened to anybody: in rounds over people nodes see the totals too.
 """
@@ -20,8 +20,19 @@ from federome.analysis.algorithm import DONE, Algorithm, Block, Finished, Reads,
 from federome.analysis.cohort_count import SEXES, sex_codes
 from federome.analysis.covariates import Complete, columns_of, complete_in
 from federome.analysis.logistic import CONVERGED, Newton, Sums, sums
+from federome.analysis.prs_scores import (
+    CONSTANT,
+    Populations,
+    bin_of,
+    by_group,
+    edges,
+    group_names,
+    groups_of,
+    located,
+    moments_of,
+    placed,
+)
 from federome.analysis.prs_scores import Column as ScoreColumn
-from federome.analysis.prs_scores import Populations, bin_of, by_group, edges, group_names, groups_of, placed
 from federome.analysis.regression import Floats, inverted, packed, unpacked
 from federome.errors import Invalid
 from federome.model.cohort import Cohort, Diagnosis
@@ -75,6 +86,7 @@ class PrsEvaluate(Algorithm):
             totals=Rows({"cases": _PEOPLE, "controls": _PEOPLE, "sums": _GUARDED, "squares": _GUARDED}),
             gated=True,
         ),
+        Round("spread", scope="people", totals=Rows({"squares": Number()}, release_class="summary-statistics")),
         Round("model", scope="people", totals=_NUMBERS),
         Round("curve", scope="people", totals=Rows({"cases": _PEOPLE, "controls": _PEOPLE}, total=True), gated=True),
         Round(
@@ -188,12 +200,13 @@ class PrsEvaluate(Algorithm):
         cases = np.bincount(group[outcome == 1], minlength=size)
         controls = np.bincount(group[outcome == 0], minlength=size)
         if state.round == "means":
-            told = [
-                np.column_stack([by_group(group, column, size) for column in part.T]) for part in (values, values**2)
-            ]
-            return Table({"cases": cases, "controls": controls, "sums": told[0], "squares": told[1]})
+            sums, squares = moments_of(group, values, size)
+            return Table({"cases": cases, "controls": controls, "sums": sums, "squares": squares})
         shared = state.shared
         z = (values - shared.floats("mean")[group]) / shared.floats("sd")[group]
+        if state.round == "spread":
+            z = np.where(shared.ints("fitted")[group][:, None] == 1, z, 0.0)
+            return Table({"squares": np.column_stack([by_group(group, column, size) for column in z.T**2])})
         if state.round == "model":
             return self._model(outcome, z, group, shared)
         kept = shared.ints("fitted")[group] == 1
@@ -247,6 +260,8 @@ class PrsEvaluate(Algorithm):
         match state.round:
             case "means":
                 return self._step_means(state, total)
+            case "spread":
+                return self._step_spread(state, total)
             case "model":
                 return self._step_model(state, total)
             case "curve":
@@ -260,13 +275,11 @@ class PrsEvaluate(Algorithm):
     def _step_means(self, state: State, total: Table) -> State:
         (cases, no_cases), (controls, no_controls) = (placed(total, name, self._size) for name in ("cases", "controls"))
         hidden = no_cases | no_controls
-        people = np.where(hidden, 0, cases + controls)[:, None]
-        mean = placed(total, "sums", self._size)[0] / np.maximum(people, 1)
-        squares = placed(total, "squares", self._size)[0] - people * mean**2
-        variance = np.maximum(squares, 0) / np.maximum(people - 1, 1)
-        usable = ~hidden & (variance > 1e-12 * np.maximum(mean**2, 1e-300)).all(axis=1)
-        usable &= people[:, 0] >= 3 * (2 + len(self.covariates))
-        mean, sd = np.where(usable[:, None], mean, 0.0), np.where(usable[:, None], np.sqrt(variance), 1.0)
+        people = np.where(hidden, 0, cases + controls)
+        sums, squares = (np.asarray(placed(total, name, self._size)[0], np.float64) for name in ("sums", "squares"))
+        mean, sd = located(sums, squares, np.maximum(people, 1))
+        usable = ~hidden & (sd > 0).all(axis=1) & (people >= 3 * (2 + len(self.covariates)))
+        mean, sd = np.where(usable[:, None], mean, 0.0), np.where(usable[:, None], sd, 1.0)
         width = 2 + len(self.covariates)
         trial = np.zeros((self._size, width))
         trial[:, 0] = np.where(usable, np.log(np.maximum(cases, 1) / np.maximum(controls, 1)), 0.0)
@@ -284,7 +297,20 @@ class PrsEvaluate(Algorithm):
             "controls": np.where(hidden, 0, controls),
             "hidden": hidden.astype(np.int64),
         }
-        return state.to("model" if usable.any() else DONE, shared=Table(shared))
+        return state.to("spread" if usable.any() else DONE, shared=Table(shared))
+
+    def _step_spread(self, state: State, total: Table) -> State:
+        """The spread to every digit; groups in which a column has none are left out."""
+        shared = state.shared
+        people = (shared.ints("cases") + shared.ints("controls"))[:, None]
+        variance = total.floats("squares") / np.maximum(people - 1, 1)
+        usable = (shared.ints("fitted") == 1) & (variance > CONSTANT).all(axis=1)
+        columns: dict[str, Column] = {
+            "sd": np.where(usable[:, None], shared.floats("sd") * np.sqrt(variance), 1.0),
+            "done": np.where(usable, 0, 1),
+            "fitted": usable.astype(np.int64),
+        }
+        return state.to("model" if usable.any() else DONE, shared=Table({**shared.columns, **columns}))
 
     def _step_model(self, state: State, total: Table) -> State:
         shared = state.shared

@@ -15,8 +15,19 @@ import numpy as np
 
 from federome.analysis import prs_scores
 from federome.analysis.algorithm import DONE, Algorithm, Block, Finished, Reads, State, Table, View, algorithm
+from federome.analysis.prs_scores import (
+    CONSTANT,
+    Populations,
+    bin_of,
+    by_group,
+    edges,
+    group_names,
+    groups_of,
+    located,
+    moments_of,
+    placed,
+)
 from federome.analysis.prs_scores import Column as ScoreColumn
-from federome.analysis.prs_scores import Populations, bin_of, by_group, edges, group_names, groups_of, placed
 from federome.model.cohort import Cohort
 from federome.model.release import Count, Label, Number, Round, Rows, Statistic
 from federome.model.table import Column, Mask
@@ -43,11 +54,13 @@ class PrsReference(Algorithm):
 
     modules: ClassVar[tuple[str, ...]] = prs_scores.modules()
     rounds: ClassVar[tuple[Round, ...]] = (
-        Round("mean", scope="people", totals=Rows({"people": _PEOPLE, "sum": _GUARDED}), gated=True),
+        Round(
+            "mean", scope="people", totals=Rows({"people": _PEOPLE, "sum": _GUARDED, "square": _GUARDED}), gated=True
+        ),
         Round("spread", scope="people", totals=Rows({"people": _PEOPLE, "squares": _GUARDED}), gated=True),
         Round("bins", scope="people", totals=Rows({"people": _PEOPLE}, total=True), gated=True),
     )
-    broadcasts: ClassVar[frozenset[str]] = frozenset({"mean", "sd"})
+    broadcasts: ClassVar[frozenset[str]] = frozenset({"mean", "unit", "sd"})
     releases: ClassVar[Mapping[str, Rows]] = {
         "groups": Rows(
             {
@@ -83,10 +96,12 @@ class PrsReference(Algorithm):
         people = np.bincount(group[group >= 0], minlength=self._size)
         values = np.where(known, values, 0.0)
         if state.round == "mean":
-            return Table({"people": people, "sum": by_group(group, values, self._size)})
+            total, square = moments_of(group, values[:, None], self._size)
+            return Table({"people": people, "sum": total, "square": square})
         centred = np.where(group >= 0, values - state.shared.floats("mean")[group], 0.0)
         if state.round == "spread":
-            return Table({"people": people, "squares": by_group(group, centred**2, self._size)})
+            scaled = centred / state.shared.floats("unit")[group]
+            return Table({"people": people, "squares": by_group(group, scaled**2, self._size)})
         counts = np.zeros((1 + self.bins, self._size), np.int64)
         counts[0] = people
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -108,12 +123,16 @@ class PrsReference(Algorithm):
     def step(self, state: State, total: Table) -> State:
         if state.round == "mean":
             people, hidden = placed(total, "people", self._size)
-            mean = np.where(hidden, 0.0, placed(total, "sum", self._size)[0] / np.maximum(people, 1))
-            return state.to("spread", shared=Table({"mean": mean}))
+            sums, squares = (np.asarray(placed(total, name, self._size)[0], np.float64) for name in ("sum", "square"))
+            mean, unit = (each[:, 0] for each in located(sums, squares, np.maximum(people, 1)))
+            hidden |= unit == 0
+            shared = {"mean": np.where(hidden, 0.0, mean), "unit": np.where(hidden, 1.0, unit)}
+            return state.to("spread", shared=Table(shared))
         if state.round == "spread":
             people, hidden = placed(total, "people", self._size)
-            squares = placed(total, "squares", self._size)[0]
-            sd = np.where(hidden | (people < 2), 0.0, np.sqrt(squares / np.maximum(people - 1, 1)))
+            variance = placed(total, "squares", self._size)[0] / np.maximum(people - 1, 1)
+            known = ~hidden & (people > 1) & (variance > CONSTANT)
+            sd = np.where(known, state.shared.floats("unit") * np.sqrt(variance), 0.0)
             kept = Table({"people": people, "hidden": hidden})
             return state.to("bins", shared=state.shared.with_column("sd", sd), kept=kept)
         counts, hidden = placed(total, "people", 1 + self.bins)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from federome.analysis.algorithm import Algorithm, Table, View
 from federome.analysis.cohort_count import Population, check_populations
-from federome.analysis.regression import Floats
+from federome.analysis.regression import POWERS, SATURATED, Floats, moments_at_powers
 from federome.errors import Invalid
 from federome.model.table import Mask
 
@@ -25,6 +25,8 @@ EVERYBODY: Final = "everybody"
 WIDEST: Final = 9.0
 """Stands for the open ends of the outermost bins, in standard deviations."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+_FLOOR, CONSTANT = 1e-12, 1e-4
+"""Least variance as a share of the mean square that is used as a first unit, and in that unit what is no spread."""
 
 
 def check_groups(score: str, populations: tuple[str, ...]) -> None:
@@ -54,6 +56,27 @@ def by_group(group: NDArray[np.int64], values: Floats, groups: int) -> Floats:
     """Sums of values by group, in a fixed order of addition: (groups,)."""
     inside = group >= 0
     return np.bincount(group[inside], weights=values[inside], minlength=groups).astype(np.float64)
+
+
+def moments_of(group: NDArray[np.int64], values: Floats, groups: int) -> tuple[Floats, Floats]:
+    """Sums and sums of squares (groups, powers · M) of ``values`` (n, M): nobody knows a score's unit beforehand."""
+    found = [moments_at_powers(values[group == at]) for at in range(groups)]
+    return np.stack([total for total, _ in found]), np.stack([square for _, square in found])
+
+
+def located(sums: Floats, squares: Floats, people: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Mean and nearly the spread (groups, M) from pooled :func:`moments_of`; a spread of 0 where values are too large.
+
+    The spread loses the digits that it lies below the mean: who needs it adds up squared distances in a second round.
+    """
+    size = len(people)
+    sums, squares = (each.reshape(size, len(POWERS), -1) for each in (sums, squares))
+    free = squares < SATURATED
+    finest = np.argmax(free, axis=1)[:, None]
+    unit = 2.0 ** -np.array(POWERS)[finest[:, 0]]
+    mean, raw = (np.take_along_axis(each, finest, axis=1)[:, 0] / people[:, None] for each in (sums, squares))
+    spread = np.sqrt(np.maximum(raw - mean**2, _FLOOR * raw))
+    return unit * mean, np.where(free.any(axis=1), unit * spread, 0.0)
 
 
 def edges(bins: int, span: float) -> Floats:

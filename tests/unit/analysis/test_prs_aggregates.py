@@ -9,8 +9,12 @@ from tests.worlds import POPULATIONS, Split, make_world, random_assignment, run,
 
 from federome.analysis.algorithm import Table
 from federome.analysis.prs_adjustment import PrsAdjustment
+from federome.analysis.prs_evaluate import PrsEvaluate
 from federome.analysis.prs_reference import PrsReference
 from federome.errors import Invalid
+from federome.model.release import Number, Round
+from federome.network import sums
+from federome.network.sealing import encoding
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +80,7 @@ def test_a_component_that_says_nothing_new_is_refused(split: Split) -> None:
     with pytest.raises(Invalid, match="again"):
         run(PrsAdjustment(score="score", components=("pc1", "again")), [site])
     flat = type(world)(world.view.with_numbers("flat", np.full(600, 2.0)), world.variants, world.genotypes)
-    with pytest.raises(Invalid, match="does not vary"):
+    with pytest.raises(Invalid, match="the same for everybody"):
         run(PrsAdjustment(score="score", components=("flat",)), [flat])
 
 
@@ -84,3 +88,49 @@ def test_a_model_of_too_few_people_is_refused() -> None:
     world = make_world(seed=4, people=14, variants=1)
     with pytest.raises(Invalid, match="from 14 people"):
         run(PrsAdjustment(score="pc1", components=("pc2", "trait")), [world.pooled()], gate=lambda total, _: total)
+
+
+NUMBERS = ("log_odds", "log_odds_se", "auc", "auc_low", "cases")
+
+
+def sealed_gate(total: Table, due: Round) -> Table:
+    """Totals as masked sums tell them: in fixed point, none beyond its bound."""
+    told = dict(total.columns)
+    for name, rule in due.totals.columns.items():
+        if isinstance(rule, Number):
+            how = encoding(due.totals, name, parties=1)
+            told[name] = sums.decode(sums.encode(total[name], how, parties=1), how, parties=1)
+    return Table(told, total.withheld)
+
+
+@pytest.mark.parametrize(("mean", "sd"), [(0.0, 1e-8), (1e-3, 1e-7), (2e4, 1.0), (1e5, 1.0), (-1e7, 1e6), (0.0, 1e9)])
+def test_a_score_may_have_any_unit(split: Split, mean: float, sd: float) -> None:
+    """In fixed point, squares of raw scores lose digits where these are small and lie beyond the bound where large."""
+    own = split.pooled.view
+    z = own.numbers("score") - 40
+    view = own.with_numbers("score", mean + sd * z).with_numbers("ill", (z > own.numbers("pc2")).astype(float))
+    site = type(split.pooled)(view, split.pooled.variants, split.pooled.genotypes)
+    plain = type(split.pooled)(view.with_numbers("score", z), split.pooled.variants, split.pooled.genotypes)
+    (group,) = run(PrsReference(score="score"), [site], gate=sealed_gate)["groups"].records()
+    assert group["mean"] == pytest.approx(view.numbers("score").mean(), rel=1e-12)
+    assert group["sd"] == pytest.approx(view.numbers("score").std(ddof=1), rel=1e-9)
+    told, expected = (
+        run(PrsEvaluate(score="score", phenotype="ill"), [each], gate=gate)["groups"].records()[0]
+        for each, gate in ((site, sealed_gate), (plain, lambda total, _: total))
+    )
+    assert [told[name] for name in NUMBERS] == pytest.approx([expected[name] for name in NUMBERS], rel=1e-9)
+    told, expected = (
+        run(PrsAdjustment(score="score", components=("pc1",)), [each], gate=gate)["model"].floats("log_variance")
+        for each, gate in ((site, sealed_gate), (plain, lambda total, _: total))
+    )
+    assert told - [2 * np.log(sd), 0] == pytest.approx(expected, abs=1e-8)
+
+
+def test_what_is_nearly_constant_has_no_odds(split: Split) -> None:
+    view = split.pooled.view
+    flat = view.with_numbers("score", np.full(view.people, 0.1)).with_numbers("ill", view.numbers("male"))
+    site = type(split.pooled)(flat, split.pooled.variants, split.pooled.genotypes)
+    (told,) = run(PrsEvaluate(score="score", phenotype="ill"), [site])["groups"].records()
+    assert told["odds_ratio"] is told["auc"] is None
+    (group,) = run(PrsReference(score="score"), [site])["groups"].records()
+    assert (group["mean"], group["sd"]) == (pytest.approx(0.1), 0.0)
