@@ -16,6 +16,8 @@ from federome.analysis.algorithm import Algorithm, build
 from federome.analysis.cox import Cox
 from federome.analysis.prs_evaluate import PrsEvaluate
 from federome.analysis.prs_reference import PrsReference
+from federome.analysis.status import Status
+from federome.model.cohort import Cohort, Measurement
 from federome.network.protocol import mapping
 
 SCORE, COPY, OTHER = "prs_pgs1_aaaaaaaa", "prs_pgs1_bbbbbbbb", "prs_pgs2_aaaaaaaa"
@@ -77,6 +79,32 @@ def test_a_second_model_without_one_of_its_people_is_refused(federation: Federat
     assert codes_of(federation, plain) is None  # the same people again
     assert codes_of(federation, nearly, price_only=True) is None
     assert codes_of(federation, nearly) == ["differencing"]
+
+
+def by_limit(limit: float) -> PrsEvaluate:
+    """Everybody is a case or a control, by whether ``x`` reaches a limit that the question names."""
+    below = float(np.nextafter(limit, -np.inf))
+    one, other = (Cohort(measurements=(Measurement("x", **limits),)) for limits in ({"low": limit}, {"high": below}))
+    return PrsEvaluate(score=SCORE, cases=one, controls=other)
+
+
+@pytest.mark.parametrize("defended", [False, True])
+def test_a_case_definition_moved_past_one_person_is_refused(
+    federation: Federation, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, *, defended: bool
+) -> None:
+    """The same people go into both models; undefended, their answers tell what one of them has between two limits."""
+    if not defended:
+        monkeypatch.setattr(Status, "told_of", lambda _, __: iter(()))
+    ordered = np.sort(frame["x"].to_numpy())
+    first, second = (by_limit(float(limit)) for limit in ordered[[300, 301]])
+    assert codes_of(federation, first) is None
+    if defended:
+        assert codes_of(federation, second) == ["differencing"]
+        assert codes_of(federation, by_limit(float(ordered[100]))) is None
+        return
+    ended = [federation.settle(federation.ask(each)) for each in (by_limit(float(ordered[300])), second)]
+    told = [federation.tables(each)["groups"].ints("cases")[0] for each in ended]
+    assert told[0] - told[1] == 1
 
 
 def test_models_that_name_each_others_covariates_run_over_the_same_people(federation: Federation) -> None:

@@ -24,6 +24,15 @@ class Example:
     of_the_withheld: frozenset[str] = frozenset()
 
 
+DEFINITION: Parameters = {
+    "cases": {"any_of": [{"diagnoses": [{"code": "I10"}], "measurements": [{"name": "pc1", "low": 1.5}]}]},
+    "controls": {
+        "measurements": [{"name": "pc1", "high": 1}],
+        "any_of": [{"diagnoses": [{"code": "I10"}], "present": False}],
+    },
+}
+
+
 def _cohort_count(site: MemorySite) -> Sequence[Parameters]:
     first = site.variants[0]
     return [
@@ -79,6 +88,7 @@ def _gwas_logistic(site: MemorySite) -> Sequence[Parameters]:
         {**loose, "covariates": [], "call_rate_min": 0, "unrelated": False, "regions": ["1", "X"], "spa": "always"},
         {**loose, "covariates": ["pc1"], "firth": "always", "estimate_below": 0.05, "cohort": {"sex": "male"}},
         {**loose, "phenotype": "", "diagnosis": "E11", "covariates": ["age"], "spa": "always", "firth": "never"},
+        {**loose, "phenotype": "", "covariates": [], **DEFINITION},
     ]
 
 
@@ -196,6 +206,7 @@ def _prs_evaluate(site: MemorySite) -> Sequence[Parameters]:
         {"score": "trait", "phenotype": "case"},
         {"score": "pc1", "phenotype": "case", "by": "sex", "covariates": ["age"]},
         {"score": "trait", "diagnosis": "I10", "populations": list(POPULATIONS[:2]), "cohort": {"sex": "female"}},
+        {"score": "trait", **DEFINITION},
     ]
 
 

@@ -35,8 +35,9 @@ from federome.analysis.gwas import (
 )
 from federome.analysis.logistic import CONVERGED, Fitted, Newton, Sums, firth_sums, fit, limited, sums
 from federome.analysis.regression import Floats, inverted, minus_log10_normal, packed, unpacked
+from federome.analysis.status import Status
 from federome.errors import Invalid
-from federome.model.cohort import Cohort, Diagnosis
+from federome.model.cohort import Cohort
 from federome.model.release import Count, Label, Number, Round, Rows
 from federome.model.table import Column, Mask
 
@@ -78,7 +79,8 @@ class GwasLogistic(Association):
     """Logistic regression of a case-control status on each variant, covariates and site intercepts.
 
     The status is a 0/1 column (``phenotype``), or a ``diagnosis``: people who have it or one of its descendants are
-    cases, people known not to have it controls. Effects are log odds ratios per copy of ALT. Every variant gets a
+    cases, people known not to have it controls; or criteria, those of a case definition: who meets ``cases`` and who
+    meets ``controls``. Effects are log odds ratios per copy of ALT. Every variant gets a
     score test. ``spa``: ``auto`` replaces its normal p value beyond two standard deviations by a saddle-point one
     where less than a fifth of the people are cases (or controls). Below ``estimate_below`` the variant's own model is
     fitted; ``firth``: ``auto`` penalises where fewer than ten people in a cell of status by carriers, or the fit
@@ -92,6 +94,8 @@ class GwasLogistic(Association):
     """
 
     diagnosis: Annotated[str, msgspec.Meta(max_length=40)] = ""
+    cases: Cohort | None = None
+    controls: Cohort | None = None
     spa: Literal["auto", "always", "never"] = "auto"
     firth: Literal["auto", "always", "never"] = "auto"
     estimate_below: Annotated[float, msgspec.Meta(gt=0, le=0.05)] = 1e-3
@@ -101,6 +105,7 @@ class GwasLogistic(Association):
         *Association.modules,
         "federome.analysis.logistic",
         "federome.analysis.spa",
+        "federome.analysis.status",
     )
     rounds: ClassVar[tuple[Round, ...]] = (
         *NULL_MODEL,
@@ -138,31 +143,24 @@ class GwasLogistic(Association):
     }
 
     def __post_init__(self) -> None:
-        if bool(self.phenotype) == bool(self.diagnosis):
-            raise Invalid(
-                "a case-control status is needed, from one source.",
-                where="phenotype",
-                remedy="Name either a 0/1 column as `phenotype` or a code as `diagnosis`.",
-            )
+        _ = self.status  # raises Invalid unless there is one
         super().__post_init__()
 
     @property
+    def status(self) -> Status:
+        """Who is a case."""
+        return Status(self.phenotype, self.diagnosis, self.cases, self.controls)
+
+    @property
     def outcome_columns(self) -> tuple[str, ...]:
-        return (self.phenotype,) if self.phenotype else ("diagnoses",)
+        return self.status.columns
 
     def outcome(self, view: View) -> Floats:
-        if self.diagnosis:
-            cases = view.meets(Cohort(diagnoses=(Diagnosis(self.diagnosis),)))
-            controls = view.meets(Cohort(diagnoses=(Diagnosis(self.diagnosis, present=False),)))
-            return np.where(cases, 1.0, np.where(controls, 0.0, np.nan))
-        status = view.numbers(self.phenotype)
-        if np.any(np.isfinite(status) & (status != 0) & (status != 1)):
-            raise Invalid(
-                f"{self.phenotype!r} holds other values than 0 and 1.",
-                where="phenotype",
-                remedy="Use gwas-linear for a quantitative trait.",
-            )
-        return status
+        return self.status.of(view)
+
+    def told_of(self, view: View) -> Iterator[Mask]:
+        """The cases, where the question itself says who they are."""
+        yield from self.status.told_of(view)
 
     # At the node ---------------------------------------------------------------------------------------------------
 

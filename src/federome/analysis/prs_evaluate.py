@@ -34,8 +34,9 @@ from federome.analysis.prs_scores import (
 )
 from federome.analysis.prs_scores import Column as ScoreColumn
 from federome.analysis.regression import Floats, inverted, packed, unpacked
+from federome.analysis.status import Status
 from federome.errors import Invalid
-from federome.model.cohort import Cohort, Diagnosis
+from federome.model.cohort import Cohort
 from federome.model.release import Count, Label, Number, Round, Rows, Statistic
 from federome.model.table import Column, Mask
 
@@ -57,17 +58,19 @@ class PrsEvaluate(Algorithm):
     """Odds ratio per standard deviation, area under the curve and calibration of a score, by population and sex.
 
     Cases and controls come from a 0/1 column (``phenotype``), or a ``diagnosis``: people who have it or one of its
-    descendants, and people known not to. The odds ratio is that of a logistic regression on the score in standard
-    deviations of its group (cases and controls together) and on ``covariates`` (numeric columns, ``age`` and ``male``
-    among them), of people who have a value in the columns ``complete``, too. The area under the curve is that of the
-    score alone, from 32 bins, people in one bin counting as equal; its interval is DeLong's (1988).
-    Calibration counts cases and controls by tenth of a normal distribution with the group's mean and spread, beside
-    the cases that the regression expects.
+    descendants, and people known not to; or from criteria, those of a case definition: who meets ``cases`` and who
+    meets ``controls``. The odds ratio is that of a logistic regression on the score in standard deviations of its group
+    (cases and controls together) and on ``covariates`` (numeric columns, ``age`` and ``male`` among them), of people
+    who have a value in the columns ``complete``, too. The area under the curve is that of the score alone, from 32
+    bins, people in one bin counting as equal; its interval is DeLong's (1988). Calibration counts cases and controls by
+    tenth of a normal distribution with the group's mean and spread, beside the cases that the regression expects.
     """
 
     score: ScoreColumn
     phenotype: Annotated[str, msgspec.Meta(max_length=63)] = ""
     diagnosis: Annotated[str, msgspec.Meta(max_length=40)] = ""
+    cases: Cohort | None = None
+    controls: Cohort | None = None
     covariates: Annotated[tuple[ScoreColumn, ...], msgspec.Meta(max_length=20)] = ()
     complete: Complete = ()
     populations: Populations = ()
@@ -78,6 +81,7 @@ class PrsEvaluate(Algorithm):
         *prs_scores.modules(),
         "federome.analysis.covariates",
         "federome.analysis.logistic",
+        "federome.analysis.status",
     )
     rounds: ClassVar[tuple[Round, ...]] = (
         Round(
@@ -145,16 +149,20 @@ class PrsEvaluate(Algorithm):
 
     def __post_init__(self) -> None:
         prs_scores.check_groups(self.score, self.populations)
-        if bool(self.phenotype) == bool(self.diagnosis):
-            raise Invalid("cases come from a phenotype or from a diagnosis.", where="phenotype", remedy="Name one.")
+        _ = self.status  # raises Invalid unless there is one
         if len(set(self.covariates)) < len(self.covariates):
             raise Invalid("a covariate is named twice.", where="covariates")
+
+    @property
+    def status(self) -> Status:
+        """Who is a case."""
+        return Status(self.phenotype, self.diagnosis, self.cases, self.controls)
 
     @property
     def reads(self) -> Reads:
         extra = (*(("population",) if self.populations else ()), *(("male",) if self.by else ()))
         columns = dict.fromkeys(
-            (self.score, self.phenotype or "diagnoses", *self.covariates, *columns_of(self.complete), *extra)
+            (self.score, *self.status.columns, *self.covariates, *columns_of(self.complete), *extra)
         )
         return Reads(columns=tuple(columns))
 
@@ -172,20 +180,10 @@ class PrsEvaluate(Algorithm):
 
     # At the node ---------------------------------------------------------------------------------------------------
 
-    def _outcome(self, view: View) -> Floats:
-        if self.diagnosis:
-            has = view.meets(Cohort(diagnoses=(Diagnosis(self.diagnosis),)))
-            lacks = view.meets(Cohort(diagnoses=(Diagnosis(self.diagnosis, present=False),)))
-            return np.where(has, 1.0, np.where(lacks, 0.0, np.nan))
-        status = view.numbers(self.phenotype)
-        if np.any(np.isfinite(status) & (status != 0) & (status != 1)):
-            raise Invalid(f"{self.phenotype!r} holds other values than 0 and 1.", where="phenotype")
-        return status
-
     def _people(self, view: View) -> tuple[Floats, Floats, np.ndarray[tuple[int], np.dtype[np.int64]], Mask]:
         """Outcome (n,), score and covariates (n, 1 + K), and group of those who take part; who they are (people,)."""
         values = np.column_stack([view.numbers(name) for name in (self.score, *self.covariates)])
-        outcome = self._outcome(view)
+        outcome = self.status.of(view)
         known = np.isfinite(outcome) & np.isfinite(values).all(axis=1) & complete_in(view, self.complete)
         group = groups_of(view, self.populations, known)
         if self.by:
@@ -249,10 +247,11 @@ class PrsEvaluate(Algorithm):
         yield self._people(view)[3]
 
     def told_of(self, view: View) -> Iterator[Mask]:
-        """The people of each population."""
+        """The people of each population, and the cases where the question itself says who they are."""
         if self.populations:
             group = groups_of(view, self.populations, np.isfinite(view.numbers(self.score)))
             yield from (group == at for at in range(-1, len(self.populations)))
+        yield from self.status.told_of(view)
 
     # At the releaser -----------------------------------------------------------------------------------------------
 

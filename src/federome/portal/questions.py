@@ -54,8 +54,14 @@ def fields_of(offer: Offer) -> tuple[Field, ...]:
     schema: Mapping[str, Any] = offer.parameters
     root = _resolved(schema, schema)
     needed = set(root.get("required", ()))
-    found = [_field(name, schema, part, needed=name in needed) for name, part in root.get("properties", {}).items()]
+    parts = {name: part for name, part in root.get("properties", {}).items() if not _criteria(part)}
+    found = [_field(name, schema, part, needed=name in needed) for name, part in parts.items()]
     return tuple(sorted(found, key=lambda field: not field.needed))
+
+
+def _criteria(part: Mapping[str, Any]) -> bool:
+    """Whether these are criteria beside the cohort's, of a case definition: those are given by the command only."""
+    return any("$ref" in one for one in part.get("anyOf", ()))
 
 
 def _resolved(schema: Mapping[str, Any], part: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from tests.worlds import MemorySite, Split, make_world, random_assignment, run, 
 
 from federome.analysis.prs_evaluate import PrsEvaluate
 from federome.errors import Invalid
+from federome.model.cohort import AnyOf, Carrier, Cohort, Measurement
 
 EFFECT = 0.8
 
@@ -99,7 +100,42 @@ def test_a_score_that_separates_has_an_area_but_no_odds(split: Split) -> None:
 
 
 def test_cases_come_from_one_source_of_zeros_and_ones(split: Split) -> None:
-    with pytest.raises(Invalid, match="from a phenotype or from a diagnosis"):
+    with pytest.raises(Invalid, match="from one source"):
         PrsEvaluate(score="score")
     with pytest.raises(Invalid, match="other values"):
         run(PrsEvaluate(score="score", phenotype="age"), split.sites)
+
+
+def test_cases_may_be_those_of_a_definition(split: Split) -> None:
+    """Whoever meets neither, or both, takes no part; as with a column that says so."""
+    view = split.pooled.view
+    age, pc = view.numbers("age"), view.numbers("pc1")
+    case, control = (age >= 50) & (pc > -1), (age <= 45) | (pc <= -1.5)
+    both = case & ((age <= 45) | (pc <= -1.5))
+    status = np.select([both, case, control], [np.nan, 1.0, 0.0], np.nan)
+    site = MemorySite(view.with_numbers("status", status), split.pooled.variants, split.pooled.genotypes)
+    named = PrsEvaluate(
+        score="score",
+        cases=Cohort(measurements=(Measurement("age", low=50), Measurement("pc1", low=np.nextafter(-1, 0)))),
+        controls=Cohort(any_of=(AnyOf(measurements=(Measurement("age", high=45), Measurement("pc1", high=-1.5))),)),
+    )
+    told, expected = (
+        run(question, sites)["groups"].records()[0]
+        for question, sites in ((named, split.sites), (PrsEvaluate(score="score", phenotype="status"), [site]))
+    )
+    assert told["cases"] == expected["cases"] == int(np.nansum(status))
+    assert (told["controls"], told["log_odds"]) == (expected["controls"], pytest.approx(expected["log_odds"], rel=1e-9))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"cases": Cohort(sex="female")}, "from one source"),
+        ({"phenotype": "ill", "cases": Cohort(sex="female"), "controls": Cohort(sex="male")}, "from one source"),
+        ({"cases": Cohort(sex="female"), "controls": Cohort()}, "has criteria"),
+        ({"cases": Cohort(carriers=(Carrier(gene="LDLR"),)), "controls": Cohort(sex="male")}, "none of them"),
+    ],
+)
+def test_half_a_definition_or_a_genotype_is_no_status(given: dict[str, object], message: str) -> None:
+    with pytest.raises(Invalid, match=message):
+        PrsEvaluate(score="score", **given)  # type: ignore[arg-type]
