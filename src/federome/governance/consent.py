@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -34,6 +35,7 @@ _RISING: Final[Mapping[Consent, int]] = {
     "subject-query": 2,
     "secondary-use": 3,
 }
+_PROTECTIVE: Final = frozenset[EventKind]({"withdraw", "opt-out"})
 # The least consent an operation needs; what reads no subject needs none.
 NEEDED: Final[Mapping[Operation, Consent]] = {
     "catalogue": "none",
@@ -104,7 +106,8 @@ class Ledger:
 
     @cached_property
     def _ordered(self) -> tuple[ConsentEvent, ...]:
-        return tuple(sorted(set(self.events), key=lambda event: (event.at, _care(event))))
+        # By instant, then by care; one told twice changes nothing the second time, so none is looked for.
+        return tuple(sorted(sorted(self.events, key=_care), key=attrgetter("at")))
 
     @cached_property
     def _latest(self) -> dict[int, Mapping[str, Standing]]:
@@ -119,8 +122,9 @@ class Ledger:
         if (known := self._latest.get(count)) is not None:
             return known
         found: dict[str, Standing] = {}
+        untold = Standing(self.default)
         for event in self._ordered[:count]:
-            found[event.subject] = _after(found.get(event.subject, Standing(self.default)), event)
+            found[event.subject] = _after(found.get(event.subject, untold), event.kind, event.tier)
         made = MappingProxyType(found)
         self._latest.clear()  # time goes on: earlier instants are hardly asked for again
         self._latest[count] = made
@@ -214,24 +218,20 @@ def _exclusion(standing: Standing, operation: Operation, *, opt_out_holds: bool)
     return None if _RISING[standing.tier] >= _RISING[NEEDED[operation]] else "consent_tier"
 
 
-def _after(held: Standing, event: ConsentEvent) -> Standing:
-    match event.kind:
+@cache
+def _after(held: Standing, kind: EventKind, tier: Consent | None) -> Standing:
+    match kind:
         case "tier":
-            return Standing(event.tier or "none", held.withdrawn, held.opted_out)
-        case "withdraw":
-            return Standing(held.tier, True, held.opted_out)
-        case "reinstate":
-            return Standing(held.tier, False, held.opted_out)
-        case "opt-out":
-            return Standing(held.tier, held.withdrawn, True)
-        case "opt-in":
-            return Standing(held.tier, held.withdrawn, False)
+            return replace(held, tier=tier or "none")
+        case "withdraw" | "reinstate":
+            return replace(held, withdrawn=kind == "withdraw")
+        case "opt-out" | "opt-in":
+            return replace(held, opted_out=kind == "opt-out")
 
 
-def _care(event: ConsentEvent) -> tuple[int, int]:
+def _care(event: ConsentEvent) -> int:
     """Sorts events of one instant so that the more protective one comes last and wins."""
-    protective = event.kind in ("withdraw", "opt-out")
-    return int(protective), -_RISING[event.tier or "none"]
+    return 1 if event.kind in _PROTECTIVE else -_RISING[event.tier or "none"]
 
 
 def _note(code: Exclusion, count: int) -> Reason:

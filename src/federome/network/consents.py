@@ -95,19 +95,13 @@ class ConsentBook:
         if version is not None and version == known:
             return held
         with read(self._engine) as db:
-            rows = db.execute(sa.select(CONSENT).where(CONSENT.c.id > last).order_by(CONSENT.c.id)).all()
-        if rows:
-            told: dict[str, list[str]] = {"event": [], "override": [], "default": []}
-            for row in rows:
-                told[row.kind].append(row.document)
-            defaults = [DefaultTier.from_document(parse_object(text.encode())).tier for text in told["default"]]
-            laws = (NationalOverride.from_document(parse_object(text.encode())) for text in told["override"])
-            ledger = Ledger(
-                (*held.events, *map(_event, told["event"])),
-                defaults[-1] if defaults else held.default,
-                (*held.overrides, *laws),
-            )
-            last, held = rows[-1].id, ledger
+            newest = db.execute(sa.select(sa.func.max(CONSENT.c.id))).scalar() or 0
+            if newest > last:
+                defaults = [DefaultTier.from_document(told).tier for told in _rows(db, "default", last)]
+                laws = [NationalOverride.from_document(told) for told in _rows(db, "override", last)]
+                events = _events(_texts(db, "event", last))
+                default = defaults[-1] if defaults else held.default
+                last, held = newest, Ledger((*held.events, *events), default, (*held.overrides, *laws))
         self._held = version, last, held
         return held
 
@@ -140,23 +134,28 @@ class _Written(msgspec.Struct, forbid_unknown_fields=True):
     tier: Consent | None = None
 
 
-_WRITTEN: Final = msgspec.json.Decoder(_Written)
+_WRITTEN: Final = msgspec.json.Decoder(list[_Written])
 
 
-def _event(document: str) -> ConsentEvent:
-    """An event of the ledger. A node reads one for everybody when it starts: so not by the slow way, if all is well."""
+def _events(documents: Sequence[str]) -> list[ConsentEvent]:
+    """Events of the ledger. A node reads one for everybody when it starts: so not by the slow way, if all is well."""
     try:
-        written: _Written | None = _WRITTEN.decode(document)
+        written = _WRITTEN.decode(f"[{','.join(documents)}]")
     except msgspec.MsgspecError:
-        written = None
-    if written is None or not is_identifier(written.subject) or written.at.tzinfo is None:
-        return ConsentEvent.from_document(parse_object(document.encode()))
-    return ConsentEvent(written.subject, written.kind, written.at, written.tier)
+        written = []
+    well = len(written) == len(documents) and all(each.at.tzinfo is not None for each in written)
+    if not well or not all(map(is_identifier, {each.subject for each in written})):
+        return [ConsentEvent.from_document(parse_object(document.encode())) for document in documents]
+    return [ConsentEvent(each.subject, each.kind, each.at, each.tier) for each in written]
 
 
-def _rows(db: Connection, kind: str) -> list[object]:
-    query = sa.select(CONSENT.c.document).where(CONSENT.c.kind == kind).order_by(CONSENT.c.id)
-    return [parse_object(text.encode()) for text in db.execute(query).scalars()]
+def _texts(db: Connection, kind: str, after: int = 0) -> Sequence[str]:
+    query = sa.select(CONSENT.c.document).where(CONSENT.c.kind == kind, CONSENT.c.id > after).order_by(CONSENT.c.id)
+    return db.execute(query).scalars().all()
+
+
+def _rows(db: Connection, kind: str, after: int = 0) -> list[object]:
+    return [parse_object(text.encode()) for text in _texts(db, kind, after)]
 
 
 def read_events(lines: Sequence[str], *, where: str) -> list[ConsentEvent]:

@@ -24,7 +24,7 @@ from federome.db import engine
 from federome.errors import Invalid
 from federome.governance.consent import ConsentEvent, Ledger, NationalOverride, cohort_mask
 from federome.model.cohort import Cohort
-from federome.network.consents import COVERED, ConsentBook, _event, instant, read_events
+from federome.network.consents import COVERED, ConsentBook, _events, instant, read_events
 from federome.network.holdings import StoreHoldings, unknown_people
 from federome.network.ledger import Run
 from federome.network.protocol import mapping
@@ -367,7 +367,7 @@ def test_the_quick_way_of_reading_an_event_gives_what_the_checked_way_gives() ->
     ]
     for event in told:
         text = canonical(event.to_document()).decode()
-        assert _event(text) == ConsentEvent.from_document(parse_object(text.encode())) == event
+        assert _events([text]) == [ConsentEvent.from_document(parse_object(text.encode()))] == [event]
     for wrong in (
         '{"subject":"Pé1","kind":"withdraw","at":"2026-01-01T00:00:00Z"}',
         '{"subject":"FI-1","kind":"tier","at":"2026-01-01T00:00:00Z"}',
@@ -379,4 +379,4 @@ def test_the_quick_way_of_reading_an_event_gives_what_the_checked_way_gives() ->
         with pytest.raises(Invalid):
             ConsentEvent.from_document(parse_object(wrong.encode()))
         with pytest.raises(Invalid):
-            _event(wrong)
+            _events([wrong])
