@@ -8,6 +8,7 @@ and is what a budget is made of (``budgets.py``). Rare sites tell more each and 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,13 +64,34 @@ def rare_price(share: float, people: int, *, at_least: int, counted: bool) -> fl
 
 def _answers(share: float, people: int, members: int, *, at_least: int, counted: bool) -> NDArray[np.float64]:
     """Chances of the answers "fewer", then each number of carriers, then more, when ``members`` carriers are known."""
-    from scipy.stats import binom  # half a second to load, and most processes never come here
-
     others = people - members
-    last = max(at_least, int(binom.isf(_TAIL, people, share)) + 1) if counted else at_least - 1
+    last = max(at_least, _last(people, share) + 1) if counted else at_least - 1
+    fewer = _at_most(at_least - 1 - members, others, share)
     told = np.arange(at_least, last + 1) - members
-    fewer = binom.cdf(at_least - 1 - members, others, share)
-    return np.array([fewer, *binom.pmf(told, others, share), binom.sf(last - members, others, share)])
+    return np.array([fewer, *_exactly(told, others, share), _more(last - members, others, share)])
+
+
+# The binomial distribution: scipy.stats, which has it too, takes half a second to load.
+
+
+def _at_most(k: int, n: int, p: float) -> float:
+    return float(special.bdtr(k, n, p)) if 0 <= k < n else float(k >= n)
+
+
+def _more(k: int, n: int, p: float) -> float:
+    return float(special.bdtrc(k, n, p)) if 0 <= k < n else float(k < 0)
+
+
+def _exactly(k: NDArray[np.int64], n: int, p: float) -> NDArray[np.float64]:
+    possible = (k >= 0) & (k <= n)
+    k = np.where(possible, k, 0)
+    ways = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+    return np.where(possible, np.exp(ways + special.xlogy(k, p) + special.xlog1py(n - k, -p)), 0.0)
+
+
+def _last(n: int, p: float) -> int:
+    """The fewest of whom more come with a chance of ``_TAIL`` at most."""
+    return bisect_left(range(n), True, key=lambda k: _more(k, n, p) <= _TAIL)
 
 
 def worst_rare_price(people: int, *, at_least: int, counted: bool) -> float:

@@ -18,7 +18,7 @@ from typing import TypeVar, cast
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy import special
 
 from federome.ingest.chunk import MISSING, Chunk
 from federome.store.bits import popcount
@@ -235,9 +235,9 @@ def safe_limit(rows: Sequence[NDArray[np.uint8]], people: int) -> float | None:
     if not n_first.size:
         return None
     apart = one[known] - other[known]
-    deviation = float(np.median(np.abs(apart - np.median(apart)))) / float(norm.isf(0.25)) / 2
+    deviation = float(np.median(np.abs(apart - np.median(apart)))) / float(-special.ndtri(0.25)) / 2
     centre = float(np.median(0.5 - (n_first + n_second) / (4 * np.minimum(n_first, n_second))))
-    far = centre + float(norm.isf(min(0.25, 2 * CHANCE / people))) * max(SCATTER / len(rows) ** 0.5, deviation)
+    far = centre + float(-special.ndtri(min(0.25, 2 * CHANCE / people))) * max(SCATTER / len(rows) ** 0.5, deviation)
     return next((limit for limit in (SECOND_DEGREE, FIRST_DEGREE) if limit >= far), None)
 
 

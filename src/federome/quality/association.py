@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from federome.quality.subject import Batch, common
 from federome.store import kernels
@@ -121,7 +121,7 @@ def between(counts: Ints) -> Floats:
     variance = spread * people[:, :, 0] * people[:, :, 1] / np.maximum(total * (total - 1), 1)
     top, below = score.sum(axis=1), variance.sum(axis=1)
     z2 = np.where(below > 0, top**2 / np.where(below > 0, below, 1), 0)
-    return np.asarray(stats.chi2.sf(z2, 1))
+    return np.asarray(special.chdtrc(1, z2))
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Tested:
     @property
     def more_than_chance(self) -> bool:
         """Whether so many are below that chance does not explain it (Poisson, 1 in 100: a referral costs a look)."""
-        return self.below > 0 and bool(stats.poisson.sf(self.below - 1, max(self.expected, 1e-9)) < 0.01)
+        return self.below > 0 and bool(special.gammainc(self.below, max(self.expected, 1e-9)) < 0.01)
 
 
 def hardy_weinberg(batch: Batch, groups: Mapping[str, Mask], *, chance: float) -> list[Tested]:
@@ -183,6 +183,8 @@ def missing_by_case(batch: Batch, missing: Floats, cases: Mask, known: Mask, *, 
     mine, others = cases & known, ~cases & known
     if min(mine.sum(), others.sum()) < LEAST_GROUP:
         return []
+    from scipy import stats  # half a second to load, and most processes never come here
+
     overall = float(stats.mannwhitneyu(missing[mine], missing[others]).pvalue)
     held = counted(batch, [mine, others]).counts
     gone, there = held[:, :, 3], held[:, :, :3].sum(axis=2)
@@ -212,6 +214,8 @@ def batch_by_component(
     places: Floats, groups: Mapping[str, Mask], sequenced: Mapping[str, Mask], *, chance: float
 ) -> list[Tested]:
     """Whether batches lie apart on a principal component within ancestry groups (Kruskal and Wallis, by group)."""
+    from scipy import stats  # half a second to load, and most processes never come here
+
     labels = [mask for mask in sequenced.values() if mask.sum() >= LEAST_GROUP]
     out = []
     for name, group in groups.items():

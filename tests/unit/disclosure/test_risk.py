@@ -8,7 +8,20 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from federome.disclosure.risk import MISCALLED, Question, explain, power, price, rare_price, rho_at, worst_rare_price
+from federome.disclosure.risk import (
+    MISCALLED,
+    Question,
+    _at_most,
+    _exactly,
+    _last,
+    _more,
+    explain,
+    power,
+    price,
+    rare_price,
+    rho_at,
+    worst_rare_price,
+)
 from federome.errors import Invalid
 
 
@@ -58,6 +71,17 @@ def slow_price(share: float, people: int, at_least: int, counted: bool) -> float
 def test_a_rare_site_costs_what_its_answers_tell_apart(share: float, at_least: int, counted: bool) -> None:
     fast = rare_price(share, 400, at_least=at_least, counted=counted)
     assert fast == pytest.approx(slow_price(share, 400, at_least, counted), rel=1e-3, abs=1e-9)
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-6, 0.003, 0.5, 1.0])
+@pytest.mark.parametrize("n", [0, 1, 7, 5_000])
+def test_chances_are_those_of_the_binomial_distribution(n: int, share: float) -> None:
+    numbers = np.unique(np.clip([-1, 0, 1, int(n * share), int(n * share) + 1, n - 1, n, n + 1], -1, None))
+    assert _exactly(numbers, n, share) == pytest.approx(binom.pmf(numbers, n, share), rel=1e-9)
+    for number in numbers.tolist():
+        assert _at_most(number, n, share) == pytest.approx(binom.cdf(number, n, share), rel=1e-9)
+        assert _more(number, n, share) == pytest.approx(binom.sf(number, n, share), rel=1e-9)
+    assert _last(n, share) == max(0, int(binom.isf(1e-12, n, share)))
 
 
 def test_a_site_that_becomes_common_costs_what_common_sites_cost_a_carrier() -> None:

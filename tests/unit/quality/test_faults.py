@@ -237,3 +237,10 @@ def test_withdrawn_people_have_no_verdict(tmp_path: Path) -> None:
     (batch,) = subject.batches
     assert isinstance(batch, Batch)
     assert not batch.active[0]
+
+
+@pytest.mark.parametrize("expected", [1e-3, 0.5, 4.0, 120.0])
+def test_more_below_than_chance_is_what_poissons_law_says(expected: float) -> None:
+    for below in range(int(2 * expected) + 5):
+        more = below > 0 and stats.poisson.sf(below - 1, expected) < 0.01
+        assert association.Tested("", 1_000, below, expected, 0.0).more_than_chance is bool(more)
