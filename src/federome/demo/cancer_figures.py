@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS: Final = ("#1f4e79", "#c0392b", "#2e7d32", "#8e6c00", "#6a1b9a")
+LINES: Final = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+"""Groups are told apart by more than their colour."""
 GREY: Final = "#888888"
 
 
@@ -47,27 +49,32 @@ def survival(
     curves: Table, path: Path, *, title: str, names: Mapping[str, str] | None = None, unit: str = "months"
 ) -> None:
     """Kaplan-Meier curves with bands and, below, how many are at risk."""
+    from matplotlib.ticker import MaxNLocator
+
     groups = list(dict.fromkeys(curves["group"].tolist()))
     last = float(curves.floats("time").max(initial=1.0))
-    ticks = np.linspace(0, last, 7)
+    steps = [1, 1.2, 2, 2.4, 3, 5, 6, 10] if unit == "months" else [1, 2, 5, 10]
+    ticks = [tick for tick in MaxNLocator(7, steps=steps).tick_values(0, last) if tick <= last]
 
     def draw(axes: Axes) -> None:
-        for colour, group in zip(COLOURS, groups, strict=False):
+        for colour, line, group in zip(COLOURS, LINES, groups, strict=False):
             part = curves.take(curves["group"] == group)
             time = np.concatenate([[0.0], part.floats("time")])
             lines = {n: np.concatenate([[1.0], part.floats(n)]) for n in ("survival", "low", "high")}
-            axes.step(time, lines["survival"], where="post", color=colour, label=(names or {}).get(group, group))
+            name = (names or {}).get(group, group)
+            axes.step(time, lines["survival"], where="post", color=colour, linestyle=line, label=name)
             axes.fill_between(time, lines["low"], lines["high"], step="post", color=colour, alpha=0.15, linewidth=0)
         axes.set(xlim=(0, 1.01 * last), ylim=(0, 1.02), xticks=ticks, ylabel="share surviving", title=title)
-        axes.set_xticklabels([f"{t:.0f}" for t in ticks])
+        axes.set_xlabel(unit)
+        axes.set_xticklabels([f"{t:g}" for t in ticks])
         axes.legend(frameon=False, loc="upper right")
-        axes.text(0, -0.17, f"at risk ({unit} above)", transform=axes.transAxes, color=GREY, fontsize=8)
+        axes.text(0, -0.2, "at risk", transform=axes.transAxes, color=GREY, fontsize=8)
         for row, (colour, group) in enumerate(zip(COLOURS, groups, strict=False)):
             part = curves.take(curves["group"] == group)
             for tick in ticks:
                 later = np.flatnonzero(part.floats("time") >= tick)
                 count = str(int(part.ints("at_risk")[later[0]])) if len(later) else "–"
-                place = (tick, -0.23 - 0.06 * row)
+                place = (tick, -0.26 - 0.06 * row)
                 axes.annotate(count, place, xycoords=("data", "axes fraction"), ha="center", color=colour, fontsize=8)
 
     _drawn(path, (7, 4.6), draw, curves)
@@ -88,7 +95,7 @@ def forest(effects: Table, path: Path, *, label: str, title: str) -> None:
         axes.set_xticks(shown, [f"{t:g}" for t in shown])
         axes.minorticks_off()
         axes.set_yticks(place, effects[label].tolist())
-        axes.set(xlabel="hazard ratio (log scale)", title=title, ylim=(-0.7, effects.rows - 0.3))
+        axes.set(xlabel="hazard ratio per unit of the column (log scale)", title=title, ylim=(-0.7, effects.rows - 0.3))
         for at, values in zip(place, zip(ratio, low, high, strict=True), strict=True):
             text = "{:.2f} ({:.2f} to {:.2f})".format(*values)
             axes.annotate(text, (1.01, at), xycoords=("axes fraction", "data"), va="center", fontsize=8)

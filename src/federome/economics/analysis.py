@@ -36,13 +36,17 @@ class Probabilistic:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All results of one model, at one willingness to pay (``threshold``, per unit of effect)."""
+    """All results of one model, at one willingness to pay (``threshold``, per unit of effect).
+
+    ``bars`` are of the ``best`` strategy ``against`` another one.
+    """
 
     model: Model
     threshold: float
     table: dict[str, dict[str, float]]
     compared: tuple[Compared, ...]
     best: str
+    against: str
     bars: tuple[Bar, ...]
     scenarios: dict[str, tuple[Compared, ...]]
     probabilistic: Probabilistic | None
@@ -62,6 +66,7 @@ class Evaluation:
             "outcomes": {name: dict(row) for name, row in self.table.items()},
             "comparison": [asdict(each) for each in self.compared],
             "tornado": [asdict(bar) for bar in self.bars],
+            "tornado_against": self.against,
             "scenarios": {name: [asdict(each) for each in found] for name, found in self.scenarios.items()},
             "probabilistic": None if self.probabilistic is None else _told(self.probabilistic, model),
             "inputs": [
@@ -94,6 +99,7 @@ def evaluate_model(model: Model, *, threshold: float, draws: int = 0, seed: int 
         table=table,
         compared=compared,
         best=best,
+        against=other,
         bars=tornado(model, best, other, threshold=threshold) if other else (),
         scenarios=scenarios(model) if model.scenarios else {},
         probabilistic=_probabilistic(model, threshold, draws, seed) if draws else None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from textwrap import wrap
 
 import matplotlib as mpl
 import numpy as np
@@ -19,6 +20,9 @@ from federome.economics.analysis import Evaluation, traces
 from federome.economics.maturity import Assessment, domains
 
 _SHOWN_BARS = 12
+_LABEL_WIDTH = 42
+_LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
+"""Lines are told apart by more than their colour."""
 
 
 def figures(found: Evaluation) -> dict[str, str]:
@@ -42,6 +46,7 @@ def frontier(found: Evaluation) -> str:
         for each in found.compared:
             axes.plot(each.effect, each.cost, "o" if each.status == "frontier" else "x", color="C0", zorder=2)
             axes.annotate(each.strategy, (each.effect, each.cost), xytext=(6, -10), textcoords="offset points")
+        axes.margins(0.1)  # room for names
     return out.getvalue()
 
 
@@ -52,11 +57,11 @@ def acceptability_curves(found: Evaluation) -> str:
     unit = f"{found.model.currency} per {found.model.effect.unit}"
     with _axes(f"Willingness to pay, {unit}", "Probability of being best") as (axes, out):
         for at, strategy in enumerate(found.model.strategies):
-            axes.plot(curves.thresholds, curves.likely[:, at], label=strategy.name)
+            axes.plot(curves.thresholds, curves.likely[:, at], ls=_LINES[at % len(_LINES)], label=strategy.title)
         frontier_line = curves.likely[range(len(curves.best)), curves.best]
         axes.plot(curves.thresholds, frontier_line, "k:", linewidth=2, label="highest mean net benefit")
         axes.axvline(found.threshold, color="0.6", linewidth=1)
-        axes.set_ylim(0, 1.02)
+        axes.set_ylim(-0.02, 1.02)  # a strategy that is never best shows, too
         axes.legend()
     return out.getvalue()
 
@@ -64,12 +69,24 @@ def acceptability_curves(found: Evaluation) -> str:
 def tornado_bars(found: Evaluation) -> str:
     """The incremental net benefit over the range of each parameter, widest first."""
     bars = found.bars[:_SHOWN_BARS][::-1]
-    with _axes(f"Incremental net benefit, {found.model.currency}", "") as (axes, out):
+    height = max(4.2, 1.2 + 0.38 * len(bars))
+    titles = {each.name: each.title for each in found.model.strategies}
+    what = f"“{titles[found.best]}” against “{titles[found.against]}”"
+    unit = f"Incremental net benefit, {found.model.currency}"
+    with _axes(f"{unit}; dots: at upper ends of ranges\n{what}", "", height) as (axes, out):
         for at, bar in enumerate(bars):
             axes.barh(at, bar.at_high - bar.at_low, left=bar.at_low, color="C0")
-        axes.set_yticks(range(len(bars)), [bar.parameter for bar in bars])
+        upper = [bar.at_high for bar in bars]
+        axes.plot(upper, range(len(bars)), "o", color="k", markersize=4)
+        ranges = [f"{bar.says} ({_number(bar.low)} to {_number(bar.high)})" for bar in bars]
+        axes.set_yticks(range(len(bars)), ["\n".join(wrap(text, _LABEL_WIDTH)) for text in ranges], fontsize=8)
         axes.axvline(0, color="0.4", linewidth=1)
     return out.getvalue()
+
+
+def _number(value: float) -> str:
+    """To three digits, thousands in full."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def trace_figures(found: Evaluation) -> dict[str, str]:
@@ -78,7 +95,7 @@ def trace_figures(found: Evaluation) -> dict[str, str]:
     for name, (states, shares) in traces(found.model).items():
         with _axes("Cycle", "Share of the cohort") as (axes, out):
             for at, state in enumerate(states):
-                axes.plot(range(len(shares)), shares[:, at], label=state)
+                axes.plot(range(len(shares)), shares[:, at], ls=_LINES[at % len(_LINES)], label=state)
             axes.set_ylim(0, 1.02)
             axes.legend()
         drawn[name] = out.getvalue()
@@ -105,9 +122,9 @@ def maturity_radar(assessments: Sequence[Assessment]) -> str:
 
 
 @contextmanager
-def _axes(x: str, y: str) -> Iterator[tuple[Axes, io.StringIO]]:
+def _axes(x: str, y: str, height: float = 4.2) -> Iterator[tuple[Axes, io.StringIO]]:
     """Axes to draw on; the text stream holds the SVG afterwards."""
-    with _figure((7, 4.2)) as (figure, out):
+    with _figure((7, height)) as (figure, out):
         axes = figure.add_subplot()
         axes.set_xlabel(x)
         axes.set_ylabel(y)

@@ -101,7 +101,8 @@ def _figure_table(found: Evaluation, name: str) -> str:
         return _table("Probability of being best", ("Willingness to pay", *names, "Best on average", "EVPI"), rows)
     if name == "tornado":
         bars = [(each.says, each.low, each.high, each.at_low, each.at_high) for each in found.bars]
-        return _table("Incremental net benefit", ("Input", "Low", "High", "At low", "At high"), bars)
+        title = f"Incremental net benefit, {found.best} against {found.against}"
+        return _table(title, ("Input", "Low", "High", "At low", "At high"), bars)
     if name.startswith("trace-"):
         states, shares = trace(found.model, name.removeprefix("trace-"))
         step = max(1, (len(shares) - 1) // 10)
