@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from itertools import product
 
 from federome.pgx.phenotype import GeneResult
-from federome.pgx.tables import Rule, Tables
+from federome.pgx.tables import Guideline, Rule, Tables
 
-ORDER = ("usual", "watch", "adjust", "limit", "avoid", "none")
-"""Actions from the least to the most restrictive; "none" has no recommendation behind it."""
+ORDER = ("usual", "none", "watch", "adjust", "limit", "avoid")
+"""Actions from the least to the most restrictive; "none" has no recommendation behind it: where something else remains
+possible for which there is one, that is what has to be looked at."""
 ACTIONS: Mapping[str, str] = {
     "": "not assessed",
     "none": "no recommendation",
@@ -41,13 +42,17 @@ STATINS: Mapping[str, float] = {
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """Everything that is said about one drug for one person. ``because`` names genes and phenotypes."""
+    """Everything that is said about one drug for one person, and where it is ``published``.
+
+    ``because`` names genes and phenotypes.
+    """
 
     drug: str
     genes: tuple[str, ...]
     rules: tuple[Rule, ...]
     because: tuple[str, ...]
     missing: tuple[str, ...]
+    published: tuple[Guideline, ...] = ()
 
     @property
     def action(self) -> str:
@@ -94,7 +99,8 @@ def advise_drug(tables: Tables, drug: str, results: Mapping[str, GeneResult]) ->
     asked = [(gene, wanted) for rule in found for gene, wanted in rule.wanted if gene not in missing]
     because = [f"{gene}: {wanted.replace('AS ', 'activity score ')}" for gene, wanted in asked]
     because = because or [f"{gene}: {_said(results[gene])}" for gene in genes if gene not in missing]
-    return Advice(drug, genes, tuple(found), tuple(dict.fromkeys(because)), missing)
+    published = tuple(each for each in tables.guidelines if each.drug == drug and each.gene in genes)
+    return Advice(drug, genes, tuple(found), tuple(dict.fromkeys(because)), missing, published)
 
 
 def _applying(rules: Sequence[Rule], having: Mapping[str, tuple[str, ...]]) -> Iterable[Rule]:
@@ -145,13 +151,18 @@ def rank_statins(advice: Iterable[Advice]) -> list[RankedStatin]:
         share = 0.0 if each.action == "avoid" and each.ceiling_mg is None else share
         action = each.action or "none"
         strictest = max(each.rules, key=lambda rule: _severity(rule.action)).words if each.rules else ""
-        rows.append((_severity(action), -share, each.drug, action, each.ceiling_mg, share, strictest))
+        rows.append((_choice(action), -share, each.drug, action, each.ceiling_mg, share, strictest))
     ranked: list[RankedStatin] = []
     for number, (severity, share_, drug, action, ceiling, share, words) in enumerate(sorted(rows), 1):
-        same = ranked and (_severity(ranked[-1].action), -ranked[-1].share) == (severity, share_)
+        same = ranked and (_choice(ranked[-1].action), -ranked[-1].share) == (severity, share_)
         place = ranked[-1].place if same else number
         ranked.append(RankedStatin(place, drug, action, ceiling, share, words))
     return ranked
+
+
+def _choice(action: str) -> int:
+    """What is not assessed is nobody's first choice."""
+    return len(ORDER) if action == "none" else ORDER.index(action)
 
 
 def _severity(action: str) -> int:

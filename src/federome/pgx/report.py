@@ -33,6 +33,9 @@ METHOD = (
     "and gives the same result each time."
 )
 
+NEWER = "Guidelines change: those that were read are named by their PMID, and later ones are not known here."
+_INDENT = "      "
+
 
 @dataclass(frozen=True, slots=True)
 class PersonReport:
@@ -152,14 +155,15 @@ def _advice(each: Advice) -> dict[str, object]:
             {"population": rule.population, "action": rule.action, "words": rule.words, "source": rule.source}
             for rule in each.rules
         ],
+        "guidelines": [
+            {"gene": one.gene, "url": one.url, "level": one.level, "pmids": list(one.pmids)} for one in each.published
+        ],
     }
 
 
 def by_severity(advice: Sequence[Advice]) -> list[Advice]:
     """Drugs for which something is to be done first, the most restrictive on top."""
-    return sorted(
-        (each for each in advice if each.action in ORDER[1:5]), key=lambda e: (-ORDER.index(e.action), e.drug)
-    )
+    return sorted((each for each in advice if each.action in ORDER[2:]), key=lambda e: (-ORDER.index(e.action), e.drug))
 
 
 STYLE = (
@@ -200,6 +204,7 @@ def sections_html(report: PersonReport) -> list[str]:
         if attention
         else "<p>No drug of the tables needs attention by what was tested.</p>",
         f"<p>Use as usual: {escape(', '.join(quiet) or 'none')}.</p>",
+        *(f"<p>{escape(line)}</p>" for line in _open(report.advice)),
         "<h2>Statins in order</h2>",
         table(
             "Equal places: genes give no reason to prefer one. Potency, indication and other drugs decide.",
@@ -214,14 +219,31 @@ def sections_html(report: PersonReport) -> list[str]:
         "<h2>Not tested</h2>",
         table("Genes without a result", ("Gene", "Why"), list(report.untested.items())),
         f"<p>Alleles the tables leave out: {escape(', '.join(report.left_out))}. Structural variants are not read.</p>",
-        f"<p>Federome {__version__}; {escape(report.tables)}; {report.assembly}.</p>",
+        f"<p>Federome {__version__}; {escape(report.tables)}; {report.assembly}. {NEWER}</p>",
     ]
+
+
+def _open(advice: Sequence[Advice]) -> list[str]:
+    """Drugs of which nothing can be said, in sentences: no recommendation, or no result to base one on."""
+    silent = [each.drug for each in advice if each.action == "none"]
+    unknown = [
+        f"{each.drug} ({', '.join(each.missing) or '; '.join(each.because)})" for each in advice if not each.rules
+    ]
+    told = (
+        ("The guidelines give no recommendation for", silent),
+        ("Not assessed, for the genes or results in brackets", unknown),
+    )
+    return [f"{what}: {', '.join(drugs)}." for what, drugs in told if drugs]
 
 
 def _drug_row(each: Advice) -> tuple[str, ...]:
     words = " ".join(
         f"{rule.population.capitalize() + ': ' if rule.population else ''}{rule.words}" for rule in each.rules
     )
+    if pmids := dict.fromkeys(pmid for guideline in each.published for pmid in guideline.pmids):
+        words += f" [CPIC, PMID {', '.join(pmids)}]"
+    elif each.rules:
+        words += f" [{'; '.join(dict.fromkeys(rule.source for rule in each.rules))}]"
     missing = f" (not tested: {', '.join(each.missing)})" if each.missing else ""
     return each.drug, ACTIONS[each.action], "; ".join(each.because) + missing, words
 
@@ -233,7 +255,9 @@ def _gene_row(result: GeneResult) -> tuple[str, ...]:
     missing = len(result.call.missing) if result.call else 0
     gaps = (f"{missing} of {result.call.sites} sites not called.",) if result.call and missing else ()
     origin = ("Called by another tool.",) if result.source == "outside" else ()
-    said = result.phenotype or ("not the same for all" if any(each.phenotype for each in result.possible) else "-")
+    said = result.phenotype or (
+        "not the same for all" if any(each.phenotype for each in result.possible) else "no phenotype in the tables"
+    )
     return result.gene, names, said, " ".join([*origin, *result.notes, *gaps])
 
 
@@ -252,11 +276,14 @@ def text(report: PersonReport) -> str:
         lines.append(f"  {gene:<9}{names:<34} {phenotype}{f'  [{remarks}]' if remarks else ''}")
     lines += ["", "Drugs to look at"]
     for each in by_severity(report.advice):
-        drug, short, because, _ = _drug_row(each)
+        drug, short, because, words = _drug_row(each)
         lines.append(f"  {drug:<24}{short:<20} {because}")
+        lines += wrap(words, 100, initial_indent=_INDENT, subsequent_indent=_INDENT)
+    for line in _open(report.advice):
+        lines += ["", *wrap(line, 100)]
     lines += ["", "Statins in order"]
     for statin in report.statins:
         most = f", start with at most {statin.ceiling_mg} mg" if statin.ceiling_mg else ""
         lines.append(f"  {statin.place}. {statin.drug:<16}{ACTIONS[statin.action]}{most}")
     untested = ", ".join(f"{gene} ({why})" for gene, why in report.untested.items())
-    return "\n".join([*lines, "", f"Not tested: {untested or 'nothing'}", f"Tables: {report.tables}"]) + "\n"
+    return "\n".join([*lines, "", f"Not tested: {untested or 'nothing'}", f"Tables: {report.tables}. {NEWER}"]) + "\n"

@@ -60,6 +60,10 @@ def test_a_report_says_what_it_is_what_rests_on_what_and_what_is_missing(reporte
     assert drugs["carbamazepine"]["missing_genes"] == ["HLA-A"]
     assert all(rule["source"] for each in drugs.values() for rule in each["recommendations"])
     assert len(reported["statins"]) == 7
+    unpaired = {name for name, each in drugs.items() if not each["guidelines"]}
+    assert unpaired == {"aminoglycosides", "ribavirin"}  # a class, and one that CPIC lists with its partner only
+    (published,) = drugs["tacrolimus"]["guidelines"]
+    assert published["gene"] == "CYP3A5" and "25801146" in published["pmids"]
 
 
 def test_the_page_fetches_nothing_and_escapes_everything(example: Path, tmp_path: Path) -> None:
@@ -82,6 +86,9 @@ def test_text_calls_sites_and_frequencies(example: Path) -> None:
     text = _run("report", vcf)
     assert "Not tested" in text
     assert "CYP2D6 (only by an outside call)" in text
+    assert "PMID" in text and "later ones are not known here" in text  # what a guideline says, and which
+    drugs = {each["drug"]: each["action"] for each in json.loads(_run("report", vcf, "--json"))["drugs"]}
+    assert all(drug in text for drug, action in drugs.items() if action != "usual")  # nothing unknown goes unsaid
     (sample,) = json.loads(_run("call", vcf, "--json"))["samples"]
     assert sample["genes"]["TPMT"] == {
         "called": True,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from federome.errors import Invalid
@@ -10,6 +12,7 @@ from federome.pgx.genes import UNPHASED, Diplotype, genotype
 from federome.pgx.guidance import Advice, advise, rank_statins
 from federome.pgx.outside import copies, read_outside
 from federome.pgx.phenotype import GeneResult, from_call, from_outside, probabilities
+from federome.pgx.report import by_severity
 from federome.pgx.tables import tables
 
 
@@ -71,6 +74,18 @@ def test_several_populations_are_told_side_by_side() -> None:
     told = _advice(_results(CYP2C19={"rs4244285": (1, 1), "rs12769205": (1, 1), "rs3758581": (1, 1)}), "clopidogrel")
     assert {rule.population for rule in told.rules} == {"", "neurovascular indications"}
     assert told.action == "avoid"
+
+
+def test_where_doubt_remains_no_recommendation_hides_a_warning() -> None:
+    """One of two possible results asks for another anaesthetic; of the other no guideline says anything."""
+    plain = _results(RYR1={}, CACNA1S={})
+    assert _advice(plain, "sevoflurane").action == "none"
+    (uncertain,) = plain["RYR1"].possible
+    susceptible = replace(uncertain, phenotype="Malignant Hyperthermia Susceptibility")
+    doubted = replace(plain["RYR1"], possible=(susceptible, uncertain), phenotype="")
+    told = _advice(plain | {"RYR1": doubted}, "sevoflurane")
+    assert {rule.action for rule in told.rules} == {"avoid", "none"}
+    assert told.action == "avoid" and by_severity([told]) == [told]
 
 
 def test_activity_goes_before_phenotype_in_a_rule() -> None:
