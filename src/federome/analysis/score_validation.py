@@ -47,7 +47,9 @@ class ScoreValidation(Algorithm):
     adds ``age`` (Dowsett et al. 2018; made for postmenopausal women with oestrogen receptors and without recurrence
     five years after diagnosis: choose the cohort and count time from there). ``edges`` cut
     it into bands, each open at its upper end; they are public and the same at all nodes. ``predicted`` is a column with
-    each person's predicted risk by the horizon; without it there is no calibration. Decision curves (Vickers, Elkin
+    each person's predicted risk by the horizon; without it there is no calibration. A band's observed risk is not known
+    where its first block of events stands beyond the horizon, and ``followed`` is how far a band was followed: a risk
+    at a later horizon is at least the one told. Decision curves (Vickers, Elkin
     2006) are drawn where the score itself is that risk.
     """
 
@@ -91,7 +93,7 @@ class ScoreValidation(Algorithm):
                 "band": Label(),
                 "people": Count(people=True),
                 "events": Count(people=True),
-                **dict.fromkeys(("predicted", "observed", "low", "high"), Statistic(guard="people")),
+                **dict.fromkeys(("predicted", "observed", "low", "high", "followed"), Statistic(guard="people")),
             },
             release_class="summary-statistics",
             key=("band",),
@@ -222,13 +224,14 @@ class ScoreValidation(Algorithm):
             **{name: np.where(hidden, 0.0, risks[:, at]) for at, name in enumerate(("observed", "low", "high"))},
         }
         columns["predicted"] = np.where(hidden, 0.0, mean)
+        columns["followed"] = np.array([curve.ends.max(initial=0.0) for curve in curves])
         return Table(columns, {name: hidden for name in columns if name != "band"})
 
     def _risk(self, curve: Curve) -> tuple[float, float, float]:
-        """Observed risk by the horizon and its limits."""
+        """Observed risk by the horizon and its limits; NaN where no block of events stands before: that is not none."""
         past = np.flatnonzero(curve.time <= self.horizon)
         if not len(past):
-            return 0.0, 0.0, 0.0
+            return float("nan"), float("nan"), float("nan")
         at = past[-1]
         return float(1 - curve.survival[at]), float(1 - curve.high[at]), float(1 - curve.low[at])
 
@@ -236,7 +239,7 @@ class ScoreValidation(Algorithm):
         """Net benefit of treating everybody above each edge that can be a risk, and of treating everybody."""
         edges = np.array([edge for edge in self.edges if 0 < edge < 1])
         people = np.array([curve.people for curve in curves], np.float64)
-        cases = people * np.array([self._risk(curve)[0] for curve in curves])
+        cases = np.array([n * self._risk(curve)[0] if n else 0.0 for n, curve in zip(people, curves, strict=True)])
         told = np.zeros((2, len(edges)))
         for at, edge in enumerate(edges.tolist()):
             above = np.arange(self._bands) > self.edges.index(edge)

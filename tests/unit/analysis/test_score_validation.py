@@ -131,6 +131,24 @@ def test_net_benefit_is_that_of_the_people_counted() -> None:
             assert float(str(row[column])) == pytest.approx(wanted, abs=0.02)
 
 
+def test_a_risk_before_the_first_block_of_events_is_not_known_rather_than_none() -> None:
+    """Ten in the lower band had the event: the grid, common to both bands, holds all events in one block."""
+    rng = np.random.default_rng(3)
+    risk = np.repeat([0.1, 0.5], 300)
+    event = np.concatenate([np.arange(300) < 10, rng.random(300) < 0.6])
+    time = np.where(event, rng.uniform(2, 100, 600), rng.uniform(60, 120, 600))
+    frame = pd.DataFrame({"time": time, "event": event * 1.0, "risk": risk, "site": np.arange(600) % 3})
+    assert ((time < 12) & event).sum() > 10
+    told = ask(frame, score="risk", edges=(0.3,), horizon=12.0)
+    assert told["bands"].ints("people").tolist() == [300, 300]
+    for name in ("observed", "low", "high"):
+        assert np.isnan(told["bands"].floats(name)).all()
+    assert np.isnan(told["decision"].floats("treat_all")).all()
+    late = ask(frame, score="risk", edges=(0.3,), horizon=90.0)["bands"]
+    assert late.floats("observed") == pytest.approx([10 / 300, 0.6], abs=0.1)
+    assert all(60 < followed <= 120 for followed in late.floats("followed").tolist())
+
+
 def test_bad_input_is_refused() -> None:
     frame = scored(200)
     with pytest.raises(Invalid, match="edges of bands rise"):
