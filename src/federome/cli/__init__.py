@@ -9,6 +9,7 @@ stands in ``helps.py``.
 from __future__ import annotations
 
 import csv
+import faulthandler
 import json
 import sys
 from pathlib import Path
@@ -111,6 +112,7 @@ err = Console(stderr=True, highlight=False)
 
 def main() -> None:
     """Entry point: expected failures become one line and an exit code, never a traceback."""
+    faulthandler.enable()  # where a signal ends the process, as SIGBUS does, stderr says which and in what function
     as_json = "--json" in sys.argv[1:] and not {"demo", "bench"} & set(sys.argv[1:2])
     try:
         app()

@@ -125,11 +125,13 @@ class PgenFile:
 
     Attributes: path; people; variants; record_types uint8 [variants]; record_offsets uint64 [variants + 1];
     counts int32 [variants, 4] (hom-ref, het, hom-alt, missing; all people) when opened with an index, else None.
-    Pickles as its path. The file must not change while it is open; the store's files never do.
+    Pickles as its path. The file must not change while it is open; the store's files never do. One that is cut short
+    all the same is ``Damaged`` from then on: reading beyond its end would end the process.
     """
 
-    def __init__(self, path: Path, data: NDArray[np.uint8], layout: _Layout, counts: NDArray[np.int32] | None) -> None:
+    def __init__(self, path: Path, mapped: mmap.mmap, layout: _Layout, counts: NDArray[np.int32] | None) -> None:
         self.path = path
+        self._mapped = mapped
         self.people = layout.people
         self.variants = len(layout.types)
         self.record_types = layout.types
@@ -137,6 +139,7 @@ class PgenFile:
         self.counts = counts
         _check_records(layout, str(path))
         bases = _ld_bases(layout.types, str(path))
+        data = np.frombuffer(mapped, np.uint8)
         self._kernel: Kernel | None = (data, layout.types, layout.offsets.view(np.int64), bases, layout.people)
 
     @classmethod
@@ -148,16 +151,19 @@ class PgenFile:
         dosages).
         """
         path = Path(path)
-        data = _map(path)
+        mapped = _map(path)
+        data = np.frombuffer(mapped, np.uint8)
         if index is None:
-            return cls(path, data, _parse(data, str(path)), None)
-        return cls(path, data, _from_index(data, index, str(path)), index.counts)
+            return cls(path, mapped, _parse(data, str(path)), None)
+        return cls(path, mapped, _from_index(data, index, str(path)), index.counts)
 
     @property
     def kernel(self) -> Kernel:
-        """The arrays that compiled kernels read."""
+        """The arrays that compiled kernels read: taken anew for each call, since the file's size is checked."""
         if self._kernel is None:
             raise ValueError(f"{self.path} is closed")
+        if self._mapped.size() < len(self._mapped):
+            raise _damaged("The file was cut short while it was open", str(self.path))
         return self._kernel
 
     def index(self, counts: NDArray[np.int32]) -> PgenIndex:
@@ -370,12 +376,12 @@ def _blocks(variants: int) -> list[range]:
     return [range(start, min(start + VBLOCK, variants)) for start in range(0, variants, VBLOCK)]
 
 
-def _map(path: Path) -> NDArray[np.uint8]:
+def _map(path: Path) -> mmap.mmap:
     try:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size < _HEADER.size:
                 raise _damaged("The file is too short to be a PGEN file", str(path))
-            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
         raise _damaged("The file does not exist", str(path)) from None
 

@@ -62,9 +62,8 @@ class Book:
             self.change_rows: Rows = held["change_rows"]
         with (folder / _RECORDS).open("rb") as file:
             empty = file.seek(0, 2) == 0
-            self.records = (
-                memoryview(b"") if empty else memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            )
+            self._mapped = None if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._records = memoryview(self._mapped or b"")
 
     @property
     def rows(self) -> int:
@@ -123,9 +122,11 @@ class Book:
         """The records of these rows as pieces of JSON, to be joined with commas: neighbours are one piece."""
         if not len(rows):
             return
+        if self._mapped is not None and self._mapped.size() < len(self._mapped):
+            raise Damaged("a bound table was cut short.", remedy="Publish the dataset again.", where=str(self.folder))
         breaks = [] if _neighbours(rows) else (np.flatnonzero(np.diff(rows) != 1) + 1).tolist()
         for first, end in pairwise([0, *breaks, len(rows)]):
-            yield self.records[int(self.offsets[rows[first]]) : int(self.offsets[rows[end - 1] + 1]) - 1]
+            yield self._records[int(self.offsets[rows[first]]) : int(self.offsets[rows[end - 1] + 1]) - 1]
 
 
 def _neighbours(rows: Rows) -> bool:
