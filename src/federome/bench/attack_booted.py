@@ -58,9 +58,9 @@ PAGE: Final = 500
 PUBLISHED: Final = 55
 """Common sites of the defended table: what its public budget buys about 600 people."""
 NINE: Final = 9
-WARMING: Final = 5
-AGAIN: Final = 20
-"""Pairs of answers until nodes have found their pace, and pairs about one cohort."""
+WARMING: Final = 20
+COHORTS: Final = 6
+"""Pairs of answers until nodes have found their pace, and cohorts that they are about."""
 POWER_BAR: Final = 0.10
 CONSTANTS: Final[folder.Table] = {
     "population": "nowhere",
@@ -90,7 +90,7 @@ def measure(console: Console, quick: bool) -> list[Row]:
         parts: tuple[tuple[str, Callable[[], list[Row]]], ...] = (
             ("frequencies", lambda: frequencies(federation, people, permits=1 if quick else 6)),
             ("counts", lambda: counts(federation, people, victims=1 if quick else 2)),
-            ("refusals", lambda: [refusals(federation, pairs=10 if quick else 100)]),
+            ("refusals", lambda: [refusals(federation, pairs=10 if quick else 400)]),
             ("averaging", lambda: averaging(federation, 4 if quick else 30)),
             ("Beacons", lambda: beacons(federation, people, asks=300 if quick else 2_000)),
         )
@@ -355,28 +355,42 @@ def _complement(women: _Women, rank: int) -> float:
 def refusals(federation: LocalFederation, *, pairs: int) -> Row:
     """Does it take another time until a node's no is heard, where it depends on data, than until its yes?
 
-    Cohorts far apart, halves of two measurements each, and each without one person, whose node refuses; asked in turn
-    again and again, and compared with the answer before, since a machine's load drifts. Prices are asked, so that what
-    follows the nodes' decisions is the same.
+    A pair is a cohort that is on record and the same without one person, whose node refuses, in an order that is drawn:
+    so a machine's load falls on both alike. Prices are asked, so that what follows the nodes' decisions is the same.
     """
-    columns, sides = combinations(range(len(MEASURED)), 2), product((True, False), repeat=2)
-    later: list[float] = []
+    rng = np.random.default_rng(20)
+    took: dict[bool, list[float]] = {True: [], False: []}
     with asking(federation, "on", "REFUSALS") as connection:
-        for chosen, highs in product(columns, sides):
-            whole, less = ([_half(*each, fewer) for each in zip(chosen, highs, strict=True)] for fewer in (0, 1))
-            _decided(connection, whole)  # from now on on record
-            while len(later) < pairs + WARMING:
-                (yes, refused), (no, told) = _decided(connection, whole), _decided(connection, less)
-                if refused or not told:
-                    break  # nearly another of these cohorts: the next one
-                later.append(float(no > yes))
-                if len(later) % AGAIN == 0:
-                    break
-    told_later = float(np.mean(later[WARMING:]))
-    chance = 1 / math.sqrt(len(later) - WARMING)
-    within = abs(told_later - 0.5) <= 0.05 + chance
-    label = f"booted: timing by client, a node's no later than the yes before it, of {len(later) - WARMING} pairs"
-    return Row(label, told_later, "AUC", round(0.55 + chance, 3), within, "", None, None)
+        known = _refused_without_one(connection)
+        for number in range(pairs + WARMING):
+            whole, less = known[int(rng.integers(len(known)))]
+            for refused in rng.permutation([True, False]).tolist():
+                seconds, no = _decided(connection, less if refused else whole)
+                if no != refused:
+                    raise AssertionError("the audit answered otherwise than before.")
+                if number >= WARMING:
+                    took[refused].append(seconds)
+    told = auc(np.array(took[True]), np.array(took[False]))
+    chance = 2 / math.sqrt(6 * pairs)  # two standard errors of an AUC of as many against as many
+    bar = max(0.55, 0.5 + chance)
+    label = f"booted: timing by client, a node's no or its yes, {pairs} of each (± {chance:.2f})"
+    return Row(label, told, "AUC", round(bar, 3), abs(told - 0.5) <= bar - 0.5, "", None, None)
+
+
+Measurements = list[dict[str, object]]
+
+
+def _refused_without_one(connection: Connection) -> list[tuple[Measurements, Measurements]]:
+    """Some cohorts far apart, halves of two measurements each, and each without one person, which a node refuses."""
+    found: list[tuple[Measurements, Measurements]] = []
+    for chosen, highs in product(combinations(range(len(MEASURED)), 2), product((True, False), repeat=2)):
+        whole, less = ([_half(*each, fewer) for each in zip(chosen, highs, strict=True)] for fewer in (0, 1))
+        _decided(connection, whole)  # from now on on record, unless it is nearly another of these cohorts
+        if _decided(connection, less)[1] and not _decided(connection, whole)[1]:
+            found.append((whole, less))
+        if len(found) == COHORTS:
+            break
+    return found
 
 
 def _half(column: int, high: bool, less: int) -> dict[str, object]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom
 
 from federome.disclosure.cohorts import MemoryCohorts
 from federome.disclosure.differencing import Cohorts, Members, admit
@@ -139,12 +140,16 @@ def carriers_only(cohort: Cohort, asked: int, *, at_least: int) -> float:
 
 
 class Asked:
-    """A node that counts people for whoever asks, exactly, behind the differencing audit of a policy."""
+    """A node that counts people for whoever asks, exactly, behind the differencing audit of a policy.
+
+    ``told`` are the sizes of the cohorts that it counted in.
+    """
 
     def __init__(self, trait: Mask, policy: Policy, *, seed: int = 0) -> None:
         self.trait, self.policy = trait, policy
         self.earlier: Cohorts = MemoryCohorts()
         self.secret = SECRET + seed.to_bytes(4, "little")
+        self.told: list[int] = []
 
     def count(self, cohort: Mask) -> int | None:
         """People of the cohort who have the trait; ``None`` for a refusal."""
@@ -152,6 +157,7 @@ class Asked:
             admit(Members.of(cohort), self.earlier, secret=self.secret, policy=self.policy)
         except Refused:
             return None
+        self.told.append(int(cohort.sum()))
         return int((cohort & self.trait).sum())
 
 
@@ -169,6 +175,29 @@ def guesses(attack: Attack, policy: Policy, *, victims: int = 200) -> float:
         chance = attack(Asked(trait, policy, seed=victim), cohort, victim)
         right += chance if trait[victim] else 1 - chance
     return right / victims
+
+
+def expected(attack: Attack, policy: Policy, *, victims: int) -> float:
+    """What :func:`guesses` comes to for attacks that take strangers away with the victim, without the chance in it.
+
+    The audit decides which groups are answered; how often the victim shows among so many strangers is then binomial.
+    """
+    rng = np.random.default_rng(12)
+    right = 0.0
+    for victim in range(victims):
+        cohort = rng.random(2_000) < 0.5
+        cohort[victim] = True
+        node = Asked(cohort, policy, seed=victim)
+        attack(node, cohort, victim)
+        whole, *left = node.told
+        right += shown(sum(whole - size - 1 for size in left), len(left))
+    return right / victims
+
+
+def shown(strangers: int, times: int) -> float:
+    """Chance of guessing a trait of half of all from sums over so many strangers that hold the victim ``times``."""
+    even = (strangers - times) / 2
+    return float(binom.sf(even, strangers, 0.5) + 0.5 * binom.pmf(even, strangers, 0.5))
 
 
 def without(cohort: Mask, *people: int) -> Mask:

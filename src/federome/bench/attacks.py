@@ -30,6 +30,7 @@ from federome.bench.attack_methods import (
     common,
     conditioned,
     differencing,
+    expected,
     frequency_power,
     guesses,
     homer,
@@ -161,7 +162,6 @@ def _counts(repeats: int) -> list[Row]:
         ("differencing by one person", differencing),
         ("tracker", tracker),
         ("complement (subtraction of the rest)", subtraction),
-        ("differencing by as few as is answered", wide_differencing),
     )
     victims = 20 * repeats
     rows = [
@@ -170,8 +170,12 @@ def _counts(repeats: int) -> list[Row]:
         )
         for name, a in named
     ]
-    patient = guesses(patient_differencing, POLICY, victims=victims)
     off = guesses(differencing, OFF)
+    few = expected(wide_differencing, POLICY, victims=5 * repeats)
+    rows.append(
+        _attacked("differencing by as few as is answered, a refusal counts", few, off, "right", GUESS_BAR, 0.95)
+    )
+    patient = expected(patient_differencing, POLICY, victims=5 * repeats)
     rows.append(_attacked("the same with every stranger of 1,000 in turn", patient, off, "right", None, 0.95))
     seen = guesses(conditioned, POLICY, victims=victims)
     label = "the trait as a condition: refused for one, told again for nobody"

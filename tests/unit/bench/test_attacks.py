@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from federome.bench import attack_booted, attacks
-from federome.bench.attack_methods import auc
+from federome.bench.attack_methods import auc, differencing, expected, guesses, shown, wide_differencing
+from federome.bench.attacks import OFF
 from federome.bench.report import Row
 from federome.client import Result
+from federome.model.release import Policy
 from federome.model.table import Table
 
 
@@ -32,6 +34,15 @@ def test_times_that_differ_are_told_apart() -> None:
     rng = np.random.default_rng(1)
     assert auc(rng.random(200) + 1, rng.random(200)) == 1.0
     assert auc(np.ones(5), np.ones(5)) == pytest.approx(0.5)
+
+
+def test_what_is_expected_of_a_small_advantage_is_what_guessing_comes_to() -> None:
+    near = Policy(difference_min=10)
+    guessed = guesses(wide_differencing, near, victims=300)
+    assert expected(wide_differencing, near, victims=40) == pytest.approx(guessed, abs=3 * 0.5 / 300**0.5)
+    assert expected(differencing, Policy(), victims=3) == 0.5 and expected(differencing, OFF, victims=3) == 1.0
+    assert shown(0, 1) == 1.0 and shown(1, 1) == pytest.approx(0.75) and shown(10_000, 0) == pytest.approx(0.5)
+    assert 0.5 < shown(128, 1) < shown(64, 1) < 0.55 < shown(6 * 128, 6)
 
 
 def test_an_attacker_from_outside_asks_for_less_until_even_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
