@@ -353,6 +353,7 @@ def report_command(
     from dataclasses import replace
 
     from federome.prs.files import report_person
+    from federome.prs.person import PURPOSE
     from federome.prs.reference import Incidence
 
     if (risk is None) != (log_odds is None):
@@ -366,11 +367,11 @@ def report_command(
     )
     found = report_person(file, genotypes, against, options, nation=nation, panel=panel, incidence=incidence)
     if as_json:
-        sys.stdout.write(json.dumps(found.document()) + "\n")
+        sys.stdout.write(json.dumps(found.document() | {"purpose": PURPOSE}) + "\n")
         return
     lines = [f"{found.accession} {found.trait}".strip(), *(reading.text for reading in found.readings)]
     lines += [found.risk.text] if found.risk else []
-    sys.stdout.write("\n".join([*lines, *(f"! {warning}" for warning in found.warnings)]) + "\n")
+    sys.stdout.write("\n".join([*lines, *(f"! {warning}" for warning in found.warnings), PURPOSE]) + "\n")
 
 
 @prs_app.command("evaluate")

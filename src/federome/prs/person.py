@@ -25,6 +25,10 @@ from federome.prs.targets import Target, Wanted, open_target
 from federome.prs.told import summary
 from federome.store import kernels
 
+PURPOSE = (
+    "Research output, not a medical device and not a diagnosis. A score adds up common variants: family history, rare "
+    "variants and ways of life are not in it. A qualified person reads it and decides."
+)
 LIFETIME = 100
 """Years from which a risk is called that of a lifetime."""
 Kind = Literal["nation", "nearest", "ancestry model"]
@@ -53,14 +57,17 @@ class Reading:
         """One sentence that names the reference."""
         low, high = 100 * (1 - self.high), 100 * (1 - self.low)
         return (
-            f"Higher than {self.percentile:.1f} % ({low:.1f} to {high:.1f}) of {self.reference}"
+            f"The score is higher than that of {self.percentile:.1f} % ({low:.1f} to {high:.1f}) of {self.reference}"
             f" ({self.people:,} people)."
         )
 
 
 @dataclass(frozen=True)
 class Risk:
-    """Absolute risk within ``years``, with a 95 % interval from the effect of the score; read beside the nation."""
+    """Absolute risk within ``years``, with a 95 % interval from the effect of the score; read beside the nation.
+
+    Where the effect's standard error was not given, both ends are the risk, and the sentence says so.
+    """
 
     risk: float
     low: float
@@ -73,8 +80,9 @@ class Risk:
     def text(self) -> str:
         """One sentence."""
         when = "Lifetime risk" if self.years >= LIFETIME else f"Risk within {self.years} years"
+        known = f"{100 * self.low:.1f} to {100 * self.high:.1f}"
         return (
-            f"{when}: {100 * self.risk:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f}),"
+            f"{when}: {100 * self.risk:.1f} % ({known if self.low < self.high else 'how uncertain is not known'}),"
             f" where the mean is {100 * self.mean:.1f} % ({self.source})."
         )
 

@@ -93,6 +93,7 @@ def test_commands_lead_from_files_to_a_report(folder: Path) -> None:
     assert (nation["kind"], nearest["kind"]) == ("nation", "nearest")
     assert report["ancestry"]["nearest"] == "FIN"  # type: ignore[index]
     assert "FIN, a made-up panel" in nearest["text"]
+    assert "not a diagnosis" in str(report["purpose"])
     assert nation["share_above"] != nearest["share_above"]
     assert 0 < report["risk"]["low"] < report["risk"]["risk"] < report["risk"]["high"]  # type: ignore[index]
     told = run("evaluate", folder / "scores.tsv", "--score", "PGS9", "--people", labels, "--phenotype", "ill",
@@ -124,6 +125,9 @@ def test_no_sentence_leaves_out_its_reference_and_doubts_are_told(tmp_path: Path
     assert any("91.7%" in warning for warning in report.warnings)
     assert report.risk is not None
     assert "registry" in report.risk.text
+    assert f"{100 * report.risk.low:.1f} to {100 * report.risk.high:.1f}" in report.risk.text
+    bare = person_score(13.3, found, reference, nation="FIN", incidence=Incidence(0.1, 0.5, 0.0, 10, "registry")).risk
+    assert bare is not None and "how uncertain is not known" in bare.text  # no error was given: not one of nothing
     alone = person_score(13.3, found, reference)
     assert alone.readings == ()
     assert any("says nothing" in warning for warning in alone.warnings)
