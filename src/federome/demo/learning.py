@@ -1,7 +1,7 @@
 """The hub's learning mode: questions to synthetic people, by whoever wants to learn what a question looks like.
 
 Each question runs in a process of its own with bounded time and memory, one at a time, on one made-up hospital that is
-generated when it is first needed. Small cells are withheld as at a node, so that a newcomer meets that here first.
+generated for the first question. Small cells are withheld as at a node, so that a newcomer meets that here first.
 """
 
 from __future__ import annotations
@@ -64,14 +64,10 @@ class School:
         return found
 
     def _ask(self, question: str) -> Tables:
-        if not (self._folder / "done").is_file():
-            self._child("make", MAKING_S)
-        return self._child("ask", self._time_s, question)
-
-    def _child(self, task: str, seconds: float, question: str = "") -> Tables:
+        seconds = self._time_s if _made(self._folder) else self._time_s + MAKING_S
         with tempfile.TemporaryDirectory() as held:
             out = Path(held)
-            command = [sys.executable, "-m", __name__, task, str(self._folder), str(out), str(self._memory)]
+            command = [sys.executable, "-m", __name__, str(self._folder), str(out), str(self._memory)]
             try:
                 ended = subprocess.run(
                     command, input=question.encode(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -92,6 +88,10 @@ def _environment() -> dict[str, str]:
     """What the child knows of this process: where Python and its compiled code are, and no secret."""
     kept = ("PATH", "PYTHONPATH", "HOME", "TMPDIR", "LANG", "NUMBA_CACHE_DIR")
     return {name: os.environ[name] for name in kept if name in os.environ} | {"PYTHONHASHSEED": "0"}
+
+
+def _made(folder: Path) -> bool:
+    return (folder / "done").is_file()
 
 
 def make(folder: Path) -> None:
@@ -118,14 +118,14 @@ def ask(folder: Path, name: str, parameters: Mapping[str, object]) -> Tables:
     return {told: tables[told] for told in algorithm.releases if told in tables}
 
 
-def _main(task: str, folder: Path, out: Path, memory: int) -> None:
+def _main(folder: Path, out: Path, memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):
         os.nice(10)  # a lesson waits for a run, never the other way round
     try:
-        if task == "make":
-            return make(folder)
+        if not _made(folder):
+            make(folder)
         name, parameters = json.loads(sys.stdin.buffer.read())
         for told, table in ask(folder, name, parameters).items():
             data = table.to_bytes()
@@ -138,4 +138,4 @@ def _main(task: str, folder: Path, out: Path, memory: int) -> None:
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
+    _main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
