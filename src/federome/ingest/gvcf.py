@@ -20,7 +20,7 @@ from federome.ingest.chunk import MISSING, Chunk
 from federome.ingest.contigs import LENGTHS, check_position, stored_chromosome
 from federome.ingest.known import KnownSites, Site
 from federome.ingest.source import ChunkBuilder, Tally, check_people, fingerprint, plain
-from federome.ingest.vcf import CallReader, VcfHeader, genotypes_of, opened
+from federome.ingest.vcf import CallReader, VcfHeader, genotypes_of, opened, parsed
 from federome.model.variant import Assembly, trim
 from federome.store.writer import DeclaredSex
 
@@ -122,7 +122,9 @@ class _Reader:
             return part
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a contig without records has no entry in the index
-            for record in self._file(f"{contig}:{window.first}-{window.last}"):
+            found = self._file(f"{contig}:{window.first}-{window.last}")
+            where = f"{self._header.path}, {contig}:{window.first}-{window.last}, record "
+            for record in parsed(found, self._header, lambda number: f"{where}{number}"):
                 self._read(record, window, part)
         return part
 

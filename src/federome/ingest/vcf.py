@@ -8,6 +8,7 @@ Phase is not kept: the store of unphased counts has no place for it.
 from __future__ import annotations
 
 import gzip
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -253,24 +254,36 @@ def records(header: VcfHeader, contig: str = "", *, before: int = 0) -> Iterator
     ``before``: how many were read before these, for telling where.
     """
     reader = opened(header.path)
-    found = reader(contig) if contig else reader
-    number = before
     try:
-        while True:
-            try:
-                record = next(found)
-            except StopIteration:
-                return
-            except Exception:  # noqa: BLE001 - cyvcf2 reports every parse error as a plain Exception
-                raise Invalid(
-                    "the file is truncated or this line is not VCF.",
-                    where=header.where(number + 1),
-                    remedy="Copy the file again or repair the line; bcftools view names the fault.",
-                ) from None
-            number += 1
-            yield record
+        found = reader(contig) if contig else reader
+        yield from parsed(found, header, lambda number: header.where(before + number))
     finally:
         reader.close()
+
+
+def parsed(found: Iterator[VCF], header: VcfHeader, where: Callable[[int], str]) -> Iterator[VCF]:
+    """What htslib reads, if it could; its errors become ``Invalid``, ``where`` the record of that number stands.
+
+    cyvcf2 hands out a line that htslib gave up on, if it is the first of a contig that the header does not declare. To
+    look at its bases ends the process; it has no genotype fields, which is safe to see.
+    """
+    contigs: set[str] = set()
+    for number in itertools.count(1):
+        try:
+            record = next(found)
+            whole = record.CHROM in contigs or not header.people or bool(record.FORMAT)
+        except StopIteration:
+            return
+        except Exception:  # noqa: BLE001 - cyvcf2 reports every parse error as a plain Exception
+            whole = False
+        if not whole:
+            raise Invalid(
+                "the file is truncated or this line is not VCF.",
+                where=where(number),
+                remedy="Copy the file again or repair the line; bcftools view names the fault.",
+            )
+        contigs.add(record.CHROM)
+        yield record
 
 
 def opened(path: Path) -> VCF:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cyvcf2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +17,7 @@ from federome.analysis.program import Program, contribution
 from federome.analysis.prs_evaluate import PrsEvaluate
 from federome.errors import Invalid
 from federome.ingest.contigs import stored_chromosome
-from federome.ingest.vcf import VcfHeader
+from federome.ingest.vcf import VcfHeader, records
 from federome.model.cohort import Carrier, Cohort
 from federome.model.products import Carried
 from federome.model.table import Mask, Table
@@ -30,6 +29,8 @@ from federome.prs.run import Options, compared
 from federome.prs.targets import assembly_of
 
 Rows = Mapping[str, Mapping[str, str]]
+_COPIES = np.array([0, 1, -1, 2], np.int8)
+"""Copies of ALT by cyvcf2's types of genotypes: none, one, unknown, two."""
 
 
 def read_table(path: Path) -> Rows:
@@ -86,17 +87,15 @@ def build_panel(
     _column(rows, by, people)
     header = VcfHeader(genotypes)
     found = assembly_of(header.lengths, header.assemblies, assembly, where=str(genotypes))
-    reader = cyvcf2.VCF(str(genotypes), gts012=True)
     labels = np.array([rows[name][by] if name in rows else "" for name in header.people], np.str_)
     kept = labels != ""
     places: list[Place] = []
     calls: list[NDArray[np.int8]] = []
-    for record in reader:
+    for record in records(header):
         chromosome = stored_chromosome(record.CHROM)
         if chromosome and len(record.ALT) == 1:
             places.append((chromosome, record.POS, record.REF, record.ALT[0]))
-            calls.append(np.where(record.gt_types == 3, -1, record.gt_types).astype(np.int8)[kept])
-    reader.close()
+            calls.append(_COPIES[record.gt_types][kept])
     return Panel.build(
         places,
         np.array(calls, np.int8).reshape(len(places), -1),
