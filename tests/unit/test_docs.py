@@ -201,6 +201,14 @@ def test_no_example_is_of_a_command_that_is_gone() -> None:
     assert set(EXAMPLES) == set(leaves(CLI))
 
 
+def test_the_picture_of_the_folders_is_the_one_that_is_enforced() -> None:
+    drawn = re.search(r"^```\n(cli\n.*?)^```$", (REPO / "CONTRIBUTING.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert drawn is not None
+    contracts = tomllib.loads((REPO / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = [line.replace("(economics)", "economics").replace(" | (settings)", "") for line in contracts[0]["layers"]]
+    assert [re.split(r"  +", line)[0] for line in drawn[1].splitlines()] == layers
+
+
 def test_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (REPO / "Makefile").read_text(), re.MULTILINE))
     for path in DOCUMENTS:

@@ -42,7 +42,6 @@ EXACT_FACTOR: Final = 8.0
 LACKING, EXTRA = 85, 30
 """Hundredths that a term costs which only the query, only the candidate has."""
 MAX_TERMS: Final = 200
-MAX_GENES: Final = 2000
 PHENOTYPE_WEIGHT: Final = 14.0
 ALERT_WEIGHT: Final = 8.0
 

@@ -113,10 +113,6 @@ class Ontology:
         place = int(np.searchsorted(row, above))
         return place < len(row) and int(row[place]) == above
 
-    def is_descendant(self, term: str, ancestor: str) -> bool:
-        """Whether ``term`` lies strictly below ``ancestor``."""
-        return self.covers(ancestor, term) and self.index(term) != self.index(ancestor)
-
 
 @dataclass(frozen=True)
 class Icd10:

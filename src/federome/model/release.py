@@ -14,7 +14,6 @@ from federome.errors import Invalid
 from federome.model.strict import Document
 
 ReleaseClass = Literal["counts", "frequencies", "summary-statistics", "model", "scalar-test", "match"]
-AUTOMATIC: frozenset[ReleaseClass] = frozenset({"counts", "frequencies", "summary-statistics", "scalar-test"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,9 @@ again when they change; a file that cannot be read refuses every question until 
 from __future__ import annotations
 
 import ipaddress
-import json
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, TypeVar
@@ -22,7 +21,7 @@ from federome.governance.case import NodePolicy
 from federome.governance.evidence import Anchors
 from federome.governance.jwks import Fetch, KeyCache
 from federome.model.registry import Institution, Person
-from federome.model.strict import Document, write
+from federome.model.strict import Document
 from federome.network.files import replace_file
 from federome.network.setup import pinned_authorities
 from federome.trust.canonical import JsonValue, parse_object
@@ -170,16 +169,6 @@ def install_register(folder: Path, text: str) -> Register:
     """Check a register and put it in force."""
     register = read_register(text)
     replace_file(folder / REGISTER, text.encode())
-    return register
-
-
-def add_person(folder: Path, person: Person) -> Register:
-    """Add a person to the register, or put a newer record in the old one's place."""
-    path = folder / REGISTER
-    held = read_register(_text(path)) if path.is_file() else Register()
-    others = tuple(one for one in held.persons if one.id != person.id)
-    register = replace(held, persons=(*others, person))
-    replace_file(path, json.dumps(write(register), indent=1).encode())
     return register
 
 

@@ -32,7 +32,6 @@ from federome.store.pgen import PgenFile, PgenWriter
 Floats = NDArray[np.float64]
 Wanted = Mapping[str, Sequence[int]]
 """Positions by chromosome, sorted."""
-_REFERENCE_BLOCK: Final = frozenset({"<NON_REF>", "<*>", "<X>"})
 _ONE_COPY: Final = frozenset({"X", "Y", "MT"})
 MIN_QUALITY, MIN_DEPTH = 20, 10
 """A gVCF block counts as looked at from this genotype quality and depth on, as at ingest."""

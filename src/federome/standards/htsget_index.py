@@ -24,7 +24,6 @@ Region = tuple[str, int, int]
 LAST: Final = 2**31 - 1
 EOF_BLOCK: Final = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _CRAM_DEFINITION: Final = 26
-_MOST_CELLS: Final = 1 << 24
 
 
 @dataclass(frozen=True)

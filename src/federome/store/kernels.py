@@ -53,14 +53,6 @@ class Masks:
             sizes=sets.sum(axis=1, dtype=np.int64),
         )
 
-    @classmethod
-    def from_packed(cls, packed: NDArray[np.uint8], people: int) -> Masks:
-        """From bits, person i in bit i % 8 of byte i // 8: uint8 [sets, ceil(people / 8)]."""
-        packed = np.atleast_2d(packed)
-        if packed.dtype != np.uint8 or packed.shape[1] != (people + 7) // 8:
-            raise Invalid(f"A mask of {people} people takes {(people + 7) // 8} bytes")
-        return cls.of(np.unpackbits(packed, axis=1, count=people, bitorder="little").view(np.bool_))
-
 
 @dataclass(frozen=True, eq=False)
 class Weights:

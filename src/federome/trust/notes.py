@@ -23,7 +23,6 @@ from federome.trust.signing import sign_bytes, signature_holds
 MAX_NOTE_BYTES = 1 << 16
 MAX_SIGNATURES = 100
 _ED25519, _COSIGNATURE_V1 = 0x01, 0x04
-_SIGNATURE_BYTES = 64
 _NAME = re.compile(r"[^\s+]{1,200}")
 _FOREIGN = re.compile(r"[\x00-\x09\x0b-\x1f\ud800-\udfff]")  # control characters and what is no UTF-8
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")

@@ -114,10 +114,10 @@ def test_score_is_the_formula_on_sets() -> None:
 @settings(max_examples=25)
 @given(st.integers(0, 10**6), st.integers(1, 40), st.booleans())
 def test_index_equals_scoring_every_pair(seed: int, top: int, masked: bool) -> None:
-    index = Index.empty(MEASURE).add_patients(PATIENTS)
+    index = Index.empty(MEASURE).add_patients(PATIENTS[:160])
     query = MEASURE.profile(random_patients(seed, 1)[0])
-    allowed = np.random.default_rng(seed).random(len(PATIENTS)) < 0.5 if masked else None
-    scores = np.array([MEASURE.score(query, profile) for profile in PROFILES])
+    allowed = np.random.default_rng(seed).random(160) < 0.5 if masked else None
+    scores = np.array([MEASURE.score(query, profile) for profile in PROFILES[:160]])
     if allowed is not None:
         scores[~allowed] = 0.0
     best = np.lexsort((np.arange(len(scores)), -scores))[:top]

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from federome.cli import app
 from federome.errors import FederomeError, Invalid, Unavailable
-from federome.network.access import NodeAccess, add_person, install_access, install_register, read_access, read_register
+from federome.network.access import NodeAccess, install_access, install_register, read_access, read_register
 from federome.network.fetching import DOCUMENT, fetch_document, key_sets
 from federome.network.issuing import Issuer
 from federome.network.notices import published
@@ -90,7 +90,7 @@ def test_files_take_effect_when_they_change(tmp_path: Path) -> None:
     assert access.persons() == {}
     install_access(tmp_path, policy("https://broker.test/jwks"))
     assert access.policy().required == ("permit", "order", "passport")
-    add_person(tmp_path, read_register('{"persons": [{"id": "alice", "institution": "u"}]}').persons[0])
+    install_register(tmp_path, '{"persons": [{"id": "alice", "institution": "u"}]}')
     assert list(access.persons()) == ["alice"]
     install_register(tmp_path, '{"persons": [{"id": "bob", "institution": "u"}]}')
     assert list(access.persons()) == ["bob"]

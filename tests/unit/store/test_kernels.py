@@ -317,21 +317,12 @@ def test_numbers_outside_the_file_are_an_error(large: World) -> None:
 # --- Masks and weights -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("people", [1, 8, 63, 64, 65, 1000])
-def test_packed_masks_are_the_same_masks(people: int) -> None:
-    sets = np.random.default_rng(people).random((5, people)) < 0.4
-    packed = Masks.from_packed(np.packbits(sets, axis=1, bitorder="little"), people)
-    for name in ("planes", "words", "sizes"):
-        assert np.array_equal(getattr(packed, name), getattr(Masks.of(sets), name))
-
-
 def test_masks_and_weights_for_other_people_are_refused(large: World) -> None:
     other = large.file.people - 1
     calls: list[Callable[[], object]] = [
         lambda: kernels.counts_masked(large.file, range(1), Masks.of(np.ones(other, np.bool_))),
         lambda: kernels.any_carrier(large.file, range(1), np.ones(other, np.bool_)),
         lambda: kernels.inner_products(large.file, range(1), np.ones((other, 1))),
-        lambda: Masks.from_packed(np.zeros(3, np.uint8), 25),
     ]
     for call in calls:
         with pytest.raises(Invalid, match="people"):
