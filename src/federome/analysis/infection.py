@@ -1,8 +1,9 @@
 """Who fell severely ill of an infection that most people get over, and carries a rare variant that may explain it.
 
 Terms say little here (severe pneumonia is no syndrome), so the gene decides: a rare qualifying variant in a gene of the
-list, in the number of copies that its inheritance asks for (one, in a man, on X), in an age band, above a severity,
-inside a window of time and place. Relatives who share a variant are one observation, however many they are.
+list, in the number of copies that its inheritance asks for (one, in a man, on X; two variants do for both), in an age
+band, above a severity, inside a window of time and place. Relatives who share a variant are one observation, however
+many they are.
 
 Genes and inheritance: inborn errors of type I interferon immunity in severe COVID-19 (Zhang et al. 2020,
 doi:10.1126/science.abd4570; TLR7: van der Made et al. 2020, doi:10.1001/jama.2020.13719).
@@ -10,7 +11,7 @@ doi:10.1126/science.abd4570; TLR7: van der Made et al. 2020, doi:10.1001/jama.20
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -77,18 +78,25 @@ class Rule:
             return ()
         if self.places and admission.place not in self.places:
             return ()
-        found = {hit.gene for hit in admission.hits if self._counts(hit, admission.sex)}
-        return tuple(sorted(found))
+        rare: dict[str, list[Zygosity]] = {}
+        for hit in admission.hits:
+            if hit.frequency <= self.rarest:
+                rare.setdefault(hit.gene, []).append(hit.zygosity)
+        return tuple(sorted(gene for gene, hits in rare.items() if self._counts(gene, hits, admission.sex)))
 
-    def _counts(self, hit: Hit, sex: Sex) -> bool:
-        if hit.frequency > self.rarest:
-            return False
-        match self.genes.get(hit.gene):
+    def _counts(self, gene: str, hits: Sequence[Zygosity], sex: Sex) -> bool:
+        """Whether the hits of one gene are as many copies as its inheritance asks for.
+
+        Two variants of one copy each may lie on both chromosomes or on one: which is seldom known, and they count.
+        """
+        both = "homozygous" in hits or hits.count("heterozygous") > 1
+        match self.genes.get(gene):
+            case "X-linked" if sex == "male":  # one-copy genotypes may be written either way
+                return "hemizygous" in hits or "homozygous" in hits
             case "X-linked":
-                # One-copy genotypes of men may be written either way; a woman needs both copies.
-                return hit.zygosity in (("hemizygous", "homozygous") if sex == "male" else ("homozygous",))
+                return both or ("hemizygous" in hits and sex != "female")
             case "recessive":
-                return hit.zygosity == "homozygous"
+                return both
             case "dominant":
                 return True
         return False

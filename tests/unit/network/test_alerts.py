@@ -307,6 +307,12 @@ def test_the_rule_for_infections() -> None:
         "TLR3",
     )
     later = replace(man, day=man.day + 366)
+    two, single = ((Hit("IFNAR1", "heterozygous"),) * n for n in (2, 1))  # of a recessive gene, from both parents
+    assert rule.explains(replace(man, hits=two)) == ("IFNAR1",) and rule.explains(replace(man, hits=single)) == ()
+    assert rule.explains(replace(man, hits=(*single, Hit("IFNAR1", "heterozygous", 0.01)))) == ()  # one is common
+    on_x = (Hit("TLR7", "heterozygous"),) * 2
+    assert rule.explains(replace(woman, hits=on_x)) == ("TLR7",) and rule.explains(replace(man, hits=on_x)) == ()
+    assert rule.explains(replace(man, sex="")) == ("TLR7",)  # hemizygous tells the copy, whatever is written of sex
     assert rule.alike(man, man) == ("TLR7",) and rule.alike(man, later) == ()
     with pytest.raises(Invalid):
         Admission("male", 30, 11, 1)
