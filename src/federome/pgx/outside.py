@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from federome.errors import Invalid
 
+_HLA = re.compile(r"(?:HLA-)?(?P<locus>[A-Z]+[0-9]?)?\*?(?P<fields>[0-9]{2,4}(?::(?:[0-9]{2,4}|[A-Z]{2,5}))*[A-Z]?)")
+
 
 @dataclass(frozen=True, slots=True)
 class OutsideCall:
@@ -51,6 +53,8 @@ def _line(line: str, where: str) -> OutsideCall:
     if not (diplotype or phenotype or activity):
         raise Invalid("the line calls nothing.", where=where, remedy="Give a diplotype, phenotype or activity score.")
     alleles = _alleles(diplotype.removeprefix(gene).strip(), where)
+    if gene.startswith("HLA-"):
+        alleles = tuple(_hla(gene, allele, where) for allele in alleles)
     return OutsideCall(gene, alleles, phenotype, _number(activity, where))
 
 
@@ -65,6 +69,18 @@ def _alleles(diplotype: str, where: str) -> tuple[str, ...]:
     if any(not part for part in parts):
         raise Invalid("an allele name is empty.", where=where, remedy="Write both alleles, as *1/*4.")
     return parts
+
+
+def _hla(gene: str, allele: str, where: str) -> str:
+    """An HLA allele as ``*57:01:01``, however a laboratory writes it; a group (``*57``, ``*57:XX``) stays one."""
+    found = _HLA.fullmatch(allele)
+    if not found or found["locus"] not in (None, gene.removeprefix("HLA-")):
+        raise Invalid(
+            f"that is no allele of {gene}.",
+            where=where,
+            remedy="Write two fields or more, as *57:01 or B*57:01:01; leave out a copy that was not typed.",
+        )
+    return f"*{found['fields']}"
 
 
 def _number(activity: str, where: str) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from federome.pgx.call import Call
@@ -13,6 +13,7 @@ from federome.pgx.tables import Tables
 INDETERMINATE = "Indeterminate"
 STATUS = {"HLA-A": ("*31:01",), "HLA-B": ("*15:02", "*57:01", "*58:01")}
 """Genes whose guidance asks whether one allele is there."""
+_COPIES = 2
 
 _HEMIZYGOUS = {"G6PD": "Sex Chromosome"}
 
@@ -108,6 +109,9 @@ def from_outside(tables: Tables, outside: OutsideCall) -> GeneResult:
         activity = None
     shown = possible or Possible("", (), activity, phenotype)
     results = status(gene, outside.alleles) if gene in STATUS and outside.alleles else (phenotype,) if phenotype else ()
+    if gene in STATUS and outside.alleles:
+        known = " ".join(results)
+        notes += [f"Whether {asked} is there cannot be told." for asked in STATUS[gene] if asked not in known]
     told = ", ".join(results) if gene in STATUS else phenotype
     return GeneResult(gene, "outside", (shown,), (), told, activity, results, None, tuple(notes))
 
@@ -117,10 +121,21 @@ def _spelled(tables: Tables, gene: str, allele: str) -> str:
     return f"m.{allele}" if f"m.{allele}" in tables.alleles.get(gene, {}) else allele
 
 
-def status(gene: str, alleles: Iterable[str]) -> tuple[str, ...]:
-    """For each allele that guidance asks about, whether it is there: "*57:01 positive"."""
-    fields = {":".join(allele.removeprefix(gene).split(":")[:2]) for allele in alleles}
-    return tuple(f"{asked} {'positive' if asked in fields else 'negative'}" for asked in STATUS[gene])
+def status(gene: str, alleles: Sequence[str]) -> tuple[str, ...]:
+    """For each allele that guidance asks about, whether it is there: "*57:01 positive".
+
+    Nothing is said of one that could be behind a group of alleles (``*57``) or on a copy that was not typed.
+    """
+    typed = [allele.removeprefix(gene).removeprefix("*").rstrip("GPN").split(":") for allele in alleles]
+    told = []
+    for asked in STATUS[gene]:
+        first, second = asked.removeprefix("*").split(":")
+        same = [fields for fields in typed if fields[0] == first]
+        if any(fields[1:2] == [second] for fields in same):
+            told.append(f"{asked} positive")
+        elif len(typed) == _COPIES and all(fields[1:] and fields[1].isdigit() for fields in same):
+            told.append(f"{asked} negative")
+    return tuple(told)
 
 
 def probabilities(diplotypes: Sequence[Diplotype], frequencies: Mapping[str, float] | None) -> list[float | None]:

@@ -113,6 +113,31 @@ def test_activity_before_phenotype_before_diplotype_and_contradictions_are_told(
     assert len(by_phenotype.notes) == 1
 
 
+@pytest.mark.parametrize(
+    ("written", "positive", "negative"),
+    [
+        ("*08:01/*57:01", "*57:01", "*15:02 *58:01"),
+        ("B*08:01/B*57:01", "*57:01", "*15:02 *58:01"),
+        ("HLA-B*08:01/HLA-B*57:01", "*57:01", "*15:02 *58:01"),
+        ("08:01/57:01", "*57:01", "*15:02 *58:01"),
+        ("B*08:01:01G/B*57:01:01:01", "*57:01", "*15:02 *58:01"),
+        ("*57:03/*08:01", "", "*15:02 *57:01 *58:01"),
+        ("*57/*08", "", "*15:02 *58:01"),  # a group of alleles, of which *57:01 is the commonest
+        ("B*57:XX/B*15:01", "", "*15:02 *58:01"),
+        ("*57:01", "*57:01", ""),  # of the other copy nothing is known
+        ("*08:01", "", ""),
+    ],
+)
+def test_hla_alleles_are_read_as_laboratories_write_them(written: str, positive: str, negative: str) -> None:
+    found = _outside(f"HLA-B\t{written}")
+    expected = {f"{each} positive" for each in positive.split()} | {f"{each} negative" for each in negative.split()}
+    assert set(found.results) == expected
+    wanted = {"*57:01 positive": "avoid", "*57:01 negative": "usual"}
+    action = next((wanted[each] for each in found.results if each in wanted), "")
+    assert _advice({"HLA-B": found}, "abacavir").action == action
+    assert len(found.notes) == 3 - len(expected)  # what cannot be told is said
+
+
 def test_hla_is_a_matter_of_what_is_there() -> None:
     found = _outside("HLA-B\t*15:02/*57:01:01")
     assert found.results == ("*15:02 positive", "*57:01 positive", "*58:01 negative")
@@ -131,6 +156,8 @@ def test_hla_is_a_matter_of_what_is_there() -> None:
         ("CYP2D6\t\t\t", "calls nothing"),
         ("what is this\t*1/*1", "no gene symbol"),
         ("CYP2D6\t*1/*1\nCYP2D6\t*1/*2", "twice"),
+        ("HLA-B\tA*31:01/B*08:01", "no allele of HLA-B"),
+        ("HLA-B\t*57:01 positive", "no allele of HLA-B"),
     ],
 )
 def test_outside_calls_that_cannot_be_read(text: str, said: str) -> None:
