@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from federome.pgx.call import Call
 from federome.pgx.genes import Diplotype
@@ -16,6 +17,9 @@ STATUS = {"HLA-A": ("*31:01",), "HLA-B": ("*15:02", "*57:01", "*58:01")}
 _COPIES = 2
 
 _HEMIZYGOUS = {"G6PD": "Sex Chromosome"}
+_ONE_COPY = ("G6PD", "MT-RNR1")
+"""Of these somebody may have one copy only."""
+_SEVERAL_NAMES = re.compile(r", | \(|\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +99,14 @@ def from_outside(tables: Tables, outside: OutsideCall) -> GeneResult:
     notes: list[str] = []
     alleles = tuple(_spelled(tables, gene, allele) for allele in outside.alleles)
     possible = _possible(tables, gene, alleles, name="/".join(alleles)) if alleles else None
+    if possible and len(alleles) < _COPIES and gene not in (*_ONE_COPY, *STATUS):
+        possible = replace(possible, activity=None, phenotype="")
+        notes.append("One copy of two is named: of the other nothing is known.")
+    given = _known_phenotype(tables, gene, outside.phenotype)
+    if outside.phenotype and not given:
+        notes.append(f"The tables know no phenotype {outside.phenotype[:40]!r} of {gene}: no advice goes by it.")
     activity = outside.activity if outside.activity is not None else possible.activity if possible else None
-    phenotype = outside.phenotype or (possible.phenotype if possible else "")
+    phenotype = given or outside.phenotype or (possible.phenotype if possible else "")
     if outside.activity is not None:
         scored = _of_score(tables, gene, outside.activity)
         if scored and phenotype and scored.lower() != phenotype.lower():
@@ -104,8 +114,8 @@ def from_outside(tables: Tables, outside: OutsideCall) -> GeneResult:
         phenotype = scored or phenotype
         if possible and possible.activity is not None and possible.activity != outside.activity:
             notes.append(f"The diplotype has activity {possible.activity:g}; the given {outside.activity:g} is used.")
-    elif outside.phenotype and possible and possible.phenotype not in ("", outside.phenotype):
-        notes.append(f"The diplotype means {possible.phenotype}; the given {outside.phenotype} is used.")
+    elif outside.phenotype and possible and possible.phenotype not in ("", phenotype):
+        notes.append(f"The diplotype means {possible.phenotype}; the given {phenotype} is used.")
         activity = None
     shown = possible or Possible("", (), activity, phenotype)
     results = status(gene, outside.alleles) if gene in STATUS and outside.alleles else (phenotype,) if phenotype else ()
@@ -117,8 +127,26 @@ def from_outside(tables: Tables, outside: OutsideCall) -> GeneResult:
 
 
 def _spelled(tables: Tables, gene: str, allele: str) -> str:
-    """An allele as the tables spell it: others leave out the m. of mitochondrial variants."""
-    return f"m.{allele}" if f"m.{allele}" in tables.alleles.get(gene, {}) else allele
+    """An allele as the tables spell it. Laboratories put the gene before it, leave out the m. of mitochondria, and use
+    one of several names: ``*2A`` or ``c.1905+1G>A`` for ``c.1905+1G>A (*2A)``, ``*1`` for its reference.
+    """
+    known, plain = tables.alleles.get(gene, {}), allele.removeprefix(gene).strip()
+    for name in (plain, f"m.{plain}"):
+        if name in known:
+            return name
+    named = [name for name in known if plain in _SEVERAL_NAMES.split(name)]
+    if plain == "*1" and "Reference" in known and any("(*" in name for name in known):
+        named = ["Reference"]
+    return named[0] if len(named) == 1 else plain
+
+
+def _known_phenotype(tables: Tables, gene: str, told: str) -> str:
+    """A phenotype as tables and guidance spell it, whatever the case; empty where they have none such."""
+    asked = {
+        wanted for rules in tables.rules.values() for rule in rules for name, wanted in rule.wanted if name == gene
+    }
+    found = {*tables.phenotypes.get(gene, {}).values(), *(name for _, _, name in tables.scores.get(gene, ())), *asked}
+    return next((name for name in sorted(found) if name.lower() == told.lower()), "")
 
 
 def status(gene: str, alleles: Sequence[str]) -> tuple[str, ...]:

@@ -114,6 +114,27 @@ def test_activity_before_phenotype_before_diplotype_and_contradictions_are_told(
 
 
 @pytest.mark.parametrize(
+    ("line", "drug", "phenotype", "action"),
+    [
+        ("CYP2D6\tCYP2D6*4/CYP2D6*4", "codeine", "Poor Metabolizer", "avoid"),
+        ("CYP2C19\t*2/CYP2C19*17", "clopidogrel", "Intermediate Metabolizer", "avoid"),
+        ("CYP2D6\t\tpoor metabolizer", "codeine", "Poor Metabolizer", "avoid"),
+        ("DPYD\t*2A/*1", "fluorouracil", "Intermediate Metabolizer", "adjust"),
+        ("DPYD\tc.1905+1G>A/Reference", "fluorouracil", "Intermediate Metabolizer", "adjust"),
+        ("DPYD\tHapB3/*1", "fluorouracil", "Intermediate Metabolizer", "adjust"),
+        ("DPYD\t*2A/*13", "fluorouracil", "Poor Metabolizer", "avoid"),
+        ("G6PD\tMediterranean", "rasburicase", "G6PD Deficient", "avoid"),
+        ("CYP2D6\t*4", "codeine", "", ""),  # what is on the other chromosome is not nothing
+        ("CYP2D6\t\tPM", "codeine", "PM", ""),
+    ],
+)
+def test_outside_calls_are_read_as_laboratories_write_them(line: str, drug: str, phenotype: str, action: str) -> None:
+    found = _outside(line)
+    assert (found.phenotype, _advice({found.gene: found}, drug).action) == (phenotype, action)
+    assert bool(found.notes) == (not action)  # why nothing follows is said
+
+
+@pytest.mark.parametrize(
     ("written", "positive", "negative"),
     [
         ("*08:01/*57:01", "*57:01", "*15:02 *58:01"),
