@@ -163,7 +163,7 @@ def refused_question(stage: Stage) -> None:
     narrow = stage.federation.permit({stage.nodes[0].node: [stage.nodes[0].synthetic_dataset]}, id="DEMO-2026-002")
     try:
         with stage.connection(narrow) as asking:
-            asking.run("cohort-count", datasets=stage.synthetic, deadline_s=60)
+            asking.run("cohort-count", datasets=stage.synthetic, deadline_s=300)
     except Refused as error:
         stage.refused("a question about datasets that the permit does not name", error)
 
@@ -173,7 +173,7 @@ def refused_output(stage: Stage) -> None:
     stage.title("An approved algorithm that wants to take more home than it declared")
     try:
         with stage.connection(stage.permit()) as asking:
-            asking.run("greedy-count", datasets=stage.synthetic, deadline_s=60)
+            asking.run("greedy-count", datasets=stage.synthetic, deadline_s=300)
     except Refused as error:
         stage.refused("an undeclared output column", error)
 
@@ -252,11 +252,11 @@ def differencing(stage: Stage) -> None:
     first, second = ({"measurements": [{"name": TRAIT, "low": limit}]} for limit in (low, high))
     with stage.connection(stage.permit()) as asking:
         with stage.timed("cohort-count") as tell:
-            result = tell(asking.run("cohort-count", datasets=stage.synthetic, deadline_s=60, cohort=first))
+            result = tell(asking.run("cohort-count", datasets=stage.synthetic, deadline_s=300, cohort=first))
         people = result.tables["counts"].ints("people")[0]
         stage.console.print(f"  {people:,} people have an LDL cholesterol of {low:g} mmol/L or more")
         try:
-            asking.run("cohort-count", datasets=stage.synthetic, deadline_s=60, cohort=second)
+            asking.run("cohort-count", datasets=stage.synthetic, deadline_s=300, cohort=second)
         except Refused as error:
             stage.refused(f"the same with {high:g} mmol/L, {between} people fewer", error)
 

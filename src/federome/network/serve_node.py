@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +25,9 @@ import httpx2 as httpx
 
 from federome.db import engine
 from federome.disclosure.cohorts import FileCohorts
-from federome.errors import Invalid, Refused
+from federome.errors import FederomeError, Invalid, Refused
 from federome.governance.case import LocalRefusal, State
+from federome.model.cohort import Cohort
 from federome.model.ontology import Icd10
 from federome.model.registry import AlgorithmApproval, Dataset, DataUse
 from federome.network import about
@@ -48,6 +49,7 @@ from federome.network.pace import Pace
 from federome.network.parallel import Workers
 from federome.network.party import Party
 from federome.network.pricing import Published
+from federome.network.question import Holdings, Use
 from federome.network.record import Record, Witness
 from federome.network.reviews import SignedApprovals
 from federome.network.rotation import OwnKeys
@@ -56,6 +58,7 @@ from federome.network.setup import SEALING, MemberList, node_settings
 from federome.network.spending import SqlBudgets, SqlPhenotypes
 from federome.network.tes import Profile, open_service
 from federome.network.transport import HttpPort
+from federome.network.warm import for_answers
 from federome.store.catalogue import Store
 from federome.store.verify import check_start
 from federome.trust.canonical import Json
@@ -270,7 +273,12 @@ def serve_node(folder: Path, *, pages: Callable[[House], ASGIApp]) -> None:
     ended, told = threading.Event(), SimpleQueue[None]()
     for number in (signal.SIGTERM, signal.SIGINT):  # no event: its lock may be held by whoever waits as a signal comes
         signal.signal(number, lambda *_: told.put(None))
-    working = threading.Thread(target=party.run, name="node", daemon=True)
+
+    def work() -> None:
+        get_ready(matching.node.holdings, lambda: matching.node.state().datasets, LOG.error)
+        party.run()
+
+    working = threading.Thread(target=work, name="node", daemon=True)
     working.start()
     threading.Thread(target=_say, args=(folder, matching.node, ended), name="about", daemon=True).start()
     if (notices := matching.node.notices) is not None:
@@ -289,6 +297,19 @@ def serve_node(folder: Path, *, pages: Callable[[House], ASGIApp]) -> None:
     close()
     # An open poll would hold the thread for up to half a minute; it is a daemon and ends with the process.
     working.join(GRACE_S)
+
+
+def get_ready(holdings: Holdings, datasets: Callable[[], Iterable[str]], report: Callable[[str], None]) -> None:
+    """Load what the first question needs before it comes: it would take a second, and those after it be held as long.
+
+    ``pace.py`` holds replies for as long as most took lately. What cannot be read is reported, and refused when asked.
+    """
+    for_answers()
+    try:
+        for dataset in datasets():
+            holdings.freeze([dataset], Cohort(), Use("run", "research"))
+    except FederomeError as error:
+        report(f"not everything can be read: {error.message}")
 
 
 def _open_house(

@@ -17,9 +17,14 @@ def warm() -> None:
 
     Those of matching are run by the node that opens its tables of terms (``match_node``).
     """
+    for_answers()
+    related_pairs(np.ones((2, 4), np.int8))
+
+
+def for_answers() -> None:
+    """The same for those that answers run on."""
     kernels.warm()
     tags.tag_of(np.zeros(1, np.uint64), bytes(32), part=0)
-    related_pairs(np.ones((2, 4), np.int8))
     earlier = MemoryCohorts()
     for words in (1, 2):
         earlier.add(Members(np.full(words, np.iinfo(np.uint64).max, np.uint64)))

@@ -13,6 +13,7 @@ from tests.unit.store.small_stores import draw_batch, manifest, put
 from federome.governance.consent import Ledger
 from federome.model.release import Policy
 from federome.network.holdings import StoreHoldings
+from federome.network.serve_node import get_ready
 from federome.store.catalogue import Store
 
 
@@ -32,3 +33,21 @@ def test_terms_are_read_again_when_somebody_writes_and_not_otherwise(
     new = put(Store.open(tmp_path), draw_batch(rng, "b", 12), on=date(2026, 2, 1), about=stricter)
     terms = holdings.terms(["fi"])
     assert terms.releases == {"fi": new.digest} and terms.policies[0].k_min == 11
+
+
+def test_a_node_has_read_its_data_and_who_agreed_before_it_is_asked(tmp_path: Path) -> None:
+    """The first question takes no longer than the next: the pace would hold all of them for as long."""
+    store = Store.open(tmp_path)
+    put(store, draw_batch(np.random.default_rng(1), "a", 12), on=date(2026, 1, 1), about=manifest(k=10))
+    read: list[Ledger] = []
+    said: list[str] = []
+
+    def consents() -> Ledger:
+        read.append(Ledger())
+        return read[-1]
+
+    holdings = StoreHoldings(store, consents, datetime(2026, 6, 1, tzinfo=UTC).timestamp)
+    get_ready(holdings, store.datasets, said.append)
+    assert read and not said
+    get_ready(holdings, lambda: ["gone"], said.append)
+    assert len(said) == 1 and said[0].startswith("not everything can be read")
