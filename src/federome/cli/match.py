@@ -98,7 +98,7 @@ def _tell_run(facts: dict[str, object], ignored: Counter[str], *, as_json: bool)
     unusable = facts["unusable_queries"]
     assert isinstance(unusable, list)
     say = sys.stdout.write
-    say(f"{facts['queries']} queries against {facts['corpus']} cases: {facts['lines']} lines in {facts['out']}.\n")
+    say(f"Queries: {facts['queries']}; cases: {facts['corpus']}; lines in {facts['out']}: {facts['lines']}.\n")
     say(f"Formula and tables: {facts['measure']}; genes: {facts['background'] or 'not used, no lists'}.\n")
     if silent := facts["corpus_without_usable_term"]:
         say(f"{silent} cases of the corpus have no usable term and can be found by genes only.\n")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import httpx2 as httpx
 import msgspec
 import numpy as np
 import pytest
+import uvicorn
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,7 +28,7 @@ from federome.model.table import Table
 from federome.network.hub import Waiters, create_app
 from federome.network.ledger import Run
 from federome.network.protocol import MAX_REPLY_BYTES, PREFIX, Reply, Task, decode_tasks
-from federome.network.serve_hub import build_hub
+from federome.network.serve_hub import _Server, build_hub
 from federome.network.setup import HubSettings, admit, init_hub
 from federome.network.transport import party_token
 from federome.trust.keys import generate
@@ -231,3 +235,18 @@ def test_a_party_that_answers_nonsense_ends_only_its_run(tmp_path: Path, kind: s
         problem = ended.detail["problem"]
         assert isinstance(problem, dict)
         assert problem["status"] != 500, problem
+
+
+def test_the_hub_says_when_it_answers(caplog: pytest.LogCaptureFixture) -> None:
+    async def start() -> None:
+        config = uvicorn.Config(FastAPI(), host="127.0.0.1", port=0, lifespan="off", log_config=None)
+        config.load()
+        server = _Server(config, Event(), Waiters())
+        server.lifespan = config.lifespan_class(config)
+        assert not caplog.messages
+        await server.startup()
+        await server.shutdown()
+
+    with caplog.at_level("INFO", logger="federome"):
+        asyncio.run(start())
+    assert [each for each in caplog.messages if "the hub answers at port" in each]
