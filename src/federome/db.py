@@ -116,40 +116,57 @@ def write(database: Engine) -> Iterator[Connection]:
             yield connection
 
 
-def write_all(database: Engine, changes: Sequence[Change]) -> None:
-    """Make changes in one write transaction, all or nothing; statements that return nothing, the same ones each time.
-
-    For what is written in every step of a run. SQLite gets the text that each statement was compiled to once: to
-    prepare it anew through SQLAlchemy costs several times as much as to execute it.
+class Writer:
+    """Makes changes that are written in every step of a run. SQLite keeps one connection for them, and gets the text
+    that each statement was compiled to once: a connection out of the pool, and a statement prepared anew, cost several
+    times as much as to execute it. Safe for several threads, which wait for each other.
     """
-    if database.dialect.name != "sqlite":
-        with write(database) as connection:
-            for statement, rows in changes:
-                connection.execute(statement, rows)
-        return
-    with _explained(database):
-        pooled = database.raw_connection()
-        try:
-            _write_all(pooled, changes)
-        except sqlite3.Error as error:
-            raise sa.exc.DBAPIError.instance(None, None, error, sqlite3.Error) from error
-        finally:
-            pooled.close()
+
+    def __init__(self, database: Engine) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._kept: sa.PoolProxiedConnection | None = None
+
+    def write(self, changes: Sequence[Change]) -> None:
+        """In one write transaction, all or nothing; statements that return nothing, the same ones each time."""
+        if self._database.dialect.name != "sqlite":
+            with write(self._database) as connection:
+                for statement, rows in changes:
+                    connection.execute(statement, rows)
+            return
+        with _explained(self._database), self._lock:
+            try:
+                _write_all(self._connection(), changes)
+            except sqlite3.Error as error:
+                self._let_go()
+                raise sa.exc.DBAPIError.instance(None, None, error, sqlite3.Error) from error
+            except BaseException:
+                self._let_go()
+                raise
+
+    def _connection(self) -> sqlite3.Connection:
+        self._kept = self._kept or self._database.raw_connection()
+        driver = self._kept.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        return driver
+
+    def _let_go(self) -> None:
+        """After a failure the next changes get a connection that the pool has looked at."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
 
 
-def _write_all(pooled: sa.PoolProxiedConnection, changes: Sequence[Change]) -> None:
-    cursor = pooled.cursor()
-    cursor.execute("BEGIN IMMEDIATE")
+def _write_all(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:
+    connection.execute("BEGIN IMMEDIATE")
     try:
         for statement, rows in changes:
             text, order, fixed = _compiled(statement, tuple(rows[0]))
-            cursor.executemany(text, [[fixed[n] if n in fixed else row[n] for n in order] for row in rows])
-        pooled.commit()
+            connection.executemany(text, [[fixed[n] if n in fixed else row[n] for n in order] for row in rows])
+        connection.commit()
     except BaseException:
-        pooled.rollback()
+        connection.rollback()
         raise
-    finally:
-        cursor.close()
 
 
 @lru_cache(maxsize=256)

@@ -213,7 +213,7 @@ def held(database: sa.Engine) -> list[tuple[int, str]]:
 def test_changes_written_together_are_those_written_one_by_one(tmp_path: Path) -> None:
     database = made(tmp_path)
     rows: list[dict[str, object]] = [{"id": 1, "name": "fi"}, {"name": "es", "id": 2}]
-    db.write_all(database, changes(*rows))
+    db.Writer(database).write(changes(*rows))
     together = held(database)
     with db.write(database) as connection:
         connection.execute(sa.text("DELETE FROM node"))
@@ -224,15 +224,17 @@ def test_changes_written_together_are_those_written_one_by_one(tmp_path: Path) -
 
 def test_changes_are_all_made_or_none(tmp_path: Path) -> None:
     database = made(tmp_path)
-    db.write_all(database, changes({"id": 1, "name": "fi"}))
+    writer = db.Writer(database)
+    writer.write(changes({"id": 1, "name": "fi"}))
     with pytest.raises(sa.exc.IntegrityError):
-        db.write_all(database, changes({"id": 2, "name": "es"}, {"id": 1, "name": "again"}))
+        writer.write(changes({"id": 2, "name": "es"}, {"id": 1, "name": "again"}))
     with pytest.raises(KeyError):  # of a row that lacks a name, and of a statement that none of its rows gives one
-        db.write_all(database, changes({"id": 2, "name": "es"}, {"id": 3}))
+        writer.write(changes({"id": 2, "name": "es"}, {"id": 3}))
     node = first().tables["node"]
     with pytest.raises(KeyError, match="of"):
-        db.write_all(database, [(node.delete().where(node.c.id == sa.bindparam("of")), [{"name": "x"}])])
-    assert held(database) == [(1, "renamed")]
+        writer.write([(node.delete().where(node.c.id == sa.bindparam("of")), [{"name": "x"}])])
+    writer.write(changes({"id": 2, "name": "es"}))
+    assert held(database) == [(1, "renamed"), (2, "renamed")]
 
 
 def test_changes_wait_for_who_writes_and_say_so_when_they_waited_in_vain(
@@ -240,7 +242,8 @@ def test_changes_wait_for_who_writes_and_say_so_when_they_waited_in_vain(
 ) -> None:
     monkeypatch.setattr(db, "BUSY_TIMEOUT_MS", 20)
     database = made(tmp_path)
+    writer = db.Writer(database)
     with db.write(database), pytest.raises(Unavailable, match="busy"):
-        db.write_all(database, changes({"id": 1, "name": "fi"}))
-    db.write_all(database, changes({"id": 1, "name": "fi"}))
+        writer.write(changes({"id": 1, "name": "fi"}))
+    writer.write(changes({"id": 1, "name": "fi"}))
     assert held(database) == [(1, "renamed")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import prod
 
 import msgspec
 import numpy as np
@@ -164,7 +165,7 @@ class Table:
             seen: set[str] = set()
             at = 8 + size
             for name, kind, shape, length in header:
-                cells = int(np.prod(shape, dtype=object))
+                cells = prod(shape)
                 if not 1 <= len(shape) <= 2 or min(shape) < 0 or cells > MAX_CELLS:
                     raise Invalid("the payload's header does not fit its body.")
                 if not 0 <= length <= len(view) - at or name in seen:

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import msgspec
 import sqlalchemy as sa
 
-from federome.db import Change, Schema, migrate, read, write_all
+from federome.db import Change, Schema, Writer, migrate, read
 from federome.errors import Invalid
 from federome.network.blobs import METADATA, Blobs, Held, below
 from federome.network.protocol import INLINE_BYTES, MESSAGE_BYTES, Body, Kind, Task
@@ -164,7 +164,7 @@ class Ledger:
 
     def __init__(self, engine: sa.Engine, folder: Path) -> None:
         migrate(engine, SCHEMA)
-        self._engine = engine
+        self._engine, self._writer = engine, Writer(engine)
         self._blobs = Blobs(engine, folder)
         self._writing = threading.RLock()
         with read(engine) as db:
@@ -178,7 +178,7 @@ class Ledger:
             try:
                 changes: list[Change] = []
                 yield changes
-                write_all(self._engine, [(statement, rows) for statement, rows in changes if rows])
+                self._writer.write([(statement, rows) for statement, rows in changes if rows])
             except BaseException:
                 self._blobs.unsure(run)
                 raise

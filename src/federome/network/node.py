@@ -364,7 +364,7 @@ class Node:
 
         The last word of a run leaves with the receipt that it is in this node's log.
         """
-        keyed = self._keyed(words.plain(question.order.parameters))
+        keyed = self._keyed(question.order.parameters)  # type: ignore[arg-type]
         run = question.order.run
         detail: Body = {
             "permit": question.order.permit,

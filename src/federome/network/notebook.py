@@ -15,10 +15,10 @@ from typing import Final
 import msgspec
 import sqlalchemy as sa
 
-from federome.db import Schema, migrate, read, write, write_all
+from federome.db import Schema, Writer, migrate, read, write
 from federome.errors import Invalid, Refused
 from federome.network.protocol import Body
-from federome.network.sums import Roster, admit
+from federome.network.sums import Roster, RoundKey, admit
 
 MAX_HELD: Final = 64
 METADATA = sa.MetaData()
@@ -135,9 +135,9 @@ class Notebook:
 
     def __init__(self, engine: sa.Engine) -> None:
         migrate(engine, SCHEMA)
-        self._engine = engine
+        self._engine, self._writer = engine, Writer(engine)
         self._works: dict[str, Work] = {}
-        self._keys: dict[str, dict[int, tuple[bytes, str]]] = {}
+        self._keys: dict[str, dict[int, tuple[RoundKey, str]]] = {}
         self._sent: dict[str, tuple[int, dict[int, str]]] = {}
         self._changed: set[str] = set()
         self._waiting: dict[sa.UpdateBase, list[dict[str, object]]] = {}
@@ -158,7 +158,7 @@ class Notebook:
         for run in self._changed:
             self._note(_DETAIL, of_run=run, new_detail=_json(self._works[run].detail))
         if self._waiting:
-            write_all(self._engine, list(self._waiting.items()))
+            self._writer.write(list(self._waiting.items()))
         self._waiting.clear()
         self._changed.clear()
         if len(self._works) > MAX_HELD:
@@ -248,23 +248,24 @@ class Notebook:
         with write(self._engine) as db:
             db.execute(ADMITTED.update().where(*where).values(constellation=constellation))
 
-    def key(self, run: str, turn: int) -> tuple[bytes, str] | None:
-        """(secret, announcement) of this node's round key, if it was made."""
+    def key(self, run: str, turn: int) -> tuple[RoundKey, str] | None:
+        """This node's round key of a turn and its announcement, if it was made."""
         return self._keys_of(run).get(turn)
 
-    def _keys_of(self, run: str) -> dict[int, tuple[bytes, str]]:
+    def _keys_of(self, run: str) -> dict[int, tuple[RoundKey, str]]:
         if run not in self._keys:
             with read(self._engine) as db:
                 rows = db.execute(sa.select(KEY).where(KEY.c.run == run)).all()
-            self._keys[run] = {row.turn: (row.secret, row.announcement) for row in rows}
+            self._keys[run] = {row.turn: (RoundKey.from_bytes(row.secret), row.announcement) for row in rows}
         return self._keys[run]
 
-    def keep_key(self, run: str, turn: int, secret: bytes, announcement: str) -> None:
+    def keep_key(self, run: str, key: RoundKey, announcement: str) -> None:
         """Note a round key before it is announced; keys of turns long past are destroyed."""
-        self._note(_KEY, run=run, turn=turn, secret=secret, announcement=announcement)
+        turn = key.round
+        self._note(_KEY, run=run, turn=turn, secret=key.to_bytes(), announcement=announcement)
         self._note(_OLD_KEYS, of_run=run, first=turn - 2)
         held = self._keys_of(run)
-        self._keys[run] = {at: key for at, key in held.items() if at >= turn - 2} | {turn: (secret, announcement)}
+        self._keys[run] = {at: kept for at, kept in held.items() if at >= turn - 2} | {turn: (key, announcement)}
 
     def commit_part(self, run: str, turn: int, part: int, digest: str) -> None:
         """Note what is about to be sent. The same part with other content is ``Refused``.
@@ -294,7 +295,7 @@ class Notebook:
 
     def record(self, at: float, run: str, what: str, detail: Body) -> None:
         """Append to the node's record: keyed digests and decisions, never data."""
-        self._note(_RECORD, at=at, run=run, what=what, detail=json.dumps(detail, sort_keys=True))
+        self._note(_RECORD, at=at, run=run, what=what, detail=_json(detail))
 
     def records(self, *, run: str = "", limit: int = 1000) -> list[tuple[float, str, str, Body]]:
         """(at, run, what, detail), oldest first."""

@@ -7,7 +7,7 @@ without a word on the wire but the widths of two-axis columns.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import ceil, log2
+from math import ceil, log2, prod
 
 import numpy as np
 
@@ -60,7 +60,7 @@ def from_vector(vector: sums.Ring, rows: Rows, shapes: Shapes, *, parties: int) 
     columns, at = {}, 0
     for name, shape in shapes.items():
         how = encoding(rows, name, parties=parties)
-        size = int(np.prod(shape)) * how.limbs
+        size = prod(shape) * how.limbs
         piece = vector[at : at + size]
         if len(piece) != size:
             raise Invalid("an opened total is shorter than its columns.")

@@ -358,7 +358,10 @@ class RoundKey:
     def generate(cls, roster: Roster, round: int, *, party: str) -> RoundKey:
         """A fresh X25519 secret of ``party`` for ``round`` (0, 1, …), from the operating system's entropy."""
         name = roster.member(party).name
-        return cls(roster.digest, roster.run, round, name, X25519PrivateKey.generate().private_bytes_raw())
+        fresh = X25519PrivateKey.generate()
+        made = cls(roster.digest, roster.run, round, name, fresh.private_bytes_raw())
+        made.__dict__["opened"] = fresh
+        return made
 
     @cached_property
     def opened(self) -> X25519PrivateKey:

@@ -108,7 +108,7 @@ def _first_key(node: Node, run: str) -> sums.RoundKey:
     kept = node.notebook.key(run, FIRST)
     if kept is None:
         raise Refused("this node has no key for the first round any more.", codes=["wrong_state"])
-    return sums.RoundKey.from_bytes(kept[0])
+    return kept[0]
 
 
 def _box(node: Node, question: Question, token: str, party: str) -> PublicKey:

@@ -129,7 +129,7 @@ def announcement(node: Node, circle: sums.Roster, turn: int) -> str:
     else:
         key = sums.RoundKey.generate(circle, turn, party=node.name)
         token = key.announce(hand(node, circle))
-    node.notebook.keep_key(circle.run, turn, key.to_bytes(), token)
+    node.notebook.keep_key(circle.run, key, token)
     return token
 
 
@@ -166,7 +166,7 @@ def _opened(node: Node, circle: sums.Roster, turn: int, tokens: Sequence[str]) -
         raise Refused("this node announced no key for that turn.", codes=["wrong_state"])
     gone = lost(node, circle) if turn > 1 else ()
     keys = sums.open_round(circle, turn, tokens, ring=node.members.ring(), now=node.clock(), lost=gone)
-    return sums.RoundKey.from_bytes(kept[0]), keys
+    return kept[0], keys
 
 
 def lost(node: Node, circle: sums.Roster) -> set[str]:

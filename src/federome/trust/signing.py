@@ -63,10 +63,10 @@ def sign(document: Mapping[str, JsonValue], key: PrivateKey, *, typ: str) -> str
     ``typ`` names the kind of document, so that one kind can never be shown as another. ``Invalid`` when the
     document is no JSON, is larger than a reader would accept, or the key is not one for signing.
     """
-    header = canonical({"alg": key.algorithm, "kid": key.kid, "typ": typ})
-    signed = f"{_encode(header)}.{_encode(canonical(document))}"
-    signature = sign_bytes(signed.encode("ascii"), key)
-    _remember(_case(signed.encode("ascii"), signature, key.public))
+    signed = f"{_written_header(key.algorithm, key.kid, typ)}.{_encode(canonical(document))}"
+    data = signed.encode("ascii")
+    signature = sign_bytes(data, key)
+    _remember(_case(data, signature, key.public))
     token = f"{signed}.{_encode(signature)}"
     if len(token) > MAX_TOKEN_BYTES:
         raise Invalid("the document is too large to be signed as a token", remedy="Sign its digest instead.")
@@ -336,6 +336,11 @@ def _read_header(part: bytes) -> Mapping[str, Json]:
     if not _DANGEROUS_HEADERS.isdisjoint(header):
         _invalid("the token's header asks for an extension that is not accepted")
     return header
+
+
+@lru_cache(maxsize=256)
+def _written_header(algorithm: str, kid: str, typ: str) -> str:
+    return _encode(canonical({"alg": algorithm, "kid": kid, "typ": typ}))
 
 
 def _object(data: bytes, *, max_bytes: int) -> dict[str, Json]:
