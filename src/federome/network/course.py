@@ -81,6 +81,10 @@ class Course:
         """The next step of a run that is open. Raises what ends the run, or ``Unavailable`` to be tried again."""
         return _STEPS[run.state](self, run, answers)
 
+    def is_followed_within(self, run: Run) -> bool:
+        """Whether the step after this one is up to a party of this process."""
+        return run.state == "working" and _releaser(run) in self._within
+
     def _decided(self, run: Run, answers: Sequence[Answered]) -> Run:
         absent: Body = {a.party: a.reply["refused"] if a.done else LATE for a in answers if not accepts(a)}
         accepted = [a for a in answers if accepts(a)]

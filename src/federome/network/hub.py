@@ -10,7 +10,9 @@ import hashlib
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from io import BufferedWriter
 from pathlib import Path
 from typing import Final
@@ -32,6 +34,7 @@ from federome.network.protocol import (
     MAX_REPLY_BYTES,
     POLL_S,
     PREFIX,
+    Reply,
     decode_reply,
     encode_tasks,
 )
@@ -138,8 +141,12 @@ def create_app(
     clock: Callable[[], float] = time.time,
     routers: Sequence[APIRouter] = (),
     stopping: threading.Event | None = None,
+    lend: Callable[[Callable[[], None]], bool] = lambda _first: False,
 ) -> FastAPI:
-    """The hub as an ASGI application. ``hub`` is its name, the audience of every token."""
+    """The hub as an ASGI application. ``hub`` is its name, the audience of every token.
+
+    ``lend`` gives something to do to the thread of a party in this process, if it has nothing to do (``local.py``).
+    """
     ended = stopping or threading.Event()
 
     @asynccontextmanager
@@ -155,7 +162,7 @@ def create_app(
 
     callers = Callers(coordinator, hub, clock)
     app = _Application(title="Federome hub", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.turns = _Turns(coordinator, callers, waiters, ended)
+    app.turns = _Turns(coordinator, callers, waiters, ended, lend)
     app.add_exception_handler(FederomeError, _problem)
     app.include_router(_blobs(coordinator, callers))
     app.include_router(_letters(coordinator, callers))
@@ -167,8 +174,16 @@ def create_app(
 class _Turns:
     """The three calls that every party makes in every round, answered without the framework's routing in between."""
 
-    def __init__(self, coordinator: Coordinator, callers: Callers, waiters: Waiters, ended: threading.Event) -> None:
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        callers: Callers,
+        waiters: Waiters,
+        ended: threading.Event,
+        lend: Callable[[Callable[[], None]], bool],
+    ) -> None:
         self._coordinator, self._callers, self._waiters, self._ended = coordinator, callers, waiters, ended
+        self._lend = lend
         self.calls = {
             ("GET", f"{PREFIX}/work"): self._work,
             ("POST", f"{PREFIX}/heartbeat"): self._heartbeat,
@@ -208,8 +223,16 @@ class _Turns:
         said = party, request.query_params.get("task", ""), answer
         # All but the last answer of a step change memory only, which takes less time than to hand them to a thread.
         if len(received) > INLINE_BYTES or not self._coordinator.take_at_once(*said):
-            await run_in_threadpool(self._coordinator.reply, *said)
+            await self._take(*said)
         return await self._due(request, party, wait) if wait > 0 else Response(encode_tasks(()), media_type=MSGPACK)
+
+    async def _take(self, party: str, task: str, answer: Reply) -> None:
+        """Take an answer in another thread: of the party that comes next, if it waits in this process."""
+        if self._coordinator.is_followed_within(task):
+            taken = Future[None]()
+            if self._lend(partial(_resolve, taken, partial(self._coordinator.reply, party, task, answer))):
+                return await asyncio.wrap_future(taken)
+        return await run_in_threadpool(self._coordinator.reply, party, task, answer)
 
     async def _due(self, request: Request, party: str, wait: float) -> Response:
         """What the party has to do, as soon as there is something, or nothing after ``wait`` seconds."""
@@ -328,6 +351,16 @@ async def bounded(request: Request, limit: int) -> bytes:
         if len(held) > limit:
             raise Invalid("the request is too large.", remedy="Upload large parts first.")
     return bytes(held)
+
+
+def _resolve(future: Future[None], work: Callable[[], None]) -> None:
+    """Do something whose end somebody waits for in another thread, unless they have gone."""
+    if future.set_running_or_notify_cancel():
+        try:
+            work()
+            future.set_result(None)
+        except BaseException as error:  # noqa: BLE001 -- it is raised where it is waited for
+            future.set_exception(error)
 
 
 async def _tick(coordinator: Coordinator, ended: threading.Event) -> None:

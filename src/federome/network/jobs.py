@@ -187,6 +187,11 @@ class Coordinator:
             self._leases.done(task)
         return taken
 
+    def is_followed_within(self, task: str) -> bool:
+        """Whether the nodes' answers to this task go to a party of this process, which lives in another thread."""
+        run = self.ledger.open_run(task.rsplit("/", 2)[0])
+        return run is not None and self.course.is_followed_within(run)
+
     def upload(self, party: str, run: str, name: str, data: bytes) -> None:
         """Store one piece of a run under a party's name."""
         self.may_upload(party, run, name)

@@ -285,6 +285,11 @@ class Ledger:
             raise Invalid("no such run.", where=run[:80])
         return _run(row)
 
+    def open_run(self, run: str) -> Run | None:
+        """One run that has not ended, from memory; ``None`` for any other."""
+        step = self._open.get(run)
+        return None if step is None else step.run
+
     def has(self, run: str) -> bool:
         """Whether there is a run of this id."""
         try:

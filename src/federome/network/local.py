@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 from federome.network.jobs import Coordinator
 from federome.network.protocol import Reply, Task, nothing
+
+ASIDE_S: Final = 0.002
+"""For how long a party of this process leaves the interpreter to whoever tells the others what it has answered."""
 
 
 class LocalPort:
@@ -15,14 +20,40 @@ class LocalPort:
     def __init__(self, coordinator: Coordinator, party: str, instance: str) -> None:
         self._coordinator, self._party, self._instance = coordinator, party, instance
         self.ready = threading.Event()
+        self._lock = threading.Lock()
+        self._waiting = False
+        self._first: Callable[[], None] | None = None
 
     def poll(self, wait_s: float) -> list[Task]:
         """See :class:`federome.network.protocol.HubPort`."""
-        self.ready.clear()
-        tasks = self._coordinator.poll(self._party, self._instance)
-        if not tasks and self.ready.wait(wait_s):
+        end = time.monotonic() + wait_s
+        while True:
+            self.ready.clear()
             tasks = self._coordinator.poll(self._party, self._instance)
-        return tasks
+            left = end - time.monotonic()
+            if tasks or left <= 0:
+                return tasks
+            with self._lock:
+                self._waiting = True
+            woken = self.ready.wait(left)
+            with self._lock:
+                first, self._first, self._waiting = self._first, None, False
+            if first is not None:
+                first()
+            elif woken:
+                end = 0.0  # for work, or because the process ends: look once more
+
+    def lend(self, first: Callable[[], None]) -> bool:
+        """Have the thread that waits here do something before it looks for work; ``False`` if none waits.
+
+        For what most likely makes work for it: then nobody needs to be woken in between. It must not raise.
+        """
+        with self._lock:
+            if not self._waiting:
+                return False
+            self._waiting, self._first = False, first
+        self.ready.set()
+        return True
 
     def heartbeat(self, tasks: Sequence[str]) -> None:
         """See :class:`federome.network.protocol.HubPort`."""
@@ -33,6 +64,8 @@ class LocalPort:
     ) -> list[Task]:
         """See :class:`federome.network.protocol.HubPort`."""
         self._coordinator.reply(self._party, task, reply)
+        if meanwhile is not nothing and wait_s > 0:
+            self.ready.wait(ASIDE_S)
         meanwhile()
         return self.poll(wait_s) if wait_s > 0 else []
 

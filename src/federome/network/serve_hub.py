@@ -129,7 +129,15 @@ def build_hub(folder: Path, *, faces: Faces, clock: Callable[[], float] = time.t
         routers += [login_router(logins), callback_router(logins)]
     if settings.keep_exact:
         routers.append(_comparing(releaser))
-    app = create_app(coordinator, hub=settings.name, waiters=waiters, clock=clock, routers=routers, stopping=stopping)
+    app = create_app(
+        coordinator,
+        hub=settings.name,
+        waiters=waiters,
+        clock=clock,
+        routers=routers,
+        stopping=stopping,
+        lend=port.lend,
+    )
     return hub, app
 
 
