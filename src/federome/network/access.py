@@ -22,7 +22,7 @@ from federome.governance.evidence import Anchors
 from federome.governance.jwks import Fetch, KeyCache
 from federome.model.registry import Institution, Person
 from federome.model.strict import Document
-from federome.network.files import replace_file
+from federome.network.files import changed_at, replace_file
 from federome.network.setup import pinned_authorities
 from federome.trust.canonical import JsonValue, parse_object
 from federome.trust.keys import KeyRing
@@ -72,19 +72,19 @@ class NodeAccess:
 
     def register(self) -> Register:
         """The register now; an empty one where there is no file."""
-        return self._read(REGISTER, read_register, Register())
+        return self._read(REGISTER, read_register, Register)
 
     def persons(self) -> Mapping[str, Person]:
         """The accredited people by id."""
-        return self._read(f"{REGISTER}/persons", lambda text: _by_id(read_register(text).persons), {})
+        return self._read(f"{REGISTER}/persons", lambda text: _by_id(read_register(text).persons), dict)
 
     def institutions(self) -> Mapping[str, Institution]:
         """The institutions by id."""
-        return self._read(f"{REGISTER}/institutions", lambda text: _by_id(read_register(text).institutions), {})
+        return self._read(f"{REGISTER}/institutions", lambda text: _by_id(read_register(text).institutions), dict)
 
     def anchors(self) -> Anchors:
         """The pinned authorities, and where the keys of trusted issuers come from."""
-        authorities = self._read("authorities.json", lambda _text: pinned_authorities(self.folder), KeyRing(()))
+        authorities = self._read("authorities.json", lambda _text: pinned_authorities(self.folder), lambda: KeyRing(()))
         return Anchors(authorities, self._access()[1])
 
     def _access(self) -> tuple[AccessPolicy, KeyCache]:
@@ -95,15 +95,15 @@ class NodeAccess:
             return access, KeyCache(fetched, max_stale=timedelta(hours=23))
 
         return self._read(
-            ACCESS, lambda text: made(read_access(text, development=self.development)), made(AccessPolicy())
+            ACCESS, lambda text: made(read_access(text, development=self.development)), lambda: made(AccessPolicy())
         )
 
-    def _read(self, name: str, read: Callable[[str], T], otherwise: T) -> T:
-        path = self.folder / name.partition("/")[0]
-        stamp = path.stat().st_mtime_ns if path.is_file() else 0
+    def _read(self, name: str, read: Callable[[str], T], otherwise: Callable[[], T]) -> T:
+        file = name.partition("/")[0]
+        stamp = changed_at(f"{self.folder}/{file}")
         held = self._held.get(name)
         if held is None or held[0] != stamp:
-            held = self._held[name] = (stamp, read(_text(path)) if stamp else otherwise)
+            held = self._held[name] = (stamp, read(_text(self.folder / file)) if stamp else otherwise())
         return held[1]  # type: ignore[return-value]
 
 

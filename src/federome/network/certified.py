@@ -12,15 +12,14 @@ from pathlib import Path
 from ssl import CERT_OPTIONAL, DER_cert_to_PEM_cert
 from typing import Final, TypedDict
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
-
 from federome.network.files import replace_file
+from federome.network.gathered import Gathered
 from federome.trust.certificates import ClientCertificate
 
 CLIENT_CERTIFICATE: Final = "federome.client_certificate"
 
 
-class Certified(H11Protocol):
+class Certified(Gathered):
     """HTTP as uvicorn speaks it, with the client's certificate in the state of every request."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -41,10 +40,10 @@ class Options(TypedDict, total=False):
 
 
 def certified_options(certificates: Iterable[ClientCertificate], folder: Path) -> Options:
-    """How a server asks for these certificates, and for no other; nothing, if there are none."""
+    """How a server speaks HTTP and asks for these certificates, and for no other; for none, if there are none."""
     pems = [DER_cert_to_PEM_cert(one.der) for one in certificates]
     if not pems:
-        return {}
+        return {"http": Gathered}
     path = folder / "clients.pem"
     replace_file(path, "".join(pems).encode())
     return {"http": Certified, "ssl_cert_reqs": int(CERT_OPTIONAL), "ssl_ca_certs": str(path)}

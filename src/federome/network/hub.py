@@ -91,8 +91,7 @@ class Waiters:
     def _let_go(self, parties: Sequence[str]) -> None:
         for party in parties:
             for woken in self._waiting.get(party, ()):
-                if not woken.done():
-                    woken.set_result(None)
+                _end(woken)
 
 
 class Callers:
@@ -243,7 +242,7 @@ class _Turns:
                 left = end - time.monotonic()
                 if tasks or left <= 0 or self._ended.is_set():
                     return Response(encode_tasks(tasks), media_type=MSGPACK)
-                await asyncio.wait([woken], timeout=min(left, LOOK_S))
+                await _until(woken, min(left, LOOK_S))
             if _hung_up(request):
                 return Response(encode_tasks(()), media_type=MSGPACK)
 
@@ -361,6 +360,20 @@ def _resolve(future: Future[None], work: Callable[[], None]) -> None:
             future.set_result(None)
         except BaseException as error:  # noqa: BLE001 -- it is raised where it is waited for
             future.set_exception(error)
+
+
+async def _until(woken: asyncio.Future[None], seconds: float) -> None:
+    """Wait until it is done, for so long at most; then it is done, too."""
+    late = asyncio.get_running_loop().call_later(seconds, _end, woken)
+    try:
+        await woken
+    finally:
+        late.cancel()
+
+
+def _end(woken: asyncio.Future[None]) -> None:
+    if not woken.done():
+        woken.set_result(None)
 
 
 async def _tick(coordinator: Coordinator, ended: threading.Event) -> None:

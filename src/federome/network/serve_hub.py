@@ -146,13 +146,14 @@ def serve_hub(folder: Path, *, faces: Faces) -> None:
     settings = hub_settings(folder)
     read_secret(folder / "keys" / "tls.key")  # refused where others may read it
     hub, app = build_hub(folder, faces=faces)
+    asked = hub.logins.certificates.values() if hub.logins is not None else ()
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         ssl_certfile=folder / "keys" / "tls.pem",
         ssl_keyfile=str(folder / "keys" / "tls.key"),
-        **certified_options(hub.logins.certificates.values() if hub.logins is not None else (), folder / "keys"),
+        **certified_options(asked, folder / "keys"),
         timeout_graceful_shutdown=GRACE_S,
         timeout_keep_alive=60,
         log_level="warning",

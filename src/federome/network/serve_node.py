@@ -37,6 +37,7 @@ from federome.network.bundled import Runner, installed, register
 from federome.network.consents import ConsentBook
 from federome.network.defining import Definitions
 from federome.network.fetching import key_sets
+from federome.network.files import changed_at
 from federome.network.holdings import StoreHoldings
 from federome.network.integrity import Integrity
 from federome.network.match_node import MatchingNode
@@ -152,10 +153,10 @@ class NodeState:
         return out
 
     def _listed(self, name: str, read: Callable[[object], T]) -> tuple[T, ...]:
-        path = self.folder / name
-        stamp = path.stat().st_mtime_ns if path.is_file() else 0
+        stamp = changed_at(f"{self.folder}/{name}")
         held = self._read.get(name)
         if held is None or held[0] != stamp:
+            path = self.folder / name
             document = json.loads(path.read_text()) if stamp else []
             if not isinstance(document, list):
                 raise Invalid("this file holds a list.", where=str(path))
