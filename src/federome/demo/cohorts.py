@@ -93,11 +93,15 @@ def prepare(
     ]
     root = cache / key
     root.mkdir(parents=True, exist_ok=True)
-    found = real.fetch(cache / "downloads", offline=data)
-    absent = found.reason if isinstance(found, real.Absent) else ""
-    hospitals = {} if isinstance(found, real.Absent) else _real_folders(found, root / "real")
-    notes = () if isinstance(found, real.Absent) else tuple(found.notes)
     ready = all((root / "nodes" / node / "done").is_file() for node in nodes)
+    absent, hospitals = "", dict[str, Path]()
+    notes: tuple[str, ...] = ()
+    if data is not None or not (ready and (root / "real" / "done").is_file()):  # else they are in the nodes already
+        found = real.fetch(cache / "downloads", offline=data)
+        if isinstance(found, real.Absent):
+            absent = found.reason
+        else:
+            notes, hospitals = tuple(found.notes), _real_folders(found, root / "real")
     say("found the nations of last time" if ready else "making nations and their stores (kept for next time)")
     jobs = [(root, node, people, variants, seed, hospitals.get(node)) for node in nodes]
     if ready:

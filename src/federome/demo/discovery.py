@@ -11,10 +11,12 @@ from urllib.request import Request, urlopen
 
 from rich.table import Table as Grid
 
+from federome.demo.cohorts import NodeData
 from federome.demo.local import free_port, wait_for_port
 from federome.demo.stage import Stage
 from federome.network.discovery import open_desk, set_opened
 from federome.network.discovery_wire import SOCKET, DeskServer
+from federome.network.publication import Publication
 from federome.network.publishing import publish_into
 
 GENE: Final = "BRCA1"
@@ -26,21 +28,8 @@ def discovery(stage: Stage) -> None:
     """Each node publishes a priced table; a Beacon of Beacons asks them all, then the European portal's own request."""
     stage.title(f"Does any node have {GENE} variants? Asked without a permit")
     started = time.perf_counter()
-    with stage.console.status("publishing frequencies"), ThreadPoolExecutor(2) as pool:
-        tables = list(
-            pool.map(
-                lambda data: publish_into(
-                    stage.federation.node_folder(data.node),
-                    data.synthetic_dataset,
-                    clock=time.time,
-                    genes=[GENE],
-                    by_sex=False,
-                )[0],
-                stage.nodes,
-            )
-        )
-    with stage.console.status("starting a Beacon at every node"):
-        url = _serve(stage)
+    with stage.console.status("publishing frequencies and starting a Beacon at every node"):
+        url, tables = _serve(stage)
     asked = {"geneId": GENE, "requestedGranularity": "count", "includeResultsetResponses": "NONE"}
     counted = _post(url, {"requestParameters": {"geneId": GENE}, "requestedGranularity": "count"})
     portal = _post(
@@ -111,26 +100,38 @@ def _people(url: str) -> dict[str, Any]:
     )
 
 
-def _serve(stage: Stage) -> str:
-    """Beacons of all nodes and one over them, as processes; returns where that one is."""
-    members, ports = [], {}
-    for data in stage.nodes:
-        name = f"beacon-{data.node}"
-        port = ports[name] = stage.federation.ports.get(name) or free_port()
-        folder = stage.federation.node_folder(data.node)
-        set_opened(folder, data.synthetic_dataset, "public")
-        desk = DeskServer(folder / SOCKET, open_desk(folder, clock=time.time))
-        threading.Thread(target=desk.serve_forever, daemon=True).start()  # at a real node a process of its own
-        about = folder / "catalogue.toml"
-        about.write_text(_catalogue(data.node))
-        told = ("--dir", str(folder), "--port", str(port), "--catalogue", str(about))
-        stage.federation.start(name, "beacon", "serve", "--people", *told)
-        members.append(f"{data.node}=http://127.0.0.1:{port}/api")
+def _serve(stage: Stage) -> tuple[str, list[Publication]]:
+    """Beacons of all nodes and one over them, as processes; returns where that one is, and what is told of the tables.
+
+    Each node's starts as soon as its table is there, while the next one is published.
+    """
+    ports = {
+        f"beacon-{data.node}": stage.federation.ports.get(f"beacon-{data.node}") or free_port() for data in stage.nodes
+    }
     port = ports["beacon-network"] = free_port()
-    stage.federation.start("beacon-network", "beacon", "network", *members, "--port", str(port))
+    members = [f"{data.node}=http://127.0.0.1:{ports[f'beacon-{data.node}']}/api" for data in stage.nodes]
+    # Members answer at once, unless the machine is busy with other things.
+    told = ("--port", str(port), "--deadline", "30")
+    stage.federation.start("beacon-network", "beacon", "network", *members, *told)
+    with ThreadPoolExecutor(2) as pool:
+        tables = list(pool.map(lambda data: _open(stage, data, ports[f"beacon-{data.node}"]), stage.nodes))
     for name, each in ports.items():
         wait_for_port("127.0.0.1", each, stage.federation.processes[name])
-    return f"http://127.0.0.1:{port}/api/g_variants"
+    return f"http://127.0.0.1:{port}/api/g_variants", tables
+
+
+def _open(stage: Stage, data: NodeData, port: int) -> Publication:
+    """Publish a node's frequencies, let its people be counted, and start its Beacon."""
+    folder = stage.federation.node_folder(data.node)
+    about, _ = publish_into(folder, data.synthetic_dataset, clock=time.time, genes=[GENE], by_sex=False)
+    set_opened(folder, data.synthetic_dataset, "public")
+    catalogue = folder / "catalogue.toml"
+    catalogue.write_text(_catalogue(data.node))
+    told = ("--dir", str(folder), "--port", str(port), "--catalogue", str(catalogue))
+    stage.federation.start(f"beacon-{data.node}", "beacon", "serve", "--people", *told)
+    desk = DeskServer(folder / SOCKET, open_desk(folder, clock=time.time))
+    threading.Thread(target=desk.serve_forever, daemon=True).start()  # at a real node a process of its own
+    return about
 
 
 def _catalogue(node: str) -> str:
@@ -142,7 +143,7 @@ def _catalogue(node: str) -> str:
 
 def _post(url: str, query: dict[str, object]) -> dict[str, Any]:
     body = json.dumps({"meta": {"apiVersion": "2.0"}, "query": query}).encode()
-    with urlopen(Request(url, body, {"content-type": "application/json"}), timeout=30) as answer:  # noqa: S310
+    with urlopen(Request(url, body, {"content-type": "application/json"}), timeout=60) as answer:  # noqa: S310
         told: dict[str, Any] = json.loads(answer.read())
     return told
 

@@ -98,13 +98,20 @@ def play(
         ) as federation,
     ):
         stage = Stage(console, federation, prepared, out, facts)
+        facts.scenes["prepare"] = round(time.perf_counter() - started, 1)
         for scene in SCENES:
+            began = time.perf_counter()
             scene(stage)
+            facts.scenes[scene.__name__] = round(time.perf_counter() - began, 1)
         if keep:
             clinic.open_clinic(stage)
         facts.portal = portal.told(federation) if keep else {}
         facts.seconds = round(time.perf_counter() - started, 1)
+        facts.seconds_of_stories = {scene.__name__: facts.scenes[scene.__name__] for scene in STORIES}
+        told = ", ".join(f"{name.replace('_', ' ')} {each:.0f}" for name, each in facts.seconds_of_stories.items())
+        without = facts.seconds - sum(facts.seconds_of_stories.values())
         console.print(f"\n[bold green]Done[/] in {facts.seconds:.0f} s. Figures and tables: {out}")
+        console.print(f"  [dim]{without:.0f} s without the stories, which took in seconds: {told}[/]")
         if json_file is not None:
             write_json(json_file, vars(facts))
             console.print(f"Facts: {json_file}", soft_wrap=True)
@@ -356,6 +363,9 @@ SCENES: Final[tuple[Callable[[Stage], None], ...]] = (
     infection,
     economics_story,
 )
+# What a federation answers and refuses by itself; each story around it takes 15 s at most.
+CORE: Final = frozenset({network, refused_question, refused_output, frequencies, small_cells, association, killed})
+STORIES: Final = tuple(scene for scene in SCENES if scene not in CORE)
 
 
 # helpers

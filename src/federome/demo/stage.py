@@ -36,6 +36,8 @@ class Facts:
     resumed: bool = False
     real_genotypes: str = ""
     seconds: float = 0.0
+    scenes: dict[str, float] = field(default_factory=dict)  # seconds of each, with ``prepare`` for what came before
+    seconds_of_stories: dict[str, float] = field(default_factory=dict)  # of those that are not the federation's own
     stories: dict[str, object] = field(default_factory=dict)
     portal: dict[str, object] = field(default_factory=dict)
 

@@ -52,7 +52,9 @@ def read(node: Path, dataset: str, release: str, *, today: date) -> DatasetVerdi
     if found.release != release:
         raise Damaged("a kept verdict is of another release.", where=str(path), remedy="Assess the release again.")
     tokens = [token for each in _files(node) for token in tokens_of(each)]
-    good, bad = standing(tokens, signers(node), today=today) if tokens else ([], [])
+    if not tokens:
+        return found
+    good, bad = standing(tokens, signers(node), today=today)
     here = [each for each in good if each.override.dataset == dataset and each.override.release in ("", release)]
     return lifted(found, here, bad)
 

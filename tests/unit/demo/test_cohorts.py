@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pytest
 import sqlalchemy as sa
 
 from federome.db import engine
-from federome.demo import cohorts, synthetic
+from federome.demo import cohorts, real, synthetic
 from federome.governance.consent import ConsentEvent
 from federome.network import notebook, record
 from federome.network.consents import ConsentBook
@@ -48,3 +49,27 @@ def test_a_national_cohort_is_onboarded(tmp_path: Path) -> None:
         assert int(holdings.may(view, RESEARCH).sum()) == research
         assert holdings.may(view, Use("match", "care")).all()
     assert set(np.unique(view.labels("consent_tier"))) == {"secondary-use"}
+
+
+def test_real_people_are_read_only_where_a_node_may_still_lack_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(real, "fetch", lambda cache, **_: (read.append(cache), real.Absent("away"))[1])
+    monkeypatch.setattr(cohorts, "_prepare_node", lambda job: job[1])
+
+    def absent(*nodes: str, data: Path | None = None) -> str:
+        return cohorts.prepare(
+            tmp_path, nodes, people=120, variants=4_000, seed=1, data=data, say=lambda _: None
+        ).real_absent
+
+    assert absent() == "away"
+    [root] = tmp_path.iterdir()
+    for made in (root / "nodes" / "FI" / "done", root / "real" / "done"):
+        made.parent.mkdir(parents=True)
+        made.touch()
+    assert len(read) == 1
+    assert absent("FI") == "" and len(read) == 1
+    assert absent("FI", data=tmp_path) == "away" and len(read) == 2
+    (root / "real" / "done").unlink()
+    assert absent("FI") == "away" and len(read) == 3
