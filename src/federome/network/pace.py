@@ -18,7 +18,10 @@ from typing import Final
 
 KEPT: Final = 64
 SHARE: Final = 0.95
+USUAL_S: Final = 1.0
 LONGEST_S: Final = 3.0
+"""The pace is a second at most, or three where half of all answers take more than one: a busy machine, where a few take
+long, is not made slower still."""
 FURTHER: Final = 1.25
 """How far a reply that missed the pace, or one of the times after it, is from the next."""
 LAST_S: Final = 0.001
@@ -62,5 +65,7 @@ class Pace:
         """From the tasks before this one: what it took itself does not move it, and a single long one hardly does."""
         if not taken:
             return STEP_S
-        usual = sorted(taken)[max(min(int(SHARE * len(taken)), len(taken) - 2), 0)]
-        return min(math.ceil(1.25 * usual / STEP_S) * STEP_S, LONGEST_S)
+        ordered = sorted(taken)
+        usual = ordered[max(min(int(SHARE * len(taken)), len(taken) - 2), 0)]
+        most = min(max(USUAL_S, 3 * ordered[len(taken) // 2]), LONGEST_S)
+        return min(math.ceil(1.25 * usual / STEP_S) * STEP_S, most)

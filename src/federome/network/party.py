@@ -96,7 +96,11 @@ class Party:
         return len(tasks)
 
     def serve(self, task: Task, wait_s: float = 0.0) -> Sequence[Task]:
-        """Answer one task and hand the answer in, as often as it takes; gives what is due next if it may wait."""
+        """Answer one task and hand the answer in, as often as it takes; gives what is due next if it may wait.
+
+        A refusal is reported once it has left: the line would make it later than an answer.
+        """
+        said: list[str] = []
         try:
             reply = self._worker.answer(task)
         except Unavailable as error:
@@ -104,22 +108,25 @@ class Party:
             self._report(f"{task.kind}: {error.message}")
             return ()
         except FederomeError as error:
-            self._report(f"{task.kind}: {error}")
+            said.append(f"{task.kind}: {error}")
             reply = Reply({"refused": _problem(error)})
         except Exception as bug:  # noqa: BLE001
             # The edge of the process: what a bug says may hold data, so only its kind and place are told, at home.
-            self._report(f"{task.kind}: {type(bug).__name__} at {way(bug)}")
+            said.append(f"{task.kind}: {type(bug).__name__} at {way(bug)}")
             reply = Reply({"refused": _problem(FederomeError("an error in the program; its operator finds more."))})
-        return self._hand_in(task, reply, wait_s)
+        try:
+            return self._hand_in(task, reply, wait_s, partial(self._meanwhile, task, said))
+        finally:
+            self._tell(said)  # nobody took the answer
 
-    def _hand_in(self, task: Task, reply: Reply, wait_s: float) -> Sequence[Task]:
+    def _hand_in(self, task: Task, reply: Reply, wait_s: float, meanwhile: Callable[[], None]) -> Sequence[Task]:
         pause = 0.1
         while not self._stopping.is_set():
             if self._paused():
                 self._stopping.wait(PAUSED_S)
                 continue
             try:
-                due = self._port.reply(task.id, reply, wait_s, meanwhile=partial(self._prepare, task))
+                due = self._port.reply(task.id, reply, wait_s, meanwhile=meanwhile)
                 self._heard()
                 return due
             except Unavailable as error:
@@ -131,7 +138,12 @@ class Party:
                 return ()
         return ()
 
-    def _prepare(self, task: Task) -> None:
+    def _tell(self, said: list[str]) -> None:
+        while said:
+            self._report(said.pop(0))
+
+    def _meanwhile(self, task: Task, said: list[str]) -> None:
+        self._tell(said)
         try:
             self._worker.prepare(task)
         except FederomeError:

@@ -19,8 +19,17 @@ import httpx2 as httpx
 import msgspec
 
 from federome.errors import FederomeError, Unavailable, from_problem
-from federome.network.protocol import MESSAGE_BYTES, PREFIX, Reply, Task, decode_tasks, encode_reply, nothing
-from federome.network.wire import Answered, Wire
+from federome.network.protocol import (
+    MAX_PART_BYTES,
+    MESSAGE_BYTES,
+    PREFIX,
+    Reply,
+    Task,
+    decode_tasks,
+    encode_reply,
+    nothing,
+)
+from federome.network.wire import MAX_ANSWER_BYTES, Answered, Wire
 from federome.trust.keys import PrivateKey, Signer
 from federome.trust.signing import sign
 
@@ -110,7 +119,7 @@ class HttpPort:
 
     def download(self, run: str, name: str) -> bytes:
         """See :class:`federome.network.protocol.HubPort`."""
-        return self._call("GET", _blobs(run), params={"name": name}).content
+        return self._call("GET", _blobs(run), params={"name": name}, max_bytes=MAX_PART_BYTES).content
 
     def stream(self, run: str, name: str) -> Iterator[bytes]:
         """See :class:`federome.network.protocol.HubPort`."""
@@ -149,6 +158,7 @@ class HttpPort:
         content: bytes | None = None,
         patience_s: float = PATIENCE_S,
         meanwhile: Callable[[], None] = nothing,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> Answered:
         told = self._wire.call(
             method,
@@ -158,6 +168,7 @@ class HttpPort:
             params=params,
             content=content,
             meanwhile=meanwhile,
+            max_bytes=max_bytes,
         )
         if not _is_success(told.status):
             if told.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):

@@ -26,6 +26,8 @@ CONNECT_S: Final = 10.0
 TOGETHER: Final = 1 << 16
 """A body up to this size leaves in one write with the head, and so arrives in one piece."""
 PIECE: Final = 1 << 20
+MAX_ANSWER_BYTES: Final = 1 << 28
+"""Of an answer that is read whole: tasks of many runs with what belongs to them."""
 _STALE: Final = (RemoteDisconnected, ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)
 
 
@@ -60,15 +62,16 @@ class Wire:
         params: Mapping[str, str] | None = None,
         content: bytes | None = None,
         meanwhile: Callable[[], None] = nothing,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> Answered:
-        """The whole answer; ``Unavailable`` when the server cannot be reached or is silent for ``patience_s``.
+        """The whole answer; ``Unavailable`` when the server cannot be reached, is silent for ``patience_s`` or floods.
 
         ``meanwhile`` is done while the server works, as often as the request is sent.
         """
         with self._explained():
             sock, response = self._sent(method, path, params, headers, content, patience_s, meanwhile)
             try:
-                told = Answered(response.status, response.read())
+                told = Answered(response.status, _whole(response, max_bytes))
             except BaseException:
                 sock.close()
                 raise
@@ -162,6 +165,15 @@ class Wire:
             yield
         except (OSError, HTTPException) as error:
             raise Unavailable(f"the hub is out of reach ({type(error).__name__}).") from error
+
+
+def _whole(response: HTTPResponse, max_bytes: int) -> bytes:
+    if response.length is not None and response.length <= max_bytes:
+        return response.read()
+    content = b"" if response.length is not None else response.read(max_bytes)
+    if response.length is not None or response.read(1):  # which also ends an answer that comes in chunks
+        raise Unavailable("the hub's answer is too large.")
+    return content
 
 
 def _exchange(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
+from federome.errors import Refused, Unavailable
 from federome.network.party import Party
 from federome.network.protocol import Reply, Task
 
@@ -43,6 +44,36 @@ class Worker:
 
     def prepare(self, task: Task) -> None:
         raise AssertionError("no head start: that keeps nobody from handing in")
+
+
+class Refusing:
+    def answer(self, task: Task) -> Reply:
+        raise Refused("nearly the same people.", codes=["differencing"])
+
+    def prepare(self, task: Task) -> None: ...
+
+
+def test_a_refusal_is_reported_once_it_has_left() -> None:
+    """Before, the line was written first, and nothing of the kind for an answer: a clock could hear the difference."""
+    events: list[str] = []
+
+    class Listening(Hub):
+        away = True
+
+        def reply(
+            self, task: str, reply: Reply, wait_s: float = 0.0, *, meanwhile: Callable[[], None]
+        ) -> Sequence[Task]:
+            if self.away:
+                self.away = False
+                raise Unavailable("the hub is away.")
+            events.append(f"sent {reply.body['refused']['codes']}")  # type: ignore[call-overload, index]
+            meanwhile()
+            meanwhile()  # as often as it is sent
+            return ()
+
+    party = Party(Listening(), Refusing(), report=events.append)  # type: ignore[arg-type]
+    party.serve(TASK)
+    assert len(events) == 2 and events[0] == "sent ['differencing']" and "nearly the same people" in events[1]
 
 
 def test_a_paused_party_neither_asks_nor_hands_in() -> None:

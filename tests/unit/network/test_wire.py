@@ -43,7 +43,11 @@ class Handler(BaseHTTPRequestHandler):
             return
         answer = body if self.command == "POST" else b"x" * (2 * PIECE + 7)
         self.send_response(418 if "teapot" in self.path else 200)
-        self.send_header("Content-Length", str(len(answer)))
+        if "chunks" in self.path:
+            self.send_header("Transfer-Encoding", "chunked")
+            answer = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (answer[:9], answer[9:], b""))
+        else:
+            self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
         self.close_connection = self.server.cut_next  # without saying so: the client thinks that it may go on
@@ -113,6 +117,17 @@ def test_a_server_that_is_silent_hangs_up_or_is_away_is_unavailable(server: Serv
         port = gone.server_port
     with pytest.raises(Unavailable, match="out of reach"):
         post(Wire(f"http://127.0.0.1:{port}", ssl.create_default_context(), {}))
+
+
+@pytest.mark.parametrize("path", ["/all", "/chunks"])
+def test_an_answer_beyond_its_bound_is_not_read(server: Server, wire: Wire, path: str) -> None:
+    size = 2 * PIECE + 7
+    told = wire.call("GET", path, headers={}, patience_s=20.0, max_bytes=size)
+    assert len(told.content) == size
+    with pytest.raises(Unavailable, match="too large"):
+        wire.call("GET", path, headers={}, patience_s=20.0, max_bytes=size - 1)
+    assert post(wire) == b"body"  # what was left does not turn up in the next answer
+    assert server.connections == 2
 
 
 def test_a_header_holds_no_line_break(wire: Wire) -> None:
