@@ -23,6 +23,9 @@ class Server(ThreadingHTTPServer):
         self.seen: list[tuple[str, str, dict[str, str], bytes]] = []
         self.silent = threading.Event()
 
+    def handle_error(self, *_: object) -> None:
+        """Clients hang up in the middle here."""
+
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
