@@ -13,7 +13,9 @@ from rdflib import Graph
 
 from federome.demo.hospital import GROUNDS, PROVIDER
 from federome.errors import Invalid
+from federome.ingest.manifest import read_manifest
 from federome.network.records import DatasetRecord
+from federome.onboard.batch import write_manifest
 from federome.onboard.documents import OPEN, drafts, management_plan
 from federome.onboard.provider import Provider, read_provider
 from federome.standards.catalogue import Catalogue, graph
@@ -40,6 +42,15 @@ def test_papers_say_what_is_configured() -> None:
     assert "smoking 80 %" in papers["impact-assessment.md"] and OPEN in papers["impact-assessment.md"]
     stricter = dataclasses.replace(WORDS, policy=dataclasses.replace(WORDS.policy, k_min=15))
     assert "15 people under a permit" in drafts(stricter, RECORD, today=TODAY)["record-of-processing.md"]
+
+
+def test_the_policy_that_is_said_is_the_one_that_holds(tmp_path: Path) -> None:
+    """Of the manifest that onboarding writes: what it left out would be the default, unnoticed."""
+    said = dataclasses.replace(WORDS.policy, k_min=12, noise=2.0, epsilon=3.0)
+    path = tmp_path / "manifest.toml"
+    write_manifest(path, dataclasses.replace(WORDS, policy=said), {"population": "FI"}, [])
+    found = read_manifest(path)
+    assert found.policy == said and found.constants == {"population": "FI"}
 
 
 def test_the_plan_has_what_the_common_standard_demands() -> None:
