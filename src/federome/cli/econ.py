@@ -1,8 +1,9 @@
-"""Commands of economic evaluation: ``federome econ run`` and ``compare``. The package puts them on the tree."""
+"""Commands of economic evaluation: ``federome econ``. The package puts them on the tree."""
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from federome.economics.maturity import Assessment
     from federome.economics.model import Model
     from federome.economics.pathway import Costed
+    from federome.economics.sensitivity import Budget
 
 econ_app = typer.Typer(no_args_is_help=True, help="Economic evaluation: is it worth its cost?")
 
@@ -90,6 +92,86 @@ def compare(
         sys.stdout.write(_text(each) + "\n")
 
 
+@econ_app.command("vary")
+def vary(
+    model: Name,
+    over: Annotated[
+        list[str], typer.Option("--over", help="PARAMETER=FIRST:LAST:STEPS; once for one way, twice for two ways.")
+    ],
+    country: Code = None,
+    threshold: Threshold = None,
+    result: Inputs = None,
+    as_json: AsJson = False,
+) -> None:
+    """Which strategy is best where one or two constants of a model are something else."""
+    from federome.economics.sensitivity import one_way, two_way
+
+    if len(over) > 2:
+        raise Invalid("at most two constants are moved together.", where="--over")
+    ready, profile = _prepared(model, country, result or ())
+    moved = [_steps(each) for each in over]
+    names = [each.name for each in ready.strategies]
+    worth = _threshold(threshold, profile)
+    costs, effects = one_way(ready, *moved[0]) if len(moved) == 1 else two_way(ready, moved[0], moved[1])
+    net = worth * effects - costs
+    best = [names[at] for at in net.argmax(axis=-1).ravel()]
+    if as_json:
+        told: dict[str, object] = {"model": ready.id, "country": ready.country, "currency": ready.currency}
+        told |= {
+            "threshold": worth,
+            "over": [{"parameter": name, "values": values} for name, values in moved],
+            "strategies": names,
+        }
+        told |= {"costs": costs.tolist(), "effects": effects.tolist(), "net_benefit": net.tolist()}
+        sys.stdout.write(json.dumps(told | {"best": net.argmax(axis=-1).tolist()}) + "\n")
+        return
+    sys.stdout.write(f"{ready.title}{f' ({ready.country})' if ready.country else ''}\n")
+    sys.stdout.write(f"Willingness to pay {worth:,.0f} {ready.currency} per {ready.effect.unit}\n")
+    for name, _ in moved:
+        sys.stdout.write(f"{name}: {ready.parameters[name].says}; {ready.parameters[name].value:.6g} in the model\n")
+    if len(moved) == 1:
+        heads = "".join(f"{name[:14]:>16}" for name in names)
+        sys.stdout.write(f"\nNet benefit in {ready.currency}\n{moved[0][0][:18]:<18}{heads}  best\n")
+        for value, row, name in zip(moved[0][1], net, best, strict=True):
+            sys.stdout.write(f"{value:<18.6g}" + "".join(f"{each:>16,.0f}" for each in row) + f"  {name}\n")
+        return
+    (one, rows), (two, columns) = moved
+    sys.stdout.write(f"\nBest strategy; rows {one}, columns {two}\n")
+    sys.stdout.write(f"{'':<14}" + "".join(f"{value:>16.6g}" for value in columns) + "\n")
+    for at, value in enumerate(rows):
+        cells = best[at * len(columns) : (at + 1) * len(columns)]
+        sys.stdout.write(f"{value:<14.6g}" + "".join(f"{name[:14]:>16}" for name in cells) + "\n")
+
+
+@econ_app.command("budget")
+def budget(
+    model: Name,
+    entering: Annotated[str, typer.Option(help="People who enter in each year, with commas: 1000,1000,1200.")],
+    now: Annotated[list[str], typer.Option(help="STRATEGY=SHARES of those who enter, by year or one for all years.")],
+    planned: Annotated[list[str], typer.Option(help="The same as it is planned.")],
+    country: Code = None,
+    result: Inputs = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a plan adds to each year's spending, not discounted."""
+    from federome.economics.sensitivity import budget_impact
+
+    ready, _ = _prepared(model, country, result or ())
+    people = _numbers(entering, "--entering")
+    plans = [
+        {name: (shares * len(people) if len(shares) == 1 else shares) for name, shares in map(_shares, given)}
+        for given in (now, planned)
+    ]
+    found = budget_impact(ready, people, now=plans[0], planned=plans[1])
+    if as_json:
+        told: dict[str, object] = {"model": ready.id, "country": ready.country, "currency": ready.currency}
+        told |= {"price_year": ready.price_year, "people": people}
+        told |= {"now": found.now.tolist(), "planned": found.planned.tolist(), "net": found.net.tolist()}
+        sys.stdout.write(json.dumps(told) + "\n")
+        return
+    sys.stdout.write(_budget_text(ready, people, found))
+
+
 @econ_app.command("cost")
 def cost(
     pathways: Annotated[list[str], typer.Argument(help="Shipped pathways, or paths of .toml files.")],
@@ -150,6 +232,51 @@ def maturity(
 
         radar.write_text(maturity_radar(held), "utf-8")
     sys.stdout.write(json.dumps(_maturity(held, target)) + "\n" if as_json else _maturity_text(held, target))
+
+
+def _budget_text(model: Model, people: Sequence[float], found: Budget) -> str:
+    lines = [
+        f"{model.title}{f' ({model.country})' if model.country else ''}",
+        f"{model.currency}, prices of {model.price_year}, not discounted",
+        f"{'year':<8}{'entering':>12}{'as now':>18}{'as planned':>18}{'difference':>18}",
+    ]
+    for at, entering in enumerate(people):
+        lines.append(
+            f"{at + 1:<8}{entering:>12,.0f}{found.now[at]:>18,.0f}{found.planned[at]:>18,.0f}{found.net[at]:>+18,.0f}"
+        )
+    lines.append(f"{'all':<8}{sum(people):>12,.0f}{found.now.sum():>18,.0f}{found.planned.sum():>18,.0f}")
+    lines[-1] += f"{found.net.sum():>+18,.0f}"
+    return "\n".join(lines) + "\n"
+
+
+def _steps(given: str) -> tuple[str, list[float]]:
+    """``NAME=FIRST:LAST:STEPS`` as a name and evenly spaced values, both ends among them."""
+    name, _, told = given.partition("=")
+    parts = told.split(":")
+    if not name or len(parts) != 3 or not parts[2].isdecimal() or not 2 <= int(parts[2]) <= 1000:
+        raise Invalid(
+            f"{given[:60]!r} is no range.", where="--over", remedy="Write NAME=FIRST:LAST:STEPS, with 2 to 1000 steps."
+        )
+    first, last = _numbers(f"{parts[0]},{parts[1]}", "--over")
+    steps = int(parts[2])
+    return name, [first + (last - first) * at / (steps - 1) for at in range(steps)]
+
+
+def _shares(given: str) -> tuple[str, list[float]]:
+    name, equals, told = given.partition("=")
+    if not name or not equals:
+        raise Invalid(f"{given[:60]!r} names no strategy and shares.", remedy="Write STRATEGY=SHARE or =SHARE,SHARE,…")
+    return name, _numbers(told, name[:40])
+
+
+def _numbers(given: str, where: str) -> list[float]:
+    try:
+        found = [float(each) for each in given.split(",")]
+    except ValueError:
+        found = [math.nan]
+    if not all(map(math.isfinite, found)):
+        raise Invalid(f"{given[:60]!r} is no list of numbers.", where=where, remedy="Write them with commas: 1,0.5,2.")
+    return found
 
 
 def _costed(found: Costed) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """The consent ledger of a node, read: who is in a cohort now, and what a change of mind does to a run.
 
-The node freezes a cohort through ``cohort_mask`` and asks ``after_freeze`` again before release (rules R15, R16).
+The node freezes a cohort through ``cohort_mask`` and asks ``after_freeze`` again before release (rules R15, R16). How
+much a cohort must have changed before a question is answered anew is the audit of cohorts' (``disclosure/cohorts.py``).
 Events come from a durable ledger that is passed in; nothing here stores or forgets anything.
 Tiers: 1+MG reference architecture, data-subject onboarding; opt-out and override: EHDS Art. 71.
 """
@@ -190,17 +191,6 @@ def after_freeze(
     before = cohort_mask(ledger, people, operation=operation, basis=basis, now=frozen_at).included
     after = cohort_mask(ledger, people, operation=operation, basis=basis, now=now).included
     return int((before & ~after).sum())
-
-
-def may_answer_again(changed: int, *, sealed_sent: bool, answered_before: bool, new_release: bool, k_min: int) -> bool:
-    """Rule R16: whether a node may run again at once after its cohort changed by ``changed`` people.
-
-    Where a sealed part was already sent or an earlier answer released, the new answer waits until the cohort has
-    changed by at least ``k_min`` or the next data release, so that no two answers differ by a few people.
-    """
-    if not (sealed_sent or answered_before):
-        return True
-    return new_release or changed >= k_min
 
 
 def merge(ledgers: Iterable[Ledger]) -> tuple[ConsentEvent, ...]:

@@ -149,3 +149,51 @@ def test_commands() -> None:
     assert isinstance(runner.invoke(econ_app, ["run", "nothing"]).exception, Invalid)
     assert isinstance(runner.invoke(econ_app, ["run", "pgx-panel", "--json", "--html"]).exception, Invalid)
     assert isinstance(runner.invoke(econ_app, ["run", "pgx-panel", "--result", "actionable"]).exception, Invalid)
+
+
+def test_commands_that_move_constants_and_add_up_budgets() -> None:
+    def told(*words: str) -> dict[str, object]:
+        done = CliRunner().invoke(econ_app, [*words, "--json"])
+        assert done.exit_code == 0, done.output
+        return dict(json.loads(done.stdout))
+
+    one = told("vary", "sick-sicker", "--over", "c_trtA=8000:16000:3", "--threshold", "100000")
+    assert one["over"] == [{"parameter": "c_trtA", "values": [8000.0, 12000.0, 16000.0]}]
+    costs, effects = one_way(MODEL, "c_trtA", [8000.0, 12000.0, 16000.0])
+    assert np.array_equal(np.array(one["costs"]), costs)
+    assert one["best"] == (100_000 * effects - costs).argmax(axis=1).tolist()
+    grid = CliRunner().invoke(
+        econ_app, ["vary", "sick-sicker", "--over", "c_trtB=1000:90000:2", "--over", "u_S1=0.6:0.8:3"]
+    )
+    last = [line.split() for line in grid.stdout.splitlines()[-2:]]
+    assert last == [["1000", "B", "B", "B"], ["90000", "SoC", "SoC", "SoC"]]
+    spent = told(
+        "budget",
+        "sick-sicker",
+        "--entering",
+        "100,50",
+        "--now",
+        "SoC=1",
+        "--planned",
+        "SoC=0.5,0",
+        "--planned",
+        "B=0.5,1",
+    )
+    found = budget_impact(MODEL, [100, 50], now={"SoC": [1, 1]}, planned={"SoC": [0.5, 0.0], "B": [0.5, 1.0]})
+    assert spent["net"] == found.net.tolist()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["vary", "sick-sicker", "--over", "c_trtA=1:2"],
+        ["vary", "sick-sicker", "--over", "c_trtA=1:x:3"],
+        ["vary", "sick-sicker", "--over", "c_trtA=1:2:1"],
+        ["vary", "sick-sicker", "--over", "c_trtA=1:2:3", "--over", "c_H=1:2:3", "--over", "c_S1=1:2:3"],
+        ["budget", "sick-sicker", "--entering", "10,nan", "--now", "SoC=1", "--planned", "SoC=1"],
+        ["budget", "sick-sicker", "--entering", "10", "--now", "SoC", "--planned", "SoC=1"],
+        ["budget", "sick-sicker", "--entering", "10", "--now", "SoC=1", "--planned", "SoC=0.5"],
+    ],
+)
+def test_ranges_and_plans_that_cannot_be_read(words: list[str]) -> None:
+    assert isinstance(CliRunner().invoke(econ_app, words).exception, Invalid)

@@ -17,7 +17,6 @@ from federome.governance.consent import (
     NationalOverride,
     after_freeze,
     cohort_mask,
-    may_answer_again,
     merge,
 )
 
@@ -156,21 +155,6 @@ def test_withdrawals_after_the_freeze_are_counted() -> None:
         return after_freeze(ledger, people, operation="run", basis="research", frozen_at=T0, now=T0 + hours * HOUR)
 
     assert [count(h) for h in (0, 1, 2)] == [0, 1, 2]
-
-
-@pytest.mark.parametrize(
-    ("changed", "sealed", "answered", "fresh", "again"),
-    [
-        (1, False, False, False, True),
-        (1, True, False, False, False),
-        (1, False, True, False, False),
-        (9, True, True, False, False),
-        (10, True, True, False, True),
-        (1, True, True, True, True),
-    ],
-)
-def test_when_a_node_may_answer_again(changed: int, sealed: bool, answered: bool, fresh: bool, again: bool) -> None:
-    assert may_answer_again(changed, sealed_sent=sealed, answered_before=answered, new_release=fresh, k_min=10) is again
 
 
 def test_ledgers_merge_into_each_event_once() -> None:
