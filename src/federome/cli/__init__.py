@@ -112,7 +112,9 @@ err = Console(stderr=True, highlight=False)
 
 def main() -> None:
     """Entry point: expected failures become one line and an exit code, never a traceback."""
-    faulthandler.enable()  # where a signal ends the process, as SIGBUS does, stderr says which and in what function
+    # Where a signal ends the process, as SIGBUS does, the real stderr says which and in what function.
+    if sys.__stderr__ is not None:
+        faulthandler.enable(sys.__stderr__)
     as_json = "--json" in sys.argv[1:] and not {"demo", "bench"} & set(sys.argv[1:2])
     try:
         app()
