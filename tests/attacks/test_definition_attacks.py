@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.federation import Federation, build_federation
+from tests.federation import GENEROUS, Federation, build_federation
 from tests.worlds import MemorySite, make_world
 
 from federome.analysis.algorithm import Algorithm
@@ -126,7 +126,8 @@ def test_other_names_of_nearly_the_same_variants_are_definitions_too(
     """Compared by name only, any of them less the gene's count is the victim."""
     if not defended:
         monkeypatch.setattr(Definition, "meets", lambda one, other: one.of == other.of)
-    federation = build_federation(tmp_path, sites())
+    policy = GENEROUS if defended else replace(GENEROUS, same_people="answer")
+    federation = build_federation(tmp_path, sites(), policy=policy)
     assert carriers(federation, background(0.01)) == SITES * RARE
     told = [count(federation, 0.05, **where) for where in OTHER_WORDS]
     told.append(carriers(federation, replace(background(0.05), genes=("BOTH",))))

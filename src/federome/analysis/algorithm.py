@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar
 
@@ -230,6 +231,15 @@ class Algorithm(ABC):
     def told_of(self, view: View) -> Iterable[Mask]:  # noqa: ARG002
         """Groups of the cohort that are told of by themselves, each (people,): the node audits them like cohorts."""
         return ()
+
+    def told_as(self) -> Iterable[tuple[Cohort | None, str]]:
+        """The words of each group of :meth:`told_of`, in its order: a cohort, and what no cohort can express.
+
+        Equal words must mean that the groups are equal whoever the people are. By default all parameters are words.
+        """
+        asked = {name: value for name, value in parameters(self).items() if name != "cohort"}
+        words = msgspec.json.encode({self.name: asked}, order="deterministic").decode()
+        return ((self.cohort, f"{words} {group}") for group in count())
 
     def analysed(self, view: View) -> Iterable[Mask]:  # noqa: ARG002
         """Whose records enter numbers that are no counts, (people,): those with all values that the question reads.

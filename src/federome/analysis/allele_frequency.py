@@ -47,6 +47,7 @@ from federome.model.cohort import Cohort
 from federome.model.release import Count, Label, Ratio, Round, Rows
 from federome.model.table import Column, Mask
 from federome.model.variant import Assembly, Region, Variant, chromosome_rank, oriented
+from federome.model.wording import narrowed
 
 # Copies that women, men and people of unknown sex have; two in every other class. 0 leaves a person out.
 _COPIES: Mapping[str, tuple[int, int, int]] = {"X": (2, 1, 0), "Y": (0, 1, 0), "MT": (1, 1, 1)}
@@ -175,6 +176,12 @@ class AlleleFrequency(Algorithm):
         """The people of each stratum."""
         stratum = self._stratum(view)
         yield from (stratum == at for at in range(len(self.strata)))
+
+    def told_as(self) -> Iterator[tuple[Cohort | None, str]]:
+        """The cohort with the stratum's conditions."""
+        for place in self.populations or ("",):
+            for sex in SEXES if "sex" in self.by else ("",):
+                yield narrowed(self.cohort, sex=sex, population=place), ""
 
     def _possible(self, chromosome: str, copies: int) -> Mask:
         """Which strata can hold people with that many copies, shape (strata,)."""

@@ -25,6 +25,7 @@ from federome.model.cohort import Cohort
 from federome.model.release import Count, Label, Number, Round, Rows, Statistic
 from federome.model.table import Mask
 from federome.model.variant import Assembly, Variant, oriented
+from federome.model.wording import narrowed
 
 BLOCKS: Final = 12
 """Rounds of products at most. Each tells one sum a variant for every vector; `estimates` counts them all."""
@@ -163,6 +164,10 @@ class AncestryComponents(Algorithm):
         if self.populations:
             group = prs_scores.groups_of(view, self.populations, np.ones(view.people, np.bool_))
             yield from (group == at for at in range(len(self.populations)))
+
+    def told_as(self) -> Iterator[tuple[Cohort | None, str]]:
+        """The cohort with each population."""
+        yield from ((narrowed(self.cohort, population=each), "") for each in self.populations)
 
     def local(self, view: View, block: Block | None, state: State) -> Table:
         assert block is not None

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from federome.analysis.algorithm import DONE, Algorithm, Block, Finished, Reads, State, Table, View, algorithm
 from federome.errors import Invalid
-from federome.model.cohort import Cohort
+from federome.model.cohort import AgeBand, Cohort
 from federome.model.release import Count, Label, Round, Rows
 from federome.model.table import Column, Mask
+from federome.model.wording import narrowed
 
 Dimension = Literal["sex", "age_band", "population"]
 Population = Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
@@ -95,6 +96,20 @@ class CohortCount(Algorithm):
         if self.by:
             cell, cells = self._placed(view)
             yield from (cell == at for at in range(-1, cells))
+
+    def told_as(self) -> Iterator[tuple[Cohort | None, str]]:
+        """The cohort with the cell's conditions; those of no cell are what is left by these categories."""
+        if self.by:
+            yield self.cohort, f"none of {sorted(self.by)} {sorted(self.populations)}"
+        for sex, band, population in self._cells()[1:-1]:
+            low, _, high = band.removesuffix("+").partition("-")
+            cell = narrowed(
+                self.cohort,
+                sex="" if sex == "all" else sex,
+                age=None if band == "all" else AgeBand(int(low), int(high or 130)),
+                population="" if population == "all" else population,
+            )
+            yield cell, ""
 
     def places(self, view: View) -> NDArray[np.int64]:
         """Cells follow the total, and those of none come last."""

@@ -35,6 +35,7 @@ from federome.model.cohort import Cohort
 from federome.model.release import Count, Label, Ratio, Round, Rows
 from federome.model.table import Column, Mask
 from federome.model.variant import Assembly
+from federome.model.wording import narrowed
 from federome.pgx.cohort import CohortCalls
 from federome.pgx.genes import Gene
 from federome.pgx.guidance import advise_drug
@@ -120,6 +121,11 @@ class PgxActionable(Algorithm):
         """The people of each population."""
         group = stratum_of(view, self.populations)
         yield from (group == at for at in range(len(strata(self.populations))))
+
+    def told_as(self) -> Iterator[tuple[Cohort | None, str]]:
+        """The cohort with each population."""
+        for population in strata(self.populations):
+            yield narrowed(self.cohort, population=population if self.populations else ""), ""
 
     def tells(self, sites: int) -> float:
         """Each rate is one number, and tells no more than one frequency would."""

@@ -41,6 +41,7 @@ from federome.model.cohort import Cohort
 from federome.model.release import Count, Label, Round, Rows
 from federome.model.table import Mask
 from federome.model.variant import Assembly
+from federome.model.wording import narrowed
 from federome.pgx.call import Call
 from federome.pgx.genes import pair
 from federome.pgx.phenotype import INDETERMINATE, from_call
@@ -126,6 +127,11 @@ class PgxCounts(Algorithm):
         """The people of each population."""
         group = stratum_of(view, self.populations)
         yield from (group == at for at in range(len(strata(self.populations))))
+
+    def told_as(self) -> Iterator[tuple[Cohort | None, str]]:
+        """The cohort with each population."""
+        for population in strata(self.populations):
+            yield narrowed(self.cohort, population=population if self.populations else ""), ""
 
     def tells(self, sites: int) -> float:
         """Counts of alleles tell the frequencies of the gene's sites, as far as enough people carry a variant."""

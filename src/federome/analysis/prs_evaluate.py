@@ -39,6 +39,7 @@ from federome.errors import Invalid
 from federome.model.cohort import Cohort
 from federome.model.release import Count, Label, Number, Round, Rows, Statistic
 from federome.model.table import Column, Mask
+from federome.model.wording import narrowed
 
 EVERYBODY = Cohort()
 BINS: Final = 32
@@ -252,6 +253,12 @@ class PrsEvaluate(Algorithm):
             group = groups_of(view, self.populations, np.isfinite(view.numbers(self.score)))
             yield from (group == at for at in range(-1, len(self.populations)))
         yield from self.status.told_of(view)
+
+    def told_as(self) -> Iterator[tuple[Cohort | None, str]]:
+        """Who has the score and each population, and those who lack either."""
+        yield self.cohort, f"no {self.score} or none of {sorted(self.populations)}"
+        for population in self.populations:
+            yield narrowed(self.cohort, population=population), f"with {self.score}"
 
     # At the releaser -----------------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from federome.analysis.prs_scores import Column as ScoreColumn
 from federome.model.cohort import Cohort
 from federome.model.release import Count, Label, Number, Round, Rows, Statistic
 from federome.model.table import Column, Mask
+from federome.model.wording import narrowed
 
 EVERYBODY = Cohort()
 _PEOPLE, _GUARDED = Count(people=True), Number(guard="people")
@@ -119,6 +120,12 @@ class PrsReference(Algorithm):
         if self.populations:
             group = groups_of(view, self.populations, np.isfinite(view.numbers(self.score)))
             yield from (group == at for at in range(-1, self._size))
+
+    def told_as(self) -> Iterator[tuple[Cohort | None, str]]:
+        """Who has the score and each population, and those who lack either."""
+        yield self.cohort, f"no {self.score} or none of {sorted(self.populations)}"
+        for population in self.populations:
+            yield narrowed(self.cohort, population=population), f"with {self.score}"
 
     def step(self, state: State, total: Table) -> State:
         if state.round == "mean":

@@ -123,6 +123,10 @@ class SurvivalCurves(Algorithm):
             group = self._codes(view)
             yield from (group == at for at in range(len(self._names)))
 
+    def told_as(self) -> Iterator[tuple[Cohort | None, str]]:
+        """The cohort with each value of the column."""
+        yield from ((self.cohort, f"{self.by} is {group!r}") for group in self.groups)
+
     def analysed(self, view: View) -> Iterator[Mask]:
         """Complete people of all groups."""
         inside = np.zeros(view.people, np.bool_)

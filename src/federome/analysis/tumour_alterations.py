@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -90,6 +91,13 @@ class TumourAlterations(Algorithm):
         """Those sequenced, and those altered, of every cell."""
         for cell in self._cells(view):
             yield from cell
+
+    def told_as(self) -> Iterator[tuple[Cohort | None, str]]:
+        """A panel reads many genes: those sequenced for each have the same words."""
+        for gene, group in product(self.genes, self._names):
+            named = f"{self.by} is {group!r}"
+            yield self.cohort, f"sequenced, {named}"
+            yield self.cohort, f"{self._altered} has {gene}, {named}"
 
     def local(self, view: View, block: Block | None, state: State) -> Table:  # noqa: ARG002
         counts = np.array([[int(mask.sum()) for mask in cell] for cell in self._cells(view)], np.int64)

@@ -42,7 +42,7 @@ PEOPLE: Final = 600
 POLICIES: Final[dict[str, folder.Table]] = {
     "on": {"access": "controlled"},
     "open": {"access": "open"},
-    "noisy": {"access": "controlled", "noise": 5.0},
+    "noisy": {"access": "controlled", "noise": 5.0, "same_people": "answer"},
 }
 DEFENDED, UNDEFENDED = "FI", "ES"
 MEASURED: Final = ("bmi_kg_m2", "ldl_c_mmol_l", "hba1c_mmol_mol", "creatinine_umol_l", "sbp_mmhg", "dbp_mmhg")

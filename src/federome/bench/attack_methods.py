@@ -19,6 +19,7 @@ from federome.disclosure.differencing import Cohorts, Members, admit
 from federome.errors import Refused
 from federome.model.release import Policy
 from federome.model.table import Mask
+from federome.model.wording import Wording
 
 Floats = NDArray[np.float64]
 Genomes = NDArray[np.int8]
@@ -146,15 +147,17 @@ class Asked:
     """
 
     def __init__(self, trait: Mask, policy: Policy, *, seed: int = 0) -> None:
-        self.trait, self.policy = trait, policy
+        self.trait, self.policy, self.asked = trait, policy, 0
         self.earlier: Cohorts = MemoryCohorts()
         self.secret = SECRET + seed.to_bytes(4, "little")
         self.told: list[int] = []
 
     def count(self, cohort: Mask) -> int | None:
-        """People of the cohort who have the trait; ``None`` for a refusal."""
+        """People of the cohort who have the trait; ``None`` for a refusal. Each question has words of its own."""
+        self.asked += 1
         try:
-            admit(Members.of(cohort), self.earlier, secret=self.secret, policy=self.policy)
+            by = Wording(("bench",), more=(f"question {self.asked}",))
+            admit(Members.of(cohort), self.earlier, by=by, secret=self.secret, policy=self.policy)
         except Refused:
             return None
         self.told.append(int(cohort.sum()))
@@ -256,11 +259,19 @@ def patient_differencing(node: Asked, cohort: Mask, victim: int) -> float:
 def conditioned(node: Asked, cohort: Mask, victim: int) -> float:
     """The trait as a condition: those who have it, then those but for what is the victim's alone.
 
-    A victim who has it is the one between, which is refused. Of one who has not, these are the same people by other
-    words, and are told again.
+    A victim who has it is the one between. Of one who has not, these are the same people by other words: where these
+    are told again, a refusal is an answer.
     """
     first, second = node.count(cohort & node.trait), node.count(without(cohort, victim) & node.trait)
     return 1.0 if second is None else float((first or 0) - second)
+
+
+def conditioned_halves(node: Asked, cohort: Mask, victim: int) -> float:
+    """The same where those who have the trait were told of in two parts, and never as a whole."""
+    has, half = cohort & node.trait, np.arange(len(cohort)) % 2 == 0
+    first = [node.count(has & half), node.count(has & ~half)]
+    second = node.count(without(cohort, victim) & node.trait)
+    return 1.0 if second is None else float(sum(part or 0 for part in first) - second)
 
 
 # genotypes from statistics of many phenotypes

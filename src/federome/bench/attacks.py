@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +30,7 @@ from federome.bench.attack_methods import (
     carriers_only,
     common,
     conditioned,
+    conditioned_halves,
     differencing,
     expected,
     frequency_power,
@@ -53,6 +55,7 @@ from federome.disclosure.sticky import sticky_noise
 from federome.errors import Refused
 from federome.model.release import ALL, Count, Label, Policy, Round, Rows, Statistic
 from federome.model.table import Table
+from federome.model.wording import Wording
 from federome.network.pace import Pace
 from federome.network.sandbox import Sandbox
 from federome.network.sandbox_bundle import Description, Program
@@ -177,9 +180,11 @@ def _counts(repeats: int) -> list[Row]:
     )
     patient = expected(patient_differencing, POLICY, victims=5 * repeats)
     rows.append(_attacked("the same with every stranger of 1,000 in turn", patient, off, "right", None, 0.95))
-    seen = guesses(conditioned, POLICY, victims=victims)
-    label = "the trait as a condition: refused for one, told again for nobody"
-    rows.append(_attacked(label, seen, guesses(conditioned, OFF), "right", None, 0.95))
+    answering = replace(POLICY, same_people="answer")
+    for attack, parts in ((conditioned, ""), (conditioned_halves, ", told in two parts")):
+        label = f"the trait as a condition{parts} (off: the same people in other words are answered)"
+        on, off = guesses(attack, POLICY, victims=victims), guesses(attack, answering)
+        rows.append(_attacked(label, on, off, "right", GUESS_BAR, 0.95))
     truth, scale = 137, 5.0
     rng = np.random.default_rng(5)
     two = rng.geometric(1 - math.exp(-1 / scale), (2, 200, 400)).astype(np.float64)
@@ -297,7 +302,7 @@ def _refusing(repeats: int) -> Row:
             for refused, mask in ((False, fresh), (True, without(fresh, int(np.flatnonzero(fresh)[0])))):
                 started = time.perf_counter()
                 with suppress(Refused), pace.even("decide"):
-                    admit(Members.of(mask), cohorts, secret=SECRET, policy=POLICY)
+                    admit(Members.of(mask), cohorts, by=Wording(("bench",)), secret=SECRET, policy=POLICY)
                 taken[refused].append(time.perf_counter() - started)
         cohorts.close()
         return auc(np.array(taken[True][repeats:]), np.array(taken[False][repeats:]))
@@ -343,7 +348,7 @@ def _cost(repeats: int) -> list[Row]:
         for _ in range(repeats):
             fresh = Members.of(rng.random(20_000) < 0.5)
             started = time.perf_counter()
-            admit(fresh, cohorts, secret=SECRET, policy=POLICY)
+            admit(fresh, cohorts, by=Wording(("bench",)), secret=SECRET, policy=POLICY)
             seconds.append(time.perf_counter() - started)
         cohorts.close()
     earlier = 100 if repeats < 20 else 10_000

@@ -33,6 +33,9 @@ _NOTE: Final = 0xFFFF_FFFF
 """In the place of a set's words: the record is a note, and holds no people."""
 _WHOLE: Final = b"W"  # zlib begins with another byte
 _SPARSE: Final = b"S"
+_SAID: Final = b"N"
+"""Before one of these: the words by which they were asked for follow, 16 bytes. Older records have none."""
+_SAID_BYTES: Final = 16
 Noted = Callable[[bytes], None]
 
 
@@ -287,6 +290,8 @@ def _packed(cohort: Members) -> bytes:
     """A set as it lies in the file: of few people their words with the words' places, else all words; or as zlib has
     them where most people are in it, whose gaps are what has to be told.
     """
+    if cohort.said:
+        return _SAID + cohort.said.ljust(_SAID_BYTES, b"\0")[:_SAID_BYTES] + _packed(cohort.asked(b""))
     words = cohort.words
     if cohort.size > 0.95 * 64 * len(words):
         return zlib.compress(cohort.to_bytes(), 1)
@@ -298,6 +303,9 @@ def _packed(cohort: Members) -> bytes:
 
 def _unpacked(body: bytes) -> Members:
     """Inverse of :func:`_packed`, and of what was written before: always zlib."""
+    if body[:1] == _SAID:
+        after = 1 + _SAID_BYTES
+        return _unpacked(body[after:]).asked(body[1:after])
     kind, rest = body[:1], memoryview(body)[1:]
     if kind == _WHOLE:
         return Members.from_bytes(bytes(rest))

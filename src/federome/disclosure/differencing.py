@@ -23,6 +23,7 @@ from federome.disclosure.sticky import sticky_k
 from federome.errors import Invalid, Refused
 from federome.model.release import Policy
 from federome.model.table import Mask
+from federome.model.wording import Wording
 
 FOLDED: Final = 32
 DEPTH: Final = 100
@@ -37,6 +38,8 @@ class Members:
     """
 
     words: Words
+    said: bytes = b""
+    """By which words they were asked for when they were told of (``Wording.token``); no part of who they are."""
 
     def __post_init__(self) -> None:
         if len(self.words) and not self.words[-1]:
@@ -57,6 +60,10 @@ class Members:
         if len(data) % 8:
             raise Invalid("a packed cohort is a whole number of 64-bit words.")
         return cls(np.frombuffer(data, "<u8").astype(np.uint64, copy=False))
+
+    def asked(self, said: bytes) -> Members:
+        """The same people, asked for by these words."""
+        return Members(self.words, said)
 
     def to_bytes(self) -> bytes:
         """Little-endian words, the first person in the lowest bit."""
@@ -127,7 +134,7 @@ class Cohorts(Protocol):
         """Put a cohort on record."""
 
 
-def admit(cohort: Members, earlier: Cohorts, *, secret: bytes, policy: Policy) -> bool:
+def admit(cohort: Members, earlier: Cohorts, *, by: Wording, secret: bytes, policy: Policy) -> bool:
     """Check a cohort and put it on record, in one step. True if exactly these people were answered about before.
 
     Call it for the cohort and for each stratum that is told of. Open data is not audited. Raises as :func:`check`.
@@ -135,30 +142,37 @@ def admit(cohort: Members, earlier: Cohorts, *, secret: bytes, policy: Policy) -
     if policy.open_data:
         return False
     with earlier.exclusive():
-        same = check(cohort, earlier, secret=secret, policy=policy)
+        same = check(cohort, earlier, by=by, secret=secret, policy=policy)
         if not same:
-            earlier.add(cohort)
+            earlier.add(cohort.asked(by.token(secret)))
     return same
 
 
-def check(cohort: Members, earlier: Cohorts, *, secret: bytes, policy: Policy) -> bool:
-    """Whether a cohort is an earlier one; ``Refused`` (``differencing``) if it nearly is.
+def check(cohort: Members, earlier: Cohorts, *, by: Wording, secret: bytes, policy: Policy) -> bool:
+    """Whether a cohort is an earlier one; ``Refused`` (``differencing``) if it nearly is, or is by other words.
 
     Nearly: another set of people, but fewer than k′ (:func:`sticky_k`) apart from an earlier cohort, or from the
     union of two of the last 100 that hardly overlap, or from one of them without another that it nearly holds.
-    Everything is compared before anything is refused.
+    Not at all apart is too near as well (``Policy.same_people``), unless words alone say that these are the same: else
+    an answer would tell that nobody lies between. Everything is compared before anything is refused.
     """
-    within = sticky_k(secret, cohort.digest, policy)
-    distances = [(cohort ^ other).size for other in earlier.near(cohort, within)]
-    close = any(0 < distance < within for distance in distances) or _close_to_two(cohort, earlier.recent(DEPTH), within)
-    if 0 in distances:
+    within, said = sticky_k(secret, cohort.digest, policy), by.token(secret)
+    strict = policy.same_people == "refuse"
+    near = [((cohort ^ other).size, other.said) for other in earlier.near(cohort, within)]
+    same = [words for distance, words in near if not distance]
+    close = any(0 < distance < within for distance, _ in near) or (strict and bool(same))
+    pairs = _close_to_two(cohort, earlier.recent(DEPTH), within)
+    made = {pair for distance, pair in pairs if not distance} if strict else set()
+    known = {frozenset(words.token(secret) for words in pair) for pair in by.splits()} if made else set()
+    close |= any(distance for distance, _ in pairs) or not made <= known
+    if said in same or (same and not strict):
         return True
     if close:
         raise Refused(
-            "this cohort is nearly one that was answered about before: the two answers together would tell of the "
-            "few people between them.",
+            "this cohort is one that was answered about before in other words, or nearly one: the two answers "
+            "together would tell of the few people between them, or that there are none.",
             codes=["differencing"],
-            remedy="Ask about the earlier cohort again, or about one that differs by many more people.",
+            remedy="Ask in the words of the earlier question, or about a cohort that differs by many more people.",
         )
     return False
 
@@ -168,23 +182,26 @@ def bits_apart(one: Words, other: Words) -> NDArray[np.int64]:
     return np.asarray(np.bitwise_count(one ^ other).sum(axis=1, dtype=np.int64))
 
 
-def _close_to_two(cohort: Members, recent: Sequence[Members], within: int) -> bool:
-    """Whether counts about two earlier cohorts, added or subtracted, nearly give a count about this one.
+def _close_to_two(cohort: Members, recent: Sequence[Members], within: int) -> list[tuple[int, frozenset[bytes]]]:
+    """Counts about which two earlier cohorts, added or subtracted, nearly give a count about this one, or give it.
+
+    How many people apart, and the words of the two.
 
     An overlap (or overhang) and a distance below ``within`` leave the exclusive or of all three below twice that: a
     test of their folded bits, after which hardly any pair is left to be looked at.
     """
     if len(recent) < 2:
-        return False
+        return []
     folded = np.stack([members.folded for members in recent])
     possible = np.zeros((len(recent), len(recent)), np.bool_)
     _mark_near(folded, folded ^ cohort.folded, 2 * within, possible)
-    found = False
+    found = []
     for first, second in np.argwhere(possible).tolist():
         one, other = recent[first], recent[second]
         both = one & other
         for made, loose in ((one | other, both), (one ^ both, other ^ both), (other ^ both, one ^ both)):
-            found |= loose.size < within and 0 < (cohort ^ made).size < within
+            if loose.size < within and (distance := (cohort ^ made).size) < within:
+                found.append((distance, frozenset((one.said, other.said))))
     return found
 
 

@@ -15,6 +15,7 @@ from federome.disclosure.budgets import Charge, exhausted, overdrawn
 from federome.disclosure.cohorts import Noted
 from federome.disclosure.differencing import Cohorts, Members, admit
 from federome.model.release import Policy
+from federome.model.wording import Wording
 
 
 class Records(Cohorts, Protocol):
@@ -42,7 +43,9 @@ class Told:
         if before and not self._paid:
             self._records.note(msgspec.msgpack.encode(_Paid(b"before", dict(before))))
 
-    def tell(self, answer: bytes, charge: Charge, about: Sequence[Members], *, secret: bytes, policy: Policy) -> None:
+    def tell(
+        self, answer: bytes, charge: Charge, about: Mapping[Wording, Members], *, secret: bytes, policy: Policy
+    ) -> None:
         """Charge for an answer, once, and admit the groups whose numbers it tells; on disk when this returns.
 
         ``Refused`` (``budget_exhausted``) where the account has too little: then no group is admitted, so that nobody
@@ -54,8 +57,8 @@ class Told:
                 if overdrawn(self._spent.get(charge.account, 0.0) + charge.rho, charge.limit):
                     raise exhausted()
                 self._records.note(msgspec.msgpack.encode(_Paid(answer, {charge.account: charge.rho})))
-            for group in about:
-                admit(group, self._records, secret=secret, policy=policy)
+            for words, group in about.items():
+                admit(group, self._records, by=words, secret=secret, policy=policy)
 
     def spent(self, account: str) -> float:
         """ρ that an account has spent."""

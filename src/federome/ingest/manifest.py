@@ -18,7 +18,7 @@ from federome.errors import Invalid
 from federome.ingest.columns import COLUMNS, MAX_TEXT, NULL_FLAVORS, UNKNOWN_FLAVORS, Column
 from federome.model.dataset import Callability, DatasetManifest, Profile, check_slug
 from federome.model.registry import DataUse
-from federome.model.release import Policy
+from federome.model.release import SAME_PEOPLE, Policy
 from federome.model.strict import Json
 from federome.model.variant import ASSEMBLIES, Assembly
 
@@ -26,7 +26,7 @@ FORMAT = "federome-batch/1"
 _T = TypeVar("_T", bound=str)
 _HEAD = ("format", "profile", "assembly", "synthetic", "dataset", "policy", "data_use", "constants", "origin")
 _DATASET = ("id", "title", "holder", "country")
-_POLICY = ("access", "k_min", "k_public", "difference_min", "membership_power", "noise", "epsilon")
+_POLICY = ("access", "k_min", "k_public", "difference_min", "same_people", "membership_power", "noise", "epsilon")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,7 @@ def _policy(reader: _Reader, values: Mapping[str, object]) -> Policy:
         if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= 10_000:
             raise reader.wrong(key, "policy", "a whole number from 1 to 10000")
         numbers[key] = number
+    same = reader.one_of({"same_people": Policy().same_people, **given}, "same_people", SAME_PEOPLE, "policy")
     power = given.get("membership_power", Policy().membership_power)
     if not isinstance(power, float) or not 0.05 < power <= 1:
         raise reader.wrong("membership_power", "policy", "a number above 0.05, which is guessing, up to 1.0")
@@ -136,6 +137,7 @@ def _policy(reader: _Reader, values: Mapping[str, object]) -> Policy:
         return Policy(
             **numbers,
             open_data=access == "open",
+            same_people="answer" if same == "answer" else "refuse",
             membership_power=power,
             noise=noise,
             epsilon=epsilon,

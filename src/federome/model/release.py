@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from federome.errors import Invalid
 from federome.model.strict import Document
@@ -130,6 +130,10 @@ class Round:
     genotypes: bool = False
 
 
+SamePeople = Literal["refuse", "answer"]
+SAME_PEOPLE: tuple[SamePeople, ...] = get_args(SamePeople)
+
+
 @dataclass(frozen=True, slots=True)
 class Policy(Document):
     """A data holder's disclosure policy, carried with the dataset; the strictest of all contributors wins.
@@ -138,7 +142,8 @@ class Policy(Document):
     dataset is open. ``parameter_share`` bounds a model's parameters per person, ``phenotype_share`` the phenotypes per
     person of which statistics leave, ``membership_power`` how often, at 5 % false alarms, somebody who holds a genome
     may recognise it in all that one grant has been told; 1 sets no limit (for people who are not real).
-    ``difference_min`` is the fewest people that two cohorts which are both told of may differ by.
+    ``difference_min`` is the fewest people that two cohorts which are both told of may differ by;
+    ``same_people`` says whether exactly the same people are told of again where they are asked for in other words.
     ``noise`` perturbs counts of people, with P(x) ∝ exp(−|x| / noise) at each node; ``epsilon`` is what a grant may
     draw of differential privacy from perturbed counts. Zero means neither.
     """
@@ -151,6 +156,7 @@ class Policy(Document):
     phenotype_share: float = 0.05
     membership_power: float = 0.09
     difference_min: int = 64
+    same_people: SamePeople = "refuse"
     noise: float = 0.0
     epsilon: float = 0.0
 
@@ -159,6 +165,8 @@ class Policy(Document):
             raise Invalid("a policy needs 1 ≤ k_min ≤ k_public.", where="policy")
         if not 1 <= self.digits <= 15 or not 0 < self.parameter_share <= 1 or not 0 < self.phenotype_share <= 1:
             raise Invalid("a policy needs 1 to 15 digits, and shares above 0 and up to 1.", where="policy")
+        if self.same_people not in SAME_PEOPLE:
+            raise Invalid("same_people is refuse or answer.", where="policy")
         if self.difference_min < 1:
             raise Invalid("difference_min is at least 1.", where="policy")
         if not 0 <= self.noise <= 1000 or not 0 <= self.epsilon <= 1000:
@@ -191,6 +199,7 @@ def strictest(policies: list[Policy]) -> Policy:
         phenotype_share=min(p.phenotype_share for p in policies),
         membership_power=min(p.membership_power for p in policies),
         difference_min=max(p.difference_min for p in policies),
+        same_people="refuse" if any(p.same_people == "refuse" for p in policies) else "answer",
         noise=max(p.noise for p in policies),
         epsilon=min((p.epsilon for p in policies if p.epsilon), default=0.0),
     )

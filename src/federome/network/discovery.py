@@ -43,6 +43,7 @@ from federome.model.discovery import (
 from federome.model.release import Policy
 from federome.model.strict import Document
 from federome.model.table import Mask
+from federome.model.wording import Wording, sought_words
 from federome.network.census import Ancestry, Census
 from federome.network.consents import ConsentBook
 from federome.network.files import replace_file
@@ -99,6 +100,7 @@ class _Hall:
     checked: float
     version: int | None  # of the store's catalogue
     told: Told
+    constants: Mapping[str, object]  # what is declared to be equal for everybody
     admitted: bool = False
 
     def members(self, mask: Mask) -> Members:
@@ -192,7 +194,12 @@ class NodeDesk:
             meant = hall.members(among)
             if meant.size < floor:
                 return ()
-            self._record(hall, sought, meant, worth=self._worth(hall, sought, meant.size, sites=len(carried)))
+            self._record(
+                hall,
+                msgspec.structs.replace(sought, spans=None),
+                meant,
+                worth=self._worth(hall, sought, meant.size, sites=len(carried)),
+            )
         does = hall.census.view.effects(seen)
         return tuple(Carried(*key, _told_of(people, hall.policy), does.get(key, ())) for key, people in seen.items())
 
@@ -233,7 +240,11 @@ class NodeDesk:
         number is told, admit them to the audit, so that nobody learns of the few between two groups that are told of.
         """
         charge, answer = self._charge(hall, sought, some if told else None, worth)
-        about = [] if not told else [some] if hall.admitted else [hall.everybody, some]
+        about: dict[Wording, Members] = {}
+        if told and not hall.admitted:
+            about[Wording((sought.dataset,))] = hall.everybody
+        if told:
+            about.setdefault(sought_words(sought, hall.constants), some)
         hall.told.tell(answer, charge, about, secret=self._secret, policy=hall.policy)
         hall.admitted |= told
 
@@ -335,7 +346,17 @@ class NodeDesk:
         )
         names = lru_cache(1)(lambda: self._holdings.names(view))
         return _Hall(
-            room, policy, census, view.numbers_at_node, within, names, ledger, now, version, self._told(dataset)
+            room,
+            policy,
+            census,
+            view.numbers_at_node,
+            within,
+            names,
+            ledger,
+            now,
+            version,
+            self._told(dataset),
+            manifest.constants,
         )
 
 

@@ -115,7 +115,11 @@ class StoreHoldings:
         if held is not None and held[0] == version:
             return held[1]
         releases = self._newest(datasets)
-        terms = Terms({r.dataset: r.digest for r in releases}, tuple(r.manifest.policy for r in releases))
+        terms = Terms(
+            {r.dataset: r.digest for r in releases},
+            tuple(r.manifest.policy for r in releases),
+            tuple(r.manifest.constants for r in releases),
+        )
         if version is not None:
             self._terms[key] = version, terms
         return terms

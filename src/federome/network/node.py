@@ -20,6 +20,7 @@ from federome.analysis.algorithm import Algorithm, build, content_digest
 from federome.disclosure.budgets import Budgets, Phenotypes
 from federome.disclosure.differencing import Cohorts, Members, check
 from federome.disclosure.door import Released, Sealed, release, seal
+from federome.disclosure.sticky import sticky_k
 from federome.errors import Invalid, Refused
 from federome.governance.case import State
 from federome.governance.decide import decide
@@ -30,6 +31,7 @@ from federome.governance.permits import Grant
 from federome.model.cohort import Cohort
 from federome.model.release import Policy, strictest
 from federome.model.strict import is_identifier
+from federome.model.wording import Wording
 from federome.network import quoting, rounds, sealing, steps, sums, surviving, tags, words
 from federome.network.commands import Command, link, read_command
 from federome.network.defining import Definitions, check_cohort
@@ -259,18 +261,17 @@ class Node:
         policy = self.policy(question)
         if policy.open_data:
             return
-        groups = (mask for mask in question.algorithm.told_of(site.view) if mask.sum() >= 2 * policy.k_min)
-        cohorts = [Members.of(site.members(mask)) for mask in (None, *groups)]
-        told = list({cohort.digest: cohort for cohort in cohorts}.values())
+        told = self._told(question, site, policy)
         analysed = () if question.order.price_only else question.algorithm.analysed(site.view)
-        modelled = [Members.of(site.members(mask)) for mask in analysed]
+        words = self._wording(question, question.algorithm.cohort)
+        modelled = [(Members.of(site.members(mask)), words) for mask in analysed]
         with self.cohorts.exclusive(), self.modelled.exclusive():
             # Against earlier questions only: between the groups of one question the gate's own audit decides.
             fresh = [
-                (some, earlier)
+                (some.asked(by.token(self.secret)), earlier)
                 for sets, earlier in ((told, self.cohorts), (modelled, self.modelled))
-                for some in sets
-                if not check(some, earlier, secret=self.secret, policy=policy)
+                for some, by in sets
+                if not check(some, earlier, by=by, secret=self.secret, policy=policy)
             ]
             check_cohort(
                 question.algorithm.cohort,
@@ -282,6 +283,28 @@ class Node:
             )
             for some, earlier in fresh:
                 earlier.add(some)
+
+    def _told(self, question: Question, site: OpenSite, policy: Policy) -> list[tuple[Members, Wording]]:
+        """The cohort and its groups that are told of by themselves, each with the words that it is told under.
+
+        A group that is the cohort, or nearly, is told beside it in a table or withheld there, and never as a cohort by
+        itself: it has the words of a row.
+        """
+        algorithm = question.algorithm
+        everybody, plain = Members.of(site.members()), self._wording(question, algorithm.cohort)
+        told = [(everybody, plain)]
+        for mask, (cohort, more) in zip(algorithm.told_of(site.view), algorithm.told_as(), strict=False):
+            if mask.sum() >= 2 * policy.k_min:
+                some = Members.of(site.members(mask))
+                by = self._wording(question, cohort or algorithm.cohort, *filter(None, (more,)))
+                if by != plain and (some ^ everybody).size < sticky_k(self.secret, some.digest, policy):
+                    by = replace(by, more=(*by.more, "row"))
+                told.append((some, by))
+        return [*{(some.digest, by): (some, by) for some, by in told}.values()]
+
+    def _wording(self, question: Question, cohort: Cohort, *more: str) -> Wording:
+        datasets = question.order.datasets
+        return Wording.of(datasets, cohort, *more, constants=self.holdings.terms(datasets).constants)
 
     def _frozen(self, question: Question, cohort: Cohort) -> bytes:
         """Who meets a cohort's conditions and may take part in the question."""

@@ -31,10 +31,13 @@ from federome.network.protocol import Body, Task
 
 @dataclass(frozen=True)
 class Terms:
-    """What a node brings to a run: the data release of each dataset, and its holders' policies."""
+    """What a node brings to a run: the data release of each dataset, its holders' policies, and what they declare to
+    be equal for everybody in it.
+    """
 
     releases: Mapping[str, str]
     policies: tuple[Policy, ...]
+    constants: tuple[Mapping[str, object], ...] = ()
 
 
 @dataclass(frozen=True)

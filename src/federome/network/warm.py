@@ -8,6 +8,7 @@ from federome.disclosure.cohorts import MemoryCohorts
 from federome.disclosure.differencing import Members, check
 from federome.ingest.kinship import related_pairs
 from federome.model.release import Policy
+from federome.model.wording import Wording
 from federome.network import tags
 from federome.store import kernels
 
@@ -28,4 +29,10 @@ def for_answers() -> None:
     earlier = MemoryCohorts()
     for words in (1, 2):
         earlier.add(Members(np.full(words, np.iinfo(np.uint64).max, np.uint64)))
-    check(Members(np.full(9, np.iinfo(np.uint64).max, np.uint64)), earlier, secret=bytes(32), policy=Policy())
+    check(
+        Members(np.full(9, np.iinfo(np.uint64).max, np.uint64)),
+        earlier,
+        by=Wording(()),
+        secret=bytes(32),
+        policy=Policy(),
+    )

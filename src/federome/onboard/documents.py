@@ -125,7 +125,7 @@ def impact_assessment(words: Provider, record: DatasetRecord | None) -> str:
             "| risk | how it is met | what remains |",
             "|---|---|---|",
             f"| a small group is told of | thresholds of {policy.k_min} and {policy.k_public} people | {OPEN} |",
-            f"| two answers differ by few people | cohorts differ by {policy.difference_min} or none | {OPEN} |",
+            f"| two answers differ by few people | cohorts differ by at least {policy.difference_min} | {OPEN} |",
             f"| somebody who holds a genome learns that it is in | at most {policy.membership_power:.0%} of members "
             f"may be recognised, at 5 % false alarms | {OPEN} |",
             "| a person withdrew | asked again before every release | results that left before | ",

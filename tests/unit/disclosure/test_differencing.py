@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from federome.disclosure.cohorts import FileCohorts, MemoryCohorts
 from federome.disclosure.differencing import FOLDED, Cohorts, Members, _mark_near, admit, bits_apart, check
 from federome.disclosure.sticky import sticky_k
 from federome.errors import Damaged, Invalid, Refused
+from federome.model.cohort import Cohort
 from federome.model.release import Policy
+from federome.model.wording import Wording
 
 SECRET = b"a node's own secret, 32 bytes ..."
 POLICY = Policy(difference_min=10)
@@ -29,13 +32,22 @@ def people(*numbers: int, among: int = PEOPLE) -> Members:
     return Members.of(mask)
 
 
-def audited(cohort: Members, earlier: Cohorts) -> bool:
-    return admit(cohort, earlier, secret=SECRET, policy=POLICY)
+def words(*more: str) -> Wording:
+    return Wording(("fi",), more=more)
 
 
-def refused(cohort: Members, earlier: Cohorts) -> bool:
+def named(cohort: Members) -> Members:
+    """As on record, with words that are its own."""
+    return cohort.asked(words(cohort.digest).token(SECRET))
+
+
+def audited(cohort: Members, earlier: Cohorts, *, by: Wording | None = None, policy: Policy = POLICY) -> bool:
+    return admit(cohort, earlier, by=by or words(cohort.digest), secret=SECRET, policy=policy)
+
+
+def refused(cohort: Members, earlier: Cohorts, *, by: Wording | None = None, policy: Policy = POLICY) -> bool:
     try:
-        check(cohort, earlier, secret=SECRET, policy=POLICY)
+        check(cohort, earlier, by=by or words(cohort.digest), secret=SECRET, policy=policy)
     except Refused as error:
         return error.codes == ("differencing",)
     return False
@@ -72,11 +84,47 @@ def test_members_are_a_set() -> None:
         Members.from_bytes(b"123")
 
 
-def test_the_same_people_by_other_words_are_the_same_answer(earlier: Cohorts) -> None:
+def test_the_same_people_are_answered_again_by_the_same_words_and_by_others_where_the_policy_says_so(
+    earlier: Cohorts,
+) -> None:
     cohort = people(*range(500))
-    assert not audited(cohort, earlier)
-    assert audited(people(*range(500), among=9_000), earlier)
+    assert not audited(cohort, earlier, by=words("a"))
+    assert audited(people(*range(500), among=9_000), earlier, by=words("a"))
+    assert refused(cohort, earlier, by=words("b"))
+    assert audited(cohort, earlier, by=words("b"), policy=replace(POLICY, same_people="answer"))
     assert len(earlier.recent(10)) == 1
+    assert refused(cohort, earlier, by=words("b"))  # what one policy answered is not on record for another
+
+
+def test_nobody_and_few_between_two_cohorts_are_one_state_whatever_the_draw() -> None:
+    """The refusal is the same to the letter for 0 … k' - 1 people apart, alone or from two earlier cohorts."""
+    told = set()
+    for parts in ([range(500)], [range(250), range(250, 500)], [range(800), range(500, 800)]):
+        for apart in range(POLICY.difference_min):
+            ledger = MemoryCohorts()
+            for part in parts:
+                audited(people(*part), ledger)
+            asked = people(*range(apart, 500))
+            with pytest.raises(Refused) as refusal:
+                check(asked, ledger, by=words("without the victim"), secret=SECRET, policy=POLICY)
+            told.add((refusal.value.message, refusal.value.remedy, refusal.value.codes))
+    assert len(told) == 1
+
+
+def test_two_cohorts_that_make_a_third_by_their_words_alone_do_not_refuse_it(earlier: Cohorts) -> None:
+    women, men, all_of_them = (Wording.of(["fi"], Cohort(sex=sex)) for sex in ("female", "male", None))  # type: ignore[arg-type]
+    audited(people(*range(300)), earlier, by=women)
+    audited(people(*range(300, 600)), earlier, by=men)
+    assert refused(people(*range(600)), earlier)
+    assert refused(people(*range(599)), earlier, by=all_of_them)  # it is not what the words say
+    assert not audited(people(*range(600)), earlier, by=all_of_them)
+
+
+def test_people_on_record_without_words_are_refused_by_any(tmp_path: Path) -> None:
+    """Records of before words were kept."""
+    ledger = FileCohorts(tmp_path / "cohorts")
+    ledger.add(people(*range(500)))
+    assert refused(people(*range(500)), FileCohorts(tmp_path / "cohorts"))
 
 
 def test_a_cohort_closer_than_its_distance_is_refused_on_either_side(earlier: Cohorts) -> None:
@@ -97,7 +145,8 @@ def test_a_refused_cohort_is_not_put_on_record(earlier: Cohorts) -> None:
 def test_two_disjoint_cohorts_do_not_add_up_to_nearly_a_third(earlier: Cohorts) -> None:
     audited(people(*range(300)), earlier)
     audited(people(*range(300, 600)), earlier)
-    assert not refused(people(*range(600)), earlier)  # nobody lies between
+    assert refused(people(*range(600)), earlier)  # that nobody lies between is for nobody to know
+    assert not refused(people(*range(600)), earlier, policy=replace(POLICY, same_people="answer"))
     assert refused(people(*range(601)), earlier)
     assert refused(people(*range(1, 600)), earlier)
     assert not refused(people(*range(650)), earlier)
@@ -106,7 +155,8 @@ def test_two_disjoint_cohorts_do_not_add_up_to_nearly_a_third(earlier: Cohorts) 
 def test_a_cohort_less_another_is_not_nearly_a_third(earlier: Cohorts) -> None:
     audited(people(*range(600)), earlier)
     audited(people(*range(300)), earlier)
-    assert not refused(people(*range(300, 600)), earlier)
+    assert refused(people(*range(300, 600)), earlier)
+    assert not refused(people(*range(300, 600)), earlier, policy=replace(POLICY, same_people="answer"))
     assert refused(people(*range(301, 600)), earlier)
     assert refused(people(*range(299, 600)), earlier)
 
@@ -134,7 +184,7 @@ def test_the_audit_agrees_with_comparing_everything_with_everything(spread: int)
         sets = [parts[0], parts[1] - parts[0], parts[0] | parts[1], frozenset(range(200))]
         sets = [one for at, one in enumerate(sets) if rng.random() < 0.8 or at == 0]
         for one in sets:
-            ledger.add(people(*one))
+            ledger.add(named(people(*one)))
         target = set([*sets, parts[1], frozenset(range(200)) - parts[0]][rng.integers(len(sets) + 2)])
         target ^= set(rng.integers(0, 200, rng.integers(0, 30)).tolist())
         cohort = people(*target)
@@ -146,8 +196,12 @@ def test_the_audit_agrees_with_comparing_everything_with_everything(spread: int)
             for made, loose in ((a | b, a & b), (a - b, b - a), (b - a, a - b))
             if len(loose) < within
         ]
-        expected = 0 not in apart and any(0 < distance < within for distance in apart + apart2)
+        told = 0 in apart
+        close = any(0 < distance < within for distance in apart + apart2)
+        assert refused(cohort, ledger, policy=replace(POLICY, same_people="answer")) == (close and not told)
+        expected = any(distance < within for distance in apart + apart2) and not told
         assert refused(cohort, ledger) == expected
+        assert refused(cohort, ledger, by=words("other")) == (expected or told)
         seen[expected] = True
     assert all(seen)
 
@@ -183,7 +237,7 @@ def test_open_data_are_not_audited() -> None:
     ledger = MemoryCohorts()
     policy = Policy(open_data=True)
     for count in (500, 501):
-        assert not admit(people(*range(count)), ledger, secret=SECRET, policy=policy)
+        assert not audited(people(*range(count)), ledger, policy=policy)
     assert not ledger.recent(1)
 
 
@@ -206,14 +260,14 @@ def test_a_file_tells_the_next_process_what_was_answered(tmp_path: Path) -> None
     masks = rng.random((130, PEOPLE)) < 0.5
     first = FileCohorts(tmp_path / "cohorts")
     for mask in masks:
-        first.add(Members.of(mask))
+        first.add(named(Members.of(mask)))
     second = FileCohorts(tmp_path / "cohorts")
     assert [m.digest for m in second.recent(100)] == [Members.of(mask).digest for mask in masks[-100:]]
     for mask in masks[:5]:
         assert audited(Members.of(mask), second)
         mask[:3] ^= True
         assert refused(Members.of(mask), second)
-    first.add(people(*range(500)))
+    first.add(named(people(*range(500))))
     assert audited(people(*range(500)), second)  # seen without opening again
     assert second.recent(1)[0].size == 500
     assert (tmp_path / "cohorts").stat().st_mode & 0o777 == 0o600
@@ -235,7 +289,7 @@ def test_a_record_cut_off_while_written_is_dropped_and_all_others_kept(tmp_path:
     ledger = FileCohorts(path)
     ledger.add(people(*range(500)))
     whole = path.read_bytes()
-    ledger.add(people(*range(700, 900)))
+    ledger.add(named(people(*range(700, 900))))
     ledger.close()
     full = path.read_bytes()
     for cut in range(len(whole) + 1, len(full), 7):
@@ -264,7 +318,7 @@ def test_any_other_damage_is_found(tmp_path: Path, place: int) -> None:
     data[place] ^= 0x10
     path.write_bytes(data)
     with pytest.raises(Damaged):
-        check(people(*range(501)), FileCohorts(path), secret=SECRET, policy=POLICY)
+        check(people(*range(501)), FileCohorts(path), by=words(), secret=SECRET, policy=POLICY)
 
 
 def test_a_file_that_shrinks_while_open_is_damaged(tmp_path: Path) -> None:
@@ -273,7 +327,7 @@ def test_a_file_that_shrinks_while_open_is_damaged(tmp_path: Path) -> None:
     ledger.add(people(*range(500)))
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(Damaged):
-        check(people(*range(501)), ledger, secret=SECRET, policy=POLICY)
+        check(people(*range(501)), ledger, by=words(), secret=SECRET, policy=POLICY)
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:

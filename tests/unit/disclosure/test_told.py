@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.unit.disclosure.test_differencing import POLICY, SECRET, people
+from tests.unit.disclosure.test_differencing import POLICY, SECRET, people, words
 
 from federome.disclosure.budgets import Charge
 from federome.disclosure.cohorts import _HEAD, FileCohorts, MemoryCohorts, _packed, _unpacked
@@ -26,7 +26,13 @@ def opened(path: Path, before: dict[str, float] | None = None) -> Told:
 def tell(told: Told, at: int, *about: Members, rho: float = 0.25, limit: float = 1.0) -> str:
     """Tell an answer; the code of the refusal, if it is one."""
     try:
-        told.tell(at.to_bytes(32), Charge("guest", rho, limit), about, secret=SECRET, policy=POLICY)
+        told.tell(
+            at.to_bytes(32),
+            Charge("guest", rho, limit),
+            {words(each.digest): each for each in about},
+            secret=SECRET,
+            policy=POLICY,
+        )
     except Refused as refusal:
         return refusal.codes[0]
     return ""
