@@ -123,6 +123,9 @@ class WorldSite:
             return (Region(found.chromosome, found.position, found.position + len(found.ref) - 1),)
         return (Region.parse(wanted.region),) if wanted.region else GENES.get(wanted.gene, ())
 
+    def complete(self) -> frozenset[str]:
+        return frozenset()
+
     def changed(self) -> bool:
         return self.holdings.left or not self.holdings.may(self.site.view).all()
 

@@ -125,7 +125,7 @@ class PrsReference(Algorithm):
         """Who has the score and each population, and those who lack either."""
         yield self.cohort, f"no {self.score} or none of {sorted(self.populations)}"
         for population in self.populations:
-            yield narrowed(self.cohort, population=population), f"with {self.score}"
+            yield narrowed(self.cohort, population=population, known=self.score), ""
 
     def step(self, state: State, total: Table) -> State:
         if state.round == "mean":

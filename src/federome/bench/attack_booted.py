@@ -302,7 +302,34 @@ def counts(federation: LocalFederation, people: People, *, victims: int) -> list
                     guesses.append(guess if not people.male[victim] else 1 - guess)
         on, off = (float(np.mean(right[kind])) for kind in ("on", "open"))
         rows.append(_attacked(f"booted: {name} by client, a refusal counts", on, off, "right", 0.55, 0.95))
-    return rows
+    on, off = (float(np.mean(_conditioned(federation, kind, people))) for kind in ("on", "noisy"))
+    label = "booted: the trait as a condition by client, a refusal means yes"
+    return [*rows, replace(_attacked(label, on, off, "right", 0.55, 0.95), peer="same people answered")]
+
+
+def _conditioned(federation: LocalFederation, kind: str, people: People) -> list[float]:
+    """Is the victim's second measurement high? Those of whom it is, then without whoever has the victim's first.
+
+    Of one victim it is, of the other not: who is told yes of both, or no of both, has guessed. Right, for each.
+    """
+    middle, right = PEOPLE * len(NODES) // 2, []
+    with asking(federation, kind, f"CONDITIONED-{kind}") as connection:
+        for column, has in ((0, True), (2, False)):
+            first, second = people.ranks[column], people.ranks[column + 1] >= middle
+            rank = int(first[(first >= middle) & (second == has)].min())
+            trait = {"name": MEASURED[column + 1], "low": _value(middle - 0.5, column + 1)}
+            told = [
+                asked(
+                    connection,
+                    "cohort-count",
+                    "differencing",
+                    cohort={"measurements": [trait, {"name": MEASURED[column], "low": _value(low - 0.5, column)}]},
+                )
+                for low in (rank, rank + 1)
+            ]
+            guess = 0.5 if told[0] is None else float(told[1] is None)
+            right.append(guess if has else 1 - guess)
+    return right
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from federome.onboard.onboarding import begin
 from federome.store.catalogue import Store
 
 RELEASED_ON: Final = date(2026, 11, 1)
-FORM: Final = "onboarded"  # another word when the same cohorts would make other nodes
+FORM: Final = "onboarded, population declared"  # another word when the same cohorts would make other nodes
 # The five nodes of the real data, each with the country whose synthetic cohort stands beside it. CEU are residents
 # of Utah; their node is France for want of a better, and every dataset says whose it is.
 NODES: Final = ("FI", "ES", "IT", "GB", "FR")

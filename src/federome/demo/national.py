@@ -54,12 +54,13 @@ def hand_over(batch: Path, out: Path, country: str) -> Path:
             table = connection.read_parquet(str(batch / "phenotypes.parquet"))
             people = [str(name) for (name,) in table.project("person_id").fetchall()]
             # Who consented to what stands in consent.csv, as a provider has it, and comes into the table from there.
-            table.project("* EXCLUDE (consent_tier)").write_parquet(str(place / "people.parquet"))
+            table.project("* EXCLUDE (consent_tier, population)").write_parquet(str(place / "people.parquet"))
         form, version = (str(synthetic.CONSTANTS[name]) for name in _FORM)
         lines = "".join(f"{name},{form},{version},secondary-use,GRU,2020-11-02\n" for name in people)
         header = "person_id,form_id,form_version,tier,duo,signed\n"
         (place / "consent.csv").write_text(header + lines, encoding="ascii")
         said = (_PROVIDER + GROUNDS).format(code=country.lower(), upper=country, country=synthetic.COUNTRIES[country])
-        same = (f"{k} = {json.dumps(v)}\n" for k, v in synthetic.CONSTANTS.items() if k not in _FORM)
+        alike = synthetic.CONSTANTS | {"population": country}
+        same = (f"{k} = {json.dumps(v)}\n" for k, v in alike.items() if k not in _FORM)
         (place / "provider.toml").write_text(f"{said}\n[constants]\n{''.join(same)}", encoding="utf-8")
     return out

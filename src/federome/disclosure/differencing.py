@@ -172,7 +172,7 @@ def check(cohort: Members, earlier: Cohorts, *, by: Wording, secret: bytes, poli
             "this cohort is one that was answered about before in other words, or nearly one: the two answers "
             "together would tell of the few people between them, or that there are none.",
             codes=["differencing"],
-            remedy="Ask in the words of the earlier question, or about a cohort that differs by many more people.",
+            remedy="Ask in the words of your earlier question, or about a cohort that differs by many more people.",
         )
     return False
 

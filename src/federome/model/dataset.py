@@ -53,6 +53,13 @@ class DatasetManifest(Document):
         object.__setattr__(self, "data_use", _plain(self.data_use))
         object.__setattr__(self, "constants", _plain(self.constants))
 
+    @property
+    def alike(self) -> Mapping[str, object]:
+        """What is said to be equal for everybody. Where everybody must have a population, a single one is such."""
+        if self.profile == "reference-genotypes" and len(self.populations) == 1:
+            return {"population": self.populations[0], **self.constants}
+        return self.constants
+
 
 def check_slug(text: str, *, where: str) -> str:
     """The text, if it may be part of a file name; ``Invalid`` otherwise."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import TypeVar, get_args
 
@@ -40,9 +40,15 @@ class Wording:
         cohort: Cohort,
         *more: str,
         constants: Sequence[Mapping[str, object]] = (),
+        complete: Collection[str] = (),
     ) -> Wording:
-        """``constants`` are those of each dataset: a condition that all of them meet by declaration says nothing."""
-        return cls(tuple(sorted(set(datasets))), canonical(cohort, constants), tuple(sorted({*more})))
+        """``constants`` are those of each dataset: a condition that all of them meet by declaration says nothing, and
+        one that none of them can meet is nobody. In ``complete`` columns everybody has a value.
+        """
+        named = tuple(sorted(set(datasets)))
+        if constants and not any(_possible(cohort, each) for each in constants):
+            return cls(named, more=("nobody",))
+        return cls(named, canonical(cohort, constants, complete), tuple(sorted({*more})))
 
     def token(self, secret: bytes) -> bytes:
         """By which words are known on record: only who holds the node's secret can make it."""
@@ -83,8 +89,12 @@ def _beside(age: AgeBand) -> Iterator[tuple[AgeBand, AgeBand]]:
         yield AgeBand(age.high + 1, high), AgeBand(age.low, high)
 
 
-def narrowed(cohort: Cohort, *, sex: str = "", age: AgeBand | None = None, population: str = "") -> Cohort | None:
-    """The cohort with these conditions besides; nothing where they contradict its own."""
+def narrowed(
+    cohort: Cohort, *, sex: str = "", age: AgeBand | None = None, population: str = "", known: str = ""
+) -> Cohort | None:
+    """The cohort with these conditions besides, of which ``known`` is a column that has a value; nothing where they
+    contradict its own.
+    """
     (sexed,) = [each for each in get_args(Sex) if each == sex] or [cohort.sex]
     if cohort.sex not in (None, sexed):
         return None
@@ -99,14 +109,16 @@ def narrowed(cohort: Cohort, *, sex: str = "", age: AgeBand | None = None, popul
         sex=sexed,
         age=age or cohort.age,
         populations=(population,) if population else cohort.populations,
+        measurements=(*cohort.measurements, *((Measurement(known),) if known else ())),
     )
 
 
-def canonical(cohort: Cohort, constants: Sequence[Mapping[str, object]] = ()) -> Cohort:
+def canonical(cohort: Cohort, constants: Sequence[Mapping[str, object]] = (), complete: Collection[str] = ()) -> Cohort:
     """Conditions in order, each once, without those that another one or the declared constants imply."""
     plain, left = _lifted(replace(cohort, any_of=tuple(map(_alternatives, cohort.any_of))))
     diagnoses = _strongest({_coded(each) for each in plain.diagnoses})
-    measurements = _narrowest(plain.measurements)
+    narrow = _narrowest(plain.measurements)
+    measurements = tuple(each for each in narrow if each != Measurement(each.name) or each.name not in complete)
     return Cohort(
         sex=None if _declared(constants, "sex", (cohort.sex or "",)) else cohort.sex,
         age=cohort.age,
@@ -116,7 +128,7 @@ def canonical(cohort: Cohort, constants: Sequence[Mapping[str, object]] = ()) ->
         diagnoses=_ordered(diagnoses),
         measurements=measurements,
         carriers=_ordered({_carrier(each) for each in cohort.carriers}),
-        any_of=_ordered({each for each in left if not _implied(each, diagnoses, measurements)}),
+        any_of=_ordered({each for each in left if not _implied(each, diagnoses, narrow)}),
     )
 
 
@@ -126,6 +138,13 @@ def _ordered(conditions: Iterable[T]) -> tuple[T, ...]:
 
 def _declared(constants: Sequence[Mapping[str, object]], name: str, allowed: Sequence[str]) -> bool:
     return bool(constants) and all(name in each and each[name] in allowed for each in constants)
+
+
+def _possible(cohort: Cohort, constants: Mapping[str, object]) -> bool:
+    """Whether somebody of a dataset may meet the conditions, by what is declared of everybody in it."""
+    sexes, populations = (cohort.sex,) * (cohort.sex is not None), cohort.populations
+    asked = (("sex", sexes), ("population", populations))
+    return all(not allowed or constants.get(name, allowed[0]) in allowed for name, allowed in asked)
 
 
 def _lifted(cohort: Cohort) -> tuple[Cohort, list[AnyOf]]:

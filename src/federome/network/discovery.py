@@ -356,7 +356,7 @@ class NodeDesk:
             now,
             version,
             self._told(dataset),
-            manifest.constants,
+            self._holdings.alike(dataset),
         )
 
 

@@ -80,6 +80,10 @@ class StoreSite(StudySite):
         """See ``question.OpenSite``."""
         return stretches(self.view.parts, wanted)
 
+    def complete(self) -> frozenset[str]:
+        """Columns that were computed of every batch: from genotypes, and so of everybody in it."""
+        return frozenset.intersection(*(part.derived.difference(part.phenotypes.columns) for part in self.view.parts))
+
 
 @dataclass(frozen=True, eq=False)
 class _Agreed:
@@ -118,11 +122,18 @@ class StoreHoldings:
         terms = Terms(
             {r.dataset: r.digest for r in releases},
             tuple(r.manifest.policy for r in releases),
-            tuple(r.manifest.constants for r in releases),
+            tuple(self.alike(r.dataset) for r in releases),
         )
         if version is not None:
             self._terms[key] = version, terms
         return terms
+
+    def alike(self, dataset: str) -> Mapping[str, object]:
+        """What is declared to be equal for everybody in a dataset: by every release there was, since a release has
+        the people of those before it.
+        """
+        first, *later = (release.manifest.alike for release in self.store.releases(dataset))
+        return {name: value for name, value in first.items() if all(each.get(name) == value for each in later)}
 
     def freeze(self, datasets: Sequence[str], cohort: Cohort, use: Use) -> bytes:
         """The active people of the newest releases whose consent covers the use and who meet the criteria."""

@@ -263,7 +263,7 @@ class Node:
             return
         told = self._told(question, site, policy)
         analysed = () if question.order.price_only else question.algorithm.analysed(site.view)
-        words = self._wording(question, question.algorithm.cohort)
+        words = self._wording(question, site, question.algorithm.cohort)
         modelled = [(Members.of(site.members(mask)), words) for mask in analysed]
         with self.cohorts.exclusive(), self.modelled.exclusive():
             # Against earlier questions only: between the groups of one question the gate's own audit decides.
@@ -291,20 +291,21 @@ class Node:
         itself: it has the words of a row.
         """
         algorithm = question.algorithm
-        everybody, plain = Members.of(site.members()), self._wording(question, algorithm.cohort)
+        everybody, plain = Members.of(site.members()), self._wording(question, site, algorithm.cohort)
         told = [(everybody, plain)]
         for mask, (cohort, more) in zip(algorithm.told_of(site.view), algorithm.told_as(), strict=False):
             if mask.sum() >= 2 * policy.k_min:
                 some = Members.of(site.members(mask))
-                by = self._wording(question, cohort or algorithm.cohort, *filter(None, (more,)))
+                by = self._wording(question, site, cohort or algorithm.cohort, *filter(None, (more,)))
                 if by != plain and (some ^ everybody).size < sticky_k(self.secret, some.digest, policy):
                     by = replace(by, more=(*by.more, "row"))
                 told.append((some, by))
         return [*{(some.digest, by): (some, by) for some, by in told}.values()]
 
-    def _wording(self, question: Question, cohort: Cohort, *more: str) -> Wording:
+    def _wording(self, question: Question, site: OpenSite, cohort: Cohort, *more: str) -> Wording:
         datasets = question.order.datasets
-        return Wording.of(datasets, cohort, *more, constants=self.holdings.terms(datasets).constants)
+        constants = self.holdings.terms(datasets).constants
+        return Wording.of(datasets, cohort, *more, constants=constants, complete=site.complete())
 
     def _frozen(self, question: Question, cohort: Cohort) -> bytes:
         """Who meets a cohort's conditions and may take part in the question."""

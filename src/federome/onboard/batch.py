@@ -70,7 +70,7 @@ def write_manifest(path: Path, words: Provider, constants: Mapping[str, object],
         "[policy]",
         f"access = {_toml('open' if words.policy.open_data else 'controlled')}",
         *(f"{name} = {_toml(getattr(words.policy, name))}"
-          for name in ("k_min", "k_public", "difference_min", "membership_power", "noise", "epsilon")),
+          for name in ("k_min", "k_public", "difference_min", "same_people", "membership_power", "noise", "epsilon")),
     ]  # fmt: skip
     if words.data_use is not None:
         lines += ["", "[data_use]"]

@@ -58,7 +58,7 @@ EVERYBODY = [
     Person(sex, age, population, codes, bmi)
     for sex, age, population, codes, bmi in product(
         ("female", "male"),
-        (10, 40, 70),
+        (10, 40),
         ("FIN", "IBS"),
         (
             None,
@@ -68,7 +68,7 @@ EVERYBODY = [
             frozenset({"E119", "C56"}),
             frozenset({"E10"}),
         ),
-        (None, 20.0, 25.0, 30.0, 31.0),
+        (None, 20.0, 25.0, 31.0),
     )
 ]
 
@@ -99,13 +99,13 @@ def drawn(rng: random.Random) -> Cohort:
 def test_canonical_conditions_mean_the_same_people_whoever_they_are() -> None:
     rng = random.Random(7)
     shorter = 0
-    for _ in range(400):
+    for _ in range(120):
         cohort = drawn(rng)
         short = canonical(cohort)
         assert [meets(short, person) for person in EVERYBODY] == [meets(cohort, person) for person in EVERYBODY], cohort
         assert canonical(short) == short
         shorter += len(short.any_of) < len(cohort.any_of)
-    assert shorter > 25
+    assert shorter > 8
 
 
 E11, E119 = Diagnosis("E11"), Diagnosis("E11.9")
@@ -161,6 +161,15 @@ def test_what_all_datasets_declare_of_everybody_says_nothing() -> None:
     women = {"sex": "female", "population": "FIN"}
     assert Wording.of(["a"], cohort, constants=[women]) == Wording.of(["a"], Cohort())
     assert Wording.of(["a", "b"], cohort, constants=[women, {"population": "FIN"}]).cohort == Cohort(sex="female")
+    known = Cohort(measurements=(Measurement("bmi"), Measurement("age", 5)))
+    assert Wording.of(["a"], known, complete=["bmi", "age"]).cohort == Cohort(measurements=(Measurement("age", 5.0),))
+
+
+def test_what_nobody_can_be_by_declaration_is_nobody_in_any_words() -> None:
+    finns, nobody = {"population": "FIN"}, Wording(("a",), more=("nobody",))
+    for cohort in (Cohort(populations=("IBS",)), Cohort(sex="male", populations=("IBS", "TSI"))):
+        assert Wording.of(["a"], cohort, constants=[finns]) == nobody != Wording.of(["a"], cohort, constants=[{}])
+        assert Wording.of(["a", "b"], cohort, constants=[finns, {}]).cohort == canonical(cohort)
 
 
 def test_words_that_make_others_make_them_whoever_people_are() -> None:
@@ -177,6 +186,7 @@ def test_a_group_has_the_words_of_the_cohort_with_its_condition() -> None:
     assert narrowed(Cohort(age=AgeBand(20, 70)), sex="male", age=AgeBand(60, 90), population="FIN") == Cohort(
         sex="male", age=AgeBand(60, 70), populations=("FIN",)
     )
+    assert narrowed(Cohort(), known="bmi") == Cohort(measurements=(Measurement("bmi"),))
     assert narrowed(Cohort(sex="male"), sex="female") is None
     assert narrowed(Cohort(age=AgeBand(0, 9)), age=AgeBand(10, 19)) is None
     assert narrowed(Cohort(populations=("FIN",)), population="IBS") is None

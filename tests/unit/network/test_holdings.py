@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -12,9 +13,11 @@ from tests.unit.store.small_stores import draw_batch, manifest, put
 
 from federome.governance.consent import Ledger
 from federome.model.release import Policy
-from federome.network.holdings import StoreHoldings
+from federome.network.holdings import StoreHoldings, StoreSite
 from federome.network.serve_node import get_ready
+from federome.store import derived
 from federome.store.catalogue import Store
+from federome.store.view import StudyView
 
 
 def test_terms_are_read_again_when_somebody_writes_and_not_otherwise(
@@ -51,3 +54,42 @@ def test_a_node_has_read_its_data_and_who_agreed_before_it_is_asked(tmp_path: Pa
     assert read and not said
     get_ready(holdings, lambda: ["gone"], said.append)
     assert len(said) == 1 and said[0].startswith("not everything can be read")
+
+
+def test_alike_is_what_every_release_declares(tmp_path: Path) -> None:
+    """A release has the people of those before it: a constant of the newest batch alone says nothing of the others."""
+    store, rng = Store.open(tmp_path), np.random.default_rng(1)
+    holdings = StoreHoldings(store, Ledger, datetime(2026, 6, 1, tzinfo=UTC).timestamp)
+    said: tuple[Mapping[str, str], ...] = (
+        {"population": "FI", "country": "FI"},
+        {"population": "FI", "country": "FI", "sample_organism": "human"},
+        {"population": "SE", "country": "FI"},
+    )
+    found = []
+    for month, constants in enumerate(said, 1):
+        about = replace(manifest(k=10), constants=constants)
+        put(store, draw_batch(rng, f"b{month}", 12), on=date(2026, month, 1), about=about)
+        found.append(holdings.alike("fi"))
+        assert holdings.terms(["fi"]).constants == (found[-1],)
+    assert found == [said[0], said[0], {"country": "FI"}]
+
+
+def test_complete_is_what_was_computed_of_every_batch(tmp_path: Path) -> None:
+    """Of a batch that came later there is no score, whoever of it is asked about."""
+    store, rng = Store.open(tmp_path), np.random.default_rng(1)
+    for name in ("a", "b"):
+        release = put(store, draw_batch(rng, name, 12), on=date(2026, 1, 1), about=manifest(k=10))
+    found = []
+    for batch in release.batches:
+        derived.write(store.layout.batch(batch.stem), "prs_x", np.zeros(12))
+        found.append(
+            StoreSite(StudyView.freeze(store, [release]), lambda view: np.ones(view.people, np.bool_)).complete()
+        )
+    assert found == [frozenset(), {"prs_x"}]
+
+
+def test_one_population_is_alike_where_everybody_must_have_one() -> None:
+    one = replace(manifest(k=10), populations=("FIN",))
+    assert replace(one, profile="reference-genotypes").alike == {"population": "FIN"}
+    assert replace(one, profile="reference-genotypes", populations=("FIN", "IBS")).alike == {}
+    assert replace(one, profile="minimal-dataset").alike == {}  # whose it is not said may be of another
