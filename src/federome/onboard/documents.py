@@ -109,6 +109,7 @@ def impact_assessment(words: Provider, record: DatasetRecord | None) -> str:
     complete = record.completeness if record else {}
     filled = ", ".join(f"{name} {share} %" for name, share in complete.items() if share < 100) or OPEN
     policy = words.policy
+    same = "" if policy.same_people == "refuse" else " or not at all"
     return "\n".join(
         [
             f"# Impact assessment (draft): {words.dataset.title}",
@@ -125,7 +126,7 @@ def impact_assessment(words: Provider, record: DatasetRecord | None) -> str:
             "| risk | how it is met | what remains |",
             "|---|---|---|",
             f"| a small group is told of | thresholds of {policy.k_min} and {policy.k_public} people | {OPEN} |",
-            f"| two answers differ by few people | cohorts differ by at least {policy.difference_min} | {OPEN} |",
+            f"| two answers differ by few people | cohorts differ by at least {policy.difference_min}{same} | {OPEN} |",
             f"| somebody who holds a genome learns that it is in | at most {policy.membership_power:.0%} of members "
             f"may be recognised, at 5 % false alarms | {OPEN} |",
             "| a person withdrew | asked again before every release | results that left before | ",

@@ -42,6 +42,18 @@ def test_papers_say_what_is_configured() -> None:
     assert "smoking 80 %" in papers["impact-assessment.md"] and OPEN in papers["impact-assessment.md"]
     stricter = dataclasses.replace(WORDS, policy=dataclasses.replace(WORDS.policy, k_min=15))
     assert "15 people under a permit" in drafts(stricter, RECORD, today=TODAY)["record-of-processing.md"]
+    laxer = dataclasses.replace(WORDS, policy=dataclasses.replace(WORDS.policy, same_people="answer"))
+    for words, said in ((WORDS, "at least 10 |"), (laxer, "at least 10 or not at all |")):
+        assert f"cohorts differ by {said}" in drafts(words, RECORD, today=TODAY)["impact-assessment.md"]
+
+
+def test_the_policy_that_is_said_is_the_one_that_holds(tmp_path: Path) -> None:
+    """Of the manifest that onboarding writes: what it left out would be the default, unnoticed."""
+    said = dataclasses.replace(WORDS.policy, k_min=12, same_people="answer", noise=2.0, epsilon=3.0)
+    path = tmp_path / "manifest.toml"
+    write_manifest(path, dataclasses.replace(WORDS, policy=said), {"population": "FI"}, [])
+    found = read_manifest(path)
+    assert found.policy == said and found.constants == {"population": "FI"}
 
 
 def test_the_policy_that_is_said_is_the_one_that_holds(tmp_path: Path) -> None:
