@@ -123,8 +123,8 @@ class WorldSite:
             return (Region(found.chromosome, found.position, found.position + len(found.ref) - 1),)
         return (Region.parse(wanted.region),) if wanted.region else GENES.get(wanted.gene, ())
 
-    def complete(self) -> frozenset[str]:
-        return frozenset()
+    def complete(self, column: str) -> bool:
+        return column.startswith("prs_") and bool(np.isfinite(self.holdings.site.view.numbers(column)).all())
 
     def changed(self) -> bool:
         return self.holdings.left or not self.holdings.may(self.site.view).all()

@@ -80,9 +80,10 @@ class StoreSite(StudySite):
         """See ``question.OpenSite``."""
         return stretches(self.view.parts, wanted)
 
-    def complete(self) -> frozenset[str]:
-        """Columns that were computed of every batch: from genotypes, and so of everybody in it."""
-        return frozenset.intersection(*(part.derived.difference(part.phenotypes.columns) for part in self.view.parts))
+    def complete(self, column: str) -> bool:
+        """See ``question.OpenSite``. Whoever withdrew counts as well: else it would be noticed of them."""
+        parts = self.view.parts
+        return all(column in part.derived and np.isfinite(part.numbers(column)).all() for part in parts)
 
 
 @dataclass(frozen=True, eq=False)

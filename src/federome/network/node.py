@@ -28,7 +28,7 @@ from federome.governance.decision import Decision, Denied
 from federome.governance.evidence import Anchors, gather
 from federome.governance.orders import claimed_order, consume
 from federome.governance.permits import Grant
-from federome.model.cohort import Cohort
+from federome.model.cohort import Cohort, Measurement
 from federome.model.release import Policy, strictest
 from federome.model.strict import is_identifier
 from federome.model.wording import Wording
@@ -304,8 +304,14 @@ class Node:
 
     def _wording(self, question: Question, site: OpenSite, cohort: Cohort, *more: str) -> Wording:
         datasets = question.order.datasets
-        constants = self.holdings.terms(datasets).constants
-        return Wording.of(datasets, cohort, *more, constants=constants, complete=site.complete())
+        known = {each.name for each in cohort.measurements if each == Measurement(each.name)}
+        return Wording.of(
+            datasets,
+            cohort,
+            *more,
+            constants=self.holdings.terms(datasets).constants,
+            complete={*filter(site.complete, known)},
+        )
 
     def _frozen(self, question: Question, cohort: Cohort) -> bytes:
         """Who meets a cohort's conditions and may take part in the question."""

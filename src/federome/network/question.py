@@ -72,8 +72,8 @@ class OpenSite(Site, Protocol):
     def stretches(self, wanted: Carrier) -> tuple[Region, ...]:
         """Where the variants lie that may count; none for a gene that is not known here."""
 
-    def complete(self) -> frozenset[str]:
-        """Columns in which everybody of these datasets has a value, however the cohort was chosen."""
+    def complete(self, column: str) -> bool:
+        """Whether everybody of these datasets, and not of the cohort only, has a computed value in a column."""
 
     def changed(self) -> bool:
         """Whether somebody of the cohort has left, or may not be in it any more, since it was frozen (rule R16)."""

@@ -74,18 +74,19 @@ def test_alike_is_what_every_release_declares(tmp_path: Path) -> None:
     assert found == [said[0], said[0], {"country": "FI"}]
 
 
-def test_complete_is_what_was_computed_of_every_batch(tmp_path: Path) -> None:
-    """Of a batch that came later there is no score, whoever of it is asked about."""
+def test_complete_is_a_score_that_everybody_has(tmp_path: Path) -> None:
+    """Whoever is asked about: that all of a cohort have one would tell of the cohort."""
     store, rng = Store.open(tmp_path), np.random.default_rng(1)
     for name in ("a", "b"):
         release = put(store, draw_batch(rng, name, 12), on=date(2026, 1, 1), about=manifest(k=10))
+    one, other = (store.layout.batch(batch.stem) for batch in release.batches)
     found = []
-    for batch in release.batches:
-        derived.write(store.layout.batch(batch.stem), "prs_x", np.zeros(12))
-        found.append(
-            StoreSite(StudyView.freeze(store, [release]), lambda view: np.ones(view.people, np.bool_)).complete()
-        )
-    assert found == [frozenset(), {"prs_x"}]
+    for where, last in ((one, 0.0), (other, np.nan), (other, 1.0)):
+        derived.write(where, "prs_x", np.array([0.0] * 11 + [last]))
+        view = StudyView.freeze(store, [release])
+        view = view.where(np.arange(view.people) % 12 < 11)
+        found.append(StoreSite(view, lambda view: np.ones(view.people, np.bool_)).complete("prs_x"))
+    assert found == [False, False, True]
 
 
 def test_one_population_is_alike_where_everybody_must_have_one() -> None:
