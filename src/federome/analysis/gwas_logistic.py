@@ -162,6 +162,10 @@ class GwasLogistic(Association):
         """The cases, where the question itself says who they are."""
         yield from self.status.told_of(view)
 
+    def told_as(self) -> Iterator[tuple[Cohort | None, str]]:
+        """The cohort with the cases' criteria."""
+        yield from self.status.told_as(self.cohort)
+
     # At the node ---------------------------------------------------------------------------------------------------
 
     def local(self, view: View, block: Block | None, state: State) -> Table:

@@ -255,10 +255,12 @@ class PrsEvaluate(Algorithm):
         yield from self.status.told_of(view)
 
     def told_as(self) -> Iterator[tuple[Cohort | None, str]]:
-        """Who has the score and each population, and those who lack either."""
-        yield self.cohort, f"no {self.score} or none of {sorted(self.populations)}"
+        """Those who lack the score or a population, who has it and each population, and the cases."""
+        if self.populations:
+            yield self.cohort, f"no {self.score} or none of {sorted(self.populations)}"
         for population in self.populations:
             yield narrowed(self.cohort, population=population, known=self.score), ""
+        yield from self.status.told_as(self.cohort)
 
     # At the releaser -----------------------------------------------------------------------------------------------
 

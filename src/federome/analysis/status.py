@@ -8,7 +8,7 @@ like a cohort of their own, which the node compares with all earlier ones.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from federome.analysis.regression import Floats
 from federome.errors import Invalid
 from federome.model.cohort import Cohort, Diagnosis
 from federome.model.table import Mask
+from federome.model.wording import canonical
 
 
 @dataclass(frozen=True)
@@ -81,3 +82,23 @@ class Status:
         """The cases by criteria: those of a column are the same whatever is asked."""
         if self.criteria is not None:
             yield self.of(view) == 1
+
+    def told_as(self, cohort: Cohort) -> Iterator[tuple[Cohort, str]]:
+        """Their words: the cohort with the cases' conditions. That they are no controls is one, but for a diagnosis,
+        which nobody has and lacks; so is what a cohort may name once only.
+        """
+        if self.criteria is None:
+            return
+        cases, controls = self.criteria
+        once = Cohort(sex=cases.sex, age=cases.age, populations=cases.populations)
+        also = [f"also {canonical(once)}"] * (once != Cohort())
+        also += [f"not {canonical(controls)}"] * (not self.diagnosis)
+        yield (
+            replace(
+                cohort,
+                diagnoses=(*cohort.diagnoses, *cases.diagnoses),
+                measurements=(*cohort.measurements, *cases.measurements),
+                any_of=(*cohort.any_of, *cases.any_of),
+            ),
+            " ".join(also),
+        )
