@@ -56,15 +56,6 @@ def test_the_policy_that_is_said_is_the_one_that_holds(tmp_path: Path) -> None:
     assert found.policy == said and found.constants == {"population": "FI"}
 
 
-def test_the_policy_that_is_said_is_the_one_that_holds(tmp_path: Path) -> None:
-    """Of the manifest that onboarding writes: what it left out would be the default, unnoticed."""
-    said = dataclasses.replace(WORDS.policy, k_min=12, noise=2.0, epsilon=3.0)
-    path = tmp_path / "manifest.toml"
-    write_manifest(path, dataclasses.replace(WORDS, policy=said), {"population": "FI"}, [])
-    found = read_manifest(path)
-    assert found.policy == said and found.constants == {"population": "FI"}
-
-
 def test_the_plan_has_what_the_common_standard_demands() -> None:
     """Mandatory fields of the RDA DMP Common Standard 1.1."""
     dmp = management_plan(WORDS, RECORD, today=TODAY)["dmp"]
