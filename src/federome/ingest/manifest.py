@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
 from typing import TypeVar, get_args
@@ -26,7 +26,9 @@ FORMAT = "federome-batch/1"
 _T = TypeVar("_T", bound=str)
 _HEAD = ("format", "profile", "assembly", "synthetic", "dataset", "policy", "data_use", "constants", "origin")
 _DATASET = ("id", "title", "holder", "country")
-_POLICY = ("access", "k_min", "k_public", "difference_min", "same_people", "membership_power", "noise", "epsilon")
+POLICY = tuple(each.name for each in fields(Policy) if each.name != "open_data")
+"""Every field of a policy stands in a batch by its own name, but for ``open_data``, which is ``access``."""
+_WHOLE = {"k_min": 10_000, "k_public": 10_000, "difference_min": 10_000, "digits": 15}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +118,19 @@ def _country(reader: _Reader, dataset: Mapping[str, object]) -> str:
 
 def _policy(reader: _Reader, values: Mapping[str, object]) -> Policy:
     given = reader.table(values, "policy")
-    reader.only(given, _POLICY, "policy")
+    reader.only(given, ("access", *POLICY), "policy")
     access = reader.one_of(given, "access", ("open", "controlled"), "policy")
-    numbers = {}
-    for key in ("k_min", "k_public", "difference_min"):
+    numbers, shares = {}, {}
+    for key, most in _WHOLE.items():
         number = given.get(key, getattr(Policy(), key))
-        if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= 10_000:
-            raise reader.wrong(key, "policy", "a whole number from 1 to 10000")
+        if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= most:
+            raise reader.wrong(key, "policy", f"a whole number from 1 to {most}")
         numbers[key] = number
+    for key in ("parameter_share", "phenotype_share"):
+        share = given.get(key, getattr(Policy(), key))
+        if not isinstance(share, float) or not 0 < share <= 1:
+            raise reader.wrong(key, "policy", "a number above 0.0, up to 1.0")
+        shares[key] = share
     same = reader.one_of({"same_people": Policy().same_people, **given}, "same_people", SAME_PEOPLE, "policy")
     power = given.get("membership_power", Policy().membership_power)
     if not isinstance(power, float) or not 0.05 < power <= 1:
@@ -136,6 +143,7 @@ def _policy(reader: _Reader, values: Mapping[str, object]) -> Policy:
     try:
         return Policy(
             **numbers,
+            **shares,
             open_data=access == "open",
             same_people="answer" if same == "answer" else "refuse",
             membership_power=power,

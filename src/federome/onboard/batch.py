@@ -10,6 +10,7 @@ import pandas as pd
 
 from federome.governance.consent import Consent
 from federome.ingest.columns import COLUMNS
+from federome.ingest.manifest import POLICY
 from federome.onboard.convert import People
 from federome.onboard.provider import Provider
 from federome.onboard.tables import literal
@@ -69,8 +70,7 @@ def write_manifest(path: Path, words: Provider, constants: Mapping[str, object],
         "",
         "[policy]",
         f"access = {_toml('open' if words.policy.open_data else 'controlled')}",
-        *(f"{name} = {_toml(getattr(words.policy, name))}"
-          for name in ("k_min", "k_public", "difference_min", "same_people", "membership_power", "noise", "epsilon")),
+        *(f"{name} = {_toml(getattr(words.policy, name))}" for name in POLICY),
     ]  # fmt: skip
     if words.data_use is not None:
         lines += ["", "[data_use]"]

@@ -58,6 +58,8 @@ def test_minimal_dataset_with_data_use(tmp_path: Path) -> None:
         ('country = "FI"', 'country = "FI"\nowner = "x"', 11, "'owner' is not known here"),
         ('access = "open"', 'access = "free"', 13, "'policy.access' is missing or wrong"),
         ('access = "open"', 'access = "open"\nk_min = 30', 12, "k_min ≤ k_public"),
+        ('access = "open"', 'access = "open"\ndigits = 16', 14, "a whole number from 1 to 15"),
+        ('access = "open"', 'access = "open"\nphenotype_share = 0.0', 14, "a number above 0.0, up to 1.0"),
         ('access = "open"', 'access = "open"\nk_min = true', 14, "'policy.k_min' is missing or wrong"),
         (
             'access = "open"',

@@ -14,6 +14,7 @@ from rdflib import Graph
 from federome.demo.hospital import GROUNDS, PROVIDER
 from federome.errors import Invalid
 from federome.ingest.manifest import read_manifest
+from federome.model.release import Policy
 from federome.network.records import DatasetRecord
 from federome.onboard.batch import write_manifest
 from federome.onboard.documents import OPEN, drafts, management_plan
@@ -49,7 +50,8 @@ def test_papers_say_what_is_configured() -> None:
 
 def test_the_policy_that_is_said_is_the_one_that_holds(tmp_path: Path) -> None:
     """Of the manifest that onboarding writes: what it left out would be the default, unnoticed."""
-    said = dataclasses.replace(WORDS.policy, k_min=12, same_people="answer", noise=2.0, epsilon=3.0)
+    said = Policy(12, 25, True, 4, 0.25, 0.02, 0.2, 99, "answer", 2.0, 3.0)
+    assert all(getattr(said, each.name) != each.default for each in dataclasses.fields(Policy))
     path = tmp_path / "manifest.toml"
     write_manifest(path, dataclasses.replace(WORDS, policy=said), {"population": "FI"}, [])
     found = read_manifest(path)
