@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -35,6 +36,7 @@ from federome.analysis.algorithm import Algorithm, State, Table, build, content_
 from federome.analysis.program import PEOPLE, Gate, Program, contribution
 from federome.errors import FederomeError, Invalid, Refused
 from federome.model.release import Count
+from federome.model.wording import Wording
 
 K = 4
 SMALL = settings(
@@ -227,6 +229,41 @@ def test_parameters_survive_json(name: str) -> None:
     for question in questions(name, fixed(name).pooled):
         told = json.loads(json.dumps(parameters(question)))
         assert build(name, told) == question
+
+
+@every_algorithm
+def test_groups_that_are_told_of_have_words_and_equal_words_are_equal_people(name: str) -> None:
+    """Over all examples of an algorithm: the audit of cohorts takes the words' word for it. Those sequenced for a gene
+    have the words of their panel (decision 28).
+    """
+    view = fixed(name).pooled.view
+    said: dict[Wording, frozenset[int]] = {}
+    for question in questions(name, fixed(name).pooled):
+        kept = np.flatnonzero(view.meets(question.cohort))
+        groups = list(question.told_of(view.where(view.meets(question.cohort))))
+        named = list(islice(question.told_as(), len(groups)))
+        assert len(named) == len(groups)
+        for mask, (cohort, more) in zip(groups, named, strict=True):
+            if cohort is None:
+                assert not mask.any()
+            if cohort is None or more.startswith("sequenced"):
+                continue
+            words, people = Wording.of(["all"], cohort, more), frozenset(kept[mask].tolist())
+            assert said.setdefault(words, people) == people, words
+
+
+@every_algorithm
+def test_how_numbers_are_told_is_no_condition_on_people(name: str) -> None:
+    split = fixed(name)
+    kept = split.pooled.view
+    for question in questions(name, split.pooled):
+        for field in registered()[name].how_told:
+            values = parameters(question)
+            other = build(name, {**values, field: {"confidence": 0.9, "halvings": 2, "exits_min": 7}[field]})
+            assert other != question
+            assert list(islice(other.told_as(), 9)) == list(islice(question.told_as(), 9))
+            for one, two in zip(question.told_of(kept), other.told_of(kept), strict=True):
+                assert np.array_equal(one, two)
 
 
 @every_algorithm

@@ -179,6 +179,8 @@ class Algorithm(ABC):
     broadcasts: ClassVar[frozenset[str]] = frozenset()
     modules: ClassVar[tuple[str, ...]] = ()
     bundle_digest: ClassVar[str] = ""
+    how_told: ClassVar[frozenset[str]] = frozenset()
+    """Parameters that say how finely and how surely numbers are told, and not of whom: no words of :meth:`told_as`."""
 
     @property
     @abstractmethod
@@ -235,9 +237,10 @@ class Algorithm(ABC):
     def told_as(self) -> Iterable[tuple[Cohort | None, str]]:
         """The words of each group of :meth:`told_of`, in its order: a cohort, and what no cohort can express.
 
-        Equal words must mean that the groups are equal whoever the people are. By default all parameters are words.
+        Equal words must mean that the groups are equal whoever the people are. By default all parameters are words but
+        those of ``how_told``.
         """
-        asked = {name: value for name, value in parameters(self).items() if name != "cohort"}
+        asked = {name: value for name, value in parameters(self).items() if name not in {"cohort", *self.how_told}}
         words = msgspec.json.encode({self.name: asked}, order="deterministic").decode()
         return ((self.cohort, f"{words} {group}") for group in count())
 

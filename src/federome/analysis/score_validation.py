@@ -86,6 +86,7 @@ class ScoreValidation(Algorithm):
             gated=True,
         ),
     )
+    how_told: ClassVar[frozenset[str]] = frozenset({"halvings", "exits_min", "confidence"})
     broadcasts: ClassVar[frozenset[str]] = follow_up.BROADCASTS | {"predictions"}
     releases: ClassVar[Mapping[str, Rows]] = {
         "bands": Rows(

@@ -83,6 +83,7 @@ class SimilarTumours(Algorithm):
             gated=True,
         ),
     )
+    how_told: ClassVar[frozenset[str]] = frozenset({"halvings", "exits_min", "confidence"})
     broadcasts: ClassVar[frozenset[str]] = follow_up.BROADCASTS | {"treated"}
     releases: ClassVar[Mapping[str, Rows]] = {
         "cases": Rows(

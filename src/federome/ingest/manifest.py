@@ -143,7 +143,8 @@ def _policy(reader: _Reader, values: Mapping[str, object]) -> Policy:
     try:
         return Policy(
             **numbers,
-            **shares,
+            parameter_share=shares["parameter_share"],
+            phenotype_share=shares["phenotype_share"],
             open_data=access == "open",
             same_people="answer" if same == "answer" else "refuse",
             membership_power=power,

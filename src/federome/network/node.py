@@ -293,7 +293,11 @@ class Node:
         algorithm = question.algorithm
         everybody, plain = Members.of(site.members()), self._wording(question, site, algorithm.cohort)
         told = [(everybody, plain)]
-        for mask, (cohort, more) in zip(algorithm.told_of(site.view), algorithm.told_as(), strict=False):
+        named = iter(algorithm.told_as())
+        for mask in algorithm.told_of(site.view):
+            cohort, more = next(named, (None, None))
+            if more is None:
+                raise Invalid("an algorithm tells of more groups than it has words for.", where=algorithm.name)
             if mask.sum() >= 2 * policy.k_min:
                 some = Members.of(site.members(mask))
                 by = self._wording(question, site, cohort or algorithm.cohort, *filter(None, (more,)))
