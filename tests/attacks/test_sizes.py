@@ -11,9 +11,11 @@ from federome.disclosure.cohorts import MemoryCohorts
 from federome.disclosure.differencing import Members, admit
 from federome.disclosure.door import release
 from federome.errors import Refused
+from federome.model.cohort import Cohort
 from federome.model.release import Count, Label, Policy, Rows, Statistic
 from federome.model.sheet import csv_pieces, json_pieces
 from federome.model.table import Table
+from federome.model.wording import Wording
 
 POLICY, OPEN = Policy(), Policy(open_data=True)
 ROWS = Rows(
@@ -45,11 +47,12 @@ def test_a_refusal_reads_the_same_however_many_people_lie_between() -> None:
     rng = np.random.default_rng(3)
     whole = rng.random(2_000) < 0.5
     told = set()
-    for apart in (1, 2, 9, 40, 60):
+    first, second = Wording(("fi",)), Wording(("fi",), Cohort(sex="female"))
+    for apart in (0, 1, 2, 9, 40, 60):
         earlier, less = MemoryCohorts(), whole.copy()
-        admit(Members.of(whole), earlier, secret=b"s" * 32, policy=POLICY)
+        admit(Members.of(whole), earlier, by=first, secret=b"s" * 32, policy=POLICY)
         less[np.flatnonzero(whole)[:apart]] = False
         with pytest.raises(Refused) as refusal:
-            admit(Members.of(less), earlier, secret=b"s" * 32, policy=POLICY)
+            admit(Members.of(less), earlier, by=second, secret=b"s" * 32, policy=POLICY)
         told.add(str(sorted(refusal.value.problem().items())))
     assert len(told) == 1

@@ -25,6 +25,7 @@ from federome.model.cohort import Cohort
 from federome.model.index import named_blocks
 from federome.model.release import Policy
 from federome.model.variant import Variant, oriented
+from federome.model.wording import Wording
 from federome.store import erasure, merging
 from federome.store.catalogue import Store
 from federome.store.compact import Progress, compact
@@ -171,14 +172,15 @@ def test_an_answer_before_and_one_after_do_not_tell_of_the_erased(tmp_path: Path
         return int(counts.sum()), Members.from_bytes(view.bitmap() + bytes(-len(view.bitmap()) % 8))
 
     counted, everybody = asked()
-    assert not check(everybody, audit, secret=SECRET, policy=POLICY)
+    by = Wording(("fi",))
+    assert not check(everybody, audit, by=by, secret=SECRET, policy=POLICY)
     audit.add(everybody)
     store.withdraw([one.people[4]], AT)
     compact(store, "fi")
     again, rest = asked()
     assert counted != again and (everybody ^ rest).size == 1  # what an attacker would subtract
     with pytest.raises(Refused, match="nearly"):
-        check(rest, FileCohorts(tmp_path / "cohorts.audit"), secret=SECRET, policy=POLICY)
+        check(rest, FileCohorts(tmp_path / "cohorts.audit"), by=by, secret=SECRET, policy=POLICY)
 
 
 def merged_row(batches: Sequence[Batch], site: Site) -> tuple[Site, NDArray[np.int8]]:
