@@ -112,8 +112,8 @@ def candidates(
     Nothing leaves the node by this. A question at level variants tells what was taken, like all candidate variants.
     """
     from federome.model.finding import copies
+    from federome.network.consents import node_consents
     from federome.network.holdings import open_holdings
-    from federome.network.match_node import node_consents
 
     home = _home(folder)
     held = home.desk.book.case(case, person)

@@ -25,6 +25,7 @@ from federome.errors import Invalid
 from federome.ingest.folder import ingest_folder
 from federome.model.verdict import Verdict
 from federome.network.records import FOLDER, DatasetRecord, read_records
+from federome.network.warm import warm
 from federome.onboard.course import WORK, Options
 from federome.onboard.onboarding import begin
 from federome.store.catalogue import Store
@@ -107,8 +108,12 @@ def prepare(
     if ready:
         return Prepared(tuple(map(_prepare_node, jobs)), absent, notes)
     # Processes, because generating and ingesting are bound by Python as well as by the machine.
-    with ProcessPoolExecutor(min(len(jobs), os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
-        return Prepared(tuple(pool.map(_prepare_node, jobs)), absent, notes)
+    with ProcessPoolExecutor(min(len(jobs) + 1, os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
+        made = pool.map(_prepare_node, jobs)
+        compiled = pool.submit(warm)  # for all processes to come, beside the last nodes: a minute on a new machine
+        prepared = Prepared(tuple(made), absent, notes)
+        compiled.result()
+    return prepared
 
 
 def copy_node(data: NodeData, to: Path) -> None:

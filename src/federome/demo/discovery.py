@@ -14,8 +14,10 @@ from rich.table import Table as Grid
 from federome.demo.cohorts import NodeData
 from federome.demo.local import free_port, wait_for_port
 from federome.demo.stage import Stage
+from federome.network.consents import node_consents
 from federome.network.discovery import open_desk, set_opened
 from federome.network.discovery_wire import SOCKET, DeskServer
+from federome.network.holdings import open_holdings
 from federome.network.publication import Publication
 from federome.network.publishing import publish_into
 
@@ -123,13 +125,14 @@ def _serve(stage: Stage) -> tuple[str, list[Publication]]:
 def _open(stage: Stage, data: NodeData, port: int) -> Publication:
     """Publish a node's frequencies, let its people be counted, and start its Beacon."""
     folder = stage.federation.node_folder(data.node)
-    about, _ = publish_into(folder, data.synthetic_dataset, clock=time.time, genes=[GENE], by_sex=False)
+    held, dataset = open_holdings(folder, node_consents(folder), time.time), data.synthetic_dataset
+    about, _ = publish_into(folder, dataset, clock=time.time, genes=[GENE], by_sex=False, holdings=held)
     set_opened(folder, data.synthetic_dataset, "public")
     catalogue = folder / "catalogue.toml"
     catalogue.write_text(_catalogue(data.node))
     told = ("--dir", str(folder), "--port", str(port), "--catalogue", str(catalogue))
     stage.federation.start(f"beacon-{data.node}", "beacon", "serve", "--people", *told)
-    desk = DeskServer(folder / SOCKET, open_desk(folder, clock=time.time))
+    desk = DeskServer(folder / SOCKET, open_desk(folder, clock=time.time, holdings=held))
     threading.Thread(target=desk.serve_forever, daemon=True).start()  # at a real node a process of its own
     return about
 

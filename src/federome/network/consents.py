@@ -9,21 +9,23 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final, get_args
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from federome.db import Schema, Watch, migrate, read, write
+from federome.db import Schema, Watch, engine, migrate, read, write
 from federome.errors import Invalid
 from federome.governance.consent import Consent, ConsentEvent, EventKind, Ledger, NationalOverride
 from federome.model.strict import Document, is_identifier
 from federome.network import notebook
 from federome.trust.canonical import canonical, parse_object
+from federome.trust.keys import read_secret
 
 METADATA = sa.MetaData()
 CONSENT = sa.Table(
@@ -178,3 +180,9 @@ def instant(text: str) -> datetime:
     if at.tzinfo is None:
         raise Invalid("an instant needs its offset from UTC.", where=text[:40], remedy="Add Z.")
     return at
+
+
+def node_consents(folder: Path) -> Callable[[], Ledger]:
+    """The consent ledger of a node's folder, as it is at each call."""
+    secret = read_secret(folder / "keys" / "secret")
+    return ConsentBook(engine(f"sqlite:///{folder / 'node.db'}", durable=True), secret=secret).ledger

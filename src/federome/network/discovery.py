@@ -45,7 +45,7 @@ from federome.model.strict import Document
 from federome.model.table import Mask
 from federome.model.wording import Wording, sought_words
 from federome.network.census import Ancestry, Census
-from federome.network.consents import ConsentBook
+from federome.network.consents import node_consents
 from federome.network.files import replace_file
 from federome.network.holdings import StoreHoldings, open_holdings
 from federome.network.question import Use
@@ -405,19 +405,25 @@ def _value(census: Census, column: str, kind: Kind, row: int) -> str | float | l
             return census.codes_of(column, row)
 
 
-def open_desk(folder: Path, *, clock: Callable[[], float], ontology: Ancestry | None = None) -> NodeDesk:
-    """The desk of a node's folder. What it tells of a dataset is kept in ``discovery/DATASET.audit``."""
-    secret = read_secret(folder / "keys" / "secret")
-    book = ConsentBook(engine(f"sqlite:///{folder / 'node.db'}", durable=True), secret=secret)
+def open_desk(
+    folder: Path,
+    *,
+    clock: Callable[[], float],
+    ontology: Ancestry | None = None,
+    holdings: StoreHoldings | None = None,
+) -> NodeDesk:
+    """The desk of a node's folder, and of its ``holdings`` if open already. What it tells of a dataset is kept in
+    ``discovery/DATASET.audit``.
+    """
     told, earlier = folder / "discovery", folder / "discovery.db"
     told.mkdir(mode=0o700, exist_ok=True)
     # Accounts were once kept in a database: what it holds was spent.
     before = SqlBudgets(engine(f"sqlite:///{earlier}"), clock).accounts() if earlier.is_file() else {}
     return NodeDesk(
-        open_holdings(folder, book.ledger, clock),
+        holdings or open_holdings(folder, node_consents(folder), clock),
         node=node_settings(folder).name,
         opened=lambda: read_opened(folder),
-        secret=secret,
+        secret=read_secret(folder / "keys" / "secret"),
         told=lambda dataset: Told(partial(FileCohorts, told / f"{dataset}.audit"), before),
         ontology=ontology,
     )

@@ -39,7 +39,7 @@ from federome.ingest.rates import read_rates
 from federome.network import channels
 from federome.network.alerts import Alerts, Channel, Message, seal_alert
 from federome.network.cases import Case, CaseBook
-from federome.network.consents import ConsentBook
+from federome.network.consents import node_consents
 from federome.network.files import replace_file
 from federome.network.holdings import StoreHoldings
 from federome.network.match_asker import Asker, Send
@@ -114,12 +114,6 @@ def open_desk(folder: Path, name: str, clock: Callable[[], float], made: Tables 
     base = engine(f"sqlite:///{folder / 'matching' / 'match.db'}", durable=True)
     book = CaseBook(base, secret, clock)
     return MatchDesk(name, base, book, made.measure, made.background, consenting(node_consents(folder), clock), clock)
-
-
-def node_consents(folder: Path) -> Callable[[], Ledger]:
-    """The consent ledger of a node's folder, as it is at each call."""
-    secret = read_secret(folder / "keys" / "secret")
-    return ConsentBook(engine(f"sqlite:///{folder / 'node.db'}", durable=True), secret=secret).ledger
 
 
 def consenting(ledger: Callable[[], Ledger], clock: Callable[[], float]) -> Consented:

@@ -30,7 +30,7 @@ from federome.model.index import merge
 from federome.model.release import Policy
 from federome.model.table import Column, Mask, Table
 from federome.model.variant import Region, chromosome_rank
-from federome.network.consents import ConsentBook
+from federome.network.consents import node_consents
 from federome.network.holdings import StoreHoldings, StoreSite, open_holdings
 from federome.network.publication import CHANGES, COUNTS, FOLDER, ZYGOSITY, Publication, Tier, write
 from federome.network.question import Use
@@ -38,7 +38,6 @@ from federome.network.setup import node_settings
 from federome.network.spending import SqlBudgets
 from federome.quality import shelf
 from federome.trust.canonical import digest_bytes
-from federome.trust.keys import read_secret
 
 TOTAL: Final = "Total"
 _SEXES: Final = {"male": "M", "female": "F"}
@@ -255,15 +254,15 @@ def publish_into(
     genes: Sequence[str] = (),
     by_sex: bool = True,
     tier: Tier = "public",
+    holdings: StoreHoldings | None = None,
 ) -> tuple[Publication, Path]:
-    """Publish a dataset of a node's folder; returns what is told and where it lies.
+    """Publish a dataset of a node's folder; returns what is told and where it lies. ``holdings`` if open already.
 
     The public's account of the data release is charged with what the table tells, once for the same table.
     ``Invalid`` for a gene that the dataset's gene map does not know.
     """
     log = engine(f"sqlite:///{folder / 'node.db'}", durable=True)
-    book = ConsentBook(log, secret=read_secret(folder / "keys" / "secret"))
-    holdings = open_holdings(folder, book.ledger, clock)
+    holdings = holdings or open_holdings(folder, node_consents(folder), clock)
     release = holdings.store.release(dataset)
     known = holdings.store.genes(release)
     about, table = publish(
