@@ -208,8 +208,11 @@ def bench(
     if json_file is not None:
         output_file(json_file)
     from federome.bench import suite
+    from federome.demo.local import ended_on_sigterm
 
-    if not suite.run(name, console=out, json_file=json_file, quick=quick):
+    with ended_on_sigterm():  # else the processes that a benchmark started would go on without it
+        reached = suite.run(name, console=out, json_file=json_file, quick=quick)
+    if not reached:
         raise typer.Exit(1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from federome import cli
+from federome.bench import suite
 from federome.cli import edge
 from federome.errors import Invalid
 from federome.ingest.patients import read_patients
@@ -142,3 +144,19 @@ def test_a_disk_that_refuses_is_told_in_one_line(
     if flags:
         assert json.loads(told.out)["error"]["where"] == str(place)
     assert "Not a directory" in told.err
+
+
+def test_a_benchmark_that_is_told_to_end_unwinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else hub and nodes that it started go on without it."""
+    ended = []
+
+    def run(*_: object, **__: object) -> bool:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            ended.append("unwound")
+        return True
+
+    monkeypatch.setattr(suite, "run", run)
+    assert CliRunner().invoke(cli.app, ["bench", "econ"]).exit_code == 128 + signal.SIGTERM
+    assert ended == ["unwound"]
