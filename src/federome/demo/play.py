@@ -109,9 +109,13 @@ def play(
         facts.seconds = round(time.perf_counter() - started, 1)
         facts.seconds_of_stories = {scene.__name__: facts.scenes[scene.__name__] for scene in STORIES}
         told = ", ".join(f"{name.replace('_', ' ')} {each:.0f}" for name, each in facts.seconds_of_stories.items())
-        without = facts.seconds - sum(facts.seconds_of_stories.values())
+        prepared_s = facts.scenes["prepare"]
+        without = facts.seconds - prepared_s - sum(facts.seconds_of_stories.values())
         console.print(f"\n[bold green]Done[/] in {facts.seconds:.0f} s. Figures and tables: {out}")
-        console.print(f"  [dim]{without:.0f} s without the stories, which took in seconds: {told}[/]")
+        console.print(
+            f"  [dim]{prepared_s:.0f} s to prepare data, {without:.0f} s without the stories, which took in seconds: "
+            f"{told}[/]"
+        )
         if json_file is not None:
             write_json(json_file, vars(facts))
             console.print(f"Facts: {json_file}", soft_wrap=True)
