@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 
+# Bytecode is written at the first import, and processes that are started share it.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test check audit bench setup setup-dev lock clean
 
 demo: $(RUNTIME)
@@ -15,15 +18,14 @@ demo: $(RUNTIME)
 # are not the last ones. Kernels and tests are compiled once before, at the same time: else each process compiles all of
 # them, and so does every process that a test starts where writing bytecode is switched off.
 test: export PYTHONHASHSEED := 0
-test: export PYTHONDONTWRITEBYTECODE :=
 test: $(DEV)
 	$(BIN)/python -m pytest --collect-only -q $(TEST) >/dev/null & \
 	$(BIN)/python -c 'from federome.network.warm import warm; warm()'; status=$$?; wait; exit $$status
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(TEST)
 
 check: $(DEV)
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests requirements
+	$(BIN)/ruff format --check src tests requirements
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
@@ -37,17 +39,14 @@ bench: $(RUNTIME)
 setup: $(RUNTIME)
 setup-dev: $(DEV)
 
-$(VENV)/bin/python:
+$(RUNTIME): requirements/install.py requirements/runtime.txt requirements/build.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Federome needs Python 3.11 or newer; set PYTHON=... to name one.")'
-	$(PYTHON) -m venv $(VENV)
-
-$(RUNTIME): requirements/runtime.txt requirements/build.txt pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/runtime.txt -r requirements/build.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --no-index -e .
+	$(PYTHON) requirements/install.py $(VENV) requirements/runtime.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-build-isolation --no-deps --no-index -e .
 	@touch $@
 
 $(DEV): requirements/dev.txt $(RUNTIME)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/dev.txt
+	$(PYTHON) requirements/install.py $(VENV) requirements/dev.txt
 	@touch $@
 
 # Needs uv on the PATH; only for people who change dependencies.
