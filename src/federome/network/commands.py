@@ -25,9 +25,9 @@ _DOINGS: Final[tuple[Doing, ...]] = ("contribute", "veto", "names", "conclude")
 class Command:
     """One command. ``documents`` maps a role (``shared``, ``total``, ``state/3``, ``rows/3``) to a document digest.
 
-    ``announcement`` is the releaser's signed round key of this turn, ``ahead`` that of the next one, so that masks can
-    be made before they are needed; ``previous`` the digest of the command before.
-    ``checks`` gives each node the run's key for checking sums (``tags.py``), in the first command.
+    ``previous`` is the digest of the command before. In the first command only, ``announcement`` and ``ahead`` are the
+    releaser's signed round keys of the first turn and of all later ones, and ``checks`` gives each node the run's key
+    for checking sums (``tags.py``).
     """
 
     run: str
@@ -36,9 +36,9 @@ class Command:
     round: str
     parts: tuple[int, ...]
     documents: Mapping[str, str]
-    announcement: str
-    ahead: str
     previous: str
+    announcement: str = ""
+    ahead: str = ""
     checks: Mapping[str, str] = field(default_factory=dict)
 
     def signed(self, key: PrivateKey) -> str:

@@ -50,6 +50,8 @@ from federome.trust.members import MemberSource
 
 ENDED: Final = ("complete", "held", "failed", "cancelled")
 MINIMUM_SEALED: Final = 3
+FIRST: Final = 1
+"""The turn that brings what all masks are made from."""
 MAX_EVENTS: Final = 400
 
 
@@ -136,6 +138,7 @@ class Course:
         nodes = [a for a in answers if a.party != _releaser(run)]
         run = changed(
             run,
+            nodes=[*sorted(a.party for a in nodes)],
             announcements=announced(nodes, "announcement"),
             ahead=announced(nodes, "ahead"),
             acknowledged={a.party: told_text(a, "acknowledged") for a in answers},
@@ -155,9 +158,10 @@ class Course:
 
     def _dealt(self, run: Run, answers: Sequence[Answered]) -> Run:
         nobody_refused(answers)
-        keys, nodes = told_object(answers[0], "keys"), sorted(mapping(run.detail, "announcements"))
+        keys = told_object(answers[0], "keys")
         due = [
-            Due("index", node, {"key": text(keys, node), "acknowledged": run.detail["acknowledged"]}) for node in nodes
+            Due("index", node, {"key": text(keys, node), "acknowledged": run.detail["acknowledged"]})
+            for node in texts(run.detail, "nodes")
         ]
         return self._enter(run, "indexing", due, said="agreeing on the order of variants")
 
@@ -186,7 +190,7 @@ class Course:
         """Hand the run to the releaser. ``blocks`` is empty where the question itself names the variants."""
         if run.detail["partial"] is True and "dealt" not in run.detail:
             told: Body = {"boxes": run.detail["boxes"], "acknowledged": run.detail["acknowledged"]}
-            due = [Due("share", node, told) for node in sorted(mapping(run.detail, "announcements"))]
+            due = [Due("share", node, told) for node in texts(run.detail, "nodes")]
             return self._enter(changed(run, blocks=blocks), "sharing", due, said="sharing keys, lest a node is lost")
         roster = mapping(run.detail, "roster")
         body: Body = {
@@ -194,7 +198,7 @@ class Course:
             "acknowledged": run.detail["acknowledged"],
             "statements": run.detail["statements"],
             "orders": run.detail["orders"],
-            "announcements": run.detail["announcements"],
+            **_keys_of(run),
             "blocks": blocks,
         }
         releaser = _releaser(run)
@@ -211,18 +215,14 @@ class Course:
         kind, turn = text(order, "do"), number(run.detail, "turn") + 1
         if kind == "complete":
             return self._complete(run, order)
-        body: Body = {
-            "command": text(order, "command"),
-            "turn": turn,
-            "announcements": run.detail["announcements"],
-            "ahead": run.detail["ahead"],
-            "acknowledged": run.detail["acknowledged"],
-        }
+        body: Body = {"command": text(order, "command"), "turn": turn}
+        if turn == FIRST:
+            body |= {**_keys_of(run), "acknowledged": run.detail["acknowledged"]}
         attached = tuple(document_name(name) for name in texts(order, "documents"))
         parts = order.get("parts")
         match kind:
             case "contribute" | "veto" | "names" | "conclude":
-                nodes = sorted(mapping(run.detail, "announcements"))
+                nodes = texts(run.detail, "nodes")
                 known = self._exchange.known_of(nodes) if kind == "conclude" else {}
                 due = [Due(kind, node, {**body, "known": known.get(node, [])}, attached) for node in nodes]
                 numbers: list[Json] = [part for part in _list(parts) if isinstance(part, int)]
@@ -244,10 +244,9 @@ class Course:
             "names": "named",
             "conclude": "concluded",
         }
-        body: Body = {"turn": run.detail["turn"], "step": run.seq, "announcements": run.detail["announcements"]}
+        body: Body = {"turn": run.detail["turn"], "step": run.seq}
         if doing in ("contribute", "veto"):
-            body |= {"shapes": same_shapes(answers), "ahead": run.detail["ahead"]}
-            run = changed(run, announcements=run.detail["ahead"], ahead=announced(answers, "ahead"))
+            body["shapes"] = same_shapes(answers)
             return self._opening(run, follow[doing], body, [a.party for a in answers], run.seq)
         if doing == "names":
             body["pieces"] = {a.party: told_object(a, "released") for a in answers}
@@ -267,8 +266,8 @@ class Course:
     def _who_survived(self, run: Run, answers: Sequence[Answered]) -> Run:
         """Everybody who sent a part of the first sum is asked to sign that exactly these are in it."""
         names: list[Json] = [a.party for a in answers]
-        lost = sorted(set(mapping(run.detail, "announcements")) - {a.party for a in answers})
-        sent: Body = {"step": run.seq, "shapes": same_shapes(answers), "ahead": announced(answers, "ahead")}
+        lost = sorted(set(texts(run.detail, "nodes")) - {a.party for a in answers})
+        sent: Body = {"step": run.seq, "shapes": same_shapes(answers)}
         absent = mapping(run.detail, "absent") | dict.fromkeys(lost, LOST)
         body: Body = {"survivors": names, "acknowledged": run.detail["acknowledged"]}
         due = [Due("survive", a.party, body) for a in answers]
@@ -284,18 +283,15 @@ class Course:
     def _revealed(self, run: Run, answers: Sequence[Answered]) -> Run:
         nobody_refused(answers)
         sent, parties = mapping(run.detail, "sent"), [a.party for a in answers]
-        left: Body = {party: text(mapping(run.detail, "ahead"), party) for party in parties}
         body: Body = {
             "turn": run.detail["turn"],
             "step": run.seq,
-            "announcements": run.detail["announcements"],
-            "ahead": left,
             "shapes": sent["shapes"],
             "survivors": run.detail["signed"],
             "commitments": mapping(mapping(run.detail, "dealt"), "commitments"),
             "revealed": {a.party: told_text(a, "revealed") for a in answers},
         }
-        run = changed(run, announcements=left, ahead=sent["ahead"], dealt={})
+        run = changed(run, nodes=[*sorted(parties)], dealt={})
         return self._opening(run, "opened", body, parties, number(sent, "step"))
 
     def _sum(self, run: Run, part: int, parties: Sequence[str], sent: int) -> tuple[str, bytes] | None:
@@ -424,6 +420,11 @@ def told_of(run: Run, said: str, now: float) -> Run:
 
 def _list(value: Json) -> list[Json]:
     return value if isinstance(value, list) else []
+
+
+def _keys_of(run: Run) -> Body:
+    """The nodes' round keys, as announced."""
+    return {name: run.detail[name] for name in ("announcements", "ahead")}
 
 
 def _releaser(run: Run) -> str:

@@ -12,6 +12,7 @@ from federome.analysis.algorithm import State
 from federome.errors import Damaged
 from federome.model.table import Table
 from federome.network.files import replace_file
+from federome.network.protocol import Body
 
 SESSION: Final = "session-"
 
@@ -69,9 +70,10 @@ class BlockStates(MutableMapping[int, State]):
 class Saved(msgspec.Struct, frozen=True):
     """A session as its last commit has it: the task that was done, the answer to it, and where the run stands.
 
-    ``number`` counts the commits, ``token`` is the last command as signed, ``keys`` this turn's and the next one's
-    round keys (secret), ``states`` the generation that counts of each block's state, ``rounds`` each block's
-    next round, ``check`` the run's key for checking sums (secret).
+    ``number`` counts the commits, ``token`` is the last command as signed, ``own`` the round key of
+    the first turn until its sum is open, ``ratchet`` what this turn's masks follow from, ``check`` the run's key for
+    checking sums (all three secret), ``states`` the generation that counts of each block's state, ``rounds`` each
+    block's next round.
     """
 
     task: str
@@ -80,7 +82,8 @@ class Saved(msgspec.Struct, frozen=True):
     previous: str = ""
     token: str = ""
     number: int = 0
-    keys: dict[int, bytes] = {}
+    own: bytes = b""
+    ratchet: Body = {}
     round: str = ""
     shared: bytes = b""
     states: dict[int, int] = {}

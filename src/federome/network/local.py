@@ -5,13 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
 
 from federome.network.jobs import Coordinator
 from federome.network.protocol import Reply, Task, nothing
-
-ASIDE_S: Final = 0.002
-"""For how long a party of this process leaves the interpreter to whoever tells the others what it has answered."""
 
 
 class LocalPort:
@@ -64,8 +60,6 @@ class LocalPort:
     ) -> list[Task]:
         """See :class:`federome.network.protocol.HubPort`."""
         self._coordinator.reply(self._party, task, reply)
-        if meanwhile is not nothing and wait_s > 0:
-            self.ready.wait(ASIDE_S)
         meanwhile()
         return self.poll(wait_s) if wait_s > 0 else []
 

@@ -247,10 +247,6 @@ class MatchingNode:
                 raise Refused("this node takes no questions about patients.", codes=["wrong_state"])
             return office.answer(task)
 
-    def prepare(self, task: Task) -> None:
-        """See ``party.Worker``."""
-        self.node.prepare(task)
-
     def office(self) -> Office | None:
         """The office, opened when matching is; anew when its settings change."""
         path = self.folder / "matching" / "settings.json"

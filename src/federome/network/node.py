@@ -81,8 +81,7 @@ class Node:
     counted, ``budgets`` and ``phenotypes`` what was told of them; ``boxes`` are the keys that others seal to;
     ``published`` lists tables that are free, since they were priced at publication. ``log`` seals what the notebook
     noted, ``witness`` remembers the logs of others. ``workers`` compute the blocks of a round. ``pace`` holds
-    refusals and answers that depend on data equally long. ``coming`` is what is known of the next turn of a run, and
-    ``ready`` what was made of it meanwhile. ``programs`` is what the sandbox's self-test found, empty
+    refusals and answers that depend on data equally long. ``programs`` is what the sandbox's self-test found, empty
     where no program of others is installed. ``notices`` are what the authority says of the present.
     """
 
@@ -112,8 +111,6 @@ class Node:
     pace: Pace = field(default_factory=lambda: Pace(frozenset()))
     sites: dict[str, OpenSite] = field(default_factory=dict)
     heard: dict[str, tuple[sums.Roster, KeyRing, list[str]]] = field(default_factory=dict)
-    coming: dict[str, words.Coming] = field(default_factory=dict)
-    ready: dict[str, words.Ready] = field(default_factory=dict)
 
     def answer(self, task: Task) -> Reply:
         """The main path. Raises ``Refused``, ``Invalid`` or ``Unavailable``; the caller tells the hub."""
@@ -126,10 +123,6 @@ class Node:
             outcome = self.run(question, site)
             reply = self.release(question, outcome)
             return self.record(question, decision, reply)
-
-    def prepare(self, task: Task) -> None:
-        """While the hub has an answer: make the masks of the next turn, and a round key to announce in it."""
-        words.prepare(self, task.run)
 
     @contextmanager
     def refusing(self, task: Task) -> Iterator[None]:
@@ -385,12 +378,7 @@ class Node:
             else:
                 self.notebook.commit()
                 self.port.upload(question.order.run, f"part/{question.task.seq}/{number}", part.masked)
-        body: Body = {
-            "parts": digests,
-            "shapes": shapes,
-            "ahead": words.announcement(self, roster, command.turn + 2),
-        }
-        self.coming[roster.run] = words.coming(question, roster)
+        body: Body = {"parts": digests, "shapes": shapes}
         return Reply({**body, **words.signed(self, question, body)}, inline)
 
     def record(self, question: Question, decision: Decision, reply: Reply) -> Reply:
@@ -446,8 +434,6 @@ class Node:
         self.notebook.end(run, task.id, encode_reply(reply))
         self.sites.pop(run, None)
         self.heard.pop(run, None)
-        self.coming.pop(run, None)
-        self.ready.pop(run, None)
         shutil.rmtree(rounds.folder(self, run), ignore_errors=True)
 
 

@@ -121,7 +121,7 @@ class Beginning:
 
 _DETAIL = WORK.update().where(WORK.c.run == sa.bindparam("of_run")).values(detail=sa.bindparam("new_detail"))
 _KEY = KEY.insert()
-_OLD_KEYS = KEY.delete().where(KEY.c.run == sa.bindparam("of_run"), KEY.c.turn < sa.bindparam("first"))
+_KEYS = KEY.delete().where(KEY.c.run == sa.bindparam("of_run"), KEY.c.turn != sa.bindparam("but"))
 _SENT = SENT.insert()
 _RECORD = RECORD.insert()
 
@@ -260,12 +260,16 @@ class Notebook:
         return self._keys[run]
 
     def keep_key(self, run: str, key: RoundKey, announcement: str) -> None:
-        """Note a round key before it is announced; keys of turns long past are destroyed."""
-        turn = key.round
-        self._note(_KEY, run=run, turn=turn, secret=key.to_bytes(), announcement=announcement)
-        self._note(_OLD_KEYS, of_run=run, first=turn - 2)
+        """Note a round key before it is announced."""
+        self._note(_KEY, run=run, turn=key.round, secret=key.to_bytes(), announcement=announcement)
+        self._keys[run] = self._keys_of(run) | {key.round: (key, announcement)}
+
+    def destroy_keys(self, run: str, *, but: int = 0) -> None:
+        """Round keys of a run are needed no more, except that of one turn."""
         held = self._keys_of(run)
-        self._keys[run] = {at: kept for at, kept in held.items() if at >= turn - 2} | {turn: (key, announcement)}
+        if held.keys() - {but}:
+            self._note(_KEYS, of_run=run, but=but)
+            self._keys[run] = {turn: kept for turn, kept in held.items() if turn == but}
 
     def commit_part(self, run: str, turn: int, part: int, digest: str) -> None:
         """Note what is about to be sent. The same part with other content is ``Refused``.

@@ -27,9 +27,6 @@ class Worker(Protocol):
     def answer(self, task: Task) -> Reply:
         """The reply. Expected failures are raised as ``FederomeError`` and told to the coordinator."""
 
-    def prepare(self, task: Task) -> None:
-        """Get ready for what may come after a task that was answered, while its answer travels: a head start only."""
-
 
 class Party:
     """Runs a worker against a hub until :meth:`stop`. ``report`` gets one line per notable event, without data.
@@ -115,7 +112,7 @@ class Party:
             said.append(f"{task.kind}: {type(bug).__name__} at {way(bug)}")
             reply = Reply({"refused": _problem(FederomeError("an error in the program; its operator finds more."))})
         try:
-            return self._hand_in(task, reply, wait_s, partial(self._meanwhile, task, said))
+            return self._hand_in(task, reply, wait_s, partial(self._tell, said))
         finally:
             self._tell(said)  # nobody took the answer
 
@@ -141,15 +138,6 @@ class Party:
     def _tell(self, said: list[str]) -> None:
         while said:
             self._report(said.pop(0))
-
-    def _meanwhile(self, task: Task, said: list[str]) -> None:
-        self._tell(said)
-        try:
-            self._worker.prepare(task)
-        except FederomeError:
-            pass  # what is wrong is found again, and told, when it is used
-        except Exception as bug:  # noqa: BLE001
-            self._report(f"after {task.kind}: {type(bug).__name__} at {way(bug)}")
 
     def _heard(self) -> None:
         self.heard, self.trouble = self._clock(), ""

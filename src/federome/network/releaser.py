@@ -13,7 +13,8 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -44,7 +45,7 @@ from federome.network.protocol import (
     text,
     texts,
 )
-from federome.network.session import Ready, Session, Shape
+from federome.network.session import Session, Shape
 from federome.trust.canonical import Json, digest, digest_bytes
 from federome.trust.keys import PrivateKey, Signer, generate, private_key_from_jwk
 from federome.trust.members import MemberSource
@@ -53,6 +54,14 @@ from federome.trust.signing import OWN_ALGORITHMS, peek, sign, verify
 RESULT_TYPE: Final = "federome-result+jws"
 ALTERED: Final = "altered"
 """Marks a run, by a file, in which a sum was not the one that the nodes had sent."""
+
+
+class _Keys(NamedTuple):
+    """What a command says of keys: nothing, but for the first one."""
+
+    announcement: str = ""
+    ahead: str = ""
+    checks: Mapping[str, str] = MappingProxyType({})
 
 
 class Releaser:
@@ -92,20 +101,6 @@ class Releaser:
         if session is not None:
             self._sessions[task.run] = session
         return decode_stored(saved.reply)
-
-    def prepare(self, task: Task) -> None:
-        """While the nodes work: make what opens their sum, and a round key to announce with the command after it."""
-        session = self._sessions.get(task.run)
-        if session is None or session.command is None or session.command.doing not in ("contribute", "veto"):
-            return
-        turn, roster = session.turn, session.roster
-        key = sums.RoundKey.generate(roster, turn + 2, party=self.name)
-        session.made = key, key.announce(self._hand(roster))
-        own, tokens = session.keys[turn], [*session.announced, session.command.announcement]
-        keys = sums.open_round(
-            roster, turn, tokens, ring=self._members.ring(), now=self._clock(), lost=session.lost if turn > 1 else ()
-        )
-        session.ready = Ready(own, keys, sums.make_pads(own, keys))
 
     def _work(self, session: Session, task: Task) -> Reply:
         match task.kind:
@@ -163,7 +158,6 @@ class Releaser:
         due = session.program.due
         shapes = mapping(task.body, "shapes")
         asking = due.gated and not session.policy.open_data
-        self._hear(session, task)
 
         def gated() -> Iterator[tuple[int, Table]]:
             for part, vector in self._sums(session, task):
@@ -186,13 +180,8 @@ class Releaser:
         documents = ((f"shown/{part}", candidates(read_table(session.folder / f"gated-{part}"), due)) for part in shown)
         return self._command(session, "veto", tuple(shown), documents, said="contributors look for cells to object to")
 
-    def _hear(self, session: Session, task: Task) -> None:
-        """What the nodes have announced for the turn to come."""
-        session.announced = tuple(str(token) for token in mapping(task.body, "ahead").values())
-
     def _vetoed(self, session: Session, task: Task) -> Reply:
         due = session.program.due
-        self._hear(session, task)
 
         def kept() -> Iterator[tuple[int, Table]]:
             vetoes = dict(self._sums(session, task))
@@ -359,24 +348,32 @@ class Releaser:
 
     def _pads(self, session: Session, command: Command, body: Body) -> sums.Pads:
         """What opens the sums of this turn; where shares were dealt for it, from those that the survivors reveal."""
-        ring, now, roster = self._members.ring(), self._clock(), session.roster
-        tokens = [*(str(token) for token in mapping(body, "announcements").values()), command.announcement]
-        own = self._round_key(session, command.turn)
+        ring, now, roster, turn = self._members.ring(), self._clock(), session.roster, command.turn
+        if turn != words.FIRST:
+            sums.check_members(roster, (*session.left, roster.releaser), ring=ring, now=now)
+            assert session.ratchet is not None
+            return session.ratchet.at(turn).pads(roster, lost=session.lost)
+        own, keys = self._first_keys(session, command.announcement)
         if "revealed" not in body:
-            keys = sums.open_round(roster, command.turn, tokens, ring=ring, now=now, lost=session.lost)
-            ready = session.ready
-            return ready.pads if ready and (ready.own, ready.keys) == (own, keys) else sums.make_pads(own, keys)
-        keys = sums.open_round(roster, command.turn, tokens, ring=ring, now=now)
-        words = [str(token) for token in mapping(body, "survivors").values()]
-        agreed = shares.check_survivors(roster, command.turn, words, ring=ring, now=now)
+            return sums.make_pads(own, keys)
+        signed = [str(token) for token in mapping(body, "survivors").values()]
+        agreed = shares.check_survivors(roster, turn, signed, ring=ring, now=now)
         committed = [str(token) for token in mapping(body, "commitments").values()]
         revealed = dict(
-            shares.open_revealed(str(one), roster, command.turn, box=self._box(session.run), ring=ring, now=now)
+            shares.open_revealed(str(one), roster, turn, box=self._box(session.run), ring=ring, now=now)
             for one in mapping(body, "revealed").values()
         )
         session.survivors = agreed.names
-        commitments = shares.check_commitments(roster, command.turn, committed, ring=ring, now=now)
+        commitments = shares.check_commitments(roster, turn, committed, ring=ring, now=now)
         return shares.recover(own, keys, agreed, revealed, commitments=commitments)
+
+    def _first_keys(self, session: Session, announcement: str) -> tuple[sums.RoundKey, sums.RoundKeys]:
+        """The releaser's key of the first turn, and everybody's."""
+        assert session.own is not None
+        return session.own, self._opened_keys(session, words.FIRST, [*session.announcements, announcement])
+
+    def _opened_keys(self, session: Session, turn: int, tokens: Sequence[str]) -> sums.RoundKeys:
+        return sums.open_round(session.roster, turn, tokens, ring=self._members.ring(), now=self._clock())
 
     def _command(
         self,
@@ -403,7 +400,7 @@ class Releaser:
             else:
                 self._port.upload(session.run, f"document/{digests[role]}", data)
         session.turn += 1
-        own = self._round_key(session, session.turn)
+        keys = self._keys(session, doing)
         session.command = Command(
             run=session.run,
             turn=session.turn,
@@ -411,10 +408,10 @@ class Releaser:
             round=session.program.round.name if session.program.round else "",
             parts=parts,
             documents=digests,
-            announcement=self._announced(session, own),
-            ahead=self._announced(session, self._round_key(session, session.turn + 1)),
             previous=session.previous,
-            checks=self._checks(session) if session.turn == 1 and doing == "contribute" else {},
+            announcement=keys.announcement,
+            ahead=keys.ahead,
+            checks=keys.checks,
         )
         token = session.command.signed(self._hand(session.roster))
         session.previous, session.token = link(token), token
@@ -426,29 +423,24 @@ class Releaser:
             raise Refused("nothing was commanded yet.", codes=["wrong_state"])
         return session.command
 
-    def _round_key(self, session: Session, turn: int) -> sums.RoundKey:
-        """Fresh for each turn; on disk with the answer that announces it, destroyed two turns later."""
-        if turn not in session.keys:
-            session.keys.pop(turn - 2, None)
-            made = session.made[0] if session.made is not None else None
-            fresh = made if made is not None and made.round == turn else None
-            session.keys[turn] = fresh or sums.RoundKey.generate(session.roster, turn, party=self.name)
-        return session.keys[turn]
-
-    def _announced(self, session: Session, own: sums.RoundKey) -> str:
-        """The announcement of one of this run's round keys: in the last command, made ahead, or made now."""
-        if session.made is not None and session.made[0] == own:
-            return session.made[1]
-        if session.command is not None and session.command.turn + 1 == own.round:
-            return session.command.ahead
-        return own.announce(self._hand(session.roster))
-
-    def _checks(self, session: Session) -> Mapping[str, str]:
-        """The run's key for checking sums, for each node alone."""
-        own = self._round_key(session, session.turn)
-        tokens = [*session.announced, own.announce(self._hand(session.roster))]
-        keys = sums.open_round(session.roster, session.turn, tokens, ring=self._members.ring(), now=self._clock())
-        return {member.name: tags.wrap(session.check, own, keys, member.name) for member in session.roster.contributors}
+    def _keys(self, session: Session, doing: Doing) -> _Keys:
+        """Agree with the nodes on what opens all sums, in the first turn; after it, on no more than follows from it."""
+        if session.turn == words.FIRST and doing == "contribute":
+            hand, roster = self._hand(session.roster), session.roster
+            session.own, later = (
+                sums.RoundKey.generate(roster, turn, party=self.name) for turn in (words.FIRST, words.LATER)
+            )
+            first = session.own.announce(hand)
+            ahead = later.announce(hand)
+            keys = self._opened_keys(session, words.LATER, [*session.ahead, ahead])
+            session.ratchet = sums.Ratchet.begin(later, keys)
+            own, keys = self._first_keys(session, first)
+            checks = {member.name: tags.wrap(session.check, own, keys, member.name) for member in roster.contributors}
+            return _Keys(first, ahead, checks)
+        session.own = None
+        if session.ratchet is not None:
+            session.ratchet = session.ratchet.at(session.turn)
+        return _Keys()
 
     # what survives
 
@@ -469,7 +461,8 @@ class Releaser:
         if saved is not None:
             session.saved = saved
             session.turn, session.previous, session.token = saved.turn, saved.previous, saved.token
-            session.keys = {turn: sums.RoundKey.from_bytes(key) for turn, key in saved.keys.items()}
+            session.own = sums.RoundKey.from_bytes(saved.own) if saved.own else None
+            session.ratchet = sums.Ratchet.from_document(saved.ratchet) if saved.ratchet else None
             session.states.current, session.survivors = dict(saved.states), saved.survivors
             session.program.resume(State(saved.round, Table.from_bytes(saved.shared)), saved.rounds)
             session.command = read_command(
@@ -497,9 +490,9 @@ class Releaser:
         algorithm = build(orders[0].algorithm.name, orders[0].parameters)
         states = BlockStates(folder, {})
         program = Program(algorithm, self._shapes(run, algorithm, body), states)
-        told = tuple(str(token) for token in mapping(body, "announcements").values())
+        told, ahead = (tuple(map(str, mapping(body, name).values())) for name in ("announcements", "ahead"))
         policy = strictest(policies)
-        return Session(run, roster, algorithm, policy, program, states, folder, previous=roster.digest, announced=told)
+        return Session(run, roster, algorithm, policy, program, states, folder, told, ahead, previous=roster.digest)
 
     def _shapes(self, run: str, algorithm: Algorithm, body: Body) -> list[Shape]:
         variants = algorithm.reads.variants
@@ -529,7 +522,8 @@ class Releaser:
             turn=session.turn,
             previous=session.previous,
             token=session.token,
-            keys={turn: key.to_bytes() for turn, key in session.keys.items()},
+            own=session.own.to_bytes() if session.own is not None else b"",
+            ratchet=session.ratchet.to_document() if session.ratchet is not None else {},
             round=session.program.shared.round,
             shared=session.program.shared.shared.to_bytes(),
             states=dict(session.states.current),

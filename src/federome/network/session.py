@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -34,21 +34,12 @@ class Shape:
         return self.read().bins
 
 
-@dataclass(frozen=True)
-class Ready:
-    """What opens the sums of a turn by these keys, made while the nodes work on it. In memory only."""
-
-    own: sums.RoundKey
-    keys: sums.RoundKeys
-    pads: sums.Pads
-
-
 @dataclass
 class Session:
     """One run at the releaser. What is here is either in the last commit or can be made again from it.
 
-    ``announced`` are the nodes' round keys of the coming turn as far as they are known; ``ready`` and ``made`` what was
-    made ahead: the masks of the turn, a round key and its announcement for a later one.
+    ``announcements`` and ``ahead`` are the nodes' round keys of the first turn and of all later ones; ``own`` opens the
+    first sum, ``ratchet`` those after it.
     """
 
     run: str
@@ -58,16 +49,16 @@ class Session:
     program: Program
     states: BlockStates
     folder: Path
+    announcements: tuple[str, ...]
+    ahead: tuple[str, ...]
     turn: int = 0
     previous: str = ""
     token: str = ""
     command: Command | None = None
-    keys: dict[int, sums.RoundKey] = field(default_factory=dict)
+    own: sums.RoundKey | None = None
+    ratchet: sums.Ratchet | None = None
     saved: Saved | None = None
     survivors: tuple[str, ...] = ()
-    announced: tuple[str, ...] = ()
-    ready: Ready | None = None
-    made: tuple[sums.RoundKey, str] | None = None
     check: bytes = b""
 
     @cached_property

@@ -104,8 +104,8 @@ def roster(node: Node, question: Question, site: OpenSite) -> Outcome:
     return Said(
         {
             "acknowledged": sums.acknowledge(proposed, words.hand(node, proposed)),
-            "announcement": words.announcement(node, proposed, 1),
-            "ahead": words.announcement(node, proposed, 2),
+            "announcement": words.announcement(node, proposed, words.FIRST),
+            "ahead": words.announcement(node, proposed, words.LATER),
             "box": words.signed(node, question, word)["statement"],
             "risk": risk,
         }

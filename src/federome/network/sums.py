@@ -4,19 +4,21 @@ Each node encodes its numbers in the ring of integers modulo 2^64 and adds one-u
 every other node (they cancel in the sum) and with the releaser (who removes them). The coordinator in between adds
 what it is given and learns nothing, not even the total. After Bonawitz et al. 2017; drop-out is in ``shares``.
 
-A round runs: ``check_roster`` and ``admit`` → ``acknowledge`` → ``RoundKey.generate`` and ``announce`` →
-``open_round`` → ``make_pads`` → ``encode`` → ``mask`` → ``add_part`` at the coordinator → ``unmask`` → ``decode``.
+A run goes: ``check_roster`` and ``admit`` → ``acknowledge`` → ``RoundKey.generate`` and ``announce`` → ``open_round``
+→ ``make_pads`` for the first round, ``Ratchet.begin`` and ``Ratchet.pads`` for all others; and each of its rounds:
+``encode`` → ``mask`` → ``add_part`` at the coordinator → ``unmask`` → ``decode``.
 Arrays are values of any shape, uint64, little-endian on the wire; wide encodings put their two limbs first.
 """
 
 from __future__ import annotations
 
+import hmac
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 from math import ceil, isfinite
 from typing import Literal, TypeAlias
 
@@ -47,6 +49,7 @@ ROUND_KEY_TYP = "federome-round-key+jws"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _KEY_BYTES = 32
+_RATCHET, _NEXT, _PAD = "federome masked sums ratchet 1", b"federome next round 1", b"federome masked sum 2"
 _PAD_KEY_BYTES = 16  # AES-128 matches the 128-bit strength of X25519
 _WIDE_FRACTION_BITS, _LIMB_BITS = 52, 32
 CHUNK = 1 << 15  # values handled at a time: 256 KiB, so that masks never leave the processor's cache
@@ -279,7 +282,12 @@ def check_roster(roster: Roster, *, ring: KeyRing, releasers: Collection[str], n
     """Refuse (``issuer_untrusted``) parties whose pinned key is another, and releasers this node does not accept."""
     if roster.releaser.name not in releasers:
         raise Refused("the releaser is not one this node accepts", codes=["issuer_untrusted"], where=roster.run)
-    for member in roster.members:
+    check_members(roster, roster.members, ring=ring, now=now)
+
+
+def check_members(roster: Roster, members: Iterable[Member], *, ring: KeyRing, now: float) -> None:
+    """Refuse (``issuer_untrusted``) these members of a roster if the key of one is no longer theirs."""
+    for member in members:
         if ring.find(member.kid, now=now).owner != member.name:
             raise Refused("a party's key belongs to somebody else", codes=["issuer_untrusted"], where=roster.run)
 
@@ -341,12 +349,14 @@ def _refuse_missing(roster: Roster, heard: Mapping[str, object]) -> None:
         raise Refused(f"nothing was heard from {', '.join(missing)}", codes=["incomplete"], where=roster.run)
 
 
-# Round keys: fresh for every round, authenticated end to end
+# Round keys: fresh for every run, authenticated end to end
 
 
 @dataclass(frozen=True)
 class RoundKey:
-    """One party's secret for one round. Kept until the round is over, so that a restarted node can resume."""
+    """One party's secret for one round, or for a ratchet from this round on. Kept until then, so that a restarted node
+    can resume.
+    """
 
     roster: str
     run: str
@@ -357,11 +367,8 @@ class RoundKey:
     @classmethod
     def generate(cls, roster: Roster, round: int, *, party: str) -> RoundKey:
         """A fresh X25519 secret of ``party`` for ``round`` (0, 1, …), from the operating system's entropy."""
-        name = roster.member(party).name
-        fresh = X25519PrivateKey.generate()
-        made = cls(roster.digest, roster.run, round, name, fresh.private_bytes_raw())
-        made.__dict__["opened"] = fresh
-        return made
+        secret = X25519PrivateKey.generate().private_bytes_raw()
+        return cls(roster.digest, roster.run, round, roster.member(party).name, secret)
 
     @cached_property
     def opened(self) -> X25519PrivateKey:
@@ -487,18 +494,23 @@ def make_pads(own: RoundKey, keys: RoundKeys) -> Pads:
     The releaser's pads subtract what all contributors added for it. ``Refused`` (``replayed``) when the round keys
     are not of the round, or not the ones, this party announced itself for.
     """
-    roster = keys.roster
+    _check_announced(own, keys)
+    return _pads(keys.roster, own.party, keys.publics, partial(pair_key, own, keys))
+
+
+def _check_announced(own: RoundKey, keys: RoundKeys) -> None:
     announced = keys.publics.get(own.party)
-    if (own.roster, own.round, own.public) != (roster.digest, keys.round, announced):
+    if (own.roster, own.round, own.public) != (keys.roster.digest, keys.round, announced):
         raise Refused("these are not the keys of the round this party takes part in", codes=["replayed"])
-    peers = [m.name for m in roster.contributors if m.name != own.party and m.name in keys.publics]
-    if own.party == roster.releaser.name:
-        return Pads((), tuple(pair_key(own, keys, peer) for peer in peers))
-    added = [peer for peer in peers if peer > own.party] + [roster.releaser.name]
-    subtracted = [peer for peer in peers if peer < own.party]
-    return Pads(
-        tuple(pair_key(own, keys, peer) for peer in added), tuple(pair_key(own, keys, peer) for peer in subtracted)
-    )
+
+
+def _pads(roster: Roster, party: str, present: Collection[str], key: Callable[[str], bytes]) -> Pads:
+    """The stream keys of ``party`` with those who are present, by the key that it shares with each."""
+    peers = [m.name for m in roster.contributors if m.name != party and m.name in present]
+    if party == roster.releaser.name:
+        return Pads((), tuple(map(key, peers)))
+    added = [peer for peer in peers if peer > party] + [roster.releaser.name]
+    return Pads(tuple(map(key, added)), tuple(key(peer) for peer in peers if peer < party))
 
 
 def pair_key(own: RoundKey, keys: RoundKeys, peer: str) -> bytes:
@@ -525,6 +537,64 @@ def pair_secret(own: RoundKey, keys: RoundKeys, peer: str, *, use: str, length: 
     except ValueError as error:  # a point of small order: the secret would be known to everybody
         raise Refused("a round key is no proper key", codes=["token_invalid"], where=peer) from error
     return HKDF(algorithm=SHA256(), length=length, salt=None, info=info).derive(shared)
+
+
+@dataclass(frozen=True)
+class Ratchet:
+    """What one party shares with each of the others in one round, and from which each later round's follows.
+
+    From the secrets of a round nobody can tell those of a round before: whoever takes them later cannot open what was
+    sent then. ``secrets`` has 32 bytes by peer.
+    """
+
+    roster: str
+    party: str
+    round: int
+    secrets: Mapping[str, bytes] = field(repr=False)
+
+    @classmethod
+    def begin(cls, own: RoundKey, keys: RoundKeys) -> Ratchet:
+        """Where it starts, at the round of these keys. ``Refused`` as for ``make_pads``; ``own`` is needed no more."""
+        _check_announced(own, keys)
+        peers = [name for name in keys.publics if name != own.party]
+        secrets = {peer: pair_secret(own, keys, peer, use=_RATCHET, length=_KEY_BYTES) for peer in peers}
+        return cls(own.roster, own.party, own.round, secrets)
+
+    def at(self, round: int) -> Ratchet:
+        """The same for a later round. ``Refused`` (``wrong_state``) for one that is over: its secrets are gone."""
+        if round < self.round:
+            raise Refused("the secrets of that round were destroyed", codes=["wrong_state"])
+        secrets = dict(self.secrets)
+        for _ in range(self.round, round):
+            secrets = {peer: hmac.digest(secret, _NEXT, "sha256") for peer, secret in secrets.items()}
+        return Ratchet(self.roster, self.party, round, secrets)
+
+    def pads(self, roster: Roster, *, lost: Collection[str] = ()) -> Pads:
+        """This party's stream keys of the round, with everybody but the lost."""
+        if roster.digest != self.roster:
+            raise Refused("these secrets were agreed for another roster", codes=["token_invalid"], where=roster.run)
+        left = self.secrets.keys() - set(lost)
+        return _pads(
+            roster, self.party, left, lambda peer: hmac.digest(self.secrets[peer], _PAD, "sha256")[:_PAD_KEY_BYTES]
+        )
+
+    def to_document(self) -> dict[str, Json]:
+        """Everything, the secrets included: for the party's own protected storage only."""
+        secrets: dict[str, Json] = {peer: secret.hex() for peer, secret in self.secrets.items()}
+        return {"roster": self.roster, "party": self.party, "round": self.round, "secrets": secrets}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, JsonValue]) -> Ratchet:
+        """What ``to_document`` made; ``Damaged`` when it is anything else."""
+        match document:
+            case {"roster": str() as roster, "party": str() as party, "round": int() as round, "secrets": dict() as of}:
+                try:
+                    secrets = {str(peer): bytes.fromhex(str(secret)) for peer, secret in of.items()}
+                except ValueError:
+                    secrets = {"": b""}
+                if all(len(secret) == _KEY_BYTES for secret in secrets.values()):
+                    return cls(roster, party, round, secrets)
+        raise Damaged("stored secrets of a run cannot be read", remedy="Fail the run; never agree on others.")
 
 
 def mask(values: Ring, pads: Pads, *, part: int, out: Ring | None = None) -> Ring:

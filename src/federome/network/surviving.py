@@ -15,13 +15,11 @@ from federome.errors import Refused
 from federome.network import rounds, shares, sums, words
 from federome.network.protocol import Body, mapping, text, texts
 from federome.network.question import OpenSite, Outcome, Question, Said
+from federome.network.words import FIRST
 from federome.trust.keys import PublicKey, private_key_from_jwk
 
 if TYPE_CHECKING:
     from federome.network.node import Node
-
-FIRST: Final = 1
-"""The turn whose sum can lose a node."""
 
 
 def share(node: Node, question: Question, _site: OpenSite) -> Outcome:

@@ -5,8 +5,7 @@ Everything here belongs to one run at one node; what must survive a restart is i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from federome.errors import Refused
@@ -25,6 +24,10 @@ if TYPE_CHECKING:
 
 STATEMENT_TYPE: Final = "federome-statement+jws"
 RUN_KEY_TYPE: Final = "federome-run-key+jws"
+FIRST: Final = 1
+"""The turn whose masks have round keys of their own: those of a node that is lost in it are revealed."""
+LATER: Final = 2
+"""The turn whose round keys all later masks follow from."""
 
 
 def signed(node: Node, question: Question, word: Mapping[str, Json]) -> Body:
@@ -82,63 +85,45 @@ def check_circle(node: Node, question: Question) -> sums.Roster:
     return circle
 
 
-@dataclass(frozen=True)
-class Coming:
-    """What is known of a run's next turn before its command comes: everybody's announcements for it."""
-
-    circle: sums.Roster
-    turn: int
-    tokens: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Ready:
-    """What was made ahead for a turn: its masks, and the round key to announce in it. In memory only."""
-
-    own: sums.RoundKey
-    keys: sums.RoundKeys
-    pads: sums.Pads
-    key: sums.RoundKey
-    token: str
-
-
-def coming(question: Question, circle: sums.Roster) -> Coming:
-    """The turn after this one, as hub and command tell of it: to be believed only as far as it proves true."""
-    assert question.command is not None
-    told = mapping(question.task.body, "ahead").values()
-    return Coming(circle, question.command.turn + 1, (*(str(token) for token in told), question.command.ahead))
-
-
-def prepare(node: Node, run: str) -> None:
-    """Make ahead what the next turn needs and already shows. Used only where it is what would be made then."""
-    if (told := node.coming.pop(run, None)) is None:
-        return
-    own, keys = _opened(node, told.circle, told.turn, told.tokens)
-    key = sums.RoundKey.generate(told.circle, told.turn + 2, party=node.name)
-    node.ready[run] = Ready(own, keys, sums.make_pads(own, keys), key, key.announce(hand(node, told.circle)))
-
-
 def announcement(node: Node, circle: sums.Roster, turn: int) -> str:
     """This node's signed round key for a turn: made once, kept before it is shown."""
     kept = node.notebook.key(circle.run, turn)
     if kept is not None:
         return kept[1]
-    ready = node.ready.get(circle.run)
-    if ready is not None and (ready.key.roster, ready.key.round) == (circle.digest, turn):
-        key, token = ready.key, ready.token
-    else:
-        key = sums.RoundKey.generate(circle, turn, party=node.name)
-        token = key.announce(hand(node, circle))
+    key = sums.RoundKey.generate(circle, turn, party=node.name)
+    token = key.announce(hand(node, circle))
     node.notebook.keep_key(circle.run, key, token)
     return token
 
 
 def pads(node: Node, question: Question, circle: sums.Roster) -> sums.Pads:
-    """The masks of this turn, after checking every member's acknowledgement and round key."""
-    check_circle(node, question)
-    own, keys = _round_keys(node, question, circle)
-    ready = node.ready.get(circle.run)
-    return ready.pads if ready is not None and (ready.own, ready.keys) == (own, keys) else sums.make_pads(own, keys)
+    """The masks of this turn: in the first from round keys, with all that was acknowledged and announced checked.
+
+    Later ones follow from what was agreed then, as long as everybody's key still stands.
+    """
+    assert question.command is not None
+    turn = question.command.turn
+    if turn == FIRST:
+        check_circle(node, question)
+        _begin_ratchet(node, question, circle)
+        return sums.make_pads(*_first_keys(node, question, circle))
+    gone, now = lost(node, circle), detail(node, circle.run)
+    left = [member for member in circle.members if member.name not in gone]
+    sums.check_members(circle, left, ring=node.members.ring(), now=node.clock())
+    ratchet = sums.Ratchet.from_document(mapping(now, "ratchet")).at(turn)
+    node.notebook.update(circle.run, {**now, "ratchet": ratchet.to_document()})
+    node.notebook.destroy_keys(circle.run)
+    return ratchet.pads(circle, lost=gone)
+
+
+def _begin_ratchet(node: Node, question: Question, circle: sums.Roster) -> None:
+    """Agree with everybody on the secrets of all turns after the first; the key they were made with is destroyed."""
+    assert question.command is not None
+    now, kept = detail(node, circle.run), node.notebook.key(circle.run, LATER)
+    if "ratchet" not in now:
+        keys = _opened(node, question, circle, "ahead", LATER, question.command.ahead)
+        node.notebook.update(circle.run, {**now, "ratchet": sums.Ratchet.begin(_own(kept), keys).to_document()})
+    node.notebook.destroy_keys(circle.run, but=FIRST)
 
 
 def check_key(node: Node, question: Question, circle: sums.Roster) -> bytes:
@@ -147,26 +132,30 @@ def check_key(node: Node, question: Question, circle: sums.Roster) -> bytes:
     now = detail(node, circle.run)
     if "check" in now:
         return bytes.fromhex(text(now, "check"))
-    key = tags.unwrap(question.command.checks.get(node.name, ""), *_round_keys(node, question, circle))
+    key = tags.unwrap(question.command.checks.get(node.name, ""), *_first_keys(node, question, circle))
     node.notebook.update(circle.run, {**now, "check": key.hex()})
     return key
 
 
-def _round_keys(node: Node, question: Question, circle: sums.Roster) -> tuple[sums.RoundKey, sums.RoundKeys]:
-    """This node's key of the turn, and everybody's."""
+def _first_keys(node: Node, question: Question, circle: sums.Roster) -> tuple[sums.RoundKey, sums.RoundKeys]:
+    """This node's key of the first turn, and everybody's."""
     assert question.command is not None
-    tokens = [str(token) for token in mapping(question.task.body, "announcements").values()]
-    return _opened(node, circle, question.command.turn, [*tokens, question.command.announcement])
+    own = _own(node.notebook.key(circle.run, FIRST))
+    return own, _opened(node, question, circle, "announcements", FIRST, question.command.announcement)
 
 
-def _opened(node: Node, circle: sums.Roster, turn: int, tokens: Sequence[str]) -> tuple[sums.RoundKey, sums.RoundKeys]:
-    """This node's key of a turn, and everybody's by these announcements, each checked at this moment."""
-    kept = node.notebook.key(circle.run, turn)
+def _own(kept: tuple[sums.RoundKey, str] | None) -> sums.RoundKey:
     if kept is None:
-        raise Refused("this node announced no key for that turn.", codes=["wrong_state"])
-    gone = lost(node, circle) if turn > 1 else ()
-    keys = sums.open_round(circle, turn, tokens, ring=node.members.ring(), now=node.clock(), lost=gone)
-    return kept[0], keys
+        raise Refused("this node announced no key for that turn, or destroyed it.", codes=["wrong_state"])
+    return kept[0]
+
+
+def _opened(
+    node: Node, question: Question, circle: sums.Roster, told: str, turn: int, releasers: str
+) -> sums.RoundKeys:
+    """Everybody's key of a turn by their announcements, each checked at this moment."""
+    tokens = [*(str(token) for token in mapping(question.task.body, told).values()), releasers]
+    return sums.open_round(circle, turn, tokens, ring=node.members.ring(), now=node.clock())
 
 
 def lost(node: Node, circle: sums.Roster) -> set[str]:

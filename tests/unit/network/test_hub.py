@@ -213,7 +213,6 @@ MEMBERS = [
     ("index", "pieces"),
     ("contribute", "shapes"),
     ("roster", "ahead"),
-    ("contribute", "ahead"),
     ("names", "released"),
     ("conclude", "statement"),
     ("begin", "do"),
