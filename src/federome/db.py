@@ -86,6 +86,7 @@ def engine(url: str, *, durable: bool = False) -> Engine:
             "journal_mode = WAL",
             f"synchronous = {'FULL' if durable else 'NORMAL'}",
             "foreign_keys = ON",
+            "secure_delete = ON",  # keys of runs are destroyed, and their pages used again
         ):
             connection.execute(f"PRAGMA {pragma}")
 

@@ -231,6 +231,7 @@ class Node:
         """The people this run is about: fixed when it starts, the same in every later step."""
         run = question.order.run
         if question.work is None:
+            self.forget_expired()
             frozen = self._frozen(question, question.algorithm.cohort)
             terms = self.holdings.terms(question.order.datasets)
             detail: Body = {"releases": dict(terms.releases), "chain": {}}
@@ -430,8 +431,15 @@ class Node:
 
     def forget(self, task: Task, reply: Reply) -> None:
         """A run is over at this node: its keys and its working files are destroyed."""
-        run = task.run
-        self.notebook.end(run, task.id, encode_reply(reply))
+        self.notebook.end(task.run, task.id, encode_reply(reply))
+        self._drop(task.run)
+
+    def forget_expired(self) -> None:
+        """The same for runs that nobody ended here: given up by the hub, failed at others, cancelled."""
+        for run in self.notebook.expire(_instant(self.clock())):
+            self._drop(run)
+
+    def _drop(self, run: str) -> None:
         self.sites.pop(run, None)
         self.heard.pop(run, None)
         shutil.rmtree(rounds.folder(self, run), ignore_errors=True)

@@ -10,15 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import sqlalchemy as sa
 
 from federome.db import Schema, Writer, migrate, read, write
 from federome.errors import Invalid, Refused
+from federome.governance.orders import claimed_order
 from federome.network.protocol import Body
 from federome.network.sums import Roster, RoundKey, admit
+
+if TYPE_CHECKING:
+    from alembic.operations import Operations
 
 MAX_HELD: Final = 64
 METADATA = sa.MetaData()
@@ -38,6 +42,7 @@ WORK = sa.Table(
     sa.Column("detail", sa.Text, nullable=False),
     sa.Column("last_task", sa.String, nullable=False, default=""),
     sa.Column("last_reply", sa.LargeBinary),
+    sa.Index("work_by_end", "last_task"),
 )
 GRANT = sa.Table(
     "grant_newest",
@@ -77,7 +82,16 @@ RECORD = sa.Table(
     sa.Column("what", sa.String, nullable=False),
     sa.Column("detail", sa.Text, nullable=False),
 )
-SCHEMA = Schema("node", METADATA)
+
+
+def _with_open_runs(operations: Operations) -> None:
+    """Version 2: runs that have not ended are found without reading all others."""
+    operations.create_index("work_by_end", "work", ["last_task"])
+
+
+SCHEMA = Schema("node", METADATA, (_with_open_runs,))
+EXPIRED: Final = "expired"
+"""Stands for the last task of a run that will have none."""
 
 
 @dataclass(frozen=True)
@@ -226,9 +240,31 @@ class Notebook:
         self.commit()
         self._forget()
         with write(self._engine) as db:
-            values = {"last_task": task, "last_reply": reply, "detail": "{}"}
-            db.execute(WORK.update().where(WORK.c.run == run).values(**values))
-            db.execute(KEY.delete().where(KEY.c.run == run))
+            _close(db, run, last_task=task, last_reply=reply)
+        self._clear_log()
+
+    def expire(self, now: datetime) -> list[str]:
+        """End runs whose orders no longer hold, so that no step can follow; which ones that were.
+
+        A hub need not say that it gave a run up, and a run that fails elsewhere ends without this node.
+        """
+        with read(self._engine) as db:
+            rows = db.execute(sa.select(WORK.c.run, WORK.c.order_token).where(WORK.c.last_task == "")).all()
+        over = [row.run for row in rows if claimed_order(row.order_token).expires < now]
+        if over:
+            self.commit()
+            self._forget()
+            with write(self._engine) as db:
+                for run in over:
+                    _close(db, run, last_task=EXPIRED)
+            self._clear_log()
+        return over
+
+    def _clear_log(self) -> None:
+        """What was written over stands in SQLite's log until its changes are in the database itself: now."""
+        if self._engine.dialect.name == "sqlite":
+            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
+                db.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def admit(self, roster: Roster, *, party: str) -> None:
         """Remember this circle of contributors for its question; ``Refused`` if another one was admitted before."""
@@ -310,6 +346,12 @@ class Notebook:
             query = query.where(RECORD.c.run == run)
         with read(self._engine) as db:
             return [(r.at, r.run, r.what, json.loads(r.detail)) for r in db.execute(query)]
+
+
+def _close(db: sa.Connection, run: str, **last: object) -> None:
+    """Keys and state of a run are destroyed; its order, permit and last answer stay."""
+    db.execute(WORK.update().where(WORK.c.run == run).values(detail="{}", **last))
+    db.execute(KEY.delete().where(KEY.c.run == run))
 
 
 def _roster(detail: Body) -> Roster | None:

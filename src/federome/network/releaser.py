@@ -52,6 +52,7 @@ from federome.trust.members import MemberSource
 from federome.trust.signing import OWN_ALGORITHMS, peek, sign, verify
 
 RESULT_TYPE: Final = "federome-result+jws"
+BEGUN: Final = "begin.json"
 ALTERED: Final = "altered"
 """Marks a run, by a file, in which a sum was not the one that the nodes had sent."""
 
@@ -82,6 +83,7 @@ class Releaser:
         self._key, self._members, self._port = key, members, port
         self._folder, self._clock, self._keep_exact = folder, clock, keep_exact
         self._sessions: dict[str, Session] = {}
+        self._until: dict[str, float] | None = None
 
     def answer(self, task: Task) -> Reply:
         """See :class:`federome.network.party.Worker`. A task that was answered gets the same answer again."""
@@ -450,10 +452,12 @@ class Releaser:
     def _open(self, task: Task, saved: Saved | None) -> Session:
         """A session from its last commit, or a new one from the coordinator's first task."""
         folder = self._run_folder(task.run)
-        begun = folder / "begin.json"
+        begun = folder / BEGUN
         if task.kind == "begin" and not begun.is_file():
+            self._forget_expired()
             folder.mkdir(parents=True, exist_ok=True)
             replace_file(begun, json.dumps(task.body).encode())
+            self._open_runs()[task.run] = _expiry(task.body)
         if not begun.is_file():
             raise Refused("this run was never begun here.", codes=["wrong_state"])
         session = self._begun(task.run, folder, json.loads(begun.read_text()))
@@ -475,6 +479,23 @@ class Releaser:
             )
         session.states.generation = session.turn + 1
         return session
+
+    def _open_runs(self) -> dict[str, float]:
+        """Runs that have not ended here, and when the last of their orders expires."""
+        if self._until is None:
+            bodies = [json.loads(path.read_bytes()) for path in self._folder.glob(f"*/{BEGUN}")]
+            self._until = {text(mapping(body, "roster"), "run"): _expiry(body) for body in bodies}
+        return self._until
+
+    def _forget_expired(self) -> None:
+        """Destroy what is kept of runs that can have no further step: given up by the hub, or failed at a node."""
+        now = self._clock()
+        for run in [run for run, until in self._open_runs().items() if until < now]:
+            self._sessions.pop(run, None)
+            self._open_runs().pop(run)
+            for path in self._run_folder(run).iterdir():
+                if path.name != ALTERED:
+                    path.unlink()
 
     def _begun(self, run: str, folder: Path, body: Body) -> Session:
         roster = sums.Roster.from_document(mapping(body, "roster"))
@@ -536,6 +557,7 @@ class Releaser:
             session.saved = Saved(number=number, task=task.id, reply=reply)
         written = write_saved(session.folder, session.saved)
         if task.kind == "concluded":
+            self._open_runs().pop(session.run, None)
             for path in session.folder.iterdir():
                 if path != written:
                     path.unlink()
@@ -567,6 +589,11 @@ def largest_differences(one: Table, other: Table) -> dict[str, float]:
 
 def _people(due: Round) -> list[str]:
     return [name for name, rule in due.totals.columns.items() if isinstance(rule, Count) and rule.people]
+
+
+def _expiry(begun: Body) -> float:
+    """When the last order of a run expires, in seconds since 1970: after that no node takes a step."""
+    return max(claimed_order(str(order)).expires.timestamp() for order in mapping(begun, "orders").values())
 
 
 def _itself(block: BlockIndex) -> BlockIndex:

@@ -228,3 +228,63 @@ def test_a_hub_that_alters_later_keys_is_caught_before_anything_leaves(
     ended = federation.settle(federation.ask(QUESTION))
     assert ended.state == "failed"
     assert ended.detail["turn"] == turn
+
+
+# What is left behind
+
+
+def on_disk(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def secrets_at(federation: Federation, run: str) -> dict[str, list[bytes]]:
+    """By party, what would open sums of this run, as it stands in files."""
+    finn, releaser = node(federation, "FI"), federation.parties["releaser"]._worker
+    assert isinstance(releaser, Releaser)
+    session = releaser._sessions[run]
+    assert session.ratchet is not None
+    kept = words.detail(finn, run)
+    return {
+        "FI": [
+            str(kept["check"]).encode(),
+            *(str(s).encode() for s in mapping(mapping(kept, "ratchet"), "secrets").values()),
+        ],
+        "releaser": [session.check, *(secret.hex().encode() for secret in session.ratchet.secrets.values())],
+    }
+
+
+@pytest.mark.parametrize("ending", ["answered", "given up"])
+def test_nothing_that_opens_a_sum_stays_on_any_disk(federation: Federation, ending: str) -> None:
+    """Not in a file, not in a page of a database that is free, and not in its log; also of runs that nobody ended."""
+    run = federation.ask(QUESTION)
+    until_turn(federation, run.id, 3)
+    held = secrets_at(federation, run.id)
+    assert all(secret in on_disk(federation.root / who) for who, secrets in held.items() for secret in secrets)
+    if ending == "answered":
+        assert federation.settle(run).state == "complete"
+    else:
+        federation.coordinator.cancel(run.id)
+        federation.clock[0] += 2 * 3600
+        other = federation.settle(federation.ask(Rounds(turns=2)))
+        assert other.state == "complete", other.detail.get("problem")
+        assert run.id not in node(federation, "FI").sites
+    assert not [who for who, secrets in held.items() for secret in secrets if secret in on_disk(federation.root / who)]
+
+
+def test_a_run_whose_orders_still_hold_is_not_forgotten_beside_others(federation: Federation) -> None:
+    slow = federation.ask(QUESTION)
+    until_turn(federation, slow.id, 3)
+    federation.clock[0] += 1200
+    assert federation.settle(federation.ask(Rounds(turns=2))).state == "complete"
+    ended = federation.settle(slow)
+    assert federation.tables(ended)["counts"].ints("value").tolist() == [people(federation)]
+
+
+def test_a_run_that_was_forgotten_cannot_be_gone_on_with(federation: Federation) -> None:
+    run, finn = federation.ask(QUESTION), node(federation, "FI")
+    until_turn(federation, run.id, 3)
+    (task,) = federation.coordinator.poll("FI", "another")
+    federation.clock[0] += 2 * 3600
+    finn.forget_expired()
+    with pytest.raises(Refused, match="takes no part"):
+        finn.answer(task)
