@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 from hypothesis import strategies as st
@@ -405,16 +405,17 @@ def make_world(*, seed: int, people: int = 120, variants: int = 24, missing: flo
         genotypes[: max(1, len(listed) // 2), b] = genotypes[: max(1, len(listed) // 2), a]
     numeric, texts = _phenotypes(rng, genotypes, male, population)
     numeric["marker"] = rng.normal(size=people).round(2)
-    many = _marker(rng, numeric["months"])
+    many = _marker(rng, np.nan_to_num(numeric["months"]))
     view = MemoryView(np.arange(people), numeric, texts, tuple(sorted(set(kin))), many=many)
     return World(view, listed, genotypes)
 
 
 def _marker(rng: np.random.Generator, ends: NDArray[np.float64]) -> dict[str, tuple[tuple[float, ...], ...]]:
     """Later values of ``marker`` and their times, some of them after the end."""
-    times = [np.cumsum(rng.exponential(4, 12)).round(2) for _ in ends]
-    at = tuple(tuple(own[own < 1.2 * np.nan_to_num(end)].tolist()) for own, end in zip(times, ends, strict=True))
-    values = tuple(tuple(rng.normal(size=len(own)).round(2).tolist()) for own in at)
+    times = [np.cumsum(rng.exponential(4, 12)) for _ in ends]
+    at = tuple(tuple(own[own < 1.2 * end].tolist()) for own, end in zip(np.round(times, 2), ends, strict=True))
+    drawn = [rng.normal(size=len(own)) for own in at]
+    values = tuple(tuple(own.round(2).tolist()) for own in drawn)
     return {"marker_later": values, "marker_later_at": at}
 
 
@@ -533,12 +534,16 @@ def _families_together(world: World, assignment: NDArray[np.int64]) -> NDArray[n
     return assignment
 
 
+_drawn_world = lru_cache(256)(make_world)
+"""Hypothesis draws the same worlds for each algorithm where it is told to draw the same each time."""
+
+
 @st.composite
 def splits(
     draw: st.DrawFn, *, max_people: int = 80, max_variants: int = 16, max_sites: int = 4, min_people: int = 12
 ) -> Split:
     """Worlds over 1 … ``max_sites`` nodes: lacking, callable-absent and swapped variants at all nodes but the first."""
-    world = make_world(
+    world = _drawn_world(
         seed=draw(st.integers(0, 2**16), label="world"),
         people=draw(st.integers(min_people, max_people), label="people"),
         variants=draw(st.integers(1, max_variants), label="variants"),

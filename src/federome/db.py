@@ -60,6 +60,8 @@ _schema_version = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("version", sa.Integer, nullable=False),
 )
+_look = sa.select(_schema_version.c.version).where(_schema_version.c.name == sa.bindparam("schema"))
+_enter = _schema_version.insert()
 
 
 def engine(url: str, *, durable: bool = False) -> Engine:
@@ -214,15 +216,13 @@ def migrate(database: Engine, schema: Schema) -> None:
     Raises ``Invalid`` if the database was written by a newer program.
     """
     with write(database) as connection:
-        _versions.create_all(connection)
-        held = connection.execute(
-            sa.select(_schema_version.c.version).where(_schema_version.c.name == schema.name)
-        ).scalar_one_or_none()
+        _create(connection, _versions)
+        held = connection.execute(_look, {"schema": schema.name}).scalar_one_or_none()
         if held == schema.version:
             return
         if held is None:
-            schema.metadata.create_all(connection)
-            connection.execute(_schema_version.insert().values(name=schema.name, version=schema.version))
+            _create(connection, schema.metadata)
+            connection.execute(_enter, {"name": schema.name, "version": schema.version})
             return
         if held > schema.version:
             raise Invalid(
@@ -242,14 +242,32 @@ def migrate(database: Engine, schema: Schema) -> None:
         )
 
 
+def _create(connection: Connection, tables: sa.MetaData) -> None:
+    """What is not there yet. For SQLite from text: each start asks, and to ask SQLAlchemy took as long as to create."""
+    if connection.dialect.name != "sqlite":
+        tables.create_all(connection)
+        return
+    for text in _creating(tables):
+        connection.exec_driver_sql(text)
+
+
+@lru_cache(maxsize=64)
+def _creating(tables: sa.MetaData) -> list[str]:
+    """SQLite's statements that make these tables and their indexes where they are not there."""
+    made: list[sa.schema.ExecutableDDLElement] = []
+    for table in tables.sorted_tables:
+        made.append(sa.schema.CreateTable(table, if_not_exists=True))
+        indexes = sorted(table.indexes, key=lambda index: str(index.name))
+        made += [sa.schema.CreateIndex(index, if_not_exists=True) for index in indexes]
+    return [str(each.compile(dialect=_SQLITE)) for each in made]
+
+
 def version(database: Engine, name: str) -> int | None:
     """The version that a schema has in this database, or ``None`` if it was never migrated."""
     with read(database) as connection:
         if not sa.inspect(connection).has_table(_schema_version.name):
             return None
-        return connection.execute(
-            sa.select(_schema_version.c.version).where(_schema_version.c.name == name)
-        ).scalar_one_or_none()
+        return connection.execute(_look, {"schema": name}).scalar_one_or_none()
 
 
 def _place(database: Engine) -> str:

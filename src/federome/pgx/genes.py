@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -214,6 +214,7 @@ def pair(one: str, other: str, score: int, order: Mapping[str, int]) -> Diplotyp
     return Diplotype(first, second, score)
 
 
+@lru_cache(4096)
 def natural(name: str) -> tuple[object, ...]:
     """A sort key under which *2 comes before *10."""
     return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part)
