@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -341,15 +342,17 @@ class Federation:
 
 def approvals() -> tuple[AlgorithmApproval, ...]:
     """Approvals of every built-in algorithm."""
-    return tuple(
-        AlgorithmApproval(
-            name=name,
-            version=cls.version,
-            digest=content_digest(cls),
-            release_class="counts",
-            automatic=("counts", "frequencies", "summary-statistics"),
-        )
-        for name, cls in registered().items()
+    return tuple(_approved(name, cls) for name, cls in registered().items())
+
+
+@cache
+def _approved(name: str, cls: type[Algorithm]) -> AlgorithmApproval:
+    return AlgorithmApproval(
+        name=name,
+        version=cls.version,
+        digest=content_digest(cls),
+        release_class="counts",
+        automatic=("counts", "frequencies", "summary-statistics"),
     )
 
 

@@ -19,6 +19,7 @@ from sqlalchemy import event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import StaticPool
+from sqlalchemy.util import LRUCache
 
 from federome.errors import Damaged, FederomeError, Invalid, Unavailable
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 BUSY_TIMEOUT_MS = 15_000
 _SQLITE = sqlite.dialect(paramstyle="qmark")
+_STATEMENTS = LRUCache[object, object](2_000)
 _BUSY = ("database is locked", "database table is locked", "database is busy")
 
 Step = Callable[["Operations"], None]
@@ -75,10 +77,10 @@ def engine(url: str, *, durable: bool = False) -> Engine:
         return sa.create_engine(parsed, pool_pre_ping=True)
     in_memory = parsed.database in (None, "", ":memory:")
     arguments: dict[str, object] = {"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000}
-    if in_memory:  # every connection would be a database of its own
-        made = sa.create_engine(parsed, connect_args=arguments, poolclass=StaticPool)
-    else:
-        made = sa.create_engine(parsed, connect_args=arguments)
+    pool = StaticPool if in_memory else None  # every connection would be a database of its own
+    options = {"compiled_cache": _STATEMENTS}
+    made = sa.create_engine(parsed, connect_args=arguments, poolclass=pool, execution_options=options)
+    made.dialect = _dialect()
 
     @event.listens_for(made, "connect")
     def _prepare(connection: sqlite3.Connection, _record: object) -> None:
@@ -98,6 +100,15 @@ def engine(url: str, *, durable: bool = False) -> Engine:
         connection.exec_driver_sql(f"BEGIN {mode}")
 
     return made
+
+
+@lru_cache(maxsize=1)
+def _dialect() -> sa.Dialect:
+    """One for all databases of SQLite, so that a statement is compiled once for them all; it has met the library."""
+    first = sa.create_engine("sqlite://")
+    first.connect().close()
+    first.dispose()
+    return first.dialect
 
 
 @contextmanager
