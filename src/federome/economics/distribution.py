@@ -6,19 +6,17 @@ parameter has a stream of its own, derived from the seed and its name, so that a
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
 from federome.economics.document import Section
-
-if TYPE_CHECKING:
-    from scipy.stats.distributions import rv_frozen
 
 Array = NDArray[np.float64]
 Law = Literal["beta", "gamma", "lognormal", "normal", "uniform", "triangular"]
@@ -37,11 +35,38 @@ class Distribution:
     @property
     def mean(self) -> float:
         """The law's mean."""
-        return float(self._frozen().mean())
+        match self.law, self.parameters:
+            case "beta", (a, b):
+                return a / (a + b)
+            case "gamma", (shape, scale):
+                return shape * scale
+            case "lognormal", (mean, sd):
+                return math.exp(mean + sd * sd / 2)
+            case "normal", (mean, _):
+                return mean
+            case _, parameters:
+                return sum(parameters) / len(parameters)
 
     def quantile(self, share: float | Array) -> Array:
         """Values below which this share lies."""
-        return np.asarray(self._frozen().ppf(share), np.float64)
+        share = np.asarray(share, np.float64)
+        match self.law, self.parameters:
+            case "beta", (a, b):
+                return np.asarray(special.betaincinv(a, b, share))
+            case "gamma", (shape, scale):
+                return np.asarray(special.gammaincinv(shape, share) * scale)
+            case "lognormal", (mean, sd):
+                return np.asarray(np.exp(mean + sd * special.ndtri(share)))
+            case "normal", (mean, sd):
+                return np.asarray(mean + sd * special.ndtri(share))
+            case "uniform", (low, high):
+                return np.asarray(low + (high - low) * share)
+            case _, (low, mode, high):
+                rising = low + np.sqrt((mode - low) * (high - low) * share)
+                falling = high - np.sqrt((high - mode) * (high - low) * (1 - share))
+                return np.where(share * (high - low) < mode - low, rising, falling)
+            case _:  # pragma: no cover - the reader makes no other
+                raise AssertionError(self)
 
     def draw(self, generator: np.random.Generator, size: int) -> Array:
         """``size`` independent values."""
@@ -75,25 +100,6 @@ class Distribution:
 
     def __str__(self) -> str:
         return f"{self.law}({', '.join(f'{each:g}' for each in self.parameters)})"
-
-    def _frozen(self) -> rv_frozen:
-        from scipy import stats  # half a second to load, and most processes never come here
-
-        match self.law, self.parameters:
-            case "beta", (a, b):
-                return stats.beta(a, b)
-            case "gamma", (shape, scale):
-                return stats.gamma(shape, scale=scale)
-            case "lognormal", (mean, sd):
-                return stats.lognorm(sd, scale=float(np.exp(mean)))
-            case "normal", (mean, sd):
-                return stats.norm(mean, sd)
-            case "uniform", (low, high):
-                return stats.uniform(low, high - low)
-            case _, (low, mode, high):
-                return stats.triang((mode - low) / (high - low), low, high - low)
-            case _:  # pragma: no cover - the reader makes no other
-                raise AssertionError(self)
 
 
 def from_counts(successes: int, trials: int) -> Distribution:
