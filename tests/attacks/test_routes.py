@@ -354,18 +354,20 @@ def test_everybody_at_every_door_of_a_nodes_portal(tmp_path: Path) -> None:
     passes = others | {role: PORTAL | {role} for role in ("operator", "citizen")} | {"anonymous": ANYONE}
     passes["clinician"] |= {"own-clinician"}
     wrong = []
-    for door in (door for door in routes(app) if "anyone" not in door.declared):
-        for role, passing in passes.items():
-            http = TestClient(app, base_url=URL, follow_redirects=False, client=(role, 50_000))
-            token = sessions.begin(Identity(role, IDP)) if role != "anonymous" else ""
-            session = sessions.find(token)
-            form = {"_csrf": session.csrf} if session is not None and door.method == "POST" else None
-            path = re.sub(r"\{\w+\}", "x", door.path)
-            headers = {"Cookie": f"{SESSION_COOKIE}={token}"} if token else {}
-            answer = http.request(door.method, path, headers=headers, data=form)
-            good = opened(door, answer) == bool(door.declared & passing)
-            if not (good or ("named" in door.declared and answer.status_code in (400, 403, 404))):
-                wrong.append((door.path, door.method, role, answer.status_code))
+    with TestClient(app, base_url=URL, follow_redirects=False) as http:
+        for door in (door for door in routes(app) if "anyone" not in door.declared):
+            for role, passing in passes.items():
+                http._transport.client = (role, 50_000)  # type: ignore[attr-defined]
+                http.cookies.clear()  # each is somebody else
+                token = sessions.begin(Identity(role, IDP)) if role != "anonymous" else ""
+                session = sessions.find(token)
+                form = {"_csrf": session.csrf} if session is not None and door.method == "POST" else None
+                path = re.sub(r"\{\w+\}", "x", door.path)
+                headers = {"Cookie": f"{SESSION_COOKIE}={token}"} if token else {}
+                answer = http.request(door.method, path, headers=headers, data=form)
+                good = opened(door, answer) == bool(door.declared & passing)
+                if not (good or ("named" in door.declared and answer.status_code in (400, 403, 404))):
+                    wrong.append((door.path, door.method, role, answer.status_code))
     assert wrong == []
 
 
