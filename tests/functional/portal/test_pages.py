@@ -253,6 +253,19 @@ def test_no_page_breaks_a_rule(walked: dict[str, list[str]], rule: str) -> None:
     assert walked[rule] == []
 
 
+def test_colours_are_looked_at_once_wherever_they_are(there: Portal, browser: Any) -> None:
+    def faint(held: Window, *styles: str) -> int:
+        text = "".join(f'<p style="{style}">Words of a page</p>' for style in styles)
+        held.page.set_content(f"<html lang=en><title>t</title><main><h1>Words</h1>{text}</main>")
+        return sum("color-contrast" in fault for fault in (held.check() + held.check_dark()))
+
+    with window(browser, there) as held:
+        assert faint(held, "color: #999") == 1
+        assert faint(held, "color: #999", "color: #999; background: #888", "color: #888", "color: #333") == 2
+        assert faint(held, "display: none; color: #aaa", "color: #999", "color: #333") == 0
+        assert faint(held, "color: #aaa") == 1
+
+
 def _tabbed(page: Any, *, whole: bool) -> list[str]:
     """Tab reaches every link, button and field of the content (or the whole page), and one sees where one is."""
     wanted = page.evaluate(STOPS, "body" if whole else "main")
