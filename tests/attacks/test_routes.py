@@ -81,6 +81,7 @@ class World:
     keys: dict[str, PrivateKey]
     sessions: Sessions
     count: Iterator[int] = field(default_factory=itertools.count)
+    logins: dict[str, str] = field(default_factory=dict)
 
     def run(self, state: str) -> str:
         """A new run of the owner's, in one state; an id that nobody has, for ``none``."""
@@ -107,8 +108,11 @@ class World:
             case "person":
                 return {"Authorization": f"Bearer {person_token(key, hub=ROLES[role].hub, now=ROLES[role].at)}"}
             case "portal":
-                session = self.sessions.begin(Identity(role, IDP))
-                return {"Cookie": f"{SESSION_COOKIE}={session}"}
+                if method != "GET":  # an act may be to log out
+                    return {"Cookie": f"{SESSION_COOKIE}={self.sessions.begin(Identity(role, IDP))}"}
+                if role not in self.logins:
+                    self.logins[role] = self.sessions.begin(Identity(role, IDP))
+                return {"Cookie": f"{SESSION_COOKIE}={self.logins[role]}"}
             case "login":
                 signer = self.keys["hub"] if ROLES[role].hub == HUB else self.keys["stranger-node"]
                 bearer = Bearer("alice", "https://idp.test", self.keys["owner"].public.thumbprint, NOW + 60)
