@@ -10,14 +10,15 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
-import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from schemathesis import GenerationMode
-from schemathesis.schemas import APIOperation
+
+if TYPE_CHECKING:
+    from schemathesis import Case
+    from schemathesis.schemas import APIOperation
 
 _KEY = re.compile(r"""('[^']*'|"[^"]*"|[^\s'"\[{#][^#]*?):(?:\s+(.*))?$""")
 _BLOCK = re.compile(r"[|>][+-]?$")
@@ -209,12 +210,16 @@ def fuzzed(document: Path, send: Callable[[dict[str, Any]], Any], *, examples: i
     ``send`` gets what a client's ``request`` takes, with the path alone as ``url``, and gives the response. Nothing may
     be the server's fault, and errors are JSON. Tells which statuses each operation gave.
     """
+    import schemathesis  # a second to load, for two tests
+
     operations = [found.ok() for found in schemathesis.openapi.from_path(document).get_all_operations()]
     assert operations, "the document has no operations"
     return {operation.label: _statuses(operation, send, examples) for operation in operations}
 
 
 def _statuses(operation: APIOperation, send: Callable[[dict[str, Any]], Any], examples: int) -> set[int]:
+    from schemathesis import GenerationMode
+
     statuses: set[int] = set()
 
     @settings(
@@ -225,7 +230,7 @@ def _statuses(operation: APIOperation, send: Callable[[dict[str, Any]], Any], ex
         suppress_health_check=list(HealthCheck),
     )
     @given(st.one_of([operation.as_strategy(mode) for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)]))
-    def once(case: schemathesis.Case) -> None:
+    def once(case: Case) -> None:
         request = dict(case.as_transport_kwargs(base_url=""))
         request["url"] = request["url"].removeprefix("file://")
         request["headers"] = dict(request["headers"])

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.analysis.gwas_twins import Pooled, each_variant, statistics
@@ -42,6 +41,8 @@ LOOSE = GwasLinear(
 
 def oracle(algorithm: GwasLinear, people: Pooled) -> tuple[float, float, float] | None:
     """β, SE and t by statsmodels with explicit site columns and pooled mean imputation; None where not estimable."""
+    import statsmodels.api as sm  # more than a second to load, for all who collect
+
     others = people.others(site_intercepts=algorithm.site_intercepts)
     if not people.tells(others):
         return None

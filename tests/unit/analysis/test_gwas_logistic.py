@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -124,6 +123,8 @@ def test_saddle_points_equal_a_bracketing_search(world: World, site_intercepts: 
 
 
 def test_the_twin_is_the_textbook(split: Split) -> None:
+    import statsmodels.api as sm  # more than a second to load, for all who collect
+
     algorithm = replace(LOOSE, phenotype="status")
     _, _, people = next(t for t in each_variant(algorithm, split.sites) if np.ptp(t[2].dosage) > 0)
     design = np.column_stack([people.dosage, people.others(site_intercepts=True)])

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import statsmodels.api as sm
 from tests.unit.analysis.survival_twins import sites_of, study
 from tests.worlds import Watched, run, threshold_gate
 
@@ -77,6 +76,8 @@ def test_matched_pairs_find_the_planted_benefit_and_are_balanced() -> None:
 
 def by_hand(frame: pd.DataFrame, caliper: float) -> pd.DataFrame:
     """Pairs chosen one by one, everybody compared with everybody, within each site."""
+    import statsmodels.api as sm  # more than a second to load, for all who collect
+
     design = np.column_stack([frame[["sick", "age"]].to_numpy(), pd.get_dummies(frame["site"]).to_numpy(float)])
     logit = design @ np.asarray(sm.Logit(frame["treated"], design).fit(disp=0, tol=1e-12).params)
     found = frame.assign(logit=logit, pair=-1)
@@ -169,6 +170,8 @@ def test_no_effect_where_none_was_planted() -> None:
 
 def test_weights_and_hazards_are_those_of_pooled_textbook_fits() -> None:
     """Propensities by statsmodels with an indicator per site, differences and sums by hand."""
+    import statsmodels.api as sm  # more than a second to load, for all who collect
+
     frame = confounded(800)
     told = ask(frame, estimand="ate", trim=0.0)
     dummies = pd.get_dummies(frame["site"]).to_numpy(float)

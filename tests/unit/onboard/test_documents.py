@@ -8,7 +8,6 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from pyshacl import validate
 from rdflib import Graph
 
 from federome.demo.hospital import GROUNDS, PROVIDER
@@ -91,6 +90,8 @@ def test_words_that_cannot_be_are_refused(wrong: tuple[str, str], said: str, tmp
 
 @pytest.mark.shared
 def test_a_record_conforms_to_the_published_shapes(shared: Path) -> None:
+    from pyshacl import validate  # a second to load, for all who collect
+
     shapes = Graph()
     for path in sorted((shared / "standards" / "healthdcat-ap").glob("*.ttl")):
         shapes.parse(data="@prefix foaf: <http://xmlns.com/foaf/0.1/> .\n" + path.read_text(), format="turtle")
