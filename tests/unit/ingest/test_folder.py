@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +23,10 @@ from tests.unit.ingest.batch_folders import (
     vcf,
     write_people,
 )
+from tests.unit.ingest.killed import killed
 from tests.unit.ingest.test_fasta import write_fasta
 
 from federome.errors import Invalid, Unavailable
-from federome.ingest.chunk import Chunk
 from federome.ingest.folder import Progress, ingest_folder, stage_folder
 from federome.ingest.kinship import FIRST_DEGREE
 from federome.ingest.readers import Readers
@@ -252,12 +251,7 @@ def test_a_fault_in_a_part_has_its_place_in_that_part(tool: Callable[[str], str]
 @pytest.mark.processes
 def test_a_reader_that_is_killed_is_an_error_and_no_shorter_release(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="part 1 of 2 was ended"):
-        list(Readers(2, tmp_path / "waiting").read([_killed, _killed], Tally()))
-
-
-def _killed(_: Tally) -> Iterator[Chunk]:
-    os.kill(os.getpid(), signal.SIGKILL)
-    yield from ()
+        list(Readers(2, tmp_path / "waiting").read([killed, killed], Tally()))
 
 
 X_MALE, X_PAR, Y, MT = 5_000_000, 100_000, 10_000_000, 100

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+import shutil
+import signal
 import subprocess
 import sys
-import time
 from datetime import date
 from pathlib import Path
 
@@ -292,22 +293,33 @@ def test_other_input_or_damage_starts_afresh(tmp_path: Path, change: str) -> Non
 
 
 INGEST = """
-import os, sys
+import os, signal, sys
+from datetime import date
 from pathlib import Path
 import numpy as np
 from tests.unit.store.small_stores import manifest
-from datetime import date
 from federome.store.catalogue import Store
 from federome.store.writer import BatchWriter
+from federome.store import kernels
+import federome.store.verify, duckdb, pandas
+kernels.warm()
 
-CHROMOSOMES = ("1", "2", "3")
-
-def ingest(root, name, first):
-    rng = np.random.default_rng(first)
+def ingest(root, name, calls):
+    left = [int(calls)]
+    def counted(real):
+        def call(*args, **named):
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **named)
+        return call
+    for each in ("fsync", "replace", "rename", "unlink", "rmdir"):
+        setattr(os, each, counted(getattr(os, each)))
+    rng = np.random.default_rng(ord(name))
     people = [f"{name}-{i}" for i in range(60)]
     store = Store.open(Path(root))
     with BatchWriter.begin(store, manifest(), name, people, ["female"] * 60, block_variants=40) as writer:
-        for chromosome in CHROMOSOMES:
+        for chromosome in ("1", "2", "3"):
             rows = rng.integers(-1, 3, (100, 60)).astype(np.int8)
             if writer.done(chromosome):
                 continue
@@ -315,72 +327,61 @@ def ingest(root, name, first):
                 part = slice(start, start + 25)
                 writer.add_dense(chromosome, np.arange(100)[part] + 1, ["A"] * 25, ["C"] * 25, rows[part])
         writer.commit(date(2026, 1, 1))
+    return left[0]
 
-if __name__ == "__main__":
-    import federome.store.verify, duckdb, pandas
-    print("ready", flush=True)
-    for line in sys.stdin:  # a warm parent: each attempt is a process of its own without the imports
-        root, name, first = line.split()
-        child = os.fork()
-        if child == 0:
-            ingest(root, name, int(first))
-            os._exit(0)
-        print(child, flush=True)
-        os.waitpid(child, 0)
-        print("ended", flush=True)
+print("ready", flush=True)
+for line in sys.stdin:  # a warm parent: each attempt is a process of its own without the imports
+    child = os.fork()
+    if child == 0:
+        print(ingest(*line.split()), flush=True)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
 @pytest.mark.processes
-def test_kill_at_any_instant_leaves_the_last_release_whole(tmp_path: Path) -> None:
-    script = tmp_path / "ingest_batches.py"
-    script.write_text(INGEST)
+def test_kill_at_any_step_leaves_the_last_release_whole(tmp_path: Path) -> None:
+    """A step is a file made durable, moved or deleted. The first and the last ones, and some between them."""
     repo = Path(__file__).resolve().parents[3]
+    script = f"import sys; sys.path.insert(0, {str(repo)!r})\n{INGEST}"
     with subprocess.Popen(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(repo)!r}); exec(open({str(script)!r}).read())"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as parent:
         assert parent.stdin and parent.stdout and parent.stdout.readline() == "ready\n"
 
-        def attempt(root: Path, name: str, after: float | None) -> float:
-            parent.stdin.write(f"{root} {name} {ord(name[0])}\n")
-            parent.stdin.flush()
-            child = int(parent.stdout.readline())
-            started = time.monotonic()
-            if after is not None:
-                time.sleep(after)
-                subprocess.run(["kill", "-9", str(child)], check=False, capture_output=True)
-            assert parent.stdout.readline() == "ended\n"
-            return time.monotonic() - started
+        def attempt(root: Path, name: str, kill_at: int | None = None) -> int:
+            """The number of steps it took."""
+            budget = 10**9 if kill_at is None else kill_at
+            print(root, name, budget, file=parent.stdin, flush=True)
+            assert parent.stdout is not None
+            left = budget if kill_at is not None else int(parent.stdout.readline())
+            assert int(parent.stdout.readline()) == (0 if kill_at is None else -signal.SIGKILL)
+            return budget - left
 
-        attempt(tmp_path / "calm", "a", None)
-        usual = attempt(tmp_path / "calm", "b", None)
+        attempt(tmp_path / "calm", "a")
+        steps = attempt(tmp_path / "calm", "b")
+        assert steps > 100
         calm = Store.open(tmp_path / "calm").releases("fi")
-
-        killed, rng = tmp_path / "killed", random.Random(7)
-        attempt(killed, "a", None)
-        before = Store.open(killed).releases("fi")
-        assert before == calm[:1]
-        seen: set[int] = set()
-        for _ in range(12):
-            attempt(killed, "b", rng.uniform(0, usual))
+        first = tmp_path / "first"
+        attempt(first, "a")
+        assert Store.open(first).releases("fi") == calm[:1]
+        outcomes = []
+        for kill_at in [1, *sorted(random.Random(7).sample(range(2, steps - 30), 5)), steps - 25, steps]:
+            killed = tmp_path / f"killed-{kill_at}"
+            shutil.copytree(first, killed)
+            attempt(killed, "b", kill_at)
             store = Store.open(killed)
-            releases = store.releases("fi")
             report = verify(store)
             assert report.ok and report.strangers == ()
-            assert releases in (calm[:1], calm)
-            seen.add(len(releases))
-            if len(releases) == 2:  # it won the race: begin again from the first release, and kill sooner
-                usual *= 0.7
-                killed = tmp_path / f"killed-{rng.random()}"
-                attempt(killed, "a", None)
-        attempt(killed, "b", None)
-        assert Store.open(killed).releases("fi") == calm
-        assert not list((killed / "staging").glob("*/*"))
+            outcomes.append(store.releases("fi"))
+            assert outcomes[-1] in (calm[:1], calm)
+            if outcomes[-1] == calm[:1]:
+                attempt(killed, "b")
+                store = Store.open(killed)
+                assert store.releases("fi") == calm
+                assert not list((killed / "staging").glob("*/*"))
+        assert outcomes[0] == calm[:1] and outcomes[-1] == calm
         parent.stdin.close()
-    assert 1 in seen
 
 
 def test_a_commit_that_stopped_halfway_is_undone_and_done_again(
