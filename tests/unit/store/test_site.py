@@ -100,65 +100,62 @@ def check_block(world: World, site: StudySite, index: BlockIndex, expected: np.n
         np.testing.assert_array_equal(block.dosages(seen, slice(1, 2)), dosage[1:2])
 
 
-@FEW
-@given(st.integers(0, 10**6))
-def test_token_blocks_equal_the_twin(seed: int) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        world = World(Path(folder), seed)
-        site = StudySite(world.view)
-        indices = list(merge(((code, [found]) for code, found in site.tokens(Variants(), KEY)), rows=3))
-        named = [name for index in indices for name in token_rows(world, index)]
-        listed = {s for s in POOL if any(b.lists(s) for b in world.populated())}
-        assert sorted(named) == sorted(listed)
-        for index in indices:
-            sites = token_rows(world, index)
-            assert [Bin.of(Variant.of("GRCh38", *s)).code for s in sites] == index.bins.tolist()
-            expected = []
-            for each in sites:
-                spellings = [own for b in world.populated() if (own := b.lists(each))]
-                reference_counts = all(oriented(own[2], own[3])[2] for own in spellings)
-                known = [bin_known(batch, each) for batch in world.batches]
-                expected.append(world.expected(each, known=known, reference_counts=reference_counts))
-            check_block(world, site, index, np.array(expected), None)
-            wanted = Table({"row": np.array([index.rows - 1, 0], np.int64)})
-            check_block(world, site, index, np.array(expected)[[index.rows - 1, 0]], wanted)
+def check_tokens(world: World, site: StudySite) -> None:
+    """Blocks by token."""
+    indices = list(merge(((code, [found]) for code, found in site.tokens(Variants(), KEY)), rows=3))
+    named = [name for index in indices for name in token_rows(world, index)]
+    listed = {s for s in POOL if any(b.lists(s) for b in world.populated())}
+    assert sorted(named) == sorted(listed)
+    for index in indices:
+        sites = token_rows(world, index)
+        assert [Bin.of(Variant.of("GRCh38", *s)).code for s in sites] == index.bins.tolist()
+        expected = []
+        for each in sites:
+            spellings = [own for b in world.populated() if (own := b.lists(each))]
+            reference_counts = all(oriented(own[2], own[3])[2] for own in spellings)
+            known = [bin_known(batch, each) for batch in world.batches]
+            expected.append(world.expected(each, known=known, reference_counts=reference_counts))
+        check_block(world, site, index, np.array(expected), None)
+        wanted = Table({"row": np.array([index.rows - 1, 0], np.int64)})
+        check_block(world, site, index, np.array(expected)[[index.rows - 1, 0]], wanted)
+
+
+def check_named(world: World, site: StudySite) -> None:
+    """Blocks of named variants."""
+    asked = [Variant.of("GRCh38", *each) for each in (*POOL, ("1", 1_500_000, "G", "T"), ("1", 1_199_999, "CTG", "C"))]
+    for index in named_blocks(asked):
+        expected = []
+        for v in index.named:
+            each = (v.chromosome, v.position, v.ref, v.alt)
+            last = v.position + len(v.ref) - 1
+            known = [batch.callable_at(v.chromosome, v.position, last) for batch in world.batches]
+            reference_counts = oriented(v.ref, v.alt)[2]
+            expected.append(world.expected(each, known=known, reference_counts=reference_counts))
+        check_block(world, site, index, np.array(expected), None)
+
+
+def check_names(world: World, site: StudySite) -> None:
+    """Names are as a batch lists them."""
+    for index in merge((code, [found]) for code, found in site.tokens(Variants(), KEY)):
+        sites = token_rows(world, index)
+        rows = np.arange(index.rows - 1, -1, -1)
+        names = site.names(index, Table({"row": rows}), KEY)
+        assert names["row"].tolist() == rows.tolist()
+        for row, *name, flipped in zip(*(names[c].tolist() for c in names), strict=True):
+            own = [batch.lists(sites[row]) for batch in world.batches]
+            assert tuple(name) in own
+            assert flipped == oriented(name[2], name[3])[2]
 
 
 @FEW
 @given(st.integers(0, 10**6))
-def test_named_blocks_equal_the_twin(seed: int) -> None:
+def test_blocks_and_names_equal_the_twin(seed: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder), seed)
         site = StudySite(world.view)
-        asked = [
-            Variant.of("GRCh38", *each) for each in (*POOL, ("1", 1_500_000, "G", "T"), ("1", 1_199_999, "CTG", "C"))
-        ]
-        for index in named_blocks(asked):
-            expected = []
-            for v in index.named:
-                each = (v.chromosome, v.position, v.ref, v.alt)
-                last = v.position + len(v.ref) - 1
-                known = [batch.callable_at(v.chromosome, v.position, last) for batch in world.batches]
-                reference_counts = oriented(v.ref, v.alt)[2]
-                expected.append(world.expected(each, known=known, reference_counts=reference_counts))
-            check_block(world, site, index, np.array(expected), None)
-
-
-@FEW
-@given(st.integers(0, 10**6))
-def test_names_say_what_a_batch_lists(seed: int) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        world = World(Path(folder), seed)
-        site = StudySite(world.view)
-        for index in merge((code, [found]) for code, found in site.tokens(Variants(), KEY)):
-            sites = token_rows(world, index)
-            rows = np.arange(index.rows - 1, -1, -1)
-            names = site.names(index, Table({"row": rows}), KEY)
-            assert names["row"].tolist() == rows.tolist()
-            for row, *name, flipped in zip(*(names[c].tolist() for c in names), strict=True):
-                own = [batch.lists(sites[row]) for batch in world.batches]
-                assert tuple(name) in own
-                assert flipped == oriented(name[2], name[3])[2]
+        check_tokens(world, site)
+        check_named(world, site)
+        check_names(world, site)
 
 
 def test_tokens_of_a_region_and_of_other_keys_differ(tmp_path: Path) -> None:
