@@ -222,6 +222,23 @@ def test_changes_written_together_are_those_written_one_by_one(tmp_path: Path) -
     assert together == held(database) == [(1, "renamed"), (2, "es")]
 
 
+def test_many_rows_are_those_inserted_one_by_one(tmp_path: Path) -> None:
+    database, node = made(tmp_path), first().tables["node"]
+    rows: list[dict[str, object]] = [{"id": 1, "name": "fi"}, {"name": "es", "id": 2}]
+    with db.write(database) as connection:
+        db.insert(connection, node.insert(), [])
+        db.insert(connection, node.insert(), rows)
+    many = held(database)
+    with db.write(database) as connection:
+        connection.execute(sa.text("DELETE FROM node"))
+        for row in rows:
+            connection.execute(node.insert(), row)
+    assert many == held(database) == [(1, "fi"), (2, "es")]
+    with pytest.raises(sa.exc.IntegrityError), db.write(database) as connection:
+        db.insert(connection, node.insert(), [{"id": 3, "name": "it"}, {"id": 1, "name": "again"}])
+    assert held(database) == many
+
+
 def test_changes_are_all_made_or_none(tmp_path: Path) -> None:
     database = made(tmp_path)
     writer = db.Writer(database)

@@ -7,11 +7,13 @@ are ingested as batch folders. Nodes are kept as well, because the same folders 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from multiprocessing import get_context
@@ -25,7 +27,7 @@ from federome.errors import Invalid
 from federome.ingest.folder import ingest_folder
 from federome.model.verdict import Verdict
 from federome.network.records import FOLDER, DatasetRecord, read_records
-from federome.network.warm import warm
+from federome.network.warm import for_answers, for_ingests
 from federome.onboard.course import WORK, Options
 from federome.onboard.onboarding import begin
 from federome.store.catalogue import Store
@@ -87,33 +89,79 @@ def prepare(
     seed: int,
     data: Path | None,
     say: Callable[[str], None],
+    beside: Sequence[Callable[[], None]] = (),
 ) -> Prepared:
-    """Make (or find) every node's store. Work that is done is never done twice."""
+    """Make (or find) every node's store. Work that is done is never done twice, by two demonstrations at once neither.
+
+    ``beside`` is what else a first demonstration has to do once: functions of modules, for a core that is idle.
+    """
     key = hashlib.sha256(f"{__version__}/{synthetic.VERSION}/{FORM}/{people}/{variants}/{seed}".encode()).hexdigest()[
         :12
     ]
     root = cache / key
     root.mkdir(parents=True, exist_ok=True)
+    with _alone(root / "lock", lambda: say("another demonstration makes these nations: waiting for it to end")):
+        return _prepare(root, nodes, people, variants, seed, data, beside, say)
+
+
+def _prepare(
+    root: Path,
+    nodes: Sequence[str],
+    people: int,
+    variants: int,
+    seed: int,
+    data: Path | None,
+    beside: Sequence[Callable[[], None]],
+    say: Callable[[str], None],
+) -> Prepared:
     ready = all((root / "nodes" / node / "done").is_file() for node in nodes)
     absent, hospitals = "", dict[str, Path]()
     notes: tuple[str, ...] = ()
-    if data is not None or not (ready and (root / "real" / "done").is_file()):  # else they are in the nodes already
-        found = real.fetch(cache / "downloads", offline=data)
+
+    def find_real() -> None:
+        nonlocal absent, notes, hospitals
+        if data is None and ready and (root / "real" / "done").is_file():
+            return  # they are in the nodes already
+        found = real.fetch(root.parent / "downloads", offline=data)
         if isinstance(found, real.Absent):
             absent = found.reason
         else:
             notes, hospitals = tuple(found.notes), _real_folders(found, root / "real")
-    say("found the nations of last time" if ready else "making nations and their stores (kept for next time)")
-    jobs = [(root, node, people, variants, seed, hospitals.get(node)) for node in nodes]
+
+    def jobs() -> list[tuple[Path, str, int, int, int, Path | None]]:
+        return [(root, node, people, variants, seed, hospitals.get(node)) for node in nodes]
+
     if ready:
-        return Prepared(tuple(map(_prepare_node, jobs)), absent, notes)
-    # Processes, because generating and ingesting are bound by Python as well as by the machine.
-    with ProcessPoolExecutor(min(len(jobs) + 1, os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
-        made = pool.map(_prepare_node, jobs)
-        compiled = pool.submit(warm)  # for all processes to come, beside the last nodes: a minute on a new machine
-        prepared = Prepared(tuple(made), absent, notes)
+        find_real()
+        say("found the nations of last time")
+        return Prepared(tuple(map(_prepare_node, jobs())), absent, notes)
+    say("making nations and their stores (kept for next time)")
+    # Processes, because generating and ingesting are bound by Python as well as by the machine. What makes nodes is
+    # compiled once and not in each of them; meanwhile cohorts are drawn, and what answers run on is compiled.
+    with ProcessPoolExecutor(min(len(nodes) + 1, os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
+        compiled = pool.submit(for_ingests)
+        for job in jobs():
+            pool.submit(_draw, job)  # what goes wrong here does so again, and is said, where the node is made
+        waited = [pool.submit(each) for each in (for_answers, *beside)]
+        find_real()
         compiled.result()
-    return prepared
+        made = list(pool.map(_prepare_node, jobs()))
+        for each in waited:
+            each.result()
+    return Prepared(tuple(made), absent, notes)
+
+
+@contextmanager
+def _alone(path: Path, waits: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold a lock, which ends with the process whatever ends it; ``waits`` is called where another one has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waits()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def copy_node(data: NodeData, to: Path) -> None:
@@ -135,21 +183,29 @@ def _real_folders(found: real.RealData, to: Path) -> dict[str, Path]:
     return {node: to / name for name, node in zip(names, wanted.values(), strict=True)}
 
 
-def _prepare_node(job: tuple[Path, str, int, int, int, Path | None]) -> NodeData:
-    root, node, people, variants, seed, hospital = job
+def _draw(job: tuple[Path, str, int, int, int, Path | None]) -> synthetic.Facts:
+    """The cohort as a batch folder, made if it is not there."""
+    root, node, people, variants, seed, _ = job
     folder = root / "synthetic" / node
-    facts = synthetic.read_facts(folder)
-    if facts is None:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        facts = synthetic.write_hospital(folder, node, people=people, variants=variants, seed=seed)
-    place = root / "nodes" / node
-    if not (place / "done").is_file():
-        shutil.rmtree(place, ignore_errors=True)
-        _onboard(root / "handed" / node, folder, place)
-        if hospital is not None:
-            ingest_folder(Store.open(place / "data"), hospital, released_on=RELEASED_ON)
-        (place / "done").touch()
+    with _alone(root / "locks" / node):  # a demonstration that was killed may have left a process that still writes
+        facts = synthetic.read_facts(folder)
+        if facts is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            facts = synthetic.write_hospital(folder, node, people=people, variants=variants, seed=seed)
+    return facts
+
+
+def _prepare_node(job: tuple[Path, str, int, int, int, Path | None]) -> NodeData:
+    root, node, _, _, _, hospital = job
+    facts, place = _draw(job), root / "nodes" / node
+    with _alone(root / "locks" / node):
+        if not (place / "done").is_file():
+            shutil.rmtree(place, ignore_errors=True)
+            _onboard(root / "handed" / node, root / "synthetic" / node, place)
+            if hospital is not None:
+                ingest_folder(Store.open(place / "data"), hospital, released_on=RELEASED_ON)
+            (place / "done").touch()
     store = Store.open(place / "data")
     releases = {name: store.release(name) for name in store.datasets()}
     [record] = read_records(place / FOLDER)

@@ -76,8 +76,14 @@ def play(
     writable(out)
     console.print(Panel.fit("[bold]Federome[/]: approved algorithms travel, genomes stay", border_style="cyan"))
     with console.status("preparing data") as status:
+
+        def say(line: str) -> None:
+            status.update(line)
+            if not console.is_terminal:  # where a status does not show: minutes without a word
+                console.print(line)
+
         prepared = cohorts.prepare(
-            cache, names, people=people, variants=variants, seed=seed, data=data, say=lambda line: status.update(line)
+            cache, names, people=people, variants=variants, seed=seed, data=data, say=say, beside=(care.prepare,)
         )
         status.update("compiling kernels (kept for the next time)")
         warm()

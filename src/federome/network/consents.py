@@ -19,7 +19,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from federome.db import Schema, Watch, engine, migrate, read, write
+from federome.db import Schema, Watch, engine, insert, migrate, read, write
 from federome.errors import Invalid
 from federome.governance.consent import Consent, ConsentEvent, EventKind, Ledger, NationalOverride
 from federome.model.strict import Document, is_identifier
@@ -37,6 +37,8 @@ CONSENT = sa.Table(
     sa.Column("told", sa.Float, nullable=False),
 )
 SCHEMA = Schema("consent", METADATA)
+_CONSENT: Final = CONSENT.insert()
+_RECORD: Final = notebook.RECORD.insert()
 CHUNK: Final = 500
 COVERED: Final[Consent] = "secondary-use"
 """Where people stand of whom nothing was told: their dataset was brought in under their consent to its use."""
@@ -111,16 +113,17 @@ class ConsentBook:
         """Put on the ledger and on record what is not there yet; how many that were."""
         documents = list(dict.fromkeys(canonical(each.to_document()).decode() for each in told))
         held: set[str] = set()
-        for start in range(0, len(documents), CHUNK):
+        empty = db.execute(sa.select(CONSENT.c.id).limit(1)).first() is None  # as when a node takes in its first people
+        for start in range(0, 0 if empty else len(documents), CHUNK):
             query = sa.select(CONSENT.c.document).where(CONSENT.c.document.in_(documents[start : start + CHUNK]))
             held.update(db.execute(query).scalars())
         new = [document for document in documents if document not in held]
         if new:
             at = now.timestamp()
             details = [json.dumps({"change": self._keyed(document)}) for document in new]
-            db.execute(CONSENT.insert(), [{"kind": kind, "document": document, "told": at} for document in new])
+            insert(db, _CONSENT, [{"kind": kind, "document": document, "told": at} for document in new])
             rows = [{"at": at, "run": "", "what": f"consent-{kind}", "detail": detail} for detail in details]
-            db.execute(notebook.RECORD.insert(), rows)
+            insert(db, _RECORD, rows)
         return len(new)
 
     def _keyed(self, document: str) -> str:

@@ -16,7 +16,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from federome.db import Schema, migrate, read, write
+from federome.db import Schema, insert, migrate, read, write
 from federome.errors import Damaged, Invalid, Refused, Unavailable
 from federome.network.files import replace_file
 from federome.network.notebook import RECORD
@@ -70,6 +70,8 @@ BROKEN = sa.Table(
     sa.Column("shown", sa.Text, nullable=False),
 )
 SCHEMA = Schema("log", METADATA)
+_ENTRY: Final = ENTRY.insert()
+_NODE: Final = NODE.insert()
 
 BATCH: Final = 10_000
 MAX_PEERS: Final = 4
@@ -296,11 +298,9 @@ def _insert(
         raise Invalid(f"a log entry holds at most {MAX_ENTRY_BYTES} bytes.", remedy="Log its digest instead.")
     first = frontier.size - len(entries)
     named = runs or [""] * len(entries)
-    db.execute(
-        ENTRY.insert(),
-        [{"number": first + at, "run": named[at], "data": entry} for at, entry in enumerate(entries)],
-    )
-    db.execute(NODE.insert(), [{"place": _place(level, index), "hash": digest} for level, index, digest in nodes])
+    rows = [{"number": first + at, "run": named[at], "data": entry} for at, entry in enumerate(entries)]
+    insert(db, _ENTRY, rows)
+    insert(db, _NODE, [{"place": _place(level, index), "hash": digest} for level, index, digest in nodes])
     db.execute(HEAD.delete())
     db.execute(HEAD.insert().values(id=1, size=frontier.size, peaks=b"".join(frontier.peaks)))
 

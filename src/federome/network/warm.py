@@ -10,6 +10,7 @@ from federome.ingest.kinship import related_pairs
 from federome.model.release import Policy
 from federome.model.wording import Wording
 from federome.network import tags
+from federome.quality import association
 from federome.store import kernels
 
 
@@ -18,13 +19,20 @@ def warm() -> None:
 
     Those of matching are run by the node that opens its tables of terms (``match_node``).
     """
+    for_ingests()
     for_answers()
+
+
+def for_ingests() -> None:
+    """Those that taking data in and judging them run on."""
+    kernels.warm_ingest()
     related_pairs(np.ones((2, 4), np.int8))
+    association.hwe(np.ones((1, 4), np.int64))
 
 
 def for_answers() -> None:
-    """The same for those that answers run on."""
-    kernels.warm()
+    """Those that answers run on."""
+    kernels.warm_answers()
     tags.tag_of(np.zeros(1, np.uint64), bytes(32), part=0)
     earlier = MemoryCohorts()
     for words in (1, 2):

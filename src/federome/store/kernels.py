@@ -12,6 +12,8 @@ Every function raises Damaged, naming the file, where a record contradicts itsel
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -209,7 +211,38 @@ def decode(file: PgenFile, variants: Variants) -> NDArray[np.int8]:
 
 def warm() -> None:
     """Compile every kernel, or load it from numba's cache, by running each once on a tiny file."""
+    warm_ingest()
+    warm_answers()
+
+
+def warm_answers() -> None:
+    """Those that answers run on; those that ingest runs on as well come last."""
     records.first_at(np.zeros(1, np.int64), 0)
+    with _tiny() as file:
+        everything = range(file.variants)
+        counts(file, everything)
+        any_carrier(file, everything)
+        inner_products(file, everything, np.ones((file.people, 1)))
+        weighted_sums(file, everything, np.ones((file.variants, 1)), np.zeros(file.variants))
+        _warm_shared(file)
+
+
+def warm_ingest() -> None:
+    """Those that write a file, and look at what was written."""
+    with _tiny() as file:
+        _warm_shared(file)
+        counts_by_person(file, range(file.variants), np.zeros(3, np.int64), np.zeros((1, 3, file.people), np.int32))
+
+
+def _warm_shared(file: PgenFile) -> None:
+    carriers(file, 0)
+    counts_masked(file, range(file.variants), Masks.of(np.ones(file.people, np.bool_)))
+    decode(file, range(file.variants))
+
+
+@contextmanager
+def _tiny() -> Iterator[PgenFile]:
+    """A file that has records of several kinds."""
     rows = np.tile(np.array([[0, 1, 2, -1]], np.int8), (2, 32))
     rows[0] = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -218,15 +251,7 @@ def warm() -> None:
             writer.append_many(rows)
             writer.append_sparse(np.array([5], np.uint32), np.array([1], np.uint8))
         with PgenFile.open(path) as file:
-            everything = range(file.variants)
-            counts(file, everything)
-            counts_masked(file, everything, Masks.of(np.ones(file.people, np.bool_)))
-            carriers(file, 0)
-            any_carrier(file, everything)
-            counts_by_person(file, everything, np.zeros(3, np.int64), np.zeros((1, 3, file.people), np.int32))
-            inner_products(file, everything, np.ones((file.people, 1)))
-            weighted_sums(file, everything, np.ones((file.variants, 1)), np.zeros(file.variants))
-            decode(file, everything)
+            yield file
 
 
 def _numbers(file: PgenFile, variants: Variants) -> NDArray[np.int64]:

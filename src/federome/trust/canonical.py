@@ -117,6 +117,8 @@ def _is_plain(value: object, depth: int) -> bool:
         return True
     if kind is int:
         return -_MAX_SAFE_INTEGER <= value <= _MAX_SAFE_INTEGER  # type: ignore[operator]
+    if kind is float:  # whole ones have no point here, small and large ones another exponent
+        return 1e-4 <= abs(value) < 1e15 and not value.is_integer()  # type: ignore[arg-type, attr-defined]
     if depth >= MAX_DEPTH:
         return False
     items: Iterable[object]

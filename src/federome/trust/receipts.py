@@ -26,7 +26,7 @@ def origin_of(party: str) -> str:
 
 def log_entry(*, at: float, run: str, what: str, detail: Mapping[str, JsonValue]) -> bytes:
     """One entry: when (Unix seconds), which run, which step, and digests. Canonical JSON."""
-    return canonical({**detail, "at": at, "run": run, "what": what})
+    return canonical({**detail, "at": int(at) if at.is_integer() else at, "run": run, "what": what})
 
 
 def check_receipt(

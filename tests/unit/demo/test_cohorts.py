@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -73,3 +74,22 @@ def test_real_people_are_read_only_where_a_node_may_still_lack_them(
     assert absent("FI", data=tmp_path) == "away" and len(read) == 2
     (root / "real" / "done").unlink()
     assert absent("FI") == "away" and len(read) == 3
+
+
+def test_two_demonstrations_make_nations_one_after_the_other(tmp_path: Path) -> None:
+    """The second says that it waits, and goes on when the first has ended; nobody has to clean up."""
+    told, waits = list[str](), threading.Event()
+
+    def second() -> None:
+        with cohorts._alone(tmp_path / "lock", waits.set):
+            told.append("second")
+
+    with cohorts._alone(tmp_path / "lock", lambda: pytest.fail("nobody else is here")):
+        other = threading.Thread(target=second)
+        other.start()
+        assert waits.wait(60)
+        told.append("first")
+    other.join(60)
+    assert told == ["first", "second"]
+    with cohorts._alone(tmp_path / "lock", lambda: pytest.fail("it was given back")):
+        pass
