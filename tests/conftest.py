@@ -9,7 +9,7 @@ import importlib.util
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,16 +33,16 @@ httpx_transport.create_ssl_context = cache(httpx_transport.create_ssl_context)
 REPO = Path(__file__).resolve().parents[1]
 
 
-def pytest_collection() -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
     """Nearly all that is imported and collected stays: to look for garbage in it took a quarter of the time."""
     gc.disable()
-
-
-def pytest_collection_finish() -> None:
-    """From here on garbage is looked for again, in what tests make."""
-    gc.freeze()
-    gc.enable()
-    atexit.register(gc.unfreeze)
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+        atexit.register(gc.unfreeze)
 
 
 def missing(reason: str) -> None:
