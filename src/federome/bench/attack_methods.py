@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 from federome.disclosure.cohorts import MemoryCohorts
 from federome.disclosure.differencing import Cohorts, Members, admit
@@ -199,6 +198,8 @@ def expected(attack: Attack, policy: Policy, *, victims: int) -> float:
 
 def shown(strangers: int, times: int) -> float:
     """Chance of guessing a trait of half of all from sums over so many strangers that hold the victim ``times``."""
+    from scipy.stats import binom  # half a second to load, and most processes never come here
+
     even = (strangers - times) / 2
     return float(binom.sf(even, strangers, 0.5) + 0.5 * binom.pmf(even, strangers, 0.5))
 

@@ -9,15 +9,16 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from textwrap import wrap
+from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 
 from federome.economics.analysis import Evaluation, traces
 from federome.economics.maturity import Assessment, domains
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _SHOWN_BARS = 12
 _LABEL_WIDTH = 42
@@ -133,6 +134,10 @@ def _axes(x: str, y: str, height: float = 4.2) -> Iterator[tuple[Axes, io.String
 
 @contextmanager
 def _figure(size: tuple[float, float]) -> Iterator[tuple[Figure, io.StringIO]]:
+    import matplotlib as mpl  # half a second to load, and most processes never come here
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
     out = io.StringIO()
     with mpl.rc_context(
         {"svg.hashsalt": "federome", "svg.fonttype": "none", "font.size": 10, "axes.grid": True, "grid.alpha": 0.3}
