@@ -8,10 +8,14 @@ stands in ``helps.py``.
 
 from __future__ import annotations
 
+import atexit
 import csv
 import faulthandler
 import json
+import logging
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -111,7 +115,36 @@ err = Console(stderr=True, highlight=False)
 
 
 def main() -> None:
-    """Entry point: expected failures become one line and an exit code, never a traceback."""
+    """Entry point: :func:`run`, and then the process is gone at once.
+
+    To take apart what Python and the compiler of kernels hold would take another second, and half a minute of two cores
+    where a demonstration ends. Threads that are no daemons and whatever was registered for the end come first, as ever.
+    """
+    codes: list[int] = []
+    atexit.register(_leave, codes)  # the first to be registered is the last to be called
+    try:
+        run()
+        codes.append(0)
+    except SystemExit as ended:
+        codes.append(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
+        raise
+
+
+def _leave(codes: Sequence[int]) -> None:
+    """End with the code that is known, once everything that was said has been written."""
+    if not codes:
+        return
+    logging.shutdown()
+    try:
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+    except (OSError, ValueError):
+        return  # Python says what it says of a reader who has gone
+    os._exit(codes[0])
+
+
+def run() -> None:
+    """Run the command: expected failures become one line and an exit code, never a traceback."""
     # Where a signal ends the process, as SIGBUS does, the real stderr says which and in what function.
     if sys.__stderr__ is not None:
         faulthandler.enable(sys.__stderr__)

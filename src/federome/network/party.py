@@ -58,6 +58,11 @@ class Party:
         """End after the current task; an open poll ends by itself."""
         self._stopping.set()
 
+    @property
+    def at_work(self) -> bool:
+        """Whether a task was taken and its answer has not left."""
+        return bool(self._working)
+
     def run(self) -> None:
         """Poll and work until stopped. A hub that is away, or does not know us yet, is tried again."""
         heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -112,21 +117,22 @@ class Party:
             said.append(f"{task.kind}: {type(bug).__name__} at {way(bug)}")
             reply = Reply({"refused": _problem(FederomeError("an error in the program; its operator finds more."))})
         try:
-            return self._hand_in(task, reply, wait_s, partial(self._tell, said))
+            return self._hand_in(task, reply, wait_s, said)
         finally:
             self._tell(said)  # nobody took the answer
 
-    def _hand_in(self, task: Task, reply: Reply, wait_s: float, meanwhile: Callable[[], None]) -> Sequence[Task]:
-        pause = 0.1
+    def _hand_in(self, task: Task, reply: Reply, wait_s: float, said: list[str]) -> Sequence[Task]:
+        pause, working = 0.1, self._working
         while not self._stopping.is_set():
             if self._paused():
                 self._stopping.wait(PAUSED_S)
                 continue
             try:
-                due = self._port.reply(task.id, reply, wait_s, meanwhile=meanwhile)
+                due = self._port.reply(task.id, reply, wait_s, meanwhile=partial(self._sent, said))
                 self._heard()
                 return due
             except Unavailable as error:
+                self._working = working
                 self.trouble = error.message
                 self._stopping.wait(pause)
                 pause = min(pause * 2, MAX_PAUSE_S)
@@ -134,6 +140,10 @@ class Party:
                 self._report(f"{task.kind}: the hub did not take the answer: {error.message}")
                 return ()
         return ()
+
+    def _sent(self, said: list[str]) -> None:
+        self._working = ()
+        self._tell(said)
 
     def _tell(self, said: list[str]) -> None:
         while said:

@@ -297,7 +297,8 @@ def serve_node(folder: Path, *, pages: Callable[[House], ASGIApp]) -> None:
     party.stop()
     close()
     # An open poll would hold the thread for up to half a minute; it is a daemon and ends with the process.
-    working.join(GRACE_S)
+    if party.at_work:
+        working.join(GRACE_S)
 
 
 def get_ready(holdings: Holdings, datasets: Callable[[], Iterable[str]], report: Callable[[str], None]) -> None:

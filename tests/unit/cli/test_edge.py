@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,7 +126,7 @@ def test_a_table_that_is_none_is_told_in_one_line(
     monkeypatch.setattr(cli, "app", lambda: list(csv.reader(["a" * 200_000])))
     monkeypatch.setattr("sys.argv", ["federome", "qc", "bands"])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        cli.run()
     assert ended.value.code == Invalid.exit_code and "is no table: field larger" in capsys.readouterr().err
 
 
@@ -138,12 +140,51 @@ def test_a_disk_that_refuses_is_told_in_one_line(
     monkeypatch.setattr(cli, "app", lambda: place.write_text("x"))
     monkeypatch.setattr("sys.argv", ["federome", "node", "init", *flags])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        cli.run()
     assert ended.value.code == 69
     told = capsys.readouterr()
     if flags:
         assert json.loads(told.out)["error"]["where"] == str(place)
     assert "Not a directory" in told.err
+
+
+PROGRAM = """
+import atexit, sys, tempfile, weakref
+from federome import cli
+
+class Kept:
+    def __del__(self):
+        print("taken apart", flush=True)
+
+kept = []
+
+def app():
+    kept.extend([Kept(), tempfile.TemporaryDirectory(dir=sys.argv[1])])
+    atexit.register(print, "registered")
+    print("said", end=" ")
+    sys.exit({code})
+
+cli.app = app
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(("code", "ends"), [("None", 0), ("0", 0), ("69", 69), ("'a text'", 1)])
+def test_a_process_that_has_done_its_work_is_gone_with_its_code_and_all_that_it_said(
+    code: str, ends: int, tmp_path: Path
+) -> None:
+    """What was registered for the end is done; what Python would take apart after it is not."""
+    program = PROGRAM.replace("{code}", code)
+    ended = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert ended.returncode == ends, ended.stderr
+    assert ended.stdout == "said registered\n" and not list(tmp_path.iterdir())
+    assert ("a text" in ended.stderr) == (code == "'a text'")
+
+
+def test_a_bug_ends_as_ever(tmp_path: Path) -> None:
+    program = PROGRAM.replace("sys.exit({code})", "1 / 0")
+    ended = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1 and "ZeroDivisionError" in ended.stderr and "taken apart" in ended.stdout
 
 
 def test_a_benchmark_that_is_told_to_end_unwinds(monkeypatch: pytest.MonkeyPatch) -> None:
