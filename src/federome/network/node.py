@@ -66,7 +66,7 @@ from federome.trust.signing import peek
 _SHOWN = ("order", "permit", "passport", "command")
 _COMMANDED = ("contribute", "veto", "names", "conclude")
 _WORK = {**steps.STEPS, **quoting.STEPS, **surviving.STEPS}
-CHAIN_KEPT = 8
+CHAIN_KEPT = 2  # this turn's and the one's before, which the next command refers to
 _RELEASING = ("conclude", "alone")
 _LAST = (*_RELEASING, "price")
 

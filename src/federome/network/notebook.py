@@ -39,10 +39,15 @@ WORK = sa.Table(
     sa.Column("order_token", sa.Text, nullable=False),
     sa.Column("permit_token", sa.Text, nullable=False),
     sa.Column("frozen", sa.LargeBinary, nullable=False),
-    sa.Column("detail", sa.Text, nullable=False),
     sa.Column("last_task", sa.String, nullable=False, default=""),
     sa.Column("last_reply", sa.LargeBinary),
     sa.Index("work_by_end", "last_task"),
+)
+DETAIL = sa.Table(  # of runs that have not ended: written in each turn, which a cohort of a million people need not be
+    "work_detail",
+    METADATA,
+    sa.Column("run", sa.String, primary_key=True),
+    sa.Column("detail", sa.Text, nullable=False),
 )
 GRANT = sa.Table(
     "grant_newest",
@@ -85,7 +90,13 @@ RECORD = sa.Table(
 
 
 def _with_open_runs(operations: Operations) -> None:
-    """Version 2: runs that have not ended are found without reading all others."""
+    """Version 2: what changes of a run stands by itself, and runs that have not ended are found without the others."""
+    DETAIL.create(db := operations.get_bind())
+    old = sa.table("work", sa.column("run"), sa.column("detail"), sa.column("last_task"))
+    open_ = sa.select(old.c.run, old.c.detail).where(old.c.last_task == "")
+    db.execute(DETAIL.insert().from_select(["run", "detail"], open_))
+    with operations.batch_alter_table("work") as work:
+        work.drop_column("detail")
     operations.create_index("work_by_end", "work", ["last_task"])
 
 
@@ -133,7 +144,7 @@ class Beginning:
         return self.notebook.remember(jti, until, self.work)
 
 
-_DETAIL = WORK.update().where(WORK.c.run == sa.bindparam("of_run")).values(detail=sa.bindparam("new_detail"))
+_DETAIL = DETAIL.update().where(DETAIL.c.run == sa.bindparam("of_run")).values(detail=sa.bindparam("new_detail"))
 _KEY = KEY.insert()
 _KEYS = KEY.delete().where(KEY.c.run == sa.bindparam("of_run"), KEY.c.turn != sa.bindparam("but"))
 _SENT = SENT.insert()
@@ -198,7 +209,8 @@ class Notebook:
             db.execute(ORDER.insert().values(jti=jti, until=until.timestamp()))
             if work is not None:
                 values = {"order_token": work.order, "permit_token": work.permit, "frozen": work.frozen}
-                db.execute(WORK.insert().values(run=work.run, detail=_json(work.detail), **values))
+                db.execute(WORK.insert().values(run=work.run, **values))
+                db.execute(DETAIL.insert().values(run=work.run, detail=_json(work.detail)))
             return True
 
     def newest(self, grant: str, issued: int) -> int:
@@ -217,10 +229,11 @@ class Notebook:
         if held := self._works.get(run):
             return held
         with read(self._engine) as db:
-            row = db.execute(sa.select(WORK).where(WORK.c.run == run)).one_or_none()
+            found = sa.select(WORK, DETAIL.c.detail).outerjoin(DETAIL, DETAIL.c.run == WORK.c.run)
+            row = db.execute(found.where(WORK.c.run == run)).one_or_none()
         if row is None:
             return None
-        detail = json.loads(row.detail)
+        detail = json.loads(row.detail or "{}")
         last = row.last_task, row.last_reply or b""
         self._works[run] = Work(
             row.run, row.order_token, row.permit_token, row.frozen, detail, *last, roster=_roster(detail)
@@ -350,8 +363,9 @@ class Notebook:
 
 def _close(db: sa.Connection, run: str, **last: object) -> None:
     """Keys and state of a run are destroyed; its order, permit and last answer stay."""
-    db.execute(WORK.update().where(WORK.c.run == run).values(detail="{}", **last))
-    db.execute(KEY.delete().where(KEY.c.run == run))
+    db.execute(WORK.update().where(WORK.c.run == run).values(**last))
+    for table in (DETAIL, KEY):
+        db.execute(table.delete().where(table.c.run == run))
 
 
 def _roster(detail: Body) -> Roster | None:

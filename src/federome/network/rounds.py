@@ -113,7 +113,7 @@ def shared_state(node: Node, question: Question) -> Table:
             raise Refused("the shared state changed, and no total shows why.", codes=["algorithm_digest_mismatch"])
     elif not _same(question.algorithm.start().shared, shared):
         raise Refused("the run does not begin as its algorithm does.", codes=["algorithm_digest_mismatch"])
-    kept = {turn: held[turn] for turn in held if int(turn) >= command.turn - 8}
+    kept = {str(max(earlier)): held[str(max(earlier))]} if earlier else {}  # a turn may be asked for again
     told = _keep_state(node, question, shared)
     node.notebook.update(run, words.detail(node, run) | {"states": {**kept, str(command.turn): told}})
     return shared

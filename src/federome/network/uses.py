@@ -23,7 +23,7 @@ from federome.governance.orders import claimed_order
 from federome.network.fetching import JSON, Bounds
 from federome.network.fetching import fetch as fetch_bounded
 from federome.network.holdings import cohort_datasets
-from federome.network.notebook import RECORD, WORK
+from federome.network.notebook import EXPIRED, RECORD, WORK
 from federome.network.transport import tls_context
 from federome.trust.signing import peek
 
@@ -92,6 +92,7 @@ def _lasts(db: sa.Connection, runs: Sequence[str]) -> dict[str, tuple[float, str
 def _run(row: Any, last: tuple[float, str] | None, now: float, datasets: tuple[str, ...] = ()) -> Run:
     order, said = claimed_order(row.order_token), peek(row.permit_token).payload.get("grant")
     permit = said if isinstance(said, dict) else {}
+    answered, late = row.last_task not in ("", EXPIRED), order.deadline.timestamp() < now
     return Run(
         id=row.run,
         person=order.person,
@@ -103,14 +104,14 @@ def _run(row: Any, last: tuple[float, str] | None, now: float, datasets: tuple[s
         algorithm=order.algorithm.name,
         ordered=order.issued,
         deadline=order.deadline,
-        course=_course(bool(row.last_task), last, order.price_only, late=order.deadline.timestamp() < now),
+        course=_course(last, answered=answered, price_only=order.price_only, late=late),
         last=datetime.fromtimestamp(last[0], UTC) if last else None,
         budget=float(str(permit["budget_rho"])) if permit.get("budget_rho") is not None else None,
     )
 
 
-def _course(ended: bool, last: tuple[float, str] | None, price_only: bool, *, late: bool) -> Course:
-    if ended:
+def _course(last: tuple[float, str] | None, *, answered: bool, price_only: bool, late: bool) -> Course:
+    if answered:
         return "priced" if price_only else "answered"
     if last is not None and last[1] == "refused":
         return "refused"
