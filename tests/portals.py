@@ -329,8 +329,11 @@ def activate(served: Portal, application: str) -> None:
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """Debian's Chromium under Playwright; skips with the reason where it is absent."""
-    path = shutil.which("chromium")
+    """Debian's Chromium under Playwright; skips with the reason where it is absent.
+
+    Where there is one, the form of it without what shows windows: it does the same in three quarters of the time.
+    """
+    path = shutil.which("chromium-headless-shell") or shutil.which("chromium")
     if path is None:
         missing("chromium is not installed")
     from playwright.sync_api import sync_playwright
