@@ -44,14 +44,13 @@ from federome.network.protocol import (
     text,
     texts,
 )
+from federome.network.ratchet import FIRST
 from federome.network.sums import Member, Roster
 from federome.trust.canonical import Json, digest
 from federome.trust.members import MemberSource
 
 ENDED: Final = ("complete", "held", "failed", "cancelled")
 MINIMUM_SEALED: Final = 3
-FIRST: Final = 1
-"""The turn that brings what all masks are made from."""
 MAX_EVENTS: Final = 400
 
 

@@ -9,6 +9,7 @@ from federome.errors import Invalid
 from federome.network.answers import told_object, told_text
 from federome.network.ledger import Answered, Run
 from federome.network.protocol import Body, mapping, text
+from federome.network.ratchet import FIRST
 from federome.network.shares import threshold
 
 LOST: Final[Body] = {
@@ -27,7 +28,7 @@ def may_lose(run: Run, contributors: int) -> bool:
 def first_sum(run: Run) -> bool:
     """Whether the run waits for the parts of its first sum, and shares were dealt for it."""
     now = run.state, run.detail.get("doing"), run.detail["turn"]
-    return run.detail.get("partial") is True and now == ("working", "contribute", 1)
+    return run.detail.get("partial") is True and now == ("working", "contribute", FIRST)
 
 
 def dealt(answers: Sequence[Answered]) -> Body:

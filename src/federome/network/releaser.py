@@ -45,6 +45,7 @@ from federome.network.protocol import (
     text,
     texts,
 )
+from federome.network.ratchet import FIRST, LATER, Ratchet
 from federome.network.session import Session, Shape
 from federome.trust.canonical import Json, digest, digest_bytes
 from federome.trust.keys import PrivateKey, Signer, generate, private_key_from_jwk
@@ -351,7 +352,7 @@ class Releaser:
     def _pads(self, session: Session, command: Command, body: Body) -> sums.Pads:
         """What opens the sums of this turn; where shares were dealt for it, from those that the survivors reveal."""
         ring, now, roster, turn = self._members.ring(), self._clock(), session.roster, command.turn
-        if turn != words.FIRST:
+        if turn != FIRST:
             sums.check_members(roster, (*session.left, roster.releaser), ring=ring, now=now)
             assert session.ratchet is not None
             return session.ratchet.at(turn).pads(roster, lost=session.lost)
@@ -372,7 +373,7 @@ class Releaser:
     def _first_keys(self, session: Session, announcement: str) -> tuple[sums.RoundKey, sums.RoundKeys]:
         """The releaser's key of the first turn, and everybody's."""
         assert session.own is not None
-        return session.own, self._opened_keys(session, words.FIRST, [*session.announcements, announcement])
+        return session.own, self._opened_keys(session, FIRST, [*session.announcements, announcement])
 
     def _opened_keys(self, session: Session, turn: int, tokens: Sequence[str]) -> sums.RoundKeys:
         return sums.open_round(session.roster, turn, tokens, ring=self._members.ring(), now=self._clock())
@@ -427,15 +428,13 @@ class Releaser:
 
     def _keys(self, session: Session, doing: Doing) -> _Keys:
         """Agree with the nodes on what opens all sums, in the first turn; after it, on no more than follows from it."""
-        if session.turn == words.FIRST and doing == "contribute":
+        if session.turn == FIRST and doing == "contribute":
             hand, roster = self._hand(session.roster), session.roster
-            session.own, later = (
-                sums.RoundKey.generate(roster, turn, party=self.name) for turn in (words.FIRST, words.LATER)
-            )
+            session.own, later = (sums.RoundKey.generate(roster, turn, party=self.name) for turn in (FIRST, LATER))
             first = session.own.announce(hand)
             ahead = later.announce(hand)
-            keys = self._opened_keys(session, words.LATER, [*session.ahead, ahead])
-            session.ratchet = sums.Ratchet.begin(later, keys)
+            keys = self._opened_keys(session, LATER, [*session.ahead, ahead])
+            session.ratchet = Ratchet.begin(later, keys)
             own, keys = self._first_keys(session, first)
             checks = {member.name: tags.wrap(session.check, own, keys, member.name) for member in roster.contributors}
             return _Keys(first, ahead, checks)
@@ -466,7 +465,7 @@ class Releaser:
             session.saved = saved
             session.turn, session.previous, session.token = saved.turn, saved.previous, saved.token
             session.own = sums.RoundKey.from_bytes(saved.own) if saved.own else None
-            session.ratchet = sums.Ratchet.from_document(saved.ratchet) if saved.ratchet else None
+            session.ratchet = Ratchet.from_document(saved.ratchet) if saved.ratchet else None
             session.states.current, session.survivors = dict(saved.states), saved.survivors
             session.program.resume(State(saved.round, Table.from_bytes(saved.shared)), saved.rounds)
             session.command = read_command(

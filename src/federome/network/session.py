@@ -17,6 +17,7 @@ from federome.model.release import Policy
 from federome.network import sums
 from federome.network.commands import Command
 from federome.network.kept import BlockStates, Saved
+from federome.network.ratchet import Ratchet
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Session:
     token: str = ""
     command: Command | None = None
     own: sums.RoundKey | None = None
-    ratchet: sums.Ratchet | None = None
+    ratchet: Ratchet | None = None
     saved: Saved | None = None
     survivors: tuple[str, ...] = ()
     check: bytes = b""

@@ -40,6 +40,7 @@ from federome.network.pricing import (
 )
 from federome.network.protocol import Body, mapping, number, text
 from federome.network.question import Answer, OpenSite, Outcome, Question, Said, Summands
+from federome.network.ratchet import FIRST, LATER
 from federome.trust.canonical import digest, digest_bytes
 from federome.trust.keys import PublicKey, generate, private_key_from_jwk
 from federome.trust.signing import encrypt, sign
@@ -104,8 +105,8 @@ def roster(node: Node, question: Question, site: OpenSite) -> Outcome:
     return Said(
         {
             "acknowledged": sums.acknowledge(proposed, words.hand(node, proposed)),
-            "announcement": words.announcement(node, proposed, words.FIRST),
-            "ahead": words.announcement(node, proposed, words.LATER),
+            "announcement": words.announcement(node, proposed, FIRST),
+            "ahead": words.announcement(node, proposed, LATER),
             "box": words.signed(node, question, word)["statement"],
             "risk": risk,
         }

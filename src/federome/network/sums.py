@@ -5,14 +5,13 @@ every other node (they cancel in the sum) and with the releaser (who removes the
 what it is given and learns nothing, not even the total. After Bonawitz et al. 2017; drop-out is in ``shares``.
 
 A run goes: ``check_roster`` and ``admit`` → ``acknowledge`` → ``RoundKey.generate`` and ``announce`` → ``open_round``
-→ ``make_pads`` for the first round, ``Ratchet.begin`` and ``Ratchet.pads`` for all others; and each of its rounds:
+→ ``make_pads`` for the first round, a ``ratchet`` for all others; and each of its rounds:
 ``encode`` → ``mask`` → ``add_part`` at the coordinator → ``unmask`` → ``decode``.
 Arrays are values of any shape, uint64, little-endian on the wire; wide encodings put their two limbs first.
 """
 
 from __future__ import annotations
 
-import hmac
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -48,9 +47,8 @@ ACKNOWLEDGEMENT_TYP = "federome-roster-acknowledgement+jws"
 ROUND_KEY_TYP = "federome-round-key+jws"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_KEY_BYTES = 32
-_RATCHET, _NEXT, _PAD = "federome masked sums ratchet 1", b"federome next round 1", b"federome masked sum 2"
-_PAD_KEY_BYTES = 16  # AES-128 matches the 128-bit strength of X25519
+KEY_BYTES = 32
+PAD_KEY_BYTES = 16  # AES-128 matches the 128-bit strength of X25519
 _WIDE_FRACTION_BITS, _LIMB_BITS = 52, 32
 CHUNK = 1 << 15  # values handled at a time: 256 KiB, so that masks never leave the processor's cache
 ZEROS = bytes(8 * CHUNK)
@@ -420,7 +418,7 @@ class RoundKey:
                 "round": int() as round,
                 "party": str() as party,
                 "secret": str() as secret,
-            } if len(key := _read_key(secret)) == _KEY_BYTES:
+            } if len(key := _read_key(secret)) == KEY_BYTES:
                 return cls(roster, run, round, party, key)
         raise Damaged("a stored round key cannot be read", remedy="Fail the run; never make a second key.")
 
@@ -460,7 +458,7 @@ def open_round(
         if verified.payload.get("round") != round:
             raise Refused("a round key is from another round", codes=["replayed"], where=name)
         public = _read_key(verified.payload.get("key"))
-        if len(public) != _KEY_BYTES:
+        if len(public) != KEY_BYTES:
             raise Refused("a round key has the wrong length", codes=["token_invalid"], where=name)
         if publics.setdefault(name, public) != public:
             raise Refused("a party announced two keys for one round", codes=["replayed"], where=name)
@@ -494,17 +492,18 @@ def make_pads(own: RoundKey, keys: RoundKeys) -> Pads:
     The releaser's pads subtract what all contributors added for it. ``Refused`` (``replayed``) when the round keys
     are not of the round, or not the ones, this party announced itself for.
     """
-    _check_announced(own, keys)
-    return _pads(keys.roster, own.party, keys.publics, partial(pair_key, own, keys))
+    check_announced(own, keys)
+    return pads_with(keys.roster, own.party, keys.publics, partial(pair_key, own, keys))
 
 
-def _check_announced(own: RoundKey, keys: RoundKeys) -> None:
+def check_announced(own: RoundKey, keys: RoundKeys) -> None:
+    """Refuse (``replayed``) round keys that are not of the round, or not the ones, ``own`` was announced for."""
     announced = keys.publics.get(own.party)
     if (own.roster, own.round, own.public) != (keys.roster.digest, keys.round, announced):
         raise Refused("these are not the keys of the round this party takes part in", codes=["replayed"])
 
 
-def _pads(roster: Roster, party: str, present: Collection[str], key: Callable[[str], bytes]) -> Pads:
+def pads_with(roster: Roster, party: str, present: Collection[str], key: Callable[[str], bytes]) -> Pads:
     """The stream keys of ``party`` with those who are present, by the key that it shares with each."""
     peers = [m.name for m in roster.contributors if m.name != party and m.name in present]
     if party == roster.releaser.name:
@@ -515,7 +514,7 @@ def _pads(roster: Roster, party: str, present: Collection[str], key: Callable[[s
 
 def pair_key(own: RoundKey, keys: RoundKeys, peer: str) -> bytes:
     """The stream key this party and ``peer`` share for the round."""
-    return pair_secret(own, keys, peer, use="federome masked sum 1", length=_PAD_KEY_BYTES)
+    return pair_secret(own, keys, peer, use="federome masked sum 1", length=PAD_KEY_BYTES)
 
 
 def pair_secret(own: RoundKey, keys: RoundKeys, peer: str, *, use: str, length: int) -> bytes:
@@ -537,64 +536,6 @@ def pair_secret(own: RoundKey, keys: RoundKeys, peer: str, *, use: str, length: 
     except ValueError as error:  # a point of small order: the secret would be known to everybody
         raise Refused("a round key is no proper key", codes=["token_invalid"], where=peer) from error
     return HKDF(algorithm=SHA256(), length=length, salt=None, info=info).derive(shared)
-
-
-@dataclass(frozen=True)
-class Ratchet:
-    """What one party shares with each of the others in one round, and from which each later round's follows.
-
-    From the secrets of a round nobody can tell those of a round before: whoever takes them later cannot open what was
-    sent then. ``secrets`` has 32 bytes by peer.
-    """
-
-    roster: str
-    party: str
-    round: int
-    secrets: Mapping[str, bytes] = field(repr=False)
-
-    @classmethod
-    def begin(cls, own: RoundKey, keys: RoundKeys) -> Ratchet:
-        """Where it starts, at the round of these keys. ``Refused`` as for ``make_pads``; ``own`` is needed no more."""
-        _check_announced(own, keys)
-        peers = [name for name in keys.publics if name != own.party]
-        secrets = {peer: pair_secret(own, keys, peer, use=_RATCHET, length=_KEY_BYTES) for peer in peers}
-        return cls(own.roster, own.party, own.round, secrets)
-
-    def at(self, round: int) -> Ratchet:
-        """The same for a later round. ``Refused`` (``wrong_state``) for one that is over: its secrets are gone."""
-        if round < self.round:
-            raise Refused("the secrets of that round were destroyed", codes=["wrong_state"])
-        secrets = dict(self.secrets)
-        for _ in range(self.round, round):
-            secrets = {peer: hmac.digest(secret, _NEXT, "sha256") for peer, secret in secrets.items()}
-        return Ratchet(self.roster, self.party, round, secrets)
-
-    def pads(self, roster: Roster, *, lost: Collection[str] = ()) -> Pads:
-        """This party's stream keys of the round, with everybody but the lost."""
-        if roster.digest != self.roster:
-            raise Refused("these secrets were agreed for another roster", codes=["token_invalid"], where=roster.run)
-        left = self.secrets.keys() - set(lost)
-        return _pads(
-            roster, self.party, left, lambda peer: hmac.digest(self.secrets[peer], _PAD, "sha256")[:_PAD_KEY_BYTES]
-        )
-
-    def to_document(self) -> dict[str, Json]:
-        """Everything, the secrets included: for the party's own protected storage only."""
-        secrets: dict[str, Json] = {peer: secret.hex() for peer, secret in self.secrets.items()}
-        return {"roster": self.roster, "party": self.party, "round": self.round, "secrets": secrets}
-
-    @classmethod
-    def from_document(cls, document: Mapping[str, JsonValue]) -> Ratchet:
-        """What ``to_document`` made; ``Damaged`` when it is anything else."""
-        match document:
-            case {"roster": str() as roster, "party": str() as party, "round": int() as round, "secrets": dict() as of}:
-                try:
-                    secrets = {str(peer): bytes.fromhex(str(secret)) for peer, secret in of.items()}
-                except ValueError:
-                    secrets = {"": b""}
-                if all(len(secret) == _KEY_BYTES for secret in secrets.values()):
-                    return cls(roster, party, round, secrets)
-        raise Damaged("stored secrets of a run cannot be read", remedy="Fail the run; never agree on others.")
 
 
 def mask(values: Ring, pads: Pads, *, part: int, out: Ring | None = None) -> Ring:

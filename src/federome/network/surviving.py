@@ -15,7 +15,7 @@ from federome.errors import Refused
 from federome.network import rounds, shares, sums, words
 from federome.network.protocol import Body, mapping, text, texts
 from federome.network.question import OpenSite, Outcome, Question, Said
-from federome.network.words import FIRST
+from federome.network.ratchet import FIRST
 from federome.trust.keys import PublicKey, private_key_from_jwk
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from federome.network import sums, tags
 from federome.network.notebook import Work
 from federome.network.protocol import Body, mapping, number, text, texts
 from federome.network.question import Question
+from federome.network.ratchet import FIRST, LATER, Ratchet
 from federome.trust.canonical import Json, canonical, digest, parse
 from federome.trust.keys import PrivateKey, private_key_from_jwk
 from federome.trust.signing import OWN_ALGORITHMS, decrypt, sign, verify
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
 
 STATEMENT_TYPE: Final = "federome-statement+jws"
 RUN_KEY_TYPE: Final = "federome-run-key+jws"
-FIRST: Final = 1
-"""The turn whose masks have round keys of their own: those of a node that is lost in it are revealed."""
-LATER: Final = 2
-"""The turn whose round keys all later masks follow from."""
 
 
 def signed(node: Node, question: Question, word: Mapping[str, Json]) -> Body:
@@ -110,7 +107,7 @@ def pads(node: Node, question: Question, circle: sums.Roster) -> sums.Pads:
     gone, now = lost(node, circle), detail(node, circle.run)
     left = [member for member in circle.members if member.name not in gone]
     sums.check_members(circle, left, ring=node.members.ring(), now=node.clock())
-    ratchet = sums.Ratchet.from_document(mapping(now, "ratchet")).at(turn)
+    ratchet = Ratchet.from_document(mapping(now, "ratchet")).at(turn)
     node.notebook.update(circle.run, {**now, "ratchet": ratchet.to_document()})
     node.notebook.destroy_keys(circle.run)
     return ratchet.pads(circle, lost=gone)
@@ -122,7 +119,7 @@ def _begin_ratchet(node: Node, question: Question, circle: sums.Roster) -> None:
     now, kept = detail(node, circle.run), node.notebook.key(circle.run, LATER)
     if "ratchet" not in now:
         keys = _opened(node, question, circle, "ahead", LATER, question.command.ahead)
-        node.notebook.update(circle.run, {**now, "ratchet": sums.Ratchet.begin(_own(kept), keys).to_document()})
+        node.notebook.update(circle.run, {**now, "ratchet": Ratchet.begin(_own(kept), keys).to_document()})
     node.notebook.destroy_keys(circle.run, but=FIRST)
 
 

@@ -19,8 +19,9 @@ from federome.network import words
 from federome.network.jobs import Coordinator
 from federome.network.node import Node
 from federome.network.protocol import Body, Task, mapping
+from federome.network.ratchet import Ratchet
 from federome.network.releaser import Releaser
-from federome.network.sums import Member, Ratchet, Ring, Roster, RoundKey, RoundKeys, add_part, mask, unmask
+from federome.network.sums import Member, Ring, Roster, RoundKey, RoundKeys, add_part, mask, unmask
 from federome.trust.keys import generate
 
 NODES = ("ES", "FI", "IT", "PT")
