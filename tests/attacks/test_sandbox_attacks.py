@@ -159,6 +159,8 @@ def test_the_whole_self_test_passes(user: str, namespaces: str, tool: Callable[[
     if isinstance(report, str):
         missing(f"nothing confines here: {report}")
     assert isinstance(report, Report)
+    if report.backend != wanted and isinstance(why := report_of(command, wanted, *FEW), str):
+        missing(f"this machine has no {wanted}: {why}")
     assert (report.backend, report.root, report.wrong) == (wanted, user == "root", ())
     assert report.passed
 
