@@ -7,12 +7,13 @@ import gc
 import importlib
 import importlib.util
 import os
+import resource
 import shutil
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx2._transports.default as httpx_transport
 import pytest
@@ -32,6 +33,15 @@ httpx_transport.create_ssl_context = cache(httpx_transport.create_ssl_context)
 
 REPO = Path(__file__).resolve().parents[1]
 
+USUAL_FILES: Final = 1024
+"""Open files that a process may have on most machines; some begin with fewer, and allow as many."""
+MORE_FILES: Final = 200
+_open_files = 0
+
+_soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+if _soft < USUAL_FILES and (_hard == resource.RLIM_INFINITY or _hard >= USUAL_FILES):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (USUAL_FILES, _hard))
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, Any, Any]:
@@ -43,6 +53,15 @@ def pytest_collection() -> Generator[None, Any, Any]:
         gc.freeze()
         gc.enable()
         atexit.register(gc.unfreeze)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """Close what tests have left open: databases of a federation that is over stay so until garbage is looked for."""
+    global _open_files
+    if len(os.listdir("/dev/fd")) > _open_files + MORE_FILES:
+        gc.collect()
+        _open_files = len(os.listdir("/dev/fd"))
 
 
 def missing(reason: str) -> None:

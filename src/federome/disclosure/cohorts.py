@@ -11,6 +11,7 @@ import fcntl
 import os
 import struct
 import threading
+import weakref
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -106,6 +107,7 @@ class FileCohorts:
     def __init__(self, path: Path, noted: Noted = _ignore) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         self._file = os.open(path, flags, 0o600)
+        self._close = weakref.finalize(self, os.close, self._file)  # at the latest when nobody has it any more
         self._path, self._noted = path, noted
         self._lock = threading.RLock()
         self._depth = 0
@@ -120,7 +122,7 @@ class FileCohorts:
 
     def close(self) -> None:
         """Give the file back."""
-        os.close(self._file)
+        self._close()
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -160,3 +161,24 @@ def test_a_note_that_was_damaged_is_found(tmp_path: Path) -> None:
     (tmp_path / "told").write_bytes(data)
     with pytest.raises(Damaged):
         opened(tmp_path / "told")
+
+
+def test_a_file_that_nobody_has_any_more_is_given_back(tmp_path: Path) -> None:
+    """Also one that is damaged, and one that was closed: its number may be another file's by then."""
+    path = tmp_path / "cohorts"
+    cohorts = FileCohorts(path)
+    number = cohorts._file
+    cohorts.close()
+    with path.open("rb") as other:
+        assert other.fileno() == number
+        cohorts.close()
+        del cohorts
+        gc.collect()
+        assert other.read()
+    path.write_bytes(b"something else")
+    before = len(os.listdir("/dev/fd"))
+    for _ in range(3):
+        with pytest.raises(Damaged):
+            FileCohorts(path)
+    gc.collect()
+    assert len(os.listdir("/dev/fd")) <= before
