@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -69,7 +70,10 @@ def test_what_time_roots_and_revocations_do_to_an_approval(tmp_path: Path) -> No
 
 def test_members_that_lie_over_each_other_are_not_read() -> None:
     bomb = overlapping(1 << 20, 20)
-    with zipfile.ZipFile(io.BytesIO(bomb)) as archive:  # what a reader without a limit would hold
-        assert sum(len(archive.read(each)) for each in archive.infolist()) > 19 * len(bomb)
+    with zipfile.ZipFile(io.BytesIO(bomb)) as archive:
+        members = {each: bomb[each.header_offset + 30 + len(each.filename) :] for each in archive.infolist()}
+    # What a reader without a limit would hold, and find in order, as Python's own did until 3.11.8 and 3.12.2.
+    assert all(zlib.crc32(data[: each.file_size]) == each.CRC for each, data in members.items())
+    assert sum(len(data[: each.file_size]) for each, data in members.items()) > 19 * len(bomb)
     with pytest.raises(Invalid, match="at most"):
         bundle_in(bomb, where="bomb")
