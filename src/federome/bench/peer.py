@@ -1,7 +1,7 @@
 """What the network is measured against: the same server stack with nothing behind it, over the same TLS.
 
 ``python -m federome.bench.peer FOLDER PORT`` serves ``POST /echo`` and ``PUT /upload`` with the certificate of a hub's
-folder. ``echo_s`` and ``uploads_s`` are the clients.
+folder. ``echo_s`` and ``uploading`` are the clients.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -82,17 +82,19 @@ def echo_s(url: str, certificate: Path, *, size: int, repeats: int) -> float:
     return median(seconds[len(seconds) // 10 :])
 
 
-def uploads_s(url: str, certificate: Path, *, size: int, clients: int, repeats: int) -> float:
-    """Median seconds until so many client processes have each uploaded ``size`` bytes at once."""
-    seconds = []
+@contextmanager
+def uploading(url: str, certificate: Path, *, size: int, clients: int) -> Iterator[Callable[[], float]]:
+    """Client processes, as long as the block lasts; gives what has each upload ``size`` bytes, at once, in seconds."""
     with ProcessPoolExecutor(clients, mp_context=get_context("spawn")) as pool:
         ready = partial(_upload, url, certificate)
         list(pool.map(ready, [1] * clients, range(clients)))
-        for _ in range(repeats):
+
+        def upload() -> float:
             started = time.perf_counter()
             list(pool.map(ready, [size] * clients, range(clients)))
-            seconds.append(time.perf_counter() - started)
-    return median(seconds)
+            return time.perf_counter() - started
+
+        yield upload
 
 
 def _upload(url: str, certificate: Path, size: int, name: int) -> None:
