@@ -64,7 +64,7 @@ class Sealed:
     roster: str
     turn: int
     part: int
-    masked: bytes
+    masked: bytes | memoryview
     made_by: object
 
     def __post_init__(self) -> None:
@@ -97,7 +97,7 @@ def release_matches(handles: Sequence[Handle], *, top: int) -> Matched:
 # parts and totals
 
 
-def seal(table: Table, declared: Rows, masked: bytes, *, roster: str, turn: int, part: int) -> Sealed:
+def seal(table: Table, declared: Rows, masked: bytes | memoryview, *, roster: str, turn: int, part: int) -> Sealed:
     """A node's masked part, after checking that its plain form is one that the round declares.
 
     Raises ``Refused`` (``output_class_unapproved``) for undeclared or missing columns, ``Invalid`` for negative

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from federome.errors import Invalid
 
 
-def add_vectors(streams: Sequence[Iterator[bytes]]) -> Iterator[bytes]:
+def add_vectors(streams: Sequence[Iterator[bytes]]) -> Iterator[memoryview]:
     """Pieces of equally long vectors, added modulo 2⁶⁴."""
     for pieces in zip(*streams, strict=True):
         total = np.frombuffer(pieces[0], dtype="<u8").copy()
         for piece in pieces[1:]:
             np.add(total, np.frombuffer(piece, dtype="<u8"), out=total)
-        yield total.tobytes()
+        yield total.view(np.uint8).data
 
 
 def by_bin(

@@ -309,7 +309,7 @@ class Course:
         added = add_vectors([self.ledger.stream(run.id, source, party) for party in sizes])
         if (sizes[parties[0]] or 0) <= INLINE_BYTES:
             return name, b"".join(added)
-        self.ledger.put_pieces(run.id, name, "", added)
+        self.ledger.put_made(run.id, name, added)
         return None
 
     def _piece(self, run: str, name: str, party: str) -> Iterator[bytes]:

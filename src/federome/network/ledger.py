@@ -56,6 +56,8 @@ TASK = sa.Table(
 SCHEMA = Schema("hub", METADATA)
 
 
+MADE: Final = "made here"
+"""In the place of a digest."""
 PARTY: Final = "party "
 """How the owner of a run is called that a party began (a letter that it has carried): it belongs to no person."""
 NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
@@ -423,16 +425,14 @@ class Ledger:
         with self._write(run) as changes:
             changes += self._blobs.enter(run, {(name, party): data})
 
-    def put_pieces(self, run: str, name: str, party: str, pieces: Iterable[bytes]) -> None:
-        """The same for a blob that is made piece by piece and too large for memory."""
+    def put_made(self, run: str, name: str, pieces: Iterable[memoryview]) -> None:
+        """A blob that is made here of others, piece by piece and too large for memory: of those it is always the same,
+        and is not hashed."""
         temporary = self.temporary()
-        digest, size = hashlib.sha256(), 0
         try:
             with temporary.open("wb") as file:
-                for piece in pieces:
-                    digest.update(piece)
-                    size += file.write(piece)
-            self.put_file(run, name, party, temporary, digest.hexdigest(), size)
+                size = sum(map(file.write, pieces))
+            self.put_file(run, name, "", temporary, MADE, size)
         finally:
             temporary.unlink(missing_ok=True)
 

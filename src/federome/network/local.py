@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from federome.network.jobs import Coordinator
-from federome.network.protocol import Reply, Task, nothing
+from federome.network.protocol import Content, Reply, Task, nothing
 
 
 class LocalPort:
@@ -63,9 +63,9 @@ class LocalPort:
         meanwhile()
         return self.poll(wait_s) if wait_s > 0 else []
 
-    def upload(self, run: str, name: str, data: bytes) -> None:
+    def upload(self, run: str, name: str, data: Content) -> None:
         """See :class:`federome.network.protocol.HubPort`."""
-        self._coordinator.upload(self._party, run, name, data)
+        self._coordinator.upload(self._party, run, name, bytes(data))
 
     def download(self, run: str, name: str) -> bytes:
         """See :class:`federome.network.protocol.HubPort`."""

@@ -374,7 +374,7 @@ class Node:
             digests[str(number)], shapes[str(number)] = sent, sealing.shapes_of(table)
             self.notebook.commit_part(question.order.run, command.turn, number, sent)
             if len(part.masked) <= min(INLINE_BYTES, room):
-                inline[number] = part.masked
+                inline[number] = bytes(part.masked)
                 room -= len(part.masked)
             else:
                 self.notebook.commit()

@@ -71,6 +71,10 @@ class Reply(msgspec.Struct, frozen=True):
     documents: dict[str, bytes] = {}
 
 
+Content = bytes | memoryview
+"""What is handed in by itself."""
+
+
 def nothing() -> None:
     """What there is to do meanwhile, for most."""
 
@@ -92,7 +96,7 @@ class HubPort(Protocol):
         ``meanwhile`` is done once the answer is on its way. ``Invalid`` if a different answer was handed in before.
         """
 
-    def upload(self, run: str, name: str, data: bytes) -> None:
+    def upload(self, run: str, name: str, data: Content) -> None:
         """Store one document or part of a run under this party's name."""
 
     def download(self, run: str, name: str) -> bytes:

@@ -341,7 +341,7 @@ class Releaser:
         for part in command.parts:
             name = f"sum/{number(task.body, 'step')}/{part}"
             data = task.attachments.get(name)
-            vector = sealing.from_wire(self._port.download(session.run, name) if data is None else data)
+            vector = sealing.from_wire(self._port.stream(session.run, name) if data is None else [data])
             place = sealing.mask_part(part)
             opened = sums.unmask(vector, pads, part=place, out=vector)
             if not tags.holds(opened, check, part=place, parties=session.parties):

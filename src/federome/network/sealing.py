@@ -6,7 +6,7 @@ without a word on the wire but the widths of two-axis columns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from math import ceil, log2, prod
 
 import numpy as np
@@ -46,11 +46,14 @@ def to_vector(table: Table, rows: Rows, *, parties: int, room: int = 0) -> sums.
     """
     if tuple(table.columns) != tuple(rows.columns):
         raise Invalid("the part does not have the columns that its round declares.")
-    pieces = []
-    for name in rows.columns:
+    hows = {name: encoding(rows, name, parties=parties) for name in rows.columns}
+    sizes = {name: table[name].size * how.limbs for name, how in hows.items()}
+    vector, at = np.zeros(sum(sizes.values()) + room, np.uint64), 0
+    for name, how in hows.items():
         values = table.ints(name) if isinstance(rows.columns[name], Count) else table.floats(name)
-        pieces.append(sums.encode(values, encoding(rows, name, parties=parties), parties=parties).ravel())
-    return np.concatenate([*pieces, np.zeros(room, np.uint64)])
+        vector[at : at + sizes[name]] = sums.encode(values, how, parties=parties).ravel()
+        at += sizes[name]
+    return vector
 
 
 def from_vector(vector: sums.Ring, rows: Rows, shapes: Shapes, *, parties: int) -> Table:
@@ -93,14 +96,16 @@ def read_shapes(body: Body, rows: Rows) -> Shapes:
     return shapes
 
 
-def from_wire(data: bytes | Sequence[bytes]) -> sums.Ring:
-    """A vector as it was sent."""
-    joined = data if isinstance(data, bytes) else b"".join(data)
+def from_wire(pieces: Iterable[bytes]) -> sums.Ring:
+    """A vector as it was sent, in memory of its own."""
+    joined = bytearray()
+    for piece in pieces:
+        joined += piece
     if len(joined) % 8:
         raise Invalid("a masked part is not a whole number of ring elements.")
-    return np.frombuffer(joined, dtype="<u8").astype(np.uint64)
+    return np.frombuffer(joined, dtype="<u8").astype(np.uint64, copy=False)
 
 
-def to_wire(vector: sums.Ring) -> bytes:
-    """A vector to be sent."""
-    return np.ascontiguousarray(vector, dtype="<u8").tobytes()
+def to_wire(vector: sums.Ring) -> memoryview:
+    """A vector to be sent: its own memory where that has the order of the wire, which it has on nearly all machines."""
+    return np.ascontiguousarray(vector, dtype="<u8").view(np.uint8).data

@@ -109,7 +109,8 @@ class Encoding:
 
 
 def encode(values: Numbers, encoding: Encoding, *, parties: int) -> Ring:
-    """Ring elements for ``values``: same shape, or (2, *shape) with the high limbs first when wide.
+    """Ring elements for ``values``: same shape, or (2, *shape) with the high limbs first when wide. Integers may come
+    back as they are, in the same memory.
 
     ``Invalid`` for NaN, infinities, values beyond the bound, other number types than declared (integers for
     ``integer``, float32 or float64 otherwise), and encodings that ``parties`` contributions could overflow.
@@ -124,7 +125,7 @@ def encode(values: Numbers, encoding: Encoding, *, parties: int) -> Ring:
     if numbers.size and not (numbers.max().item() <= encoding.bound and numbers.min().item() >= -encoding.bound):
         raise Invalid("a value is not finite or lies beyond the bound declared for its column")
     if encoding.kind == "integer":
-        return numbers.astype(np.int64).view(np.uint64)
+        return numbers.astype(np.int64, copy=False).view(np.uint64)
     scaled: NDArray[np.float64] = np.rint(np.ldexp(numbers, encoding.fraction_bits))
     if encoding.kind == "fixed":
         return scaled.astype(np.int64).view(np.uint64)
@@ -144,7 +145,7 @@ def decode(total: Ring, encoding: Encoding, *, parties: int) -> Total:
     if encoding.kind == "wide":
         return _decode_wide(total, limit, parties, encoding.fraction_bits)
     signed = np.ascontiguousarray(total).view(np.int64)
-    if bool(np.any((signed > limit) | (signed < -limit))):
+    if signed.size and (signed.max() > limit or signed.min() < -limit):
         raise _does_not_open()
     if encoding.kind == "integer":
         return signed

@@ -23,6 +23,7 @@ from federome.network.protocol import (
     MAX_PART_BYTES,
     MESSAGE_BYTES,
     PREFIX,
+    Content,
     Reply,
     Task,
     decode_tasks,
@@ -113,7 +114,7 @@ class HttpPort:
         )
         return decode_tasks(response.content)
 
-    def upload(self, run: str, name: str, data: bytes) -> None:
+    def upload(self, run: str, name: str, data: Content) -> None:
         """See :class:`federome.network.protocol.HubPort`."""
         self._call("PUT", _blobs(run), params={"name": name}, content=data)
 
@@ -155,7 +156,7 @@ class HttpPort:
         path: str,
         *,
         params: dict[str, str] | None = None,
-        content: bytes | None = None,
+        content: Content | None = None,
         patience_s: float = PATIENCE_S,
         meanwhile: Callable[[], None] = nothing,
         max_bytes: int = MAX_ANSWER_BYTES,

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from federome.errors import Unavailable
-from federome.network.protocol import nothing
+from federome.network.protocol import Content, nothing
 
 CONNECT_S: Final = 10.0
 TOGETHER: Final = 1 << 16
@@ -60,7 +60,7 @@ class Wire:
         headers: Mapping[str, str],
         patience_s: float,
         params: Mapping[str, str] | None = None,
-        content: bytes | None = None,
+        content: Content | None = None,
         meanwhile: Callable[[], None] = nothing,
         max_bytes: int = MAX_ANSWER_BYTES,
     ) -> Answered:
@@ -105,7 +105,7 @@ class Wire:
         path: str,
         params: Mapping[str, str] | None,
         headers: Mapping[str, str],
-        content: bytes | None,
+        content: Content | None,
         patience_s: float,
         meanwhile: Callable[[], None] = nothing,
     ) -> tuple[socket.socket, HTTPResponse]:
@@ -177,7 +177,7 @@ def _whole(response: HTTPResponse, max_bytes: int) -> bytes:
 
 
 def _exchange(
-    sock: socket.socket, method: str, head: bytes, content: bytes, patience_s: float, meanwhile: Callable[[], None]
+    sock: socket.socket, method: str, head: bytes, content: Content, patience_s: float, meanwhile: Callable[[], None]
 ) -> HTTPResponse:
     sock.settimeout(patience_s)
     if len(content) <= TOGETHER:
