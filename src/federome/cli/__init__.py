@@ -37,6 +37,7 @@ from federome.cli import (
     match,
     node,
     node_desk,
+    node_log,
     onboard,
     ontology,
     patient,
@@ -97,6 +98,7 @@ node.node_app.command("portal")(node_desk.portal)
 node.node_app.command("citizens")(node_desk.citizens)
 node.node_app.command("pause")(node_desk.pause)
 node.node_app.command("resume")(node_desk.resume)
+node.node_app.command("log")(node_log.log)
 node.node_app.command("suspend")(node_desk.suspend)
 node.node_app.command("publish")(beacon.node_publish)
 node.node_app.command("discover")(beacon.node_discover)

@@ -110,6 +110,7 @@ EXAMPLES: Final = {
     "node resume": "--dir node --reason moved",
     "node rotate": "--dir node",
     "node serve": "--dir node",
+    "node log": "--dir node --last 50",
     "node suspend": 'FI-2026-0042 --dir node --reason "its holder reported a breach"',
     "node withdraw": "people.txt --dir node",
     "onboard decommission": "hospital-fi --dir node",

@@ -165,7 +165,7 @@ def _node_pages(house: House) -> ASGIApp:
 
 @store_app.command("verify")
 def store_verify(folder: NodeFolder, as_json: AsJson = False) -> None:
-    """Read every file of the store and of the audits and compare it with its checksum; names what is damaged."""
+    """Read every file of the store, the audits and the log and compare it with its checksum; names what is damaged."""
     from federome.network.integrity import verify_node
     from federome.store.catalogue import Store
 

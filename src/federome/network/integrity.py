@@ -1,4 +1,4 @@
-"""The integrity check of a whole node: its store, and the audits that say what it has answered.
+"""The integrity check of a whole node: its store, its log, and the audits that say what it has answered.
 
 ``federome store verify`` does it once; a served node does it every week by itself, half of the time at rest so that
 answers do not wait. What is damaged is told in the log with the command that mends it, and from then on every file is
@@ -15,9 +15,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
+from federome.db import engine
 from federome.disclosure.cohorts import check_file
 from federome.errors import Damaged, FederomeError
 from federome.network.files import replace_file
+from federome.network.record import SqlLog
 from federome.store.catalogue import Store
 from federome.store.verify import Problem, Report, verify
 
@@ -27,10 +29,11 @@ LOOK_S: Final = 3_600
 FIRST_S: Final = 600
 """A node that has just started reads what it answers from, and perhaps compiles; the check comes after that."""
 AUDITS: Final = ("cohorts.audit", "modelled.audit")
+LOG: Final = "node.db"
 
 
 def verify_node(folder: Path, store: Store, between: Callable[[], None] = lambda: None) -> Report:
-    """Read every byte of the store and of the audits in a node's folder; see ``store.verify``."""
+    """Read every byte of the store and of the audits in a node's folder, and hash its log; see ``store.verify``."""
     report = verify(store, between)
     files, size, problems = report.files, report.bytes, list(report.problems)
     for path in (folder / name for name in AUDITS):
@@ -42,6 +45,13 @@ def verify_node(folder: Path, store: Store, between: Callable[[], None] = lambda
             except Damaged as error:
                 problems.append(Problem(error.where, error.message, error.remedy))
             between()
+    if (path := folder / LOG).is_file():
+        files += 1
+        try:
+            SqlLog(engine(f"sqlite:///{path}")).check()
+        except Damaged as error:
+            problems.append(Problem(str(path), error.message, error.remedy))
+        between()
     return replace(report, files=files, bytes=size, problems=tuple(problems))
 
 

@@ -126,6 +126,14 @@ class SqlLog:
         with read(self._engine) as db:
             return [(row.number, row.data) for row in db.execute(query.order_by(ENTRY.c.number).limit(limit))]
 
+    def newest(self, *, run: str = "", limit: int) -> list[tuple[int, bytes]]:
+        """The last entries, of one run if named, in order."""
+        query = sa.select(ENTRY.c.number, ENTRY.c.data)
+        query = query.where(ENTRY.c.run == run) if run else query
+        with read(self._engine) as db:
+            found = db.execute(query.order_by(ENTRY.c.number.desc()).limit(limit)).all()
+        return [(row.number, row.data) for row in reversed(found)]
+
     def check(self) -> Frontier:
         """Hash every entry again, bottom to top; ``Damaged`` where one is not what was appended."""
         again, at = Frontier(), 0

@@ -9,18 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from tests.unit.store.small_stores import draw_batch, put
 
+from federome.db import engine, write
 from federome.disclosure.cohorts import FileCohorts, check_file
 from federome.disclosure.differencing import Members
 from federome.errors import Damaged
 from federome.model.index import named_blocks
 from federome.model.variant import Variant
 from federome.network.integrity import EVERY_S, FILE, FIRST_S, Integrity, verify_node
+from federome.network.record import Record
 from federome.store.catalogue import Store
 from federome.store.site import StudySite
 from federome.store.verify import check_start
 from federome.store.view import StudyView
+from federome.trust.keys import generate
 
 
 def node(folder: Path) -> Store:
@@ -49,6 +53,22 @@ def test_every_flipped_bit_of_an_audit_is_found(tmp_path: Path) -> None:
     assert problem.file == str(path)
     path.write_bytes(whole[:-1])  # somebody is appending just now
     assert check_file(path) == 3
+
+
+@pytest.mark.parametrize("damage", ["edited", "removed", "no database"])
+def test_a_log_that_was_altered_is_found(tmp_path: Path, damage: str) -> None:
+    store, path = node(tmp_path), tmp_path / "node.db"
+    database = engine(f"sqlite:///{path}")
+    Record(database, party="FI", key=generate("Ed25519")).write([b"one", b"two", b"three"])
+    assert verify_node(tmp_path, store).ok
+    change = "UPDATE log_entry SET data = x'00' WHERE number = 1" if damage == "edited" else "DELETE FROM log_entry"
+    with write(database) as db:
+        db.execute(sa.text(change))
+    if damage == "no database":
+        database.dispose()
+        path.write_bytes(b"something else" * 999)
+    [problem] = verify_node(tmp_path, store).problems
+    assert problem.file == str(path) and problem.remedy
 
 
 def test_damage_under_an_open_block_ends_its_answers(tmp_path: Path) -> None:

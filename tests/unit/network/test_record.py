@@ -19,6 +19,7 @@ from tests.worlds import make_world, random_assignment
 from typer.testing import CliRunner
 
 from federome.analysis.cohort_count import CohortCount
+from federome.cli import app
 from federome.cli.approvals import receipt_app
 from federome.client.result import Result
 from federome.db import engine, write
@@ -33,7 +34,7 @@ from federome.network.record import Record, SqlLog, Witness
 from federome.standards.wes_documents import provenance
 from federome.trust import merkle
 from federome.trust.canonical import Json, parse_object
-from federome.trust.keys import KeyRing, generate
+from federome.trust.keys import KeyRing, generate, save_private_key
 from federome.trust.log import MemoryStore, Receipt, append, verify_receipt
 from federome.trust.members import Member, MemberKey, Members, sign_members
 from federome.trust.notes import cosigners, open_checkpoint
@@ -177,6 +178,41 @@ def test_durable_appends_keep_up(record: Record) -> None:
     batch = [bytes([at % 256]) * 400 for at in range(1_000)]
     took = best_of(lambda: record.write(batch), 0.2, tries=20)
     assert took < 0.2, f"{1_000 / took:.0f} a second"
+
+
+def test_an_operator_reads_the_log_and_gives_it_to_whoever_checks(tmp_path: Path) -> None:
+    folder = tmp_path / "node"
+    (folder / "keys").mkdir(parents=True)
+    (folder / "node.toml").write_text('name = "FI"\nhub = "h"\nhub_url = "https://h.test"\n')
+    save_private_key(KEY, folder / "keys" / "node.jwk")
+
+    def shown(*words: str) -> str:
+        done = CliRunner(env={"COLUMNS": "150"}).invoke(app, ["node", "log", "--dir", str(folder), *words])
+        if done.exception is not None:
+            raise done.exception
+        return done.stdout
+
+    with pytest.raises(Invalid, match="no log yet"):
+        shown()
+    assert not (folder / "node.db").exists()
+    url = f"sqlite:///{folder}/node.db"
+    notebook, record = Notebook(engine(url)), Record(engine(url), party="FI", key=KEY)
+    for at in range(300):
+        told: Body = {"permit": "P-1", "algorithm": {"name": "cohort-count", "version": "1.0", "digest": "sha256:0"}}
+        notebook.record(T0 + at, f"run-{at % 3}", "contribute", told)
+    notebook.record(T0 + 300, "run-2", "refused", {"codes": ["small_cell", "token_expired"], "task": "decide"})
+    notebook.commit()
+    frontier = record.seal()
+    newest = json.loads(shown("--json"))
+    assert [each["number"] for each in newest["entries"]] == [*range(281, 301)]
+    assert (newest["node"], newest["size"], newest["root"]) == ("FI", 301, frontier.root().hex())
+    of_one = json.loads(shown("--json", "--run", "run-1", "--last", "3"))["entries"]
+    assert [(each["number"], each["run"]) for each in of_one] == [(292, "run-1"), (295, "run-1"), (298, "run-1")]
+    text = shown("--last", "2")
+    assert "cohort-count 1.0; permit P-1" in text and "small_cell, token_expired" in text and "2 of 301" in text
+    shown("--tiles", str(tmp_path / "tiles"))
+    found = open_checkpoint((tmp_path / "tiles" / "checkpoint").read_text(), origin=ORIGIN, key=KEY.public)
+    assert (found.size, found.root) == (301, frontier.root())
 
 
 def test_static_files_are_what_c2sp_says(record: Record, tmp_path: Path) -> None:
