@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from federome.model.variant import Assembly, chromosome_class
 from federome.store.chromosome import VariantInfo
+from federome.store.encode import MISSING, as_calls
 
 if TYPE_CHECKING:  # what reads files does without a database's libraries
     from federome.store.writer import BatchWriter
 
-MISSING = 3
 Effects = tuple[tuple[str, str], ...]
 """(gene symbol, Sequence Ontology term) pairs of one variant."""
 
@@ -57,7 +57,7 @@ class Chunk:
         """One variant dense: int8 [people], −1 not called."""
         span = slice(self.offsets[index], self.offsets[index + 1])
         dense = np.zeros(people, np.int8)
-        dense[self.carriers[span]] = np.where(self.codes[span] == MISSING, -1, self.codes[span])
+        dense[self.carriers[span]] = as_calls(self.codes[span])
         return dense
 
     def same_genotypes(self, one: int, other: int) -> bool:

@@ -16,12 +16,13 @@ from cyvcf2 import VCF
 from numpy.typing import NDArray
 
 from federome.errors import Invalid
-from federome.ingest.chunk import MISSING, Chunk
+from federome.ingest.chunk import Chunk
 from federome.ingest.contigs import LENGTHS, check_position, stored_chromosome
 from federome.ingest.known import KnownSites, Site
 from federome.ingest.source import ChunkBuilder, Tally, check_people, fingerprint, plain
 from federome.ingest.vcf import CallReader, VcfHeader, genotypes_of, opened, parsed
 from federome.model.variant import Assembly, trim
+from federome.store.encode import MISSING, as_calls
 from federome.store.writer import DeclaredSex
 
 MIN_QUALITY, MIN_DEPTH = 20, 10
@@ -159,7 +160,7 @@ class _Reader:
             if alt and alt != ref:
                 carriers, codes = self._calls.of(alleles, number, counted=starts_here)
                 row = np.zeros(len(self._header.people), np.int8)
-                row[carriers] = np.where(codes == MISSING, -1, codes)
+                row[carriers] = as_calls(codes)
                 part.alleles.append((trim(record.POS, ref, alt), row))
 
 

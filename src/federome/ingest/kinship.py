@@ -20,8 +20,9 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import special
 
-from federome.ingest.chunk import MISSING, Chunk
+from federome.ingest.chunk import Chunk
 from federome.store.bits import popcount
+from federome.store.encode import MISSING
 
 SECOND_DEGREE, FIRST_DEGREE = 2**-3.5, 2**-2.5
 """Kinship from which two people count as relatives of second or first degree (Manichaikul 2010: 0.0884, 0.177)."""

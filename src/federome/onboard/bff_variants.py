@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federome.errors import Invalid
-from federome.ingest.chunk import MISSING, Chunk, Effects
+from federome.ingest.chunk import Chunk, Effects
 from federome.ingest.source import ChunkBuilder, Tally, plain
 from federome.model.protein import protein_change
 from federome.model.variant import Assembly, assembly_name, chromosome_name, chromosome_rank
 from federome.onboard.bff_people import People, dataset_of
 from federome.onboard.bff_read import SEE, Entry, entries, find
 from federome.standards.beacon.sequences import read_place
+from federome.store.encode import MISSING
 from federome.store.writer import DeclaredSex, GeneRegion
 
 ONE, TWO = 1, 2

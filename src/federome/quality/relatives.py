@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from federome.ingest.chunk import MISSING, Chunk
+from federome.ingest.chunk import Chunk
 from federome.ingest.kinship import (
     FIRST_DEGREE,
     MIN_FREQUENCY,
@@ -32,6 +32,7 @@ from federome.ingest.kinship import (
 from federome.quality.subject import Subject, common
 from federome.store import kernels
 from federome.store.blocks import Block
+from federome.store.encode import MISSING, as_calls
 
 DUPLICATE: Final = 0.354
 """Kinship from which two samples are of one person (2^-1.5, Manichaikul et al. 2010, table 1)."""
@@ -65,7 +66,7 @@ class Common:
         """Genotypes (SNPs, people) of some; -1 not called."""
         who = np.array(people, np.int64)
         held = (self.rows[:, who >> 2] >> (2 * (who & 3)).astype(np.uint8)) & 3
-        return np.where(held == MISSING, np.int8(-1), held.astype(np.int8))
+        return as_calls(held)
 
 
 def common_snps(subject: Subject) -> Common:
@@ -149,7 +150,7 @@ def unpacked(rows: Packed, people: int) -> Iterator[NDArray[np.int8]]:
     for at in range(0, len(rows), _STEP):
         held = rows[at : at + _STEP]
         codes = ((held[:, :, None] >> _SHIFTS) & 3).reshape(len(held), -1)[:, :people]
-        yield np.where(codes == MISSING, np.int8(-1), codes.astype(np.int8))
+        yield as_calls(codes)
 
 
 def duplicates(snps: Common) -> Pairs:

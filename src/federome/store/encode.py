@@ -5,12 +5,14 @@ form is made from that by bit operations. LD-compressed records (types 2 and 3) 
 record can be read alone. Format: PLINK 2 File Format Specification (draft), §2.3, except that sample numbers
 take as many bytes as the *number of people* needs (256 people: 2 bytes), as plink2 and pgenlib do it.
 
-All functions here are compiled and work on plain arrays; callers guarantee the sizes of scratch and output.
+The others are compiled and work on plain arrays; callers guarantee the sizes of scratch and output.
 """
 
 # mypy: allow-untyped-decorators, allow-untyped-defs, allow-untyped-calls
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +35,11 @@ def scratch(people: int) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArra
     """What encoding one variant needs: packed genotypes, listed people and their categories."""
     most = people // 8 + 1
     return np.empty(-(-people // 32), np.uint64), np.empty(most, np.uint32), np.empty(most, np.uint8)
+
+
+def as_calls(codes: NDArray[np.integer[Any]]) -> NDArray[np.int8]:
+    """Categories as genotypes: alternate alleles, −1 for a missing call."""
+    return np.where(codes == MISSING, np.int8(-1), codes.astype(np.int8))
 
 
 def longest(people: int) -> int:

@@ -267,7 +267,7 @@ class PgenWriter:
                 raise Invalid("Genotypes of carriers must be 1, 2 or 3 for missing", where=str(self.path))
             case encode.TOO_DENSE:
                 row = np.zeros(self.people, np.int8)
-                row[people_idx] = np.where(genotypes == encode.MISSING, -1, genotypes)
+                row[people_idx] = encode.as_calls(genotypes)
                 self.append(row)
             case _:
                 lengths[0], types[0] = used, records.SPARSE
