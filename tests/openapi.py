@@ -232,7 +232,8 @@ def _statuses(operation: APIOperation, send: Callable[[dict[str, Any]], Any], ex
     @given(st.one_of([operation.as_strategy(mode) for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)]))
     def once(case: Case) -> None:
         request = dict(case.as_transport_kwargs(base_url=""))
-        request["url"] = "/" + request["url"].removeprefix("file:").lstrip("/")  # as many of them as Python's version has
+        # After "file:" there are as many slashes as the version of Python has.
+        request["url"] = "/" + request["url"].removeprefix("file:").lstrip("/")
         request["headers"] = dict(request["headers"])
         request.pop("cookies", None)
         if isinstance(request.get("data"), bytes):
