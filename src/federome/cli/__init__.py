@@ -9,9 +9,12 @@ stands in ``helps.py``.
 from __future__ import annotations
 
 import atexit
+import codecs
 import csv
 import faulthandler
+import io
 import json
+import locale
 import logging
 import os
 import sys
@@ -122,6 +125,7 @@ def main() -> None:
     To take apart what Python and the compiler of kernels hold would take another second, and half a minute of two cores
     where a demonstration ends. Threads that are no daemons and whatever was registered for the end come first, as ever.
     """
+    in_utf8()
     codes: list[int] = []
     atexit.register(_leave, codes)  # the first to be registered is the last to be called
     try:
@@ -130,6 +134,23 @@ def main() -> None:
     except SystemExit as ended:
         codes.append(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
         raise
+
+
+def in_utf8() -> None:
+    """Read and write text in UTF-8 wherever this runs, as Python itself will from 3.15 on (PEP 686).
+
+    In a locale of another encoding the command starts again in Python's UTF-8 mode (PEP 540), which processes that it
+    starts are in as well. A screen keeps the locale's encoding.
+    """
+    own = codecs.lookup(locale.getencoding()).name
+    if own == "utf-8":
+        return
+    if not sys.flags.utf8_mode:
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+    for stream in (sys.stdout, sys.stderr):
+        if own != "ascii" and isinstance(stream, io.TextIOWrapper) and stream.isatty():
+            stream.reconfigure(encoding=own, errors="replace")
 
 
 def _leave(codes: Sequence[int]) -> None:

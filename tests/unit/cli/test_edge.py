@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -179,6 +180,34 @@ def test_a_process_that_has_done_its_work_is_gone_with_its_code_and_all_that_it_
     assert ended.returncode == ends, ended.stderr
     assert ended.stdout == "said registered\n" and not list(tmp_path.iterdir())
     assert ("a text" in ended.stderr) == (code == "'a text'")
+
+
+WRITING = """
+import sys
+from pathlib import Path
+
+from federome import cli
+
+cli.in_utf8()
+Path(sys.argv[1]).write_text("Łódź, p ≤ 0.05")
+print(sys.argv[2])
+"""
+
+
+def test_text_is_utf_8_whatever_the_locale_has(tmp_path: Path) -> None:
+    """In a locale of ASCII, which every machine has; not so where the command does not see to it."""
+    path = tmp_path / "written"
+    few_letters = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+
+    def run(program: str) -> subprocess.CompletedProcess[bytes]:
+        (script := tmp_path / "program.py").write_text(program, "utf-8")
+        command = [sys.executable, str(script), str(path), "Universität"]
+        return subprocess.run(command, env=few_letters, capture_output=True, check=False)
+
+    assert b"UnicodeEncodeError" in run(WRITING.replace("cli.in_utf8()", "")).stderr and not path.read_bytes()
+    ended = run(WRITING)
+    assert (ended.returncode, ended.stdout.decode()) == (0, "Universität\n"), ended.stderr
+    assert path.read_bytes().decode() == "Łódź, p ≤ 0.05"
 
 
 def test_a_bug_ends_as_ever(tmp_path: Path) -> None:
