@@ -73,7 +73,7 @@ class Wire:
             try:
                 told = Answered(response.status, _whole(response, max_bytes))
             except BaseException:
-                sock.close()
+                _hang_up(sock, response)
                 raise
             self._give_back(sock, response)
             return told
@@ -88,7 +88,7 @@ class Wire:
             try:
                 yield response.status, iter(lambda: response.read(PIECE), b"")
             except BaseException:
-                sock.close()
+                _hang_up(sock, response)
                 raise
             self._give_back(sock, response)
 
@@ -154,7 +154,7 @@ class Wire:
 
     def _give_back(self, sock: socket.socket, response: HTTPResponse) -> None:
         if response.will_close or not response.isclosed():
-            sock.close()
+            _hang_up(sock, response)
             return
         with self._lock:
             self._idle.append(sock)
@@ -189,5 +189,15 @@ def _exchange(
             sock.sendall(content)
     meanwhile()
     response = HTTPResponse(sock, method=method)
-    response.begin()
+    try:
+        response.begin()
+    except BaseException:
+        response.close()
+        raise
     return response
+
+
+def _hang_up(sock: socket.socket, response: HTTPResponse) -> None:
+    """Both: a socket stays open as long as what reads from it does."""
+    response.close()
+    sock.close()
