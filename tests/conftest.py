@@ -21,6 +21,8 @@ import typer.testing
 from hypothesis import settings
 from tests.hostile import Hostile, serving
 
+from federome.cli.edge import no_proxy_here
+
 # On a build machine the same examples every time: a change is judged by what it changed. Elsewhere they vary.
 settings.register_profile("same", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("varied", deadline=None)
@@ -37,6 +39,8 @@ USUAL_FILES: Final = 1024
 """Open files that a process may have on most machines; some begin with fewer, and allow as many."""
 MORE_FILES: Final = 200
 _open_files = 0
+
+no_proxy_here()  # servers of tests are on this machine
 
 _soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 if _soft < USUAL_FILES and (_hard == resource.RLIM_INFINITY or _hard >= USUAL_FILES):

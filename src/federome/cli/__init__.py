@@ -51,7 +51,7 @@ from federome.cli import (
     risk,
     sandbox,
 )
-from federome.cli.edge import output_file
+from federome.cli.edge import no_proxy_here, output_file
 from federome.cli.helps import finish
 from federome.errors import FederomeError, Invalid, Unavailable
 
@@ -126,6 +126,7 @@ def main() -> None:
     where a demonstration ends. Threads that are no daemons and whatever was registered for the end come first, as ever.
     """
     in_utf8()
+    no_proxy_here()
     codes: list[int] = []
     atexit.register(_leave, codes)  # the first to be registered is the last to be called
     try:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 NodeFolder = Annotated[Path, typer.Option("--dir", help="The node's folder.")]
+HERE: Final = ("localhost", "127.0.0.1", "::1")
 Development = Annotated[bool, typer.Option("--development", help="A network without real people's data.")]
 
 
@@ -103,6 +105,17 @@ def as_day(text: str) -> date:
 def network(development: bool) -> Literal["production", "development"]:
     """What a hub or node calls the network that it belongs to."""
     return "development" if development else "production"
+
+
+def no_proxy_here() -> None:
+    """Reach what runs on this machine without the proxy that the environment names for all addresses.
+
+    Here and in processes that are started.
+    """
+    proxies = {"http_proxy", "https_proxy", "all_proxy"} & {name.lower() for name in os.environ}
+    held = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
+    if proxies and held.strip() != "*":
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join([*filter(None, [held]), *HERE])
 
 
 def log() -> None:

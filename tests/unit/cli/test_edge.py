@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.request import proxy_bypass
 
 import pytest
 from typer.testing import CliRunner
@@ -208,6 +209,32 @@ def test_text_is_utf_8_whatever_the_locale_has(tmp_path: Path) -> None:
     ended = run(WRITING)
     assert (ended.returncode, ended.stdout.decode()) == (0, "Universität\n"), ended.stderr
     assert path.read_bytes().decode() == "Łódź, p ≤ 0.05"
+
+
+@pytest.mark.parametrize(
+    ("held", "told"),
+    [
+        ({}, None),
+        ({"https_proxy": "http://proxy.example:3128"}, "localhost,127.0.0.1,::1"),
+        ({"HTTPS_PROXY": "http://proxy.example:3128", "NO_PROXY": ".ee"}, ".ee,localhost,127.0.0.1,::1"),
+        ({"all_proxy": "http://proxy.example:3128", "no_proxy": "*"}, "*"),
+    ],
+)
+def test_this_machine_is_reached_without_the_hospitals_proxy(
+    held: dict[str, str], told: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in held.items():
+        monkeypatch.setenv(name, value)
+    with monkeypatch.context() as after:
+        after.setenv("no_proxy", held.get("no_proxy", ""))  # to be put back
+        after.setenv("NO_PROXY", held.get("NO_PROXY", ""))
+        edge.no_proxy_here()
+        assert os.environ["no_proxy"] == (told or "")
+        assert not told or proxy_bypass("127.0.0.1")
+        assert told in (None, "*") or not proxy_bypass("hub.example")
 
 
 def test_a_bug_ends_as_ever(tmp_path: Path) -> None:
