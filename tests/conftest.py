@@ -61,7 +61,12 @@ def pytest_collection() -> Generator[None, Any, Any]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown() -> None:
-    """Close what tests have left open: databases of a federation that is over stay so until garbage is looked for."""
+    """Tests leave open what they opened."""
+    close_garbage()
+
+
+def close_garbage() -> None:
+    """Close what nobody has any more: databases of a federation that is over are open until garbage is looked for."""
     global _open_files
     if len(os.listdir("/dev/fd")) > _open_files + MORE_FILES:
         gc.collect()

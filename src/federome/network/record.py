@@ -135,12 +135,15 @@ class SqlLog:
         return [(row.number, row.data) for row in reversed(found)]
 
     def check(self) -> Frontier:
-        """Hash every entry again, bottom to top; ``Damaged`` where one is not what was appended."""
-        again, at = Frontier(), 0
-        while found := self.entries(first=at, limit=BATCH):
+        """Hash every entry again, bottom to top; ``Damaged`` where one is not what was appended.
+
+        What is appended meanwhile is left to the next check.
+        """
+        held, again, at = self.frontier(), Frontier(), 0
+        while found := self.entries(first=at, limit=min(BATCH, held.size - at)):
             again, _ = again.extend(merkle.leaf_hash(data) for _, data in found)
             at = found[-1][0] + 1
-        if again != self.frontier():
+        if again != held:
             raise Damaged("the log's entries are not those it committed to.", remedy="Restore it from a backup.")
         return again
 

@@ -197,6 +197,8 @@ print(sys.argv[2])
 
 def test_text_is_utf_8_whatever_the_locale_has(tmp_path: Path) -> None:
     """In a locale of ASCII, which every machine has; not so where the command does not see to it."""
+    if not sys.prefix.isascii():
+        pytest.skip("Python itself does not start from this folder in such a locale")
     path = tmp_path / "written"
     few_letters = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 

@@ -131,6 +131,21 @@ def test_a_batch_is_written_whole_or_not_at_all(record: Record, monkeypatch: pyt
     assert record.log.check().root() == root(entries(3))
 
 
+def test_a_log_that_grows_while_it_is_checked_is_whole(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    record.write(entries(20))
+    monkeypatch.setattr(module, "BATCH", 8)
+    read = record.log.entries
+
+    def read_and_append(*, first: int = 0, run: str = "", limit: int = 1000) -> list[tuple[int, bytes]]:
+        found = read(first=first, run=run, limit=limit)
+        record.write(entries(1, first=100 + first))
+        return found
+
+    monkeypatch.setattr(record.log, "entries", read_and_append)
+    assert record.log.check().size == 20
+    assert record.log.frontier().size == 24
+
+
 def test_entries_have_a_bound(record: Record) -> None:
     with pytest.raises(Invalid):
         record.write([bytes(65_536)])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.conftest import close_garbage
 from tests.federation import Federation, build_federation
 from tests.worlds import make_world, random_assignment
 
@@ -66,6 +67,7 @@ def settle_with_deaths(federation: Federation, run: Run, *, seed: int, often: fl
         except Dead:
             deaths += 1
             federation.parties[name] = federation.new_party(name)
+            close_garbage()  # as the end of a process does
         ended = federation.coordinator.ledger.run(run.id)
         if ended.state in ENDED:
             return ended, deaths
