@@ -50,6 +50,8 @@ from federome.network.warm import warm
 TRAIT: Final = "ldl_c_mmol_l"
 EXACT_REGIONS: Final = ("1", "2", "19")
 WINDOW: Final = 500_000
+USUAL: Final = 20_000
+"""People a node of which every story can be told."""
 COMMON: Final = 0.01
 
 
@@ -107,7 +109,7 @@ def play(
         facts.scenes["prepare"] = round(time.perf_counter() - started, 1)
         for scene in SCENES:
             began = time.perf_counter()
-            scene(stage)
+            tell(scene, stage, few=people < USUAL)
             facts.scenes[scene.__name__] = round(time.perf_counter() - began, 1)
         if keep:
             clinic.open_clinic(stage)
@@ -379,6 +381,23 @@ STORIES: Final = tuple(scene for scene in SCENES if scene not in CORE)
 
 
 # helpers
+
+
+def tell(scene: Callable[[Stage], None], stage: Stage, *, few: bool) -> None:
+    """Play a scene. ``few``: a story that nodes refuse is left, and the next one told.
+
+    With fewer people than usual two cohorts may be as good as the same by chance, which a node does not answer about.
+    """
+    try:
+        scene(stage)
+    except Refused as refusal:
+        if not few or scene not in STORIES:
+            raise
+        stage.facts.untold[scene.__name__] = list(refusal.codes)
+        stage.console.print(
+            f"  [yellow]refused[/], and this story ends here: {plain(refusal.message)} [dim]All stories can be told of "
+            f"{USUAL:,} people a node.[/]"
+        )
 
 
 def _compare(stage: Stage, run: str, name: str, pooled: Table) -> dict[str, float]:

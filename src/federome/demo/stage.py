@@ -39,6 +39,7 @@ class Facts:
     scenes: dict[str, float] = field(default_factory=dict)  # seconds of each, with ``prepare`` for what came before
     seconds_of_stories: dict[str, float] = field(default_factory=dict)  # of those that are not the federation's own
     stories: dict[str, object] = field(default_factory=dict)
+    untold: dict[str, list[str]] = field(default_factory=dict)  # stories that nodes refused: the codes
     portal: dict[str, object] = field(default_factory=dict)
 
 
