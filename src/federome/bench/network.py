@@ -37,6 +37,7 @@ PART: Final = 64 << 20
 ENDED: Final = ("COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED")
 POLL_S: Final = 0.25
 SEVERAL: Final = 8
+"""Rounds that are timed together: the clock of events has milliseconds."""
 ROUND_BAR, BYTES_BAR, GWAS_BAR, MEMORY_BAR, MASK_BAR = 12.0, 0.5, 0.5, 1.25, 2.0
 
 
@@ -118,7 +119,6 @@ def _round(asking: Connection, prepared: Prepared, echo: Callable[[], float], *,
         plain = echo()
         events = _events(asking, "bench-rounds", prepared, turns=turns + extra)
         starts = [e.at for e in events if e.said.startswith("round ")]
-        # The clock of events has milliseconds: over several rounds that is a small part.
         several = median(later - earlier for earlier, later in zip(starts, starts[SEVERAL:], strict=False))
         pairs.append((several / SEVERAL, plain))
     seconds, plain, ratio = _paired(pairs)

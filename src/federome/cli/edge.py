@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 NodeFolder = Annotated[Path, typer.Option("--dir", help="The node's folder.")]
-HERE: Final = ("localhost", "127.0.0.1", "::1")
 Development = Annotated[bool, typer.Option("--development", help="A network without real people's data.")]
+HERE: Final = ("localhost", "127.0.0.1", "::1")
+"""What this machine calls itself."""
 
 
 def read_bytes(path: Path) -> bytes:

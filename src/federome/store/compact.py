@@ -39,6 +39,7 @@ from federome.store.batch import DeclaredSex, Exchange, FinishedBatch, Relatives
 from federome.store.blocks import Block
 from federome.store.catalogue import BatchRecord, DataRelease, Store
 from federome.store.chromosome import ChromosomeWriter, Sparse, VariantInfo, is_whole, read_records
+from federome.store.encode import MISSING
 from federome.store.layout import (
     BLOCK_PARTS,
     MAX_BLOCK_VARIANTS,
@@ -57,7 +58,6 @@ MERGE_PEOPLE: Final = 100_000
 _GENERATION: Final = re.compile(r"(.*)\.c(\d+)")
 _LONGEST_NAME: Final = 63
 _BUFFERED = 1 << 20
-_MISSING = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,7 +369,7 @@ class _Rewrite:
                 people, code = _carried(by_batch[at], spelling)
                 target = place[people]
                 stays = target >= 0
-                left |= bool(np.any(code[~stays] != _MISSING))
+                left |= bool(np.any(code[~stays] != MISSING))
                 who.append(target[stays])
                 codes.append(code[stays])
             else:
@@ -377,9 +377,9 @@ class _Rewrite:
                 if known:
                     absent = absent[~self._men[absent]] if chromosome == "Y" else absent[:0]
                 who.append(absent)
-                codes.append(np.full(len(absent), _MISSING, np.uint8))
+                codes.append(np.full(len(absent), MISSING, np.uint8))
         carriers, code = np.concatenate(who), np.concatenate(codes)
-        if left and not np.any(code != _MISSING):
+        if left and not np.any(code != MISSING):
             return None
         return carriers.astype(np.uint32), code
 
@@ -456,7 +456,7 @@ def _carried(listed: _Listed, spelling: _Listed) -> Carried:
     if listed.ref == spelling.ref:
         return kernels.carriers(listed.block.pgen, listed.row)
     row = kernels.decode(listed.block.pgen, range(listed.row, listed.row + 1))[0]
-    codes = np.where(row < 0, _MISSING, 2 - row).astype(np.uint8)
+    codes = np.where(row < 0, MISSING, 2 - row).astype(np.uint8)
     people = np.flatnonzero(codes)
     return people.astype(np.uint32), codes[people]
 

@@ -5,7 +5,7 @@ form is made from that by bit operations. LD-compressed records (types 2 and 3) 
 record can be read alone. Format: PLINK 2 File Format Specification (draft), §2.3, except that sample numbers
 take as many bytes as the *number of people* needs (256 people: 2 bytes), as plink2 and pgenlib do it.
 
-The others are compiled and work on plain arrays; callers guarantee the sizes of scratch and output.
+The encoders are compiled and work on plain arrays; callers guarantee the sizes of scratch and output.
 """
 
 # mypy: allow-untyped-decorators, allow-untyped-defs, allow-untyped-calls
