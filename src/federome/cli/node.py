@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from federome.cli.edge import AsJson, Development, NodeFolder, as_day, log, network, read_lines, tell
+from federome.errors import Invalid
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -169,7 +170,9 @@ def store_verify(folder: NodeFolder, as_json: AsJson = False) -> None:
     from federome.network.integrity import verify_node
     from federome.store.catalogue import Store
 
-    report = verify_node(folder, Store.open(folder / "data"))
+    if not (data := folder / "data").is_dir():  # a folder mistyped is not a node whose files are whole
+        raise Invalid("there is no store here.", where=str(data), remedy="Name a node's folder with --dir.")
+    report = verify_node(folder, Store.open(data))
     report.check()
     facts = {"files": report.files, "bytes": report.bytes, "ok": report.ok}
     tell(facts, f"{report.files:,} files are as they were written.", as_json=as_json)

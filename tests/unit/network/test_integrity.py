@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from tests.unit.store.small_stores import draw_batch, put
+from typer.testing import CliRunner
 
+from federome.cli import app
 from federome.db import engine, write
 from federome.disclosure.cohorts import FileCohorts, check_file
 from federome.disclosure.differencing import Members
-from federome.errors import Damaged
+from federome.errors import Damaged, Invalid
 from federome.model.index import named_blocks
 from federome.model.variant import Variant
 from federome.network.integrity import EVERY_S, FILE, FIRST_S, Integrity, verify_node
@@ -69,6 +71,14 @@ def test_a_log_that_was_altered_is_found(tmp_path: Path, damage: str) -> None:
         path.write_bytes(b"something else" * 999)
     [problem] = verify_node(tmp_path, store).problems
     assert problem.file == str(path) and problem.remedy
+
+
+def test_a_folder_without_a_store_is_not_said_to_be_whole(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["store", "verify", "--dir", str(tmp_path / "mistyped")])
+    assert isinstance(done.exception, Invalid) and "no store here" in str(done.exception)
+    assert not list(tmp_path.iterdir())
+    node(tmp_path)
+    assert "as they were written" in CliRunner().invoke(app, ["store", "verify", "--dir", str(tmp_path)]).stdout
 
 
 def test_damage_under_an_open_block_ends_its_answers(tmp_path: Path) -> None:
